@@ -1,1 +1,67 @@
-//! stub
+//! Calibration and evaluation text: datasets, tokenizers, samples and windows.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `dataset` | [`load`]: rows of text by dataset name or path, with [`TextRows::origin`] saying where they are from |
+//! | `named` | the datasets known by name and where the hub keeps them |
+//! | `split`, `folder` | [`Split`], and how its files are found in a folder in hub layout |
+//! | `file`, `parquet_rows`, `line_rows`, `column` | reading parquet, JSON lines and paragraphs; which column is the text |
+//! | `contain` | decoders of other crates that panic on damaged files |
+//! | `tokenizer`, `stream` | [`TextTokenizer`], and [`TextStream`] for ids that come one at a time |
+//! | `sample`, `holdout` | [`sample()`]: random calibration samples; [`split_holdout`] sets some aside |
+//! | `windows` | [`evaluation_windows`]: the text that perplexity is measured on |
+//!
+//! # Example
+//!
+//! Samples to calibrate on and windows to evaluate on, from a folder with a train and a test split:
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use transmla_calib::{DatasetSource, SampleSpec, Split, TextTokenizer, evaluation_windows, load, sample};
+//! use transmla_core::hub::HubOptions;
+//!
+//! # fn main() -> Result<(), transmla_calib::CalibError> {
+//! let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+//! let tokenizer = TextTokenizer::from_folder(&models.join("stories260k"))?;
+//! let source = DatasetSource::Path(models.join("stories"));
+//!
+//! let train = load(&source, Split::Train, &HubOptions::default())?;
+//! let spec = SampleSpec { samples: 8, sequence: 64, seed: 42 };
+//! let sampled = sample(&train.rows, &tokenizer, &spec)?;
+//! assert_eq!((sampled.tokens.batch(), sampled.tokens.sequence()), (8, 64));
+//!
+//! let test = load(&source, Split::Test, &HubOptions::default())?;
+//! assert!(test.origin.ends_with("column text, test split"));
+//! let windows = evaluation_windows(&test.rows, &tokenizer, 512, None)?;
+//! assert_eq!(windows.batch(), 58);
+//! # Ok(())
+//! # }
+//! ```
+
+#![warn(missing_docs)]
+
+mod column;
+mod contain;
+mod dataset;
+mod error;
+mod file;
+mod folder;
+mod holdout;
+mod line_rows;
+mod named;
+mod parquet_rows;
+mod sample;
+mod split;
+mod stream;
+mod tokenizer;
+mod windows;
+
+pub use dataset::{DatasetSource, TextRows, load};
+pub use error::CalibError;
+pub use holdout::split_holdout;
+pub use sample::{SampleSpec, Sampled, sample};
+pub use split::Split;
+pub use stream::TextStream;
+pub use tokenizer::TextTokenizer;
+pub use windows::evaluation_windows;

@@ -1,1 +1,62 @@
-//! stub
+//! Low-rank factorisation of keys, values and queries for multi-head latent attention.
+//!
+//! Once the keys without position are known, multi-head latent attention stores one short latent per token instead of
+//! keys and values. This crate finds the latent that loses least under the second moment of the layer's inputs: it
+//! balances keys against values, takes their joint principal components and absorbs the rest into per-head
+//! up-projections (TransMLA, arXiv 2502.07864, section on balanced key-value PCA). It knows matrices only: no files,
+//! no model names, no tensors of a framework.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`moment`] | [`quadratic_form`]: the second moment of any linear map of the inputs |
+//! | [`pca`] | [`principal_components`] of a second moment |
+//! | [`balance`] | [`balance_ratio`]: how much larger keys are than values |
+//! | [`joint`] | [`joint_pca`]: one latent for keys and values |
+//! | [`query`] | [`query_pca`]: one latent for the queries of all heads |
+//!
+//! # Conventions
+//!
+//! Weights are `[out, in]`; a bias may be one more column. `C`, the *moment*, is `[D, D]`: the sum (or any multiple)
+//! of `x xᵀ` over calibration inputs `x`. Everything is `f64`.
+//!
+//! # Example
+//!
+//! Two key heads whose keys are nearly one direction, compressed from 8 rows to a latent of 3:
+//!
+//! ```
+//! use faer::Mat;
+//! use transmla_lowrank::{JointPca, KvInput, joint_pca};
+//!
+//! let keys = Mat::from_fn(4, 6, |i, j| (i + 1) as f64 + 1e-3 * ((i * 6 + j) as f64).sin());
+//! let values = Mat::from_fn(4, 6, |i, j| ((i % 2) * j) as f64 + 1e-3 * ((i + j) as f64).cos());
+//! // Each of the two heads has two of the four key rows.
+//! let rows = |first: usize| Mat::from_fn(2, 4, |i, j| if first + i == j { 1.0 } else { 0.0 });
+//! let key_up = [rows(0), rows(2)];
+//!
+//! let input = KvInput { nope_keys: keys.as_ref(), values: values.as_ref(), key_up: &key_up, value_head_dim: 2 };
+//! let spec = JointPca { rank: 3, balance: 1.0, skipped_values: 0, damping: 0.01 };
+//! let factors = joint_pca(&input, Mat::<f64>::identity(6, 6).as_ref(), &spec)?;
+//!
+//! assert_eq!((factors.down.nrows(), factors.kv_b().nrows()), (3, 2 * (2 + 2)));
+//! assert!(factors.kept_energy > 0.999);
+//! let error = &factors.key_up[1] * &factors.down - keys.subrows(2, 2);
+//! assert!(error.norm_max() < 0.02);
+//! # Ok::<(), transmla_lowrank::LowRankError>(())
+//! ```
+
+#![warn(missing_docs)]
+
+pub mod balance;
+mod check;
+mod error;
+pub mod joint;
+pub mod moment;
+pub mod pca;
+pub mod query;
+
+pub use balance::balance_ratio;
+pub use error::LowRankError;
+pub use joint::{JointPca, KvFactors, KvInput, joint_pca};
+pub use moment::quadratic_form;
+pub use pca::{PrincipalComponents, principal_components};
+pub use query::{QueryFactors, query_pca};

@@ -1,1 +1,67 @@
-//! stub
+//! RoPE decoupling: splitting keys with rotary position into one shared rotary key and keys without position.
+//!
+//! Multi-head latent attention keeps position in a single small key that all heads share. A grouped-query model has
+//! one rotary key per key head instead. This crate finds the orthogonal change of basis (RoRoPE with FreqFold,
+//! TransMLA, arXiv 2502.07864, section on RoPE decoupling) that moves as much of the keys' energy as possible into
+//! the shared key. It knows matrices only: no files, no model names, no tensors of a framework.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`shape`] | [`HeadShape`]: heads, head width, rotary pairs |
+//! | [`fold`] | [`FoldSpec`]: how many adjacent frequencies share a rotation; [`slot_frequencies`] |
+//! | [`mod@rororope`] | [`rororope()`]: from the keys' second moment to a [`Decoupling`] |
+//! | [`decoupling`] | [`Decoupling`]: the split, and applying it to key and query weights |
+//! | [`interleave`] | half-split rows to DeepSeek's interleaved rows and back |
+//!
+//! # Conventions
+//!
+//! Keys of all heads are stacked: row `g·d + j` is the real part and row `g·d + j + d/2` the imaginary part of pair
+//! `j` of key head `g` (half-split layout, as in Hugging Face Llama). Weights are `[out, in]`; a bias may be one more
+//! column. Everything is `f64`.
+//!
+//! # Example
+//!
+//! Two key heads of four dimensions share a rotary key of two. At distance 0 the split changes no score:
+//!
+//! ```
+//! use faer::Mat;
+//! use transmla_rope::{FoldSpec, HeadShape, rororope};
+//!
+//! let shape = HeadShape::new(2, 2, 4)?;
+//! let keys = Mat::from_fn(8, 3, |row, column| ((row * 3 + column) as f64).sin());
+//! let queries = Mat::from_fn(8, 3, |row, column| ((row + 5 * column) as f64).cos());
+//!
+//! let fold = FoldSpec::new(shape, 2, 2)?;
+//! let decoupling = rororope((&keys * keys.transpose()).as_ref(), shape, &fold)?;
+//! let split = decoupling.split_keys(keys.as_ref())?;
+//! assert_eq!((split.rope.nrows(), split.nope.nrows()), (2, 6));
+//!
+//! // The score of input 0 (as query) with input 1 (as key) in each head, before and after.
+//! let rope_queries = decoupling.rope_queries(queries.as_ref())?;
+//! let nope_keys = decoupling.expand_nope(split.nope.as_ref())?;
+//! for head in 0..2 {
+//!     let rows = 4 * head..4 * head + 4;
+//!     let before: f64 = rows.clone().map(|i| queries[(i, 0)] * keys[(i, 1)]).sum();
+//!     let nope: f64 = rows.map(|i| queries[(i, 0)] * nope_keys[(i, 1)]).sum();
+//!     let rope: f64 = (0..2).map(|i| rope_queries[(2 * head + i, 0)] * split.rope[(i, 1)]).sum();
+//!     assert!((before - (nope + rope)).abs() < 1e-12);
+//! }
+//! # Ok::<(), transmla_rope::RopeError>(())
+//! ```
+
+#![warn(missing_docs)]
+
+mod check;
+pub mod decoupling;
+mod error;
+pub mod fold;
+pub mod interleave;
+pub mod rororope;
+pub mod shape;
+
+pub use decoupling::{Decoupling, SplitKeys};
+pub use error::RopeError;
+pub use fold::{FoldSpec, slot_frequencies};
+pub use interleave::{deinterleave_rows, interleave_rows};
+pub use rororope::{DAMPING, KeyRotation, rororope};
+pub use shape::HeadShape;

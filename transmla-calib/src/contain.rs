@@ -1,0 +1,28 @@
+//! Decoders of other crates that panic on some damaged files.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs a decoder over a file's bytes; a panic in it becomes its message.
+///
+/// The parquet and tokenizers crates index and unwrap in places that only damaged files reach. All that the decoder has
+/// built is dropped with the panic, so nothing half made is seen afterwards.
+pub(crate) fn contained<T>(decode: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(decode)).map_err(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        format!("the decoder gave up: {}", text.unwrap_or("no reason given"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_an_error() {
+        assert_eq!(contained(|| 3), Ok(3));
+        let nothing: Vec<u8> = Vec::new();
+        let error = contained(|| nothing[std::hint::black_box(4)]).unwrap_err();
+        assert!(error.contains("out of bounds"), "{error}");
+    }
+}

@@ -1,0 +1,141 @@
+//! The errors of this crate.
+
+use std::path::{Path, PathBuf};
+
+use transmla_core::CoreError;
+
+use crate::Split;
+
+/// What can go wrong with calibration text, tokenizers and samples.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CalibError {
+    /// The operating system refused a file operation.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb: "read", "list".
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A dataset argument is no known name and no path.
+    #[error("'{name}' is neither one of wikitext2, ptb, c4, alpaca nor an existing file or folder")]
+    UnknownDataset {
+        /// The argument.
+        name: String,
+    },
+    /// A dataset folder lacks the split and all that may stand in for it.
+    #[error("{} has no {wanted} split: {hint}; found: {found}", folder.display())]
+    NoSplit {
+        /// The folder.
+        folder: PathBuf,
+        /// The split asked for.
+        wanted: Split,
+        /// What to do about it.
+        hint: &'static str,
+        /// The files that are there.
+        found: String,
+    },
+    /// No column of a dataset file is the text.
+    #[error("{}: no text column: expected text, sentence, content or a single column of strings; found {}", path.display(), columns.join(", "))]
+    NoTextColumn {
+        /// The file.
+        path: PathBuf,
+        /// Its columns with their types.
+        columns: Vec<String>,
+    },
+    /// A dataset file is damaged or not of the format its name says.
+    #[error("{}: {problem}; download or write the file again", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the line or row.
+        problem: String,
+    },
+    /// A dataset file is of a format or compression that cannot be read.
+    #[error("{}: cannot read {found}; supported: {supported}", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// The format found.
+        found: String,
+        /// The formats that work and how to get there.
+        supported: &'static str,
+    },
+    /// A dataset has no text in it.
+    #[error("{origin} holds no text; use another file or split")]
+    Empty {
+        /// File, column and split.
+        origin: String,
+    },
+    /// A folder has no usable tokenizer.
+    #[error("tokenizer {}: {problem}", path.display())]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to do about it.
+        problem: String,
+    },
+    /// The tokenizer failed on a text or on token ids.
+    #[error("the tokenizer failed to {action}: {problem}")]
+    Tokenization {
+        /// What was tried, as a verb: "encode", "decode".
+        action: &'static str,
+        /// The tokenizer's reason.
+        problem: String,
+    },
+    /// A text is too short for a single sample or window.
+    #[error("{needed} tokens are needed in a row, the text yields {found}: {hint}")]
+    TooShort {
+        /// Tokens of one sample or window.
+        needed: usize,
+        /// Tokens there are.
+        found: usize,
+        /// What to do about it, with a value that works.
+        hint: String,
+    },
+    /// An argument is out of its range.
+    #[error("{name} is {found}; expected {expected}")]
+    Argument {
+        /// The argument.
+        name: &'static str,
+        /// Its value.
+        found: usize,
+        /// The allowed range.
+        expected: String,
+    },
+    /// Token ids do not form a batch.
+    #[error("token ids: {0}")]
+    Tokens(String),
+    /// The hub or a token file failed.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+}
+
+impl CalibError {
+    pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::Io {
+            action,
+            path: path.to_path_buf(),
+            source,
+        }
+    }
+
+    pub(crate) fn corrupt(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Corrupt {
+            path: path.to_path_buf(),
+            problem: problem.into(),
+        }
+    }
+
+    /// A read that failed: bytes that decompress to nonsense are the file's fault, all else is the system's.
+    pub(crate) fn reading(path: &Path, source: std::io::Error) -> Self {
+        use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+        match source.kind() {
+            InvalidData | InvalidInput | UnexpectedEof => Self::corrupt(path, source.to_string()),
+            _ => Self::io("read", path, source),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Small safetensors files that hold token ids or logits.
+
+use std::path::Path;
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::{CoreError, TokenBatch};
+
+/// Reads `input_ids`, integers of shape `[batch, sequence]`, from a safetensors file.
+///
+/// # Errors
+/// The file or tensor is absent, is not a matrix of i64 or i32, is empty, or holds negative ids.
+pub fn read_input_ids(path: &Path) -> Result<TokenBatch, CoreError> {
+    let bytes = std::fs::read(path).map_err(|e| CoreError::io("read", path, e))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| CoreError::Safetensors {
+        path: path.to_path_buf(),
+        problem: e.to_string(),
+    })?;
+    let view = file.tensor("input_ids").map_err(|_| CoreError::MissingTensor {
+        name: "input_ids".into(),
+        folder: path.to_path_buf(),
+    })?;
+    let &[batch, sequence] = view.shape() else {
+        return Err(CoreError::Shape {
+            name: "input_ids".into(),
+            expected: vec![0, 0],
+            found: view.shape().to_vec(),
+        });
+    };
+    let ids: Vec<i64> = match view.dtype() {
+        Dtype::I64 => view
+            .data()
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|b| i64::from_le_bytes(*b))
+            .collect(),
+        Dtype::I32 => view
+            .data()
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|b| i64::from(i32::from_le_bytes(*b)))
+            .collect(),
+        other => {
+            return Err(CoreError::Dtype {
+                name: "input_ids".into(),
+                found: format!("{other:?}"),
+                supported: "I64, I32",
+            });
+        }
+    };
+    TokenBatch::from_ids(ids, batch, sequence).map_err(|problem| CoreError::Json {
+        path: path.to_path_buf(),
+        problem,
+    })
+}
+
+/// Writes `logits` of shape `[batch, sequence, vocabulary]` in `f32`, through a temporary file.
+pub fn write_logits(path: &Path, logits: &[f32], shape: [usize; 3]) -> Result<(), CoreError> {
+    let bytes: Vec<u8> = logits.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let problem = |e: safetensors::SafeTensorError| CoreError::Safetensors {
+        path: path.to_path_buf(),
+        problem: e.to_string(),
+    };
+    let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes).map_err(problem)?;
+    let data = safetensors::serialize([("logits", view)], None).map_err(problem)?;
+    let partial = path.with_extension("partial");
+    std::fs::write(&partial, data).map_err(|e| {
+        let _ = std::fs::remove_file(&partial);
+        CoreError::io("write", path, e)
+    })?;
+    std::fs::rename(&partial, path).map_err(|e| CoreError::io("rename", path, e))
+}

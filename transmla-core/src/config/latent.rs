@@ -1,0 +1,123 @@
+//! Shapes of multi-head latent attention and the config.json that carries them.
+
+use serde_json::{Map, Value, json};
+
+use super::json::Keys;
+use super::{Family, ModelConfig};
+use crate::{CoreError, StorageDtype};
+
+/// Shapes of multi-head latent attention, with the key names of DeepSeek's config.json.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LatentConfig {
+    /// Rank of the query projection, or nothing for a full one.
+    pub q_lora_rank: Option<usize>,
+    /// Width r of the latent that keys and values are made from.
+    pub kv_lora_rank: usize,
+    /// Width of a head's query and key part without position.
+    pub qk_nope_head_dim: usize,
+    /// Width d_r of the shared key with position.
+    pub qk_rope_head_dim: usize,
+    /// Width of a head's value.
+    pub v_head_dim: usize,
+    /// Epsilon of the RMSNorms on the latents; nothing if the model has no such norms.
+    pub latent_norm_eps: Option<f64>,
+    /// Whether some attention projections may have biases (the checkpoint says which).
+    pub biases: bool,
+}
+
+/// Epsilon of the latent norms in the stock DeepSeek-V3 classes, whatever `rms_norm_eps` says.
+const STOCK_LATENT_EPS: f64 = 1e-6;
+
+impl LatentConfig {
+    pub(super) fn read(keys: &Keys<'_>, stock: bool, rms_norm_eps: f64) -> Result<Self, CoreError> {
+        let norms = stock || keys.flag("use_qkv_norm")?;
+        let latent = Self {
+            q_lora_rank: keys.optional_size("q_lora_rank")?,
+            kv_lora_rank: keys.size("kv_lora_rank")?,
+            qk_nope_head_dim: keys.size("qk_nope_head_dim")?,
+            qk_rope_head_dim: keys.size("qk_rope_head_dim")?,
+            v_head_dim: keys.size("v_head_dim")?,
+            latent_norm_eps: norms.then_some(if stock { STOCK_LATENT_EPS } else { rms_norm_eps }),
+            biases: keys.flag("attention_bias")?,
+        };
+        if latent.qk_rope_head_dim % 2 != 0 {
+            return Err(CoreError::config("qk_rope_head_dim", "must be even"));
+        }
+        Ok(latent)
+    }
+
+    /// Width of a head's whole query: position-free and rotary part.
+    pub fn query_width(&self) -> usize {
+        self.qk_nope_head_dim + self.qk_rope_head_dim
+    }
+}
+
+/// The name that a converted model goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LatentStyle {
+    /// The family's own class with `MLA` in its name; no latent norms unless asked for.
+    Family,
+    /// Stock `DeepseekV3ForCausalLM`, which always applies latent norms.
+    DeepseekV3,
+}
+
+impl ModelConfig {
+    /// config.json of this model converted to the given latent shapes.
+    ///
+    /// `rms_norm_eps` is the epsilon of the converted model's residual norms. Keys of the source that still hold are
+    /// kept; keys that no longer do are replaced or removed.
+    pub fn latent_json(
+        &self,
+        latent: &LatentConfig,
+        style: LatentStyle,
+        rms_norm_eps: f64,
+        dtype: StorageDtype,
+    ) -> Map<String, Value> {
+        let mut out = self.raw.clone();
+        for key in ["auto_map", "head_dim", "rope_scaling", "dtype", "transformers_version"] {
+            out.remove(key);
+        }
+        let mut set = |key: &str, value: Value| {
+            out.insert(key.to_owned(), value);
+        };
+        let family: &Family = self.family;
+        set("num_key_value_heads", json!(self.num_attention_heads));
+        set("q_lora_rank", json!(latent.q_lora_rank));
+        set("kv_lora_rank", json!(latent.kv_lora_rank));
+        set("qk_nope_head_dim", json!(latent.qk_nope_head_dim));
+        set("qk_rope_head_dim", json!(latent.qk_rope_head_dim));
+        set("qk_head_dim", json!(latent.query_width()));
+        set("v_head_dim", json!(latent.v_head_dim));
+        set("attention_bias", json!(latent.biases));
+        set("rms_norm_eps", json!(rms_norm_eps));
+        set("rope_theta", json!(self.rope.theta));
+        set("rope_interleave", json!(true));
+        set("tie_word_embeddings", json!(self.tie_word_embeddings));
+        set("torch_dtype", json!(dtype.torch_name()));
+        match style {
+            LatentStyle::Family => {
+                set("model_type", json!(family.latent_model_type()));
+                set("architectures", json!([family.latent_class()]));
+                set("use_qkv_norm", json!(latent.latent_norm_eps.is_some()));
+            }
+            LatentStyle::DeepseekV3 => {
+                set("model_type", json!("deepseek_v3"));
+                set("architectures", json!(["DeepseekV3ForCausalLM"]));
+                set("rope_scaling", Value::Null);
+                let rope = json!({"rope_type": "default", "rope_theta": self.rope.theta});
+                set("rope_parameters", rope);
+                // Every layer is dense; the expert keys must be there and are never used.
+                set("first_k_dense_replace", json!(self.num_hidden_layers));
+                set("moe_layer_freq", json!(1));
+                set("n_routed_experts", json!(2));
+                set("n_shared_experts", json!(1));
+                set("num_experts_per_tok", json!(1));
+                set("n_group", json!(1));
+                set("topk_group", json!(1));
+                set("moe_intermediate_size", json!(8));
+                set("hidden_act", json!("silu"));
+            }
+        }
+        out
+    }
+}

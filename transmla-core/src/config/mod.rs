@@ -1,0 +1,97 @@
+//! `config.json` of every supported family, and of latent attention models.
+
+mod family;
+mod json;
+mod latent;
+mod parse;
+mod rope;
+
+pub use family::{BiasRule, FAMILIES, Family};
+pub use latent::{LatentConfig, LatentStyle};
+pub use rope::{RopeConfig, RopeLayout};
+
+use serde_json::{Map, Value};
+
+/// What the decoder needs to know about a model, whatever its family.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    /// `model_type` of config.json.
+    pub model_type: String,
+    /// The row of the family table; for a converted model that of its source.
+    pub family: &'static Family,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width of the MLP.
+    pub intermediate_size: usize,
+    /// Number of decoder layers.
+    pub num_hidden_layers: usize,
+    /// Number of query heads.
+    pub num_attention_heads: usize,
+    /// Number of token ids.
+    pub vocab_size: usize,
+    /// Longest sequence that the model was trained for, in tokens.
+    pub max_position_embeddings: usize,
+    /// Epsilon of every RMSNorm of the residual stream.
+    pub rms_norm_eps: f64,
+    /// Whether the output head is the embedding matrix.
+    pub tie_word_embeddings: bool,
+    /// Positions.
+    pub rope: RopeConfig,
+    /// Grouped-query or latent attention.
+    pub attention: AttentionConfig,
+    /// Ids that end a text.
+    pub eos_token_ids: Vec<u32>,
+    /// Id that starts a text, if the model uses one.
+    pub bos_token_id: Option<u32>,
+    /// config.json as it stands.
+    pub raw: Map<String, Value>,
+}
+
+/// The kind of attention of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AttentionConfig {
+    /// Grouped-query attention; multi-head attention is `num_key_value_heads == num_attention_heads`.
+    Grouped(GroupedConfig),
+    /// Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1).
+    Latent(LatentConfig),
+}
+
+/// Shapes of grouped-query attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupedConfig {
+    /// Number of key/value heads G.
+    pub num_key_value_heads: usize,
+    /// Width d of one head.
+    pub head_dim: usize,
+    /// Whether q, k and v projections must have biases.
+    pub qkv_bias: bool,
+    /// Whether the output projection must have a bias.
+    pub output_bias: bool,
+}
+
+impl GroupedConfig {
+    /// Width K = G·d of all keys of a token.
+    pub fn key_width(&self) -> usize {
+        self.num_key_value_heads * self.head_dim
+    }
+}
+
+impl AttentionConfig {
+    /// Numbers that the KV cache holds per token and layer.
+    pub fn cache_numbers(&self) -> usize {
+        match self {
+            Self::Grouped(grouped) => 2 * grouped.key_width(),
+            Self::Latent(latent) => latent.kv_lora_rank + latent.qk_rope_head_dim,
+        }
+    }
+}
+
+impl ModelConfig {
+    /// The grouped-query shapes, or nothing if the model already has latent attention.
+    pub fn grouped(&self) -> Option<&GroupedConfig> {
+        match &self.attention {
+            AttentionConfig::Grouped(grouped) => Some(grouped),
+            AttentionConfig::Latent(_) => None,
+        }
+    }
+}

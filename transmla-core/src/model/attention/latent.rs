@@ -1,0 +1,205 @@
+//! Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1) in expanded and absorbed form.
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Tensor};
+
+use super::{causal_attention, future_mask, merge_heads, repeat_heads, split_heads};
+use crate::config::LatentConfig;
+use crate::model::cache::{CachedRows, LayerCache};
+use crate::model::linear::{Linear, RmsNorm};
+use crate::model::rotary::Rotary;
+use crate::{Checkpoint, CoreError, ModelConfig, RopeLayout};
+
+/// How queries come from the hidden state.
+#[derive(Debug, Clone)]
+pub enum QueryProjection {
+    /// `q_proj`, `[H·(d + d_r), hidden]`.
+    Plain(Linear),
+    /// `q_a_proj`, `q_a_layernorm`, `q_b_proj`.
+    Lora {
+        /// `[q_lora_rank, hidden]`.
+        down: Linear,
+        /// Norm of the query latent, if the model has one.
+        norm: Option<RmsNorm>,
+        /// `[H·(d + d_r), q_lora_rank]`.
+        up: Linear,
+    },
+}
+
+impl QueryProjection {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Plain(linear) => linear.forward(x),
+            Self::Lora { down, norm, up } => {
+                let latent = down.forward(x);
+                up.forward(match norm {
+                    Some(norm) => norm.forward(latent),
+                    None => latent,
+                })
+            }
+        }
+    }
+}
+
+/// Attention through a shared latent of width r and a shared rotary key of width d_r.
+#[derive(Debug, Clone)]
+pub struct LatentAttention {
+    /// Queries, `[H·(d + d_r)]`, rotary rows half-split.
+    pub q: QueryProjection,
+    /// `kv_a_proj_with_mqa`, `[r + d_r, hidden]`, rotary rows half-split.
+    pub kv_down: Linear,
+    /// `kv_a_layernorm`, if the model has one.
+    pub kv_norm: Option<RmsNorm>,
+    /// `kv_b_proj`, `[H·(d + d_v), r]`: per head d key rows, then d_v value rows.
+    pub kv_up: Linear,
+    /// `o_proj`, `[hidden, H·d_v]`.
+    pub o: Linear,
+    /// H.
+    pub heads: usize,
+    /// Shapes.
+    pub shape: LatentConfig,
+}
+
+impl LatentAttention {
+    pub(crate) fn read(
+        checkpoint: &Checkpoint,
+        prefix: &str,
+        config: &ModelConfig,
+        latent: &LatentConfig,
+        device: &Device,
+    ) -> Result<Self, CoreError> {
+        let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
+        let read = |name: &str, shape| Linear::read(checkpoint, &format!("{prefix}.{name}"), shape, device);
+        let norm = |name: &str, width| {
+            latent
+                .latent_norm_eps
+                .map(|eps| RmsNorm::read(checkpoint, &format!("{prefix}.{name}"), width, eps, device))
+                .transpose()
+        };
+        let query_rows = heads * latent.query_width();
+        let query_order = rope_order(config.rope.layout, heads, latent.qk_nope_head_dim, latent.qk_rope_head_dim);
+        let q = match latent.q_lora_rank {
+            None => QueryProjection::Plain(read("q_proj", [query_rows, hidden])?.select_outputs(&query_order)),
+            Some(rank) => QueryProjection::Lora {
+                down: read("q_a_proj", [rank, hidden])?,
+                norm: norm("q_a_layernorm", rank)?,
+                up: read("q_b_proj", [query_rows, rank])?.select_outputs(&query_order),
+            },
+        };
+        let (rank, rope) = (latent.kv_lora_rank, latent.qk_rope_head_dim);
+        let key_order = rope_order(config.rope.layout, 1, rank, rope);
+        Ok(Self {
+            q,
+            kv_down: read("kv_a_proj_with_mqa", [rank + rope, hidden])?.select_outputs(&key_order),
+            kv_norm: norm("kv_a_layernorm", rank)?,
+            kv_up: read("kv_b_proj", [heads * (latent.qk_nope_head_dim + latent.v_head_dim), rank])?,
+            o: read("o_proj", [hidden, heads * latent.v_head_dim])?,
+            heads,
+            shape: latent.clone(),
+        })
+    }
+
+    pub(super) fn forward(
+        &self,
+        x: Tensor<2>,
+        batch: usize,
+        rotary: &Rotary,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<2> {
+        let nope = self.shape.qk_nope_head_dim;
+        let rope = self.shape.qk_rope_head_dim;
+        let q = split_heads(self.q.forward(x.clone()), batch, self.heads); // [batch, H, seq, d + d_r]
+        let q_nope = q.clone().narrow(3, 0, nope);
+        let q_rope = rotary.apply(q.narrow(3, nope, rope));
+        let (latent, k_rope) = self.compress(x, batch, rotary); // [batch, 1, seq, r], [batch, 1, seq, d_r]
+        let past = rotary.positions().start;
+        match cache {
+            Some(LayerCache::Latent(rows)) if past > 0 => self.absorbed(q_nope, q_rope, latent, k_rope, rows),
+            cache => {
+                if let Some(LayerCache::Latent(rows)) = cache {
+                    rows.append(Tensor::cat(vec![latent.clone(), k_rope.clone()], 3));
+                }
+                self.expanded(q_nope, q_rope, latent, k_rope)
+            }
+        }
+    }
+
+    /// What the cache keeps of each token: the normalised latent and the rotated shared key.
+    fn compress(&self, x: Tensor<2>, batch: usize, rotary: &Rotary) -> (Tensor<4>, Tensor<4>) {
+        let rank = self.shape.kv_lora_rank;
+        let down = self.kv_down.forward(x); // [batch·seq, r + d_r]
+        let mut latent = down.clone().narrow(1, 0, rank);
+        if let Some(norm) = &self.kv_norm {
+            latent = norm.forward(latent);
+        }
+        let rope = down.narrow(1, rank, self.shape.qk_rope_head_dim);
+        (split_heads(latent, batch, 1), rotary.apply(split_heads(rope, batch, 1)))
+    }
+
+    /// Keys and values are made from the latent: the cheaper form where many tokens are new.
+    fn expanded(&self, q_nope: Tensor<4>, q_rope: Tensor<4>, latent: Tensor<4>, k_rope: Tensor<4>) -> Tensor<2> {
+        let batch = latent.dims()[0];
+        let nope = self.shape.qk_nope_head_dim;
+        let kv = split_heads(self.kv_up.forward(merge_heads(latent)), batch, self.heads); // [batch, H, seq, d + d_v]
+        let k_nope = kv.clone().narrow(3, 0, nope);
+        let v = kv.narrow(3, nope, self.shape.v_head_dim);
+        let q = Tensor::cat(vec![q_nope, q_rope], 3);
+        let k = Tensor::cat(vec![k_nope, repeat_heads(k_rope, self.heads)], 3);
+        self.o.forward(merge_heads(causal_attention(q, k, v)))
+    }
+
+    /// Queries and outputs go through `kv_b_proj` instead of keys and values: attention reads `r + d_r` numbers a token.
+    fn absorbed(
+        &self,
+        q_nope: Tensor<4>,
+        q_rope: Tensor<4>,
+        latent: Tensor<4>,
+        k_rope: Tensor<4>,
+        rows: &mut CachedRows,
+    ) -> Tensor<2> {
+        let [batch, heads, new, nope] = q_nope.dims();
+        let (rank, value) = (self.shape.kv_lora_rank, self.shape.v_head_dim);
+        let up = self.kv_up.weight.clone().reshape([1, heads, nope + value, rank]);
+        let key_up = up.clone().narrow(2, 0, nope); // [1, H, d, r]
+        let value_up = up.narrow(2, nope, value).swap_dims(2, 3); // [1, H, r, d_v]
+
+        let cached = rows.append(Tensor::cat(vec![latent, k_rope], 3)); // [batch, 1, tokens, r + d_r]
+        let [_, _, tokens, width] = cached.dims();
+        let q = Tensor::cat(vec![q_nope.matmul(key_up.expand([batch, heads, nope, rank])), q_rope], 3);
+        let scale = (self.shape.query_width() as f64).powf(-0.5);
+        let scores = q
+            .reshape([batch, 1, heads * new, width])
+            .mul_scalar(scale)
+            .matmul(cached.clone().swap_dims(2, 3))
+            .reshape([batch, heads, new, tokens]);
+        let scores = match new {
+            1 => scores,
+            _ => {
+                let mask = future_mask(new, tokens - new, &scores.device());
+                scores.mask_fill(mask.unsqueeze::<4>().expand([batch, heads, new, tokens]), f32::NEG_INFINITY)
+            }
+        };
+        let attended = softmax(scores, 3)
+            .reshape([batch, 1, heads * new, tokens])
+            .matmul(cached.narrow(3, 0, rank))
+            .reshape([batch, heads, new, rank]);
+        self.o
+            .forward(merge_heads(attended.matmul(value_up.expand([batch, heads, rank, value]))))
+    }
+}
+
+/// For rows laid out as `heads` blocks of `[plain, rope]`, where each half-split output row comes from.
+fn rope_order(layout: RopeLayout, heads: usize, plain: usize, rope: usize) -> Vec<usize> {
+    let half = rope / 2;
+    let within = |j: usize| match layout {
+        RopeLayout::HalfSplit => j,
+        RopeLayout::Interleaved if j < half => 2 * j,
+        RopeLayout::Interleaved => 2 * (j - half) + 1,
+    };
+    (0..heads)
+        .flat_map(|head| {
+            let start = head * (plain + rope);
+            (start..start + plain).chain((0..rope).map(move |j| start + plain + within(j)))
+        })
+        .collect()
+}

@@ -1,0 +1,174 @@
+//! A whole model, read from a checkpoint layer by layer or held in memory.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::cache::KvCache;
+use super::layer::DecoderLayer;
+use super::linear::{Linear, RmsNorm};
+use super::rotary::Rotary;
+use super::tensors::check_headers;
+use super::{LayeredModel, TokenBatch};
+use crate::{Checkpoint, CoreError, ModelConfig};
+
+/// Whether a model's weights are kept or read again for every use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Residency {
+    /// Each layer is read when it is needed and dropped afterwards.
+    Streamed,
+    /// All weights stay on the device.
+    Loaded,
+}
+
+/// A decoder over a checkpoint folder. Cloning shares weights and file maps.
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    config: Arc<ModelConfig>,
+    checkpoint: Arc<Checkpoint>,
+    device: Device,
+    layers: Option<Arc<Vec<DecoderLayer>>>,
+    head: Option<OutputHead>,
+}
+
+/// Final norm and output projection.
+#[derive(Debug, Clone)]
+pub struct OutputHead {
+    norm: RmsNorm,
+    projection: Linear,
+}
+
+impl OutputHead {
+    /// Residual stream `[rows, hidden]` to logits `[rows, vocabulary]`.
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        self.projection.forward(self.norm.forward(hidden))
+    }
+}
+
+impl Decoder {
+    /// Opens a model folder and checks every tensor's shape against the configuration.
+    ///
+    /// # Errors
+    /// The folder is incomplete or damaged, or the model has a feature that is not supported.
+    pub fn open(folder: &Path, device: &Device, residency: Residency) -> Result<Self, CoreError> {
+        let config = ModelConfig::read(folder)?;
+        Self::new(config, Checkpoint::open(folder)?, device, residency)
+    }
+
+    /// A decoder of an opened checkpoint.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn new(
+        config: ModelConfig,
+        checkpoint: Checkpoint,
+        device: &Device,
+        residency: Residency,
+    ) -> Result<Self, CoreError> {
+        check_headers(&config, &checkpoint)?;
+        let mut decoder = Self {
+            config: Arc::new(config),
+            checkpoint: Arc::new(checkpoint),
+            device: device.clone(),
+            layers: None,
+            head: None,
+        };
+        if residency == Residency::Loaded {
+            let layers = (0..decoder.config.num_hidden_layers).map(|index| decoder.layer(index));
+            decoder.layers = Some(Arc::new(layers.collect::<Result<_, _>>()?));
+            decoder.head = Some(decoder.head()?);
+        }
+        Ok(decoder)
+    }
+
+    /// The checkpoint behind the model.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// Logits `[batch, seq, vocabulary]` of new tokens; with a cache they follow the tokens already in it.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary; a layer that cannot be read.
+    pub fn logits(&self, tokens: &TokenBatch, cache: Option<&mut KvCache>) -> Result<Tensor<3>, CoreError> {
+        let hidden = self.hidden(tokens, cache)?;
+        let [batch, sequence, _] = hidden.dims();
+        let logits = self.head()?.logits(hidden.flatten(0, 1));
+        Ok(logits.reshape([batch, sequence, self.config.vocab_size]))
+    }
+
+    /// Logits `[batch, vocabulary]` that follow the last of the new tokens.
+    ///
+    /// # Errors
+    /// As [`Self::logits`].
+    pub fn next_logits(&self, tokens: &TokenBatch, cache: Option<&mut KvCache>) -> Result<Tensor<2>, CoreError> {
+        let hidden = self.hidden(tokens, cache)?;
+        let last = hidden.dims()[1] - 1;
+        Ok(self.head()?.logits(hidden.narrow(1, last, 1).flatten(0, 1)))
+    }
+
+    fn hidden(&self, tokens: &TokenBatch, mut cache: Option<&mut KvCache>) -> Result<Tensor<3>, CoreError> {
+        let past = cache.as_ref().map_or(0, |cache| cache.tokens());
+        let rotary = Rotary::new(&self.config.rope, past..past + tokens.sequence(), &self.device);
+        let mut hidden = self.embed(tokens)?;
+        for index in 0..self.config.num_hidden_layers {
+            let layer = self.layer(index)?;
+            hidden = layer.forward(hidden, &rotary, cache.as_mut().map(|cache| cache.layer(index)));
+        }
+        if let Some(cache) = cache {
+            cache.advance(tokens.sequence());
+        }
+        Ok(hidden)
+    }
+}
+
+impl LayeredModel for Decoder {
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn embed(&self, tokens: &TokenBatch) -> Result<Tensor<3>, CoreError> {
+        let (vocab_size, hidden) = (self.config.vocab_size, self.config.hidden_size);
+        tokens.check_vocabulary(vocab_size)?;
+        let mut rows = Vec::with_capacity(tokens.tokens() * hidden);
+        let ids = tokens.ids().iter().map(|id| *id as usize);
+        self.checkpoint
+            .rows("model.embed_tokens.weight", [vocab_size, hidden], ids, &mut rows)?;
+        let shape = [tokens.batch(), tokens.sequence(), hidden];
+        Ok(Tensor::from_data(TensorData::new(rows, shape), &self.device))
+    }
+
+    fn layer(&self, index: usize) -> Result<DecoderLayer, CoreError> {
+        match &self.layers {
+            Some(layers) => Ok(layers[index].clone()),
+            None => DecoderLayer::read(&self.checkpoint, &self.config, index, &self.device),
+        }
+    }
+
+    fn head(&self) -> Result<OutputHead, CoreError> {
+        if let Some(head) = &self.head {
+            return Ok(head.clone());
+        }
+        let config = &self.config;
+        let name = match config.tie_word_embeddings {
+            true => "model.embed_tokens",
+            false => "lm_head",
+        };
+        let shape = [config.vocab_size, config.hidden_size];
+        Ok(OutputHead {
+            norm: RmsNorm::read(
+                &self.checkpoint,
+                "model.norm",
+                config.hidden_size,
+                config.rms_norm_eps,
+                &self.device,
+            )?,
+            projection: Linear::read(&self.checkpoint, name, shape, &self.device)?,
+        })
+    }
+}

@@ -1,0 +1,92 @@
+//! The two layers that everything else is made of.
+
+use burn::tensor::{Device, Tensor};
+
+use crate::{Checkpoint, CoreError};
+
+/// An affine map with the weight as it lies in the checkpoint, `[out, in]`.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    /// Weight, `[out, in]`.
+    pub weight: Tensor<2>,
+    /// Bias, `[out]`.
+    pub bias: Option<Tensor<1>>,
+}
+
+impl Linear {
+    /// A map without bias.
+    pub fn new(weight: Tensor<2>) -> Self {
+        Self { weight, bias: None }
+    }
+
+    /// Reads `{prefix}.weight` and, if there is one, `{prefix}.bias`.
+    pub(crate) fn read(
+        checkpoint: &Checkpoint,
+        prefix: &str,
+        [out, input]: [usize; 2],
+        device: &Device,
+    ) -> Result<Self, CoreError> {
+        let bias = format!("{prefix}.bias");
+        Ok(Self {
+            weight: checkpoint.matrix(&format!("{prefix}.weight"), [out, input], device)?,
+            bias: match checkpoint.contains(&bias) {
+                true => Some(checkpoint.vector(&bias, out, device)?),
+                false => None,
+            },
+        })
+    }
+
+    /// `x Wᵀ + b`: `[rows, in]` to `[rows, out]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let y = x.matmul(self.weight.clone().transpose());
+        match &self.bias {
+            Some(bias) => y + bias.clone().unsqueeze(),
+            None => y,
+        }
+    }
+
+    /// The map with its outputs in another order.
+    pub(crate) fn select_outputs(self, order: &[usize]) -> Self {
+        let device = self.weight.device();
+        let ids: Vec<i64> = order.iter().map(|i| *i as i64).collect();
+        let index = Tensor::from_data(burn::tensor::TensorData::new(ids, [order.len()]), &device);
+        Self {
+            weight: self.weight.select(0, index.clone()),
+            bias: self.bias.map(|bias| bias.select(0, index)),
+        }
+    }
+}
+
+/// Root mean square normalisation (Zhang and Sennrich, arXiv 1910.07467, equation 4).
+#[derive(Debug, Clone)]
+pub struct RmsNorm {
+    /// Weight, `[width]`.
+    pub weight: Tensor<1>,
+    /// Added to the mean square.
+    pub eps: f64,
+}
+
+impl RmsNorm {
+    pub(crate) fn read(
+        checkpoint: &Checkpoint,
+        prefix: &str,
+        width: usize,
+        eps: f64,
+        device: &Device,
+    ) -> Result<Self, CoreError> {
+        let weight = checkpoint.vector(&format!("{prefix}.weight"), width, device)?;
+        Ok(Self { weight, eps })
+    }
+
+    /// Normalises each row of `[rows, width]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let inverse = x
+            .clone()
+            .square()
+            .mean_dim(1)
+            .add_scalar(self.eps)
+            .sqrt()
+            .recip();
+        x * inverse * self.weight.clone().unsqueeze()
+    }
+}

@@ -1,0 +1,49 @@
+//! Rotary position embedding applied to tensors.
+
+use std::ops::Range;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::config::RopeConfig;
+
+/// Cosines and sines of a range of positions, shared by all layers of a forward pass.
+///
+/// Inside the decoders pairs are always half-split: interleaved projections are reordered once, when they are read.
+#[derive(Debug, Clone)]
+pub struct Rotary {
+    cos: Tensor<4>, // [1, 1, positions, d/2]
+    sin: Tensor<4>,
+    positions: Range<usize>,
+}
+
+impl Rotary {
+    /// The table for some positions.
+    pub fn new(rope: &RopeConfig, positions: Range<usize>, device: &Device) -> Self {
+        let (cos, sin) = rope.angles(positions.clone());
+        let shape = [1, 1, positions.len(), rope.dim / 2];
+        Self {
+            cos: Tensor::from_data(TensorData::new(cos, shape), device),
+            sin: Tensor::from_data(TensorData::new(sin, shape), device),
+            positions,
+        }
+    }
+
+    /// The positions of the table.
+    pub fn positions(&self) -> Range<usize> {
+        self.positions.clone()
+    }
+
+    /// Rotates `[batch, heads, positions, d]`, pairs half-split.
+    pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
+        let half = x.dims()[3] / 2;
+        let re = x.clone().narrow(3, 0, half);
+        let im = x.narrow(3, half, half);
+        Tensor::cat(
+            vec![
+                re.clone() * self.cos.clone() - im.clone() * self.sin.clone(),
+                re * self.sin.clone() + im * self.cos.clone(),
+            ],
+            3,
+        )
+    }
+}

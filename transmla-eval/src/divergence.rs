@@ -1,0 +1,91 @@
+//! How far a second model's predictions are from the first's.
+
+use transmla_core::{LayeredModel, TokenBatch};
+
+use crate::EvalError;
+use crate::forward::{EvalOptions, final_states, log_probabilities, to_host};
+
+/// The predictions of two models compared, averaged over all positions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Divergence {
+    /// Kullback-Leibler divergence KL(first ‖ second), in nats per token.
+    pub kl: f64,
+    /// Share of positions where both models find the same token most likely.
+    pub top1_agreement: f64,
+    /// Largest absolute difference of two logits.
+    pub max_logit_difference: f64,
+    /// Number of positions compared.
+    pub positions: usize,
+}
+
+/// Compares the predictions of two models on windows `[windows, seq]`.
+///
+/// # Errors
+/// Different vocabularies, ids outside them, a model that cannot be read or whose output is not finite.
+pub fn divergence(
+    first: &dyn LayeredModel,
+    second: &dyn LayeredModel,
+    windows: &TokenBatch,
+    options: &EvalOptions,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Divergence, EvalError> {
+    let (vocab_size, other) = (first.config().vocab_size, second.config().vocab_size);
+    if vocab_size != other {
+        return Err(EvalError::Vocabulary {
+            first: vocab_size,
+            second: other,
+        });
+    }
+    windows.check_vocabulary(vocab_size)?;
+    let batch_size = options.batch_size.max(1);
+    let group = options.group(first, windows.sequence()).div_ceil(2).next_multiple_of(batch_size);
+    let layers = first.config().num_hidden_layers + second.config().num_hidden_layers;
+    let total = windows.batch().div_ceil(batch_size) as u64 * (layers as u64 + 1);
+    let mut done = 0;
+    let mut step = || {
+        done += 1;
+        progress(done.min(total), total);
+    };
+    let heads = (first.head()?, second.head()?);
+    let chunk = EvalOptions::rows_at_once(first).div_ceil(2);
+    let (mut kl, mut agreed, mut largest, mut positions) = (0.0, 0.0, 0.0f64, 0);
+    for start in (0..windows.batch()).step_by(group) {
+        let Some(part) = windows.rows(start..start + group) else {
+            break;
+        };
+        let ours = final_states(first, &part, batch_size, &mut step)?;
+        let theirs = final_states(second, &part, batch_size, &mut step)?;
+        for (index, (a, b)) in ours.into_iter().zip(theirs).enumerate() {
+            let (a, b) = (a.flatten::<2>(0, 1), b.flatten::<2>(0, 1));
+            let rows = a.dims()[0];
+            for row in (0..rows).step_by(chunk) {
+                let count = chunk.min(rows - row);
+                let a = heads.0.logits(a.clone().narrow(0, row, count));
+                let b = heads.1.logits(b.clone().narrow(0, row, count));
+                let difference = to_host((a.clone() - b.clone()).abs().max().reshape([1]))?[0];
+                if !difference.is_finite() {
+                    let window = start + index * batch_size + row / windows.sequence();
+                    return Err(EvalError::NotFinite { window });
+                }
+                largest = largest.max(f64::from(difference));
+                let same = a.clone().argmax(1).equal(b.clone().argmax(1)).float();
+                agreed += sum(to_host(same.flatten(0, 1))?);
+                let (log_p, log_q) = (log_probabilities(a), log_probabilities(b));
+                let terms = (log_p.clone().exp() * (log_p - log_q)).sum_dim(1);
+                kl += sum(to_host(terms.flatten(0, 1))?);
+                positions += count;
+            }
+            step();
+        }
+    }
+    Ok(Divergence {
+        kl: kl / positions as f64,
+        top1_agreement: agreed / positions as f64,
+        max_logit_difference: largest,
+        positions,
+    })
+}
+
+fn sum(values: Vec<f32>) -> f64 {
+    values.into_iter().map(f64::from).sum()
+}

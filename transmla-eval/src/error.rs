@@ -1,0 +1,32 @@
+//! The errors of this crate.
+
+use transmla_core::CoreError;
+
+/// What can go wrong in an evaluation.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvalError {
+    /// The model could not be read or run.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+    /// A window of one token predicts nothing.
+    #[error("windows of {found} token predict nothing; at least 2 are needed")]
+    ShortWindow {
+        /// Tokens per window.
+        found: usize,
+    },
+    /// The model's output is not a number.
+    #[error("the model's output for window {window} is not finite: its weights are damaged or overflow")]
+    NotFinite {
+        /// Index of the window.
+        window: usize,
+    },
+    /// The two models cannot be compared.
+    #[error("the models have vocabularies of {first} and {second} tokens; only models with the same one can be compared")]
+    Vocabulary {
+        /// Of the first model.
+        first: usize,
+        /// Of the second.
+        second: usize,
+    },
+}

@@ -1,0 +1,81 @@
+//! Windows through a model, layer by layer.
+
+use burn::tensor::{ElementConversion, Tensor};
+use transmla_core::model::Rotary;
+use transmla_core::{CoreError, LayeredModel, TokenBatch};
+
+/// How an evaluation is spread over time and memory.
+#[derive(Debug, Clone, Copy)]
+pub struct EvalOptions {
+    /// Windows that go through a layer together.
+    pub batch_size: usize,
+    /// Bytes of hidden states kept at once: how many windows share one reading of the layers.
+    pub state_bytes: u64,
+}
+
+impl Default for EvalOptions {
+    fn default() -> Self {
+        Self {
+            batch_size: 2,
+            state_bytes: 256 << 20,
+        }
+    }
+}
+
+/// Most logits held at once, in numbers.
+const LOGITS_AT_ONCE: usize = 8 << 20;
+
+impl EvalOptions {
+    /// Windows that share one reading of the layers.
+    pub(crate) fn group(&self, model: &dyn LayeredModel, sequence: usize) -> usize {
+        let per_window = (sequence * model.config().hidden_size * size_of::<f32>()) as u64;
+        let batch = self.batch_size.max(1);
+        ((self.state_bytes / per_window.max(1)) as usize).max(1).next_multiple_of(batch)
+    }
+
+    pub(crate) fn rows_at_once(model: &dyn LayeredModel) -> usize {
+        (LOGITS_AT_ONCE / model.config().vocab_size.max(1)).max(1)
+    }
+}
+
+/// Residual streams after the last layer, one `[batch, seq, hidden]` for each batch of windows.
+///
+/// `step` is called after each batch and layer.
+pub(crate) fn final_states(
+    model: &dyn LayeredModel,
+    windows: &TokenBatch,
+    batch_size: usize,
+    step: &mut dyn FnMut(),
+) -> Result<Vec<Tensor<3>>, CoreError> {
+    let rotary = Rotary::new(&model.config().rope, 0..windows.sequence(), model.device());
+    let starts = (0..windows.batch()).step_by(batch_size);
+    let mut states = starts
+        .filter_map(|start| windows.rows(start..start + batch_size))
+        .map(|batch| model.embed(&batch))
+        .collect::<Result<Vec<_>, _>>()?;
+    for index in 0..model.config().num_hidden_layers {
+        let layer = model.layer(index)?;
+        for state in &mut states {
+            // The old state is released before the layer runs on it.
+            let hidden = std::mem::replace(state, Tensor::empty([1, 1, 1], model.device()));
+            *state = layer.forward(hidden, &rotary, None);
+            step();
+        }
+    }
+    Ok(states)
+}
+
+/// Log-probabilities `[rows, vocabulary]` from logits.
+pub(crate) fn log_probabilities(logits: Tensor<2>) -> Tensor<2> {
+    let shifted = logits.clone() - logits.max_dim(1);
+    let normaliser = shifted.clone().exp().sum_dim(1).log();
+    shifted - normaliser
+}
+
+/// A tensor's values on the host.
+pub(crate) fn to_host(tensor: Tensor<1>) -> Result<Vec<f32>, CoreError> {
+    let data = tensor
+        .try_into_data()
+        .map_err(|error| CoreError::Execution(error.to_string()))?;
+    Ok(data.iter::<f32>().map(|value| value.elem()).collect())
+}

@@ -1,0 +1,101 @@
+//! Perplexity by the published protocol.
+
+use burn::tensor::{Int, Tensor, TensorData};
+use transmla_core::model::OutputHead;
+use transmla_core::{CoreError, LayeredModel, TokenBatch};
+
+use crate::EvalError;
+use crate::forward::{EvalOptions, final_states, to_host};
+
+/// The result of an evaluation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Perplexity {
+    /// exp of the mean over windows of the mean negative log-likelihood within a window.
+    pub perplexity: f64,
+    /// Natural logarithm of it, in nats per token.
+    pub mean_nll: f64,
+    /// Number of windows.
+    pub windows: usize,
+    /// Number of predicted tokens.
+    pub predictions: usize,
+}
+
+/// Perplexity of a model on windows `[windows, seq]`; every token but a window's first is predicted.
+///
+/// `progress` is called with the work done and the whole, in batches times layers.
+///
+/// # Errors
+/// Windows of one token, ids outside the vocabulary, a model that cannot be read or whose output is not finite.
+pub fn perplexity(
+    model: &dyn LayeredModel,
+    windows: &TokenBatch,
+    options: &EvalOptions,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Perplexity, EvalError> {
+    let sequence = windows.sequence();
+    if sequence < 2 {
+        return Err(EvalError::ShortWindow { found: sequence });
+    }
+    windows.check_vocabulary(model.config().vocab_size)?;
+    let batch_size = options.batch_size.max(1);
+    let group = options.group(model, sequence);
+    let layers = model.config().num_hidden_layers as u64;
+    let total = windows.batch().div_ceil(batch_size) as u64 * (layers + 1);
+    let mut done = 0;
+    let mut step = || {
+        done += 1;
+        progress(done.min(total), total);
+    };
+    let head = model.head()?;
+    let mut window_nll = Vec::with_capacity(windows.batch());
+    for start in (0..windows.batch()).step_by(group) {
+        let Some(part) = windows.rows(start..start + group) else {
+            break;
+        };
+        let states = final_states(model, &part, batch_size, &mut step)?;
+        for (index, state) in states.into_iter().enumerate() {
+            for row in 0..state.dims()[0] {
+                let window = index * batch_size + row;
+                let hidden = state.clone().narrow(0, row, 1).flatten::<2>(0, 1);
+                let sum = negative_log_likelihood(model, &head, hidden, part.row(window))?;
+                if !sum.is_finite() {
+                    return Err(EvalError::NotFinite { window: start + window });
+                }
+                window_nll.push(sum / (sequence - 1) as f64);
+            }
+            step();
+        }
+    }
+    let mean_nll = window_nll.iter().sum::<f64>() / window_nll.len() as f64;
+    Ok(Perplexity {
+        perplexity: mean_nll.exp(),
+        mean_nll,
+        windows: window_nll.len(),
+        predictions: window_nll.len() * (sequence - 1),
+    })
+}
+
+/// Sum over a window of -log p(next token), from its residual stream `[seq, hidden]`.
+fn negative_log_likelihood(
+    model: &dyn LayeredModel,
+    head: &OutputHead,
+    hidden: Tensor<2>,
+    ids: &[i64],
+) -> Result<f64, CoreError> {
+    let predictions = ids.len() - 1;
+    let chunk = EvalOptions::rows_at_once(model);
+    let mut sum = 0.0;
+    for start in (0..predictions).step_by(chunk) {
+        let count = chunk.min(predictions - start);
+        let logits = head.logits(hidden.clone().narrow(0, start, count));
+        let next = TensorData::new(ids[start + 1..start + 1 + count].to_vec(), [count, 1]);
+        let next = Tensor::<2, Int>::from_data(next, model.device());
+        // One pass over the logits at a time: -log p = max + log(sum(exp(logit - max))) - logit[next].
+        let picked = logits.clone().gather(1, next);
+        let largest = logits.clone().max_dim(1);
+        let normaliser = (logits - largest.clone()).exp().sum_dim(1).log();
+        let nll = (normaliser + largest - picked).flatten::<1>(0, 1);
+        sum += to_host(nll)?.into_iter().map(f64::from).sum::<f64>();
+    }
+    Ok(sum)
+}

@@ -1,0 +1,217 @@
+//! One latent for the keys without position and the values of all heads.
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatRef, get_global_parallelism};
+
+use crate::{LowRankError, balance, check, moment, pca};
+
+/// What is to be factorised: keys without position, values, and how each head sees its keys.
+#[derive(Debug, Clone, Copy)]
+pub struct KvInput<'a> {
+    /// `[N, D]`: weights of the keys without position. `N` may be 0.
+    pub nope_keys: MatRef<'a, f64>,
+    /// `[G·d_v, D]`: value weights, head after head.
+    pub values: MatRef<'a, f64>,
+    /// One `[d, N]` per query head: the head's NoPE key is this times the NoPE keys. `H` is a multiple of `G`.
+    pub key_up: &'a [Mat<f64>],
+    /// Dimensions of a value head, `d_v`.
+    pub value_head_dim: usize,
+}
+
+/// Choices of the joint PCA.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct JointPca {
+    /// Width of the latent, `r`, from 1 to `N + G·d_v`.
+    pub rank: usize,
+    /// How much larger keys shall be than values (mean norms): 1 is balanced, more favours keys; see
+    /// [`balance_ratio`](crate::balance_ratio).
+    pub balance: f64,
+    /// Value dimensions left out of the balance: 0, or `d_r` as in the published code.
+    pub skipped_values: usize,
+    /// Share of the mean diagonal that is added to the diagonal of the joint moment; published: 0.01.
+    pub damping: f64,
+}
+
+/// Low-rank keys and values: `latent = down·x`, and per head `key = key_up·latent`, `value = value_up·latent`.
+#[derive(Debug, Clone)]
+pub struct KvFactors {
+    /// `[r, D]`: inputs to the latent (`kv_a_proj_with_mqa` without its rotary rows).
+    pub down: Mat<f64>,
+    /// One `[d, r]` per query head: the latent to the head's NoPE key.
+    pub key_up: Vec<Mat<f64>>,
+    /// One `[d_v, r]` per query head: the latent to the head's value.
+    pub value_up: Vec<Mat<f64>>,
+    /// What NoPE keys were divided by; `key_up` multiplies by it again.
+    pub ratio: f64,
+    /// The share of the balanced keys' and values' energy that the latent keeps, in `0..=1`.
+    pub kept_energy: f64,
+}
+
+impl KvFactors {
+    /// `kv_b_proj` as DeepSeek stores it: per query head `d` key rows, then `d_v` value rows.
+    ///
+    /// # Shapes
+    ///
+    /// `[H·(d + d_v), r]`.
+    ///
+    /// # Panics
+    ///
+    /// If the fields were changed so that an up-projection has other than `r` columns.
+    pub fn kv_b(&self) -> Mat<f64> {
+        let parts = || {
+            self.key_up
+                .iter()
+                .zip(&self.value_up)
+                .flat_map(|(key, value)| [key, value])
+        };
+        let mut stacked = Mat::zeros(parts().map(|part| part.nrows()).sum(), self.down.nrows());
+        let mut row = 0;
+        for part in parts() {
+            stacked.as_mut().subrows_mut(row, part.nrows()).copy_from(part);
+            row += part.nrows();
+        }
+        stacked
+    }
+}
+
+/// Balances keys against values, takes their joint principal components and absorbs them into the up-projections.
+///
+/// With `y = [nope_keys/ratio; values]·x`, whose second moment is a quadratic form of `moment`, the latent is the
+/// first `rank` principal components of `y`. At full rank keys and values are reproduced exactly; below it, the
+/// squared error of `y` over the calibration inputs is the sum of the discarded (undamped) eigenvalues, which no
+/// other linear latent of that rank undercuts.
+///
+/// # Shapes
+///
+/// `moment`: `[D, D]`, the inputs' second moment up to a factor; `input` and the result as documented on their fields.
+///
+/// # Errors
+///
+/// [`LowRankError::Rank`] unless `1 <= rank <= N + G·d_v`; [`LowRankError::Balance`], [`LowRankError::Damping`] and
+/// [`LowRankError::SkippedValues`] for choices out of range; [`LowRankError::Shape`], [`LowRankError::ValueHeadDim`],
+/// [`LowRankError::HeadCount`] and [`LowRankError::NotFinite`] for matrices that do not fit or are not finite;
+/// [`LowRankError::Eigen`] if the solver fails.
+///
+/// # Source
+///
+/// TransMLA, arXiv 2502.07864: balanced joint PCA of NoPE keys and values, absorbed into the DeepSeek layout.
+pub fn joint_pca(input: &KvInput<'_>, moment: MatRef<'_, f64>, spec: &JointPca) -> Result<KvFactors, LowRankError> {
+    let value_heads = check_input(input, moment, spec)?;
+    let keys = input.nope_keys.nrows();
+
+    let mut joint = moment::lower_joint_form(input.nope_keys, input.values, moment);
+    let (key_moment, value_moment) = diagonal_blocks(joint.as_ref(), keys);
+    let ratio = balance::ratio(key_moment, value_moment, spec.skipped_values, spec.balance)?;
+    divide_keys(&mut joint, keys, ratio);
+    let components = pca::decompose(joint, spec.rank, spec.damping)?;
+    let (key_basis, value_basis) = components.vectors.as_ref().split_at_row(keys);
+
+    let mut down = moment::product(value_basis.transpose(), input.values);
+    let par = get_global_parallelism();
+    matmul(
+        &mut down,
+        Accum::Add,
+        key_basis.transpose(),
+        input.nope_keys,
+        1.0 / ratio,
+        par,
+    );
+
+    let queries_per_value = input.key_up.len() / value_heads;
+    let width = input.value_head_dim;
+    let value_up = (0..input.key_up.len())
+        .map(|head| value_basis.subrows(head / queries_per_value * width, width).to_owned())
+        .collect();
+    let key_up = absorb_keys(input.key_up, key_basis, ratio);
+    Ok(KvFactors {
+        down,
+        key_up,
+        value_up,
+        ratio,
+        kept_energy: components.kept_energy(),
+    })
+}
+
+/// Checks everything that can be checked before any product, and returns the number of value heads.
+fn check_input(input: &KvInput<'_>, moment: MatRef<'_, f64>, spec: &JointPca) -> Result<usize, LowRankError> {
+    check::square("the moment of the inputs", moment)?;
+    check::columns("the NoPE key weights", input.nope_keys, moment.nrows())?;
+    check::columns("the value weights", input.values, moment.nrows())?;
+    let (keys, values) = (input.nope_keys.nrows(), input.values.nrows());
+    if values == 0 {
+        return Err(LowRankError::Empty {
+            what: "the value weights",
+        });
+    }
+    if input.value_head_dim == 0 || !values.is_multiple_of(input.value_head_dim) {
+        return Err(LowRankError::ValueHeadDim {
+            rows: values,
+            found: input.value_head_dim,
+        });
+    }
+    let value_heads = values / input.value_head_dim;
+    if input.key_up.is_empty() || !input.key_up.len().is_multiple_of(value_heads) {
+        return Err(LowRankError::HeadCount {
+            value_heads,
+            found: input.key_up.len(),
+        });
+    }
+    let head_dim = input.key_up[0].nrows();
+    for (head, key_up) in input.key_up.iter().enumerate() {
+        check::shape(&format!("key_up of query head {head}"), key_up.as_ref(), head_dim, keys)?;
+        check::finite("key_up", key_up.as_ref())?;
+    }
+    check::rank("rank", spec.rank, keys + values)?;
+    check::damping(spec.damping)?;
+    check::finite("the NoPE key weights", input.nope_keys)?;
+    check::finite("the value weights", input.values)?;
+    check::finite("the moment of the inputs", moment)?;
+    Ok(value_heads)
+}
+
+/// The keys' and the values' own second moments within the joint one.
+fn diagonal_blocks(joint: MatRef<'_, f64>, keys: usize) -> (MatRef<'_, f64>, MatRef<'_, f64>) {
+    let values = joint.nrows() - keys;
+    (
+        joint.submatrix(0, 0, keys, keys),
+        joint.submatrix(keys, keys, values, values),
+    )
+}
+
+/// The joint moment after the keys have been divided by `ratio`; only the lower triangle is kept up.
+fn divide_keys(joint: &mut Mat<f64>, keys: usize, ratio: f64) {
+    let size = joint.nrows();
+    for column in 0..keys {
+        for row in column..keys {
+            joint[(row, column)] /= ratio * ratio;
+        }
+        for row in keys..size {
+            joint[(row, column)] /= ratio;
+        }
+    }
+}
+
+/// `ratio · key_up · key_basis` of every head.
+fn absorb_keys(key_up: &[Mat<f64>], key_basis: MatRef<'_, f64>, ratio: f64) -> Vec<Mat<f64>> {
+    let mut absorbed: Vec<Mat<f64>> = Vec::with_capacity(key_up.len());
+    for (head, up) in key_up.iter().enumerate() {
+        // Query heads of one key head usually share their matrix: comparing is much cheaper than multiplying again.
+        let next = match absorbed.last() {
+            Some(last) if *up == key_up[head - 1] => last.clone(),
+            _ => {
+                let mut next = Mat::zeros(up.nrows(), key_basis.ncols());
+                matmul(
+                    &mut next,
+                    Accum::Replace,
+                    up,
+                    key_basis,
+                    ratio,
+                    get_global_parallelism(),
+                );
+                next
+            }
+        };
+        absorbed.push(next);
+    }
+    absorbed
+}

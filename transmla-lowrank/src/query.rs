@@ -1,0 +1,58 @@
+//! One latent for the queries of all heads.
+
+use faer::{Mat, MatRef};
+
+use crate::{LowRankError, check, moment, pca, quadratic_form};
+
+/// Low-rank queries: `latent = down·x`, `queries = up·latent`.
+#[derive(Debug, Clone)]
+pub struct QueryFactors {
+    /// `[s, D]`: inputs to the latent (`q_a_proj`).
+    pub down: Mat<f64>,
+    /// `[H·d, s]`: the latent to all heads' queries, with orthonormal columns (`q_b_proj` before its rotary rows).
+    pub up: Mat<f64>,
+    /// The share of the queries' energy that the latent keeps, in `0..=1`.
+    pub kept_energy: f64,
+}
+
+/// The first `rank` principal components of all heads' queries.
+///
+/// With `R` the eigenvectors of the queries' second moment, `down = Rᵀ·queries` and `up = R`; at `rank = H·d` their
+/// product is `queries`.
+///
+/// # Shapes
+///
+/// `queries`: `[H·d, D]`; `moment`: `[D, D]`, the inputs' second moment up to a factor.
+///
+/// # Errors
+///
+/// [`LowRankError::Rank`] unless `1 <= rank <= H·d`, [`LowRankError::Damping`] for a negative damping or a NaN,
+/// [`LowRankError::Shape`], [`LowRankError::Empty`] or [`LowRankError::NotFinite`] for bad matrices,
+/// [`LowRankError::Eigen`] if the solver fails.
+///
+/// # Source
+///
+/// DeepSeek-V2, arXiv 2405.04434, low-rank queries; TransMLA, arXiv 2502.07864, for fitting them by PCA.
+pub fn query_pca(
+    queries: MatRef<'_, f64>,
+    moment: MatRef<'_, f64>,
+    rank: usize,
+    damping: f64,
+) -> Result<QueryFactors, LowRankError> {
+    if queries.nrows() == 0 {
+        return Err(LowRankError::Empty {
+            what: "the query weights",
+        });
+    }
+    // Before the products, which take most of the time.
+    check::rank("query rank", rank, queries.nrows())?;
+    check::damping(damping)?;
+    let components = pca::decompose(quadratic_form(queries, moment)?, rank, damping)?;
+    let down = moment::product(components.vectors.transpose(), queries);
+    let kept_energy = components.kept_energy();
+    Ok(QueryFactors {
+        down,
+        up: components.vectors,
+        kept_energy,
+    })
+}

@@ -1,0 +1,48 @@
+//! Checks shared by everything that takes a matrix.
+
+use faer::MatRef;
+
+use crate::RopeError;
+
+/// Fails on the first NaN or infinity, column by column.
+pub(crate) fn finite(what: &'static str, matrix: MatRef<'_, f64>) -> Result<(), RopeError> {
+    if matrix.is_all_finite() {
+        return Ok(());
+    }
+    for (column, values) in matrix.col_iter().enumerate() {
+        if let Some((row, value)) = values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+            return Err(RopeError::NotFinite {
+                what,
+                row,
+                column,
+                value: value.to_string(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Fails unless the matrix has exactly this shape.
+pub(crate) fn shape(what: &str, matrix: MatRef<'_, f64>, rows: usize, columns: usize) -> Result<(), RopeError> {
+    if (matrix.nrows(), matrix.ncols()) == (rows, columns) {
+        return Ok(());
+    }
+    Err(wrong_shape(what, matrix, format!("{rows}, {columns}")))
+}
+
+/// Fails unless the matrix has this many rows; it may have any number of columns.
+pub(crate) fn rows(what: &str, matrix: MatRef<'_, f64>, rows: usize) -> Result<(), RopeError> {
+    if matrix.nrows() == rows {
+        return Ok(());
+    }
+    Err(wrong_shape(what, matrix, format!("{rows}, any")))
+}
+
+fn wrong_shape(what: &str, matrix: MatRef<'_, f64>, expected: String) -> RopeError {
+    RopeError::Shape {
+        what: what.to_owned(),
+        expected,
+        rows: matrix.nrows(),
+        columns: matrix.ncols(),
+    }
+}

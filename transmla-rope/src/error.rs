@@ -1,0 +1,129 @@
+//! What can be wrong with the input.
+
+use thiserror::Error;
+
+/// Why a decoupling could not be made or applied.
+///
+/// Every variant names what was expected and what was found, with a value that works where there is one.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RopeError {
+    /// There are no heads, or the query heads cannot be dealt evenly to the key heads.
+    #[error(
+        "the number of query heads must be a positive multiple of the number of key heads, \
+         found {query_heads} query heads and {key_heads} key heads; for example 32 and 8"
+    )]
+    Heads {
+        /// Query heads found.
+        query_heads: usize,
+        /// Key heads found.
+        key_heads: usize,
+    },
+    /// RoPE pairs dimensions, so a head needs an even number of them.
+    #[error("head_dim must be even and positive, found {head_dim}; for example {}", head_dim / 2 * 2 + 2)]
+    HeadDim {
+        /// Width of a head found.
+        head_dim: usize,
+    },
+    /// The shared rotary key's width does not fit the head width.
+    #[error("the rope dimension must be even and divide head_dim {head_dim}, found {found}; valid values: {valid:?}")]
+    RopeDim {
+        /// Width of a head.
+        head_dim: usize,
+        /// Width of the rotary key found.
+        found: usize,
+        /// Every width that works.
+        valid: Vec<usize>,
+    },
+    /// The number of folded frequencies does not fit the collapse or the number of pairs.
+    #[error(
+        "freqfold must be a multiple of the collapse {collapse} and divide the {pairs} frequencies of a head, \
+         found {found}; valid values: {valid:?}"
+    )]
+    FreqFold {
+        /// Head width over rope dimension.
+        collapse: usize,
+        /// Frequencies of a head.
+        pairs: usize,
+        /// The freqfold found.
+        found: usize,
+        /// Every freqfold that works.
+        valid: Vec<usize>,
+    },
+    /// A [`FoldSpec`](crate::FoldSpec) was made for heads of another width.
+    #[error(
+        "the fold was made for head_dim {expected}, found heads of head_dim {found}; make it with the same HeadShape"
+    )]
+    FoldShape {
+        /// Head width that the fold was made for.
+        expected: usize,
+        /// Head width found.
+        found: usize,
+    },
+    /// A matrix has the wrong shape.
+    #[error("{what} must be [{expected}], found [{rows}, {columns}]")]
+    Shape {
+        /// Which matrix.
+        what: String,
+        /// The shape expected, such as `256, any`.
+        expected: String,
+        /// Rows found.
+        rows: usize,
+        /// Columns found.
+        columns: usize,
+    },
+    /// There is not one matrix per query head.
+    #[error("{what} must hold one matrix per query head, {expected} in all, found {found}")]
+    HeadCount {
+        /// Which list.
+        what: &'static str,
+        /// Query heads.
+        expected: usize,
+        /// Matrices found.
+        found: usize,
+    },
+    /// Query heads of one key head expand its NoPE keys differently, so there is no expansion per key head.
+    #[error(
+        "the query heads of key head {key_head} must share one key_up matrix, found that query head {query_head} \
+         differs; expand per query head instead (expand_nope)"
+    )]
+    HeadsDiffer {
+        /// The key head.
+        key_head: usize,
+        /// The first query head that differs from the key head's first.
+        query_head: usize,
+    },
+    /// Rows cannot be cut into blocks of real and imaginary parts.
+    #[error(
+        "the block must be even, positive and divide the {rows} rows, found {block}; 2 fits any even number of rows"
+    )]
+    Block {
+        /// Rows of the matrix.
+        rows: usize,
+        /// Block size found.
+        block: usize,
+    },
+    /// A matrix holds a NaN or an infinity.
+    #[error("{what} must be finite, found {value} at row {row}, column {column}")]
+    NotFinite {
+        /// Which matrix.
+        what: &'static str,
+        /// Row of the first such value, column by column.
+        row: usize,
+        /// Column of the first such value.
+        column: usize,
+        /// The value, as text.
+        value: String,
+    },
+    /// The eigenvalue solver did not converge.
+    #[error(
+        "the {size} x {size} eigenproblem of frequency group {group} did not converge; \
+         is the key moment a second moment?"
+    )]
+    Eigen {
+        /// Which group of frequencies.
+        group: usize,
+        /// Size of its second moment.
+        size: usize,
+    },
+}

@@ -1,0 +1,240 @@
+//! From the keys' second moment to a decoupling: RoRoPE, FreqFold and collapse.
+
+use faer::{Mat, MatRef, Side};
+
+use crate::{Decoupling, FoldSpec, HeadShape, RopeError, check};
+
+/// What is added to the diagonal of each group's second moment, as a share of its mean.
+///
+/// It is part of the published method. As it shifts all eigenvalues alike it turns no eigenvector, so beyond rounding
+/// nothing depends on its size.
+pub const DAMPING: f64 = 0.01;
+
+/// Decouples RoPE: finds the rotation that gathers the keys' energy in one shared rotary key.
+///
+/// Adjacent frequencies are taken in groups of `F`. Within a group, the complex key entries of all heads are rotated
+/// by the real orthogonal eigenvectors of their second moment. Real and imaginary parts are rotated alike, so the
+/// rotation commutes with RoPE as far as the group has one frequency. The first `F/c` principal components of group
+/// `t` become slots `t·F/c ..` of the rotary key, which turn at [`slot_frequencies`](crate::slot_frequencies); all
+/// others lose their position.
+///
+/// The result is deterministic: each eigenvector's entry of largest magnitude is positive. `F = c = 1` with one key
+/// head gives the identity.
+///
+/// # Shapes
+///
+/// `key_moment`: `[K, K]` with `K = G·d`, the second moment `W_k C W_kᵀ` of all keys, up to a factor; it is read as
+/// symmetric (the mean of it and its transpose).
+///
+/// # Errors
+///
+/// An invalid `shape` as in [`HeadShape::new`], [`RopeError::FoldShape`] if `fold` was made for another head width,
+/// [`RopeError::Shape`] or [`RopeError::NotFinite`] for a bad moment, [`RopeError::Eigen`] if the solver fails.
+///
+/// # Source
+///
+/// TransMLA, arXiv 2502.07864: RoRoPE (rotating all heads' keys at one frequency by their principal components) and
+/// FreqFold (treating adjacent frequencies as one).
+pub fn rororope(key_moment: MatRef<'_, f64>, shape: HeadShape, fold: &FoldSpec) -> Result<Decoupling, RopeError> {
+    Ok(KeyRotation::fit(key_moment, shape, fold)?.decoupling())
+}
+
+/// The rotations behind a [`Decoupling`]: one small matrix per frequency group, for keeping many of them.
+///
+/// A decoupling's matrices have `O(K²)` entries, these `K·G·F/2` in all.
+#[derive(Debug, Clone)]
+pub struct KeyRotation {
+    shape: HeadShape,
+    fold: FoldSpec,
+    /// `[G·F, G·F]` per group, components as columns.
+    groups: Vec<Mat<f64>>,
+}
+
+impl KeyRotation {
+    /// Fits the rotations as described at [`rororope`].
+    ///
+    /// # Errors
+    ///
+    /// As [`rororope`].
+    pub fn fit(key_moment: MatRef<'_, f64>, shape: HeadShape, fold: &FoldSpec) -> Result<Self, RopeError> {
+        let groups = fit_groups(key_moment, shape, fold)?;
+        Ok(Self {
+            shape,
+            fold: *fold,
+            groups,
+        })
+    }
+
+    /// The folding that this was fitted with.
+    pub fn fold(&self) -> &FoldSpec {
+        &self.fold
+    }
+
+    /// The split that the rotations make.
+    pub fn decoupling(&self) -> Decoupling {
+        let mut parts = Parts::new(self.shape, &self.fold);
+        for (group, rotation) in self.groups.iter().enumerate() {
+            parts.place(&group_entries(self.shape, &self.fold, group), rotation.as_ref());
+        }
+        parts.into_decoupling()
+    }
+}
+
+fn fit_groups(key_moment: MatRef<'_, f64>, shape: HeadShape, fold: &FoldSpec) -> Result<Vec<Mat<f64>>, RopeError> {
+    shape.check()?;
+    if fold.head_dim() != shape.head_dim {
+        return Err(RopeError::FoldShape {
+            expected: fold.head_dim(),
+            found: shape.head_dim,
+        });
+    }
+    let width = shape.key_width();
+    check::shape("the key moment", key_moment, width, width)?;
+    check::finite("the key moment", key_moment)?;
+
+    (0..fold.groups())
+        .map(|group| {
+            let entries = group_entries(shape, fold, group);
+            principal_rotation(group_moment(key_moment, shape, &entries), group)
+        })
+        .collect()
+}
+
+/// One complex key entry: pair `pair` of key head `head`.
+#[derive(Clone, Copy)]
+struct Entry {
+    head: usize,
+    pair: usize,
+}
+
+/// The `G·F` entries of a group, ordered (e, g, a) for pairs `tF + a·c + e`.
+///
+/// Any order spans the same components; this one is the published one, for ties between equal eigenvalues.
+fn group_entries(shape: HeadShape, fold: &FoldSpec, group: usize) -> Vec<Entry> {
+    let (first, collapse) = (group * fold.freqfold(), fold.collapse());
+    let mut entries = Vec::with_capacity(shape.key_heads * fold.freqfold());
+    for e in 0..collapse {
+        for head in 0..shape.key_heads {
+            entries.extend((0..fold.slots_per_group()).map(|a| Entry {
+                head,
+                pair: first + a * collapse + e,
+            }));
+        }
+    }
+    entries
+}
+
+/// `Re(Σ z zᴴ)` of the entries: the sum of the real parts' and the imaginary parts' second moments.
+fn group_moment(key_moment: MatRef<'_, f64>, shape: HeadShape, entries: &[Entry]) -> Mat<f64> {
+    let pairs = shape.pairs();
+    let row = |entry: Entry| entry.head * shape.head_dim + entry.pair;
+    let both = |i: usize, j: usize| key_moment[(i, j)] + key_moment[(i + pairs, j + pairs)];
+    Mat::from_fn(entries.len(), entries.len(), |i, j| {
+        let (i, j) = (row(entries[i]), row(entries[j]));
+        0.5 * (both(i, j) + both(j, i))
+    })
+}
+
+/// The eigenvectors of the damped moment as columns, by descending eigenvalue, each with its largest entry positive.
+fn principal_rotation(mut moment: Mat<f64>, group: usize) -> Result<Mat<f64>, RopeError> {
+    let size = moment.nrows();
+    let damping = DAMPING * (0..size).map(|i| moment[(i, i)]).sum::<f64>() / size as f64;
+    for i in 0..size {
+        moment[(i, i)] += damping;
+    }
+    // Finite entries can still overflow in the sums above, and the solver expects finite numbers.
+    check::finite("the sum of a group's key moments", moment.as_ref())?;
+    let eigen = moment
+        .self_adjoint_eigen(Side::Lower)
+        .map_err(|_| RopeError::Eigen { group, size })?;
+    if !eigen.U().is_all_finite() {
+        return Err(RopeError::Eigen { group, size });
+    }
+    let mut rotation = eigen.U().reverse_cols().to_owned();
+    for column in rotation.col_iter_mut() {
+        let largest = column
+            .as_ref()
+            .iter()
+            .fold(0.0_f64, |best, &x| if x.abs() > best.abs() { x } else { best });
+        if largest < 0.0 {
+            column.iter_mut().for_each(|x| *x = -*x);
+        }
+    }
+    Ok(rotation)
+}
+
+/// The matrices of a [`Decoupling`] while groups are written into them; the last two once per key head.
+struct Parts {
+    shape: HeadShape,
+    slots: usize,
+    slots_per_group: usize,
+    next_slot: usize,
+    next_nope: usize,
+    key_rope: Mat<f64>,
+    key_nope: Mat<f64>,
+    query_rope: Vec<Mat<f64>>,
+    key_up: Vec<Mat<f64>>,
+}
+
+impl Parts {
+    fn new(shape: HeadShape, fold: &FoldSpec) -> Self {
+        let (width, head_dim, rope_dim) = (shape.key_width(), shape.head_dim, fold.rope_dim());
+        let nope = width - rope_dim;
+        Self {
+            shape,
+            slots: fold.slots(),
+            slots_per_group: fold.slots_per_group(),
+            next_slot: 0,
+            next_nope: 0,
+            key_rope: Mat::zeros(rope_dim, width),
+            key_nope: Mat::zeros(nope, width),
+            query_rope: vec![Mat::zeros(rope_dim, head_dim); shape.key_heads],
+            key_up: vec![Mat::zeros(head_dim, nope); shape.key_heads],
+        }
+    }
+
+    /// Makes the group's first components slots of the rotary key and the others NoPE pairs.
+    fn place(&mut self, entries: &[Entry], rotation: MatRef<'_, f64>) {
+        let (head_dim, pairs) = (self.shape.head_dim, self.shape.pairs());
+        let nope_pairs = self.key_nope.nrows() / 2;
+        for (component, coefficients) in rotation.col_iter().enumerate() {
+            let is_slot = component < self.slots_per_group;
+            for (entry, &value) in entries.iter().zip(coefficients.iter()) {
+                for part in 0..2 {
+                    let dim = entry.pair + part * pairs;
+                    let column = entry.head * head_dim + dim;
+                    if is_slot {
+                        let row = self.next_slot + part * self.slots;
+                        self.key_rope[(row, column)] = value;
+                        self.query_rope[entry.head][(row, dim)] = value;
+                    } else {
+                        let row = self.next_nope + part * nope_pairs;
+                        self.key_nope[(row, column)] = value;
+                        self.key_up[entry.head][(dim, row)] = value;
+                    }
+                }
+            }
+            if is_slot {
+                self.next_slot += 1;
+            } else {
+                self.next_nope += 1;
+            }
+        }
+    }
+
+    fn into_decoupling(self) -> Decoupling {
+        let shape = self.shape;
+        let per_query_head = |parts: &[Mat<f64>]| {
+            (0..shape.query_heads)
+                .map(|head| parts[shape.key_head_of(head)].clone())
+                .collect()
+        };
+        Decoupling {
+            shape,
+            query_rope: per_query_head(&self.query_rope),
+            key_up: per_query_head(&self.key_up),
+            key_rope: self.key_rope,
+            key_nope: self.key_nope,
+        }
+    }
+}

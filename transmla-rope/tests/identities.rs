@@ -1,0 +1,288 @@
+//! What the decoupling must not change, for random heads, folds and weights.
+
+use faer::{Mat, MatRef};
+use proptest::prelude::*;
+use transmla_rope::{
+    Decoupling, FoldSpec, HeadShape, SplitKeys, deinterleave_rows, interleave_rows, rororope, slot_frequencies,
+};
+
+const THETA: f64 = 10_000.0;
+const INPUTS: usize = 5;
+
+/// Numbers in -1..1 that depend on the seed alone (splitmix64).
+fn random(rows: usize, columns: usize, seed: u64) -> Mat<f64> {
+    let mut state = seed;
+    Mat::from_fn(rows, columns, |_, _| {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) as f64 / u64::MAX as f64 * 2.0 - 1.0
+    })
+}
+
+fn divisors(n: usize) -> Vec<usize> {
+    (1..=n).filter(|i| n.is_multiple_of(*i)).collect()
+}
+
+/// Heads with any valid fold.
+fn folds() -> impl Strategy<Value = (HeadShape, FoldSpec)> {
+    (1..=3_usize, 1..=3_usize, 1..=12_usize).prop_flat_map(|(key_heads, repeats, pairs)| {
+        let shape = HeadShape::new(key_heads * repeats, key_heads, 2 * pairs).unwrap();
+        prop::sample::select(divisors(pairs)).prop_flat_map(move |collapse| {
+            prop::sample::select(divisors(pairs / collapse)).prop_map(move |multiple| {
+                (
+                    shape,
+                    FoldSpec::new(shape, 2 * pairs / collapse, multiple * collapse).unwrap(),
+                )
+            })
+        })
+    })
+}
+
+struct Layer {
+    keys: Mat<f64>,
+    queries: Mat<f64>,
+    moment: Mat<f64>,
+}
+
+fn layer(shape: HeadShape, seed: u64) -> Layer {
+    let keys = random(shape.key_width(), INPUTS, seed);
+    let moment = &keys * keys.transpose();
+    Layer {
+        keys,
+        queries: random(shape.query_width(), INPUTS, seed ^ 1),
+        moment,
+    }
+}
+
+/// Turns half-split pairs: pair `n` of `vector` by `angles[n]`.
+fn turn(vector: &[f64], angles: impl Fn(usize) -> f64) -> Vec<f64> {
+    let pairs = vector.len() / 2;
+    let mut turned = vec![0.0; vector.len()];
+    for n in 0..pairs {
+        let (sin, cos) = angles(n).sin_cos();
+        turned[n] = vector[n] * cos - vector[n + pairs] * sin;
+        turned[n + pairs] = vector[n] * sin + vector[n + pairs] * cos;
+    }
+    turned
+}
+
+fn column(matrix: MatRef<'_, f64>, column: usize, first: usize, rows: usize) -> Vec<f64> {
+    (first..first + rows).map(|row| matrix[(row, column)]).collect()
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+/// The score of input 0 as query and input 1 as key, `distance` apart, in the original head.
+fn original_score(layer: &Layer, shape: HeadShape, head: usize, angle: impl Fn(usize) -> f64) -> f64 {
+    let d = shape.head_dim;
+    let query = column(layer.queries.as_ref(), 0, head * d, d);
+    let key = column(layer.keys.as_ref(), 1, shape.key_head_of(head) * d, d);
+    dot(&query, &turn(&key, angle))
+}
+
+/// The same score from the split, with slots and NoPE pairs turned by the given angles.
+fn split_score(
+    layer: &Layer,
+    decoupling: &Decoupling,
+    split: &SplitKeys,
+    head: usize,
+    slot_angle: impl Fn(usize) -> f64,
+    nope_angle: impl Fn(usize) -> f64,
+) -> f64 {
+    let (d, d_r, width) = (
+        decoupling.shape.head_dim,
+        decoupling.rope_dim(),
+        decoupling.nope_width(),
+    );
+    let rope_queries = decoupling.rope_queries(layer.queries.as_ref()).unwrap();
+    let rope = turn(&column(split.rope.as_ref(), 1, 0, d_r), slot_angle);
+    let nope = turn(&column(split.nope.as_ref(), 1, 0, width), nope_angle);
+    let up = &decoupling.key_up[head];
+    let key: Vec<f64> = (0..d).map(|i| (0..width).map(|n| up[(i, n)] * nope[n]).sum()).collect();
+    dot(&column(rope_queries.as_ref(), 0, head * d_r, d_r), &rope)
+        + dot(&column(layer.queries.as_ref(), 0, head * d, d), &key)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_basis_is_orthogonal((shape, fold) in folds(), seed: u64) {
+        let decoupling = rororope(layer(shape, seed).moment.as_ref(), shape, &fold).unwrap();
+        let width = shape.key_width();
+        let d_r = decoupling.rope_dim();
+        prop_assert_eq!((d_r, decoupling.nope_width()), (fold.rope_dim(), width - fold.rope_dim()));
+        let basis = Mat::from_fn(width, width, |i, j| {
+            if i < d_r { decoupling.key_rope[(i, j)] } else { decoupling.key_nope[(i - d_r, j)] }
+        });
+        let error = &basis * basis.transpose() - Mat::<f64>::identity(width, width);
+        prop_assert!(error.norm_max() < 1e-12, "{}", error.norm_max());
+    }
+
+    #[test]
+    fn scores_at_distance_0_are_the_original_ones((shape, fold) in folds(), seed: u64) {
+        let layer = layer(shape, seed);
+        let decoupling = rororope(layer.moment.as_ref(), shape, &fold).unwrap();
+        let split = decoupling.split_keys(layer.keys.as_ref()).unwrap();
+        for head in 0..shape.query_heads {
+            let before = original_score(&layer, shape, head, |_| 0.0);
+            let after = split_score(&layer, &decoupling, &split, head, |_| 0.0, |_| 0.0);
+            prop_assert!((before - after).abs() < 1e-11, "head {head}: {before} and {after}");
+        }
+    }
+
+    /// With one frequency per group, RoPE commutes with the rotation: nothing is lost until NoPE pairs stop turning.
+    #[test]
+    fn the_rotation_commutes_with_rope(
+        key_heads in 1..=3_usize, repeats in 1..=3_usize, pairs in 1..=8_usize, seed: u64, distance in 0..5000_i32,
+    ) {
+        let shape = HeadShape::new(key_heads * repeats, key_heads, 2 * pairs).unwrap();
+        let layer = layer(shape, seed);
+        let decoupling =
+            rororope(layer.moment.as_ref(), shape, &FoldSpec::new(shape, shape.head_dim, 1).unwrap()).unwrap();
+        let split = decoupling.split_keys(layer.keys.as_ref()).unwrap();
+        let frequencies = slot_frequencies(THETA, shape.head_dim);
+        let angle = |pair: usize| frequencies[pair] * f64::from(distance);
+        for head in 0..shape.query_heads {
+            let before = original_score(&layer, shape, head, angle);
+            let after = split_score(&layer, &decoupling, &split, head, angle, |n| angle(n / (key_heads - 1)));
+            prop_assert!((before - after).abs() < 1e-10, "head {head}: {before} and {after}");
+        }
+    }
+
+    /// The same for every fold, if all frequencies of a group were equal.
+    #[test]
+    fn folding_treats_a_group_as_one_frequency((shape, fold) in folds(), seed: u64, distance in 0..5000_i32) {
+        let layer = layer(shape, seed);
+        let decoupling = rororope(layer.moment.as_ref(), shape, &fold).unwrap();
+        let split = decoupling.split_keys(layer.keys.as_ref()).unwrap();
+        let per_group = fold.slots_per_group();
+        let nope_per_group = shape.key_heads * fold.freqfold() - per_group;
+        let frequencies = slot_frequencies(THETA, shape.head_dim);
+        let angle = |group: usize| frequencies[group * fold.freqfold()] * f64::from(distance);
+        for head in 0..shape.query_heads {
+            let before = original_score(&layer, shape, head, |pair| angle(pair / fold.freqfold()));
+            let slot = |m: usize| angle(m / per_group);
+            let after = split_score(&layer, &decoupling, &split, head, slot, |n| angle(n / nope_per_group));
+            prop_assert!((before - after).abs() < 1e-10, "head {head}: {before} and {after}");
+        }
+    }
+
+    /// The first slot of each group has at least the energy of any single pair of any head in that group.
+    #[test]
+    fn slots_hold_the_most_energy((shape, fold) in folds(), seed: u64) {
+        let layer = layer(shape, seed);
+        let decoupling = rororope(layer.moment.as_ref(), shape, &fold).unwrap();
+        let rope = decoupling.split_keys(layer.keys.as_ref()).unwrap().rope;
+        let energy = |matrix: MatRef<'_, f64>, re: usize, im: usize| {
+            (0..INPUTS).map(|i| matrix[(re, i)].powi(2) + matrix[(im, i)].powi(2)).sum::<f64>()
+        };
+        for group in 0..fold.groups() {
+            let slot = group * fold.slots_per_group();
+            let found = energy(rope.as_ref(), slot, slot + fold.slots());
+            for pair in group * fold.freqfold()..(group + 1) * fold.freqfold() {
+                for head in 0..shape.key_heads {
+                    let row = head * shape.head_dim + pair;
+                    prop_assert!(energy(layer.keys.as_ref(), row, row + shape.pairs()) <= found + 1e-10);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_key_head_without_folding_is_the_identity(repeats in 1..=4_usize, pairs in 1..=16_usize, seed: u64) {
+        let shape = HeadShape::new(repeats, 1, 2 * pairs).unwrap();
+        let fold = FoldSpec::new(shape, shape.head_dim, 1).unwrap();
+        let decoupling = rororope(layer(shape, seed).moment.as_ref(), shape, &fold).unwrap();
+        let identity = Mat::<f64>::identity(2 * pairs, 2 * pairs);
+        prop_assert_eq!(&decoupling.key_rope, &identity);
+        prop_assert_eq!(decoupling.nope_width(), 0);
+        for head in 0..repeats {
+            prop_assert_eq!(&decoupling.query_rope[head], &identity);
+        }
+    }
+
+    #[test]
+    fn expansion_per_key_head_is_that_of_its_query_heads((shape, fold) in folds(), seed: u64) {
+        let layer = layer(shape, seed);
+        let decoupling = rororope(layer.moment.as_ref(), shape, &fold).unwrap();
+        let nope = decoupling.split_keys(layer.keys.as_ref()).unwrap().nope;
+        let per_query = decoupling.expand_nope(nope.as_ref()).unwrap();
+        let per_key = decoupling.expand_nope_grouped(nope.as_ref()).unwrap();
+        let d = shape.head_dim;
+        prop_assert_eq!(per_key.nrows(), shape.key_width());
+        for head in 0..shape.query_heads {
+            let expected = &decoupling.key_up[head] * &nope;
+            prop_assert!((per_query.subrows(head * d, d) - &expected).norm_max() < 1e-12);
+            prop_assert!((per_key.subrows(shape.key_head_of(head) * d, d) - &expected).norm_max() < 1e-12);
+        }
+    }
+
+    /// A moment may be any multiple of the mean; the rotation depends on its shape alone.
+    #[test]
+    fn the_scale_of_the_moment_does_not_matter((shape, fold) in folds(), seed: u64, power in -60..60_i32) {
+        // More inputs than entries of any group: distinct eigenvalues, so the rotation is unique.
+        let keys = random(shape.key_width(), 3 * shape.key_width(), seed);
+        let moment = &keys * keys.transpose();
+        // A power of two scales without rounding.
+        let scaled = faer::Scale(2.0_f64.powi(power)) * &moment;
+        let one = rororope(moment.as_ref(), shape, &fold).unwrap();
+        let other = rororope(scaled.as_ref(), shape, &fold).unwrap();
+        prop_assert!((&one.key_rope - &other.key_rope).norm_max() < 1e-6);
+    }
+
+    #[test]
+    fn interleaving_is_undone(blocks in 0..4_usize, half in 1..6_usize, columns in 0..4_usize, seed: u64) {
+        let rows = random(blocks * 2 * half, columns, seed);
+        let there = interleave_rows(rows.as_ref(), 2 * half).unwrap();
+        prop_assert_eq!(deinterleave_rows(there.as_ref(), 2 * half).unwrap(), rows.clone());
+        let back = deinterleave_rows(rows.as_ref(), 2 * half).unwrap();
+        prop_assert_eq!(interleave_rows(back.as_ref(), 2 * half).unwrap(), rows);
+    }
+
+    #[test]
+    fn every_candidate_is_a_valid_fold((shape, fold) in folds()) {
+        let candidates = FoldSpec::candidates(shape, fold.rope_dim()).unwrap();
+        prop_assert_eq!(candidates[0], fold.collapse());
+        prop_assert!(candidates.windows(2).all(|pair| pair[1] == 2 * pair[0]));
+        for freqfold in candidates {
+            prop_assert!(FoldSpec::new(shape, fold.rope_dim(), freqfold).is_ok());
+        }
+    }
+}
+
+#[test]
+fn interleaving_alternates_real_and_imaginary_parts() {
+    let rows = Mat::from_fn(8, 1, |i, _| i as f64);
+    let interleaved = interleave_rows(rows.as_ref(), 4).unwrap();
+    assert_eq!(
+        column(interleaved.as_ref(), 0, 0, 8),
+        [0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]
+    );
+}
+
+#[test]
+fn slots_turn_at_every_collapsed_frequency() {
+    let (original, slots) = (slot_frequencies(THETA, 64), slot_frequencies(THETA, 16));
+    assert_eq!((original.len(), slots.len()), (32, 8));
+    for (m, slot) in slots.iter().enumerate() {
+        assert!((slot / original[4 * m] - 1.0).abs() < 1e-14);
+    }
+}
+
+/// A size as in real models, with fewer inputs than keys: the solver meets repeated eigenvalues.
+#[test]
+fn a_rank_deficient_moment_of_many_heads_has_an_orthogonal_basis() {
+    let shape = HeadShape::new(8, 8, 64).unwrap();
+    let layer = layer(shape, 11);
+    let decoupling = rororope(layer.moment.as_ref(), shape, &FoldSpec::new(shape, 32, 32).unwrap()).unwrap();
+    let basis = faer::concat![[decoupling.key_rope], [decoupling.key_nope]];
+    let error = &basis * basis.transpose() - Mat::<f64>::identity(512, 512);
+    assert!(error.norm_max() < 1e-12);
+    let split = decoupling.split_keys(layer.keys.as_ref()).unwrap();
+    // Real and imaginary parts of five inputs span ten directions, all of which fit the one group's sixteen slots.
+    assert!(split.nope.norm_max() < 1e-10, "{}", split.nope.norm_max());
+}
