@@ -26,6 +26,7 @@ pub enum DatasetSource {
     /// rows of a plain text are its paragraphs. The text is column `text`, else `sentence`, else `content`, else the
     /// only column of strings. In a folder the files are named after their split (`train-00000-of-00001.parquet`,
     /// `valid.txt`) or lie in a folder so named, there or in `data`; shards are read in the order of their names.
+    /// A path that is spelled like one of the names above is told apart by a `./` before it.
     Path(PathBuf),
 }
 

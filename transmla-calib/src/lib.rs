@@ -9,6 +9,7 @@
 //! | `contain` | decoders of other crates that panic on damaged files |
 //! | `tokenizer`, `stream` | [`TextTokenizer`], and [`TextStream`] for ids that come one at a time |
 //! | `sample`, `holdout` | [`sample()`]: random calibration samples; [`split_holdout`] sets some aside |
+//! | `moment` | [`SecondMoment`]: the one statistic of a layer's inputs |
 //! | `windows` | [`evaluation_windows`]: the text that perplexity is measured on |
 //!
 //! # Example
@@ -49,6 +50,7 @@ mod file;
 mod folder;
 mod holdout;
 mod line_rows;
+mod moment;
 mod named;
 mod parquet_rows;
 mod sample;
@@ -60,6 +62,7 @@ mod windows;
 pub use dataset::{DatasetSource, TextRows, load};
 pub use error::CalibError;
 pub use holdout::split_holdout;
+pub use moment::SecondMoment;
 pub use sample::{SampleSpec, Sampled, sample};
 pub use split::Split;
 pub use stream::TextStream;

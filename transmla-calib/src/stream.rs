@@ -29,7 +29,8 @@ impl<'a> TextStream<'a> {
         }
     }
 
-    /// Ids that stand before the stream, e.g. the prompt; their text is not given out.
+    /// Ids that stand before the stream, e.g. the prompt, given before the first [`push`](Self::push); their text is not
+    /// given out.
     ///
     /// Without them the first word would lose its space with tokenizers that drop the space before a text.
     pub fn prime(&mut self, prompt: &[u32]) {

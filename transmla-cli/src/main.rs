@@ -1,1 +1,55 @@
-fn main(){}
+//! The command line of transmla: arguments, printing, progress bars.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `arguments`, `values` | the commands, options that several share, and what an option's value may be |
+//! | `convert`, `eval`, `logits`, `inspect`, `generate`, `completions` | one module per command |
+//! | `model`, `text`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
+//! | `printer`, `table`, `memory`, `environment` | the only places that print, and that read the system |
+
+mod arguments;
+mod completions;
+mod convert;
+mod embedded;
+mod environment;
+mod eval;
+mod generate;
+mod inspect;
+mod logits;
+mod memory;
+mod model;
+mod printer;
+mod table;
+mod text;
+mod values;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // Wrong usage ends here, with exit code 2.
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::Convert(options) => convert::run(&options),
+        Command::Eval(options) => eval::run(&options),
+        Command::Logits(options) => logits::run(&options),
+        Command::Inspect(options) => inspect::run(&options),
+        Command::Generate(options) => generate::run(&options),
+        Command::Completions(options) => completions::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads the output has read enough (`transmla inspect … | head -1`).
+        Err(error) if error.is::<printer::Closed>() => ExitCode::SUCCESS,
+        Err(error) => {
+            printer::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,70 @@
-//! stub
+//! The conversion of grouped-query into multi-head latent attention: plan, validate, execute.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `options`, `recipe` | [`ConvertOptions`]: what a user chooses; [`Recipe`]: the same as a file |
+//! | `plan`, `budget` | [`Plan`]: everything that follows from config and headers; [`shapes_for_budget`] |
+//! | `stream` | calibration text through a model, layer by layer |
+//! | `decouple`, `decoupled` | the first pass: [`decouple()`] RoPE; [`DecoupledModel`] in between |
+//! | `compress`, `latent_norm`, `assemble` | the second pass: the factorisation, and DeepSeek's tensors from it |
+//! | `convert` | [`convert()`]: both passes, the evaluations, and the files |
+//! | `report`, `error` | progress, results, errors |
+//!
+//! ```
+//! use burn::tensor::Device;
+//! use std::path::Path;
+//! use transmla_calib::{DatasetSource, SampleSpec, Split, TextTokenizer, load, sample};
+//! use transmla_convert::{ConvertOptions, Plan, Request, Silent, convert};
+//! use transmla_core::{Decoder, LayeredModel, Residency};
+//!
+//! let models = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../models"));
+//! let source = Decoder::open(&models.join("stories260k"), &Device::flex(), Residency::Streamed)?;
+//! let options = ConvertOptions { qk_mqa_dim: 8, kv_lora_rank: 28, ..ConvertOptions::default() };
+//! let plan = Plan::new(source.config(), &options)?;
+//! assert_eq!(plan.cache_numbers(), (64, 36));
+//!
+//! let rows = load(&DatasetSource::Path(models.join("stories")), Split::Train, &Default::default())?.rows;
+//! let tokenizer = TextTokenizer::from_folder(&models.join("stories260k"))?;
+//! let text = sample(&rows, &tokenizer, &SampleSpec { samples: 8, sequence: 64, seed: 42 })?.tokens;
+//! let folder = tempfile::tempdir()?;
+//! let target = folder.path().join("converted");
+//! let request = Request {
+//!     plan: &plan,
+//!     source: &source,
+//!     calibration: &text,
+//!     evaluation: None,
+//!     target: &target,
+//!     replace: false,
+//!     extra_files: &[],
+//! };
+//! convert(&request, &mut Silent)?;
+//! assert!(Decoder::open(&target, &Device::flex(), Residency::Streamed).is_ok());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![warn(missing_docs)]
+
+mod assemble;
+mod budget;
+mod compress;
+mod convert;
+mod decouple;
+mod decoupled;
+mod error;
+mod latent_norm;
+mod options;
+mod plan;
+mod recipe;
+mod report;
+mod stream;
+mod weights;
+
+pub use budget::shapes_for_budget;
+pub use convert::{Evaluation, Request, convert};
+pub use decouple::{Decoupled, decouple};
+pub use decoupled::DecoupledModel;
+pub use error::ConvertError;
+pub use options::{ConvertOptions, FreqFold, Method};
+pub use plan::Plan;
+pub use report::{LayerReport, Observer, Report, Silent, Stage};
+pub use stream::CalibrationStream;

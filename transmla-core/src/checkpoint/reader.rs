@@ -225,6 +225,27 @@ impl Checkpoint {
         Ok(values)
     }
 
+    /// Decodes a tensor to `f32` in pieces of at most `length` numbers, in order; they may be changed in place.
+    ///
+    /// # Errors
+    /// Absent, of an unusable number format, holding NaN or infinity, or an error of `visit`.
+    pub fn pieces(
+        &self,
+        name: &str,
+        length: usize,
+        visit: &mut dyn FnMut(&mut [f32]) -> Result<(), CoreError>,
+    ) -> Result<(), CoreError> {
+        let raw = self.raw(name)?;
+        let dtype = storage_dtype(name, raw.dtype)?;
+        let mut decoded = Vec::new();
+        for (index, bytes) in raw.bytes.chunks(length.max(1) * dtype.bytes()).enumerate() {
+            dtype.decode(bytes, &mut decoded);
+            finite(name, index * length, &decoded)?;
+            visit(&mut decoded)?;
+        }
+        Ok(())
+    }
+
     /// Decodes some rows of a matrix `[rows, columns]`, one after the other, into `out`.
     ///
     /// # Errors

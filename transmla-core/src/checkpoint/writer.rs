@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::StorageDtype;
+use super::{Checkpoint, StorageDtype};
 use crate::CoreError;
+
+/// Numbers copied at once.
+const PIECE: usize = 4 << 20;
 
 /// Name and shape of a tensor that will be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +63,7 @@ struct Slot {
     shard: usize,
     offset: u64,
     elements: usize,
-    written: bool,
+    written: usize,
 }
 
 impl CheckpointWriter {
@@ -152,7 +155,7 @@ impl CheckpointWriter {
                 shard: index,
                 offset,
                 elements: spec.elements(),
-                written: false,
+                written: 0,
             };
             offset += (spec.elements() * self.dtype.bytes()) as u64;
             if self.slots.insert(spec.name.clone(), slot).is_some() {
@@ -173,40 +176,51 @@ impl CheckpointWriter {
     /// # Errors
     /// Not planned, written before, of another size, not finite, too large for the dtype, or no space left.
     pub fn write(&mut self, name: &str, values: &[f32]) -> Result<(), CoreError> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let encoded = self.dtype.encode(name, values, &mut buffer);
-        let result = encoded.and_then(|()| self.write_bytes(name, &buffer));
-        self.buffer = buffer;
-        result
+        match self.slots.get(name) {
+            Some(slot) if slot.written != 0 => Err(write_error(name, "written twice")),
+            Some(slot) if slot.elements != values.len() => Err(write_error(
+                name,
+                &format!("{} values where the plan has {}", values.len(), slot.elements),
+            )),
+            _ => self.append(name, values),
+        }
     }
 
-    /// Writes one tensor's bytes, already in this writer's dtype.
+    /// Writes the next values of a tensor, for tensors that are made piece by piece.
     ///
     /// # Errors
-    /// As [`Self::write`].
-    pub fn write_bytes(&mut self, name: &str, bytes: &[u8]) -> Result<(), CoreError> {
+    /// Not planned, more values than planned, not finite, too large for the dtype, or no space left.
+    pub fn append(&mut self, name: &str, values: &[f32]) -> Result<(), CoreError> {
         let slot = self
             .slots
             .get_mut(name)
             .ok_or_else(|| write_error(name, "not in the plan"))?;
-        if slot.written {
-            return Err(write_error(name, "written twice"));
+        if slot.written + values.len() > slot.elements {
+            return Err(write_error(name, &format!("more than the planned {} values", slot.elements)));
         }
-        let expected = slot.elements * self.dtype.bytes();
-        if bytes.len() != expected {
-            return Err(write_error(
-                name,
-                &format!("{} bytes where the plan has {expected}", bytes.len()),
-            ));
-        }
+        self.dtype.encode(name, values, &mut self.buffer)?;
         let shard = &mut self.shards[slot.shard];
+        let offset = slot.offset + (slot.written * self.dtype.bytes()) as u64;
         shard
             .file
-            .seek(SeekFrom::Start(slot.offset))
-            .and_then(|_| shard.file.write_all(bytes))
+            .seek(SeekFrom::Start(offset))
+            .and_then(|_| shard.file.write_all(&self.buffer))
             .map_err(|e| CoreError::io("write", &self.work.join(&shard.name), e))?;
-        slot.written = true;
+        slot.written += values.len();
         Ok(())
+    }
+
+    /// Copies a tensor of another checkpoint, every value times `factor`, in pieces of bounded size.
+    ///
+    /// # Errors
+    /// As [`Self::append`], and as [`Checkpoint::pieces`].
+    pub fn copy(&mut self, source: &Checkpoint, name: &str, factor: f32) -> Result<(), CoreError> {
+        source.pieces(name, PIECE, &mut |piece| {
+            if factor != 1.0 {
+                piece.iter_mut().for_each(|value| *value *= factor);
+            }
+            self.append(name, piece)
+        })
     }
 
     /// Writes a small file (config, tokenizer, recipe) beside the shards.
@@ -225,8 +239,8 @@ impl CheckpointWriter {
     /// # Errors
     /// A planned tensor was not written, or the disk is full.
     pub fn finish(&mut self) -> Result<(), CoreError> {
-        if let Some((name, _)) = self.slots.iter().find(|(_, slot)| !slot.written) {
-            return Err(write_error(name, "planned but never written"));
+        if let Some((name, _)) = self.slots.iter().find(|(_, slot)| slot.written != slot.elements) {
+            return Err(write_error(name, "planned but not written completely"));
         }
         for shard in &self.shards {
             let path = self.work.join(&shard.name);

@@ -1,0 +1,74 @@
+//! What the environment says about the Hugging Face hub.
+
+use std::path::PathBuf;
+
+use transmla_core::hub::HubOptions;
+
+/// How the hub is reached, by the variables that its Python client reads.
+pub fn hub_options(progress: bool) -> HubOptions {
+    HubOptions {
+        progress,
+        ..read(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+}
+
+fn read(variable: &dyn Fn(&str) -> Option<String>) -> HubOptions {
+    let home = variable("HF_HOME").map(PathBuf::from);
+    let client_home = home.clone().or_else(|| {
+        let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
+        let cache = cache.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cache")));
+        Some(cache?.join("huggingface"))
+    });
+    let cache = variable("HF_HUB_CACHE").map(PathBuf::from);
+    let token = variable("HF_TOKEN").or_else(|| {
+        let file = variable("HF_TOKEN_PATH").map(PathBuf::from);
+        let file = file.or_else(|| Some(client_home.as_ref()?.join("token")))?;
+        std::fs::read_to_string(file).ok()
+    });
+    HubOptions {
+        cache: cache.or_else(|| Some(client_home?.join("hub"))),
+        token: token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()),
+        offline: variable("HF_HUB_OFFLINE").is_some_and(|value| is_true(&value)),
+        endpoint: variable("HF_ENDPOINT").map(|url| url.trim_end_matches('/').to_owned()),
+        progress: false,
+    }
+}
+
+fn is_true(value: &str) -> bool {
+    ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(variables: &[(&str, &str)]) -> HubOptions {
+        read(&|name| {
+            let found = variables.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn variables_have_the_order_of_the_python_client() {
+        let cache = |variables: &[_]| options(variables).cache.unwrap();
+        assert_eq!(cache(&[("HOME", "/u")]), PathBuf::from("/u/.cache/huggingface/hub"));
+        assert_eq!(cache(&[("HOME", "/u"), ("HF_HOME", "/h")]), PathBuf::from("/h/hub"));
+        assert_eq!(cache(&[("HF_HOME", "/h"), ("HF_HUB_CACHE", "/c")]), PathBuf::from("/c"));
+        assert_eq!(options(&[]).cache, None);
+        assert!(options(&[("HF_HUB_OFFLINE", "True")]).offline && !options(&[("HF_HUB_OFFLINE", "0")]).offline);
+        let endpoint = options(&[("HF_ENDPOINT", "http://mirror/")]).endpoint;
+        assert_eq!(endpoint.as_deref(), Some("http://mirror"));
+    }
+
+    #[test]
+    fn a_token_file_serves_where_no_token_is_given() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("token"), "secret\n").unwrap();
+        let home = home.path().to_str().unwrap();
+        assert_eq!(options(&[("HF_HOME", home)]).token.as_deref(), Some("secret"));
+        let given = options(&[("HF_HOME", home), ("HF_TOKEN", "other")]);
+        assert_eq!(given.token.as_deref(), Some("other"));
+        assert_eq!(options(&[("HF_TOKEN_PATH", "/nowhere")]).token, None);
+    }
+}

@@ -1,0 +1,66 @@
+//! Models by folder, hub id or name.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use transmla_core::hub::model_folder;
+use transmla_core::{Checkpoint, Decoder, ModelConfig, Residency};
+
+use crate::arguments::{ComputeArguments, ModelArguments};
+use crate::printer::Printer;
+use crate::{embedded, environment, memory};
+
+/// The folder of a model, unpacked or fetched if need be.
+#[derive(Debug)]
+pub struct ModelFolder {
+    path: PathBuf,
+    /// Kept for as long as the folder is used, if it is temporary.
+    _unpacked: Option<TempDir>,
+}
+
+impl ModelFolder {
+    /// Finds a model.
+    pub fn locate(model: &str, revision: &str, printer: &Printer) -> anyhow::Result<Self> {
+        if model == embedded::MODEL {
+            let unpacked = embedded::unpack_model()?;
+            return Ok(Self {
+                path: unpacked.path().to_path_buf(),
+                _unpacked: Some(unpacked),
+            });
+        }
+        let hub = environment::hub_options(printer.shows_progress());
+        let path = model_folder(model, revision, &hub)?;
+        Ok(Self { path, _unpacked: None })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its decoder, with weights in memory or not, whichever the allowed memory says.
+    pub fn open(&self, compute: &ComputeArguments) -> anyhow::Result<Decoder> {
+        let config = ModelConfig::read(&self.path)?;
+        let residency = memory::residency(&config, compute.max_memory);
+        self.open_as(compute, config, residency)
+    }
+
+    /// Its decoder.
+    pub fn open_as(
+        &self,
+        compute: &ComputeArguments,
+        config: ModelConfig,
+        residency: Residency,
+    ) -> anyhow::Result<Decoder> {
+        let device = compute.device.open()?;
+        let checkpoint = Checkpoint::open(&self.path)?;
+        Ok(Decoder::new(config, checkpoint, &device, residency)?)
+    }
+}
+
+impl ModelArguments {
+    /// Finds the model.
+    pub fn locate(&self, printer: &Printer) -> anyhow::Result<ModelFolder> {
+        ModelFolder::locate(&self.model_path, &self.revision, printer)
+    }
+}

@@ -1,0 +1,107 @@
+//! All output: results to stdout, everything else to stderr.
+
+use std::io::{IsTerminal, Write};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use crate::arguments::{Format, OutputArguments};
+
+/// Where and how a command prints.
+#[derive(Debug, Clone, Copy)]
+pub struct Printer {
+    format: Format,
+    quiet: bool,
+}
+
+/// Nobody reads stdout any more.
+#[derive(Debug)]
+pub struct Closed;
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("stdout is closed")
+    }
+}
+
+impl std::error::Error for Closed {}
+
+impl From<&OutputArguments> for Printer {
+    fn from(arguments: &OutputArguments) -> Self {
+        Self {
+            format: arguments.format,
+            quiet: arguments.quiet,
+        }
+    }
+}
+
+impl Printer {
+    /// A printer of plain text.
+    pub fn text(quiet: bool) -> Self {
+        let format = Format::Text;
+        Self { format, quiet }
+    }
+
+    /// Prints the result: `text` for people, or `json`.
+    pub fn result(&self, text: &str, json: &impl Serialize) -> anyhow::Result<()> {
+        match self.format {
+            Format::Text => self.chunk(&format!("{}\n", text.trim_end())),
+            Format::Json => self.chunk(&format!("{}\n", serde_json::to_string_pretty(json)?)),
+        }
+    }
+
+    /// Prints a piece of a result at once.
+    pub fn chunk(&self, text: &str) -> anyhow::Result<()> {
+        let mut stdout = std::io::stdout().lock();
+        let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        printed.map_err(|error| match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Closed.into(),
+            _ => anyhow::Error::new(error).context("cannot write to stdout"),
+        })
+    }
+
+    /// Whether the result is for people.
+    pub fn is_text(&self) -> bool {
+        self.format == Format::Text
+    }
+
+    /// Tells what is going on.
+    pub fn note(&self, text: impl std::fmt::Display) {
+        if !self.quiet {
+            to_stderr(&text.to_string());
+        }
+    }
+
+    /// Tells what may not be as expected.
+    pub fn warn(&self, text: impl std::fmt::Display) {
+        self.note(format!("warning: {text}"));
+    }
+
+    /// A progress bar; hidden unless people watch.
+    pub fn bar(&self, label: &str) -> ProgressBar {
+        let watched = self.is_text() && !self.quiet && std::io::stderr().is_terminal();
+        let target = if watched { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let style = ProgressStyle::with_template("{msg:32} {bar:30} {percent:>3}%  {elapsed} (left {eta})");
+        let bar = ProgressBar::with_draw_target(None, target).with_message(label.to_owned());
+        // The template is fixed; were it wrong, the default style would do.
+        bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    }
+}
+
+/// Prints an error with its causes, leaving out those that it already quotes.
+pub fn error(error: &anyhow::Error) {
+    let mut said = error.to_string();
+    let mut text = format!("error: {said}");
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !said.contains(&cause) {
+            text.push_str(&format!("\n  caused by: {cause}"));
+            said.push_str(&cause);
+        }
+    }
+    to_stderr(&text);
+}
+
+fn to_stderr(text: &str) {
+    // Where stderr is closed there is nobody to tell.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}

@@ -1,0 +1,88 @@
+//! What the value of an option may be.
+
+use std::str::FromStr;
+
+use transmla_core::checkpoint::parse_size;
+
+/// A positive integer.
+pub fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("expected a positive integer".into()),
+    }
+}
+
+/// A size in bytes, with or without a unit.
+pub fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).map_err(|_| "expected a size such as 5GB, 200MB or 2GiB".into())
+}
+
+/// A share such as `25%` or `0.25`; its range is checked against the model.
+pub fn share(text: &str) -> Result<f64, String> {
+    let number = |text: &str| text.trim().parse::<f64>().ok().filter(|number| number.is_finite());
+    let share = match text.strip_suffix('%') {
+        Some(percent) => number(percent).map(|percent| percent / 100.0),
+        None => number(text).filter(|share| *share <= 1.0),
+    };
+    share.ok_or_else(|| "expected a share such as 25% or 0.25".into())
+}
+
+/// A temperature: zero or more.
+pub fn temperature(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number >= 0.0 && number.is_finite() => Ok(number),
+        _ => Err("expected a number of 0 or more".into()),
+    }
+}
+
+/// A probability above zero.
+pub fn probability(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number <= 1.0 => Ok(number),
+        _ => Err("expected a number above 0, at most 1".into()),
+    }
+}
+
+/// `auto` or a positive integer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AutoOr(pub Option<usize>);
+
+impl FromStr for AutoOr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self(None)),
+            number => match positive(number) {
+                Ok(number) => Ok(Self(Some(number))),
+                Err(_) => Err("expected auto or a positive integer".into()),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_have_a_percent_sign_or_are_at_most_one() {
+        assert_eq!(share("25%"), Ok(0.25));
+        assert_eq!(share("0.25"), Ok(0.25));
+        assert_eq!(share("200 %"), Ok(2.0));
+        for wrong in ["25", "a quarter", "%", "nan", "inf%", ""] {
+            assert!(share(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_in_range() {
+        assert_eq!(positive("8"), Ok(8));
+        assert!(positive("0").is_err() && positive("-1").is_err() && positive("8.0").is_err());
+        assert_eq!("auto".parse(), Ok(AutoOr(None)));
+        assert_eq!("4".parse(), Ok(AutoOr(Some(4))));
+        assert!("often".parse::<AutoOr>().is_err());
+        assert!(temperature("-0.1").is_err() && temperature("nan").is_err());
+        assert!(probability("0").is_err() && probability("1.1").is_err());
+    }
+}

@@ -1,0 +1,88 @@
+//! The errors of this crate.
+
+use transmla_calib::CalibError;
+use transmla_core::CoreError;
+use transmla_eval::EvalError;
+use transmla_lowrank::LowRankError;
+use transmla_rope::RopeError;
+
+/// What can go wrong in a conversion.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConvertError {
+    /// Reading or writing a checkpoint failed.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+    /// Calibration data cannot be used.
+    #[error(transparent)]
+    Calib(#[from] CalibError),
+    /// An evaluation failed.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    /// Decoupling RoPE in a layer failed.
+    #[error("layer {layer}: {source}")]
+    Rope {
+        /// The layer.
+        layer: usize,
+        /// What failed.
+        source: RopeError,
+    },
+    /// The low-rank step of a layer failed.
+    #[error("layer {layer}: {source}")]
+    LowRank {
+        /// The layer.
+        layer: usize,
+        /// What failed.
+        source: LowRankError,
+    },
+    /// An option's value does not fit the model.
+    #[error("--{option} {found} does not fit this model: {allowed}; try --{option} {suggestion}")]
+    Option {
+        /// The option, without dashes.
+        option: &'static str,
+        /// Its value.
+        found: String,
+        /// The values that would be possible, and why.
+        allowed: String,
+        /// A good value.
+        suggestion: String,
+    },
+    /// The model has latent attention already.
+    #[error("the model already has latent attention (model_type {model_type}); give a grouped-query model")]
+    AlreadyLatent {
+        /// Its `model_type`.
+        model_type: String,
+    },
+    /// The model cannot be written in stock DeepSeek form.
+    #[error("--deepseek-style cannot express this conversion: {obstacle}; leave the flag out to write the family's own class")]
+    Style {
+        /// The feature in the way.
+        obstacle: String,
+    },
+    /// There are too few calibration samples.
+    #[error("{found} calibration sample(s), at least {needed} are needed: {why}")]
+    FewSamples {
+        /// Number of samples.
+        found: usize,
+        /// Number that would do.
+        needed: usize,
+        /// What they are needed for.
+        why: &'static str,
+    },
+    /// The activations of the model are not finite.
+    #[error("layer {layer}: its inputs on the calibration text are not finite: the weights are damaged or overflow")]
+    Activations {
+        /// The layer.
+        layer: usize,
+    },
+}
+
+impl ConvertError {
+    pub(crate) fn rope(layer: usize) -> impl Fn(RopeError) -> Self {
+        move |source| Self::Rope { layer, source }
+    }
+
+    pub(crate) fn lowrank(layer: usize) -> impl Fn(LowRankError) -> Self {
+        move |source| Self::LowRank { layer, source }
+    }
+}

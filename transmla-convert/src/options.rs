@@ -1,0 +1,98 @@
+//! What a user may choose.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use transmla_core::StorageDtype;
+use transmla_core::config::LatentStyle;
+
+/// How the latent model is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// The published method: RoRoPE with FreqFold, then balanced joint PCA (arXiv 2502.07864).
+    #[default]
+    Transmla,
+}
+
+/// RoPE frequency folding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FreqFold {
+    /// Doubled from `collapse` while the perplexity on held-out calibration text falls.
+    #[default]
+    Auto,
+    /// This many adjacent frequencies share one rotation.
+    Fixed(usize),
+}
+
+impl FromStr for FreqFold {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            number => match number.parse() {
+                Ok(count) if count > 0 => Ok(Self::Fixed(count)),
+                _ => Err(format!("'{text}' is neither auto nor a positive integer")),
+            },
+        }
+    }
+}
+
+impl fmt::Display for FreqFold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Fixed(count) => write!(f, "{count}"),
+        }
+    }
+}
+
+/// The choices that determine the converted model, beside the source and the calibration text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConvertOptions {
+    /// How the latent model is found.
+    pub method: Method,
+    /// Width d_r of the one shared rotary key.
+    pub qk_mqa_dim: usize,
+    /// How many frequencies become one slot; nothing for `head_dim / qk_mqa_dim`, the only value that fits.
+    pub collapse: Option<usize>,
+    /// Frequency folding F.
+    pub freqfold: FreqFold,
+    /// Width r of the latent that keys and values share.
+    pub kv_lora_rank: usize,
+    /// Width of the query latent, or nothing for full queries.
+    pub q_lora_rank: Option<usize>,
+    /// How much larger than values the keys count in the joint PCA; 1 is balanced.
+    pub balance_kv_ratio: f64,
+    /// Puts RMSNorms on the latents, with their mean root mean square as weight.
+    pub use_qkv_norm: bool,
+    /// Class name and form of the written model.
+    pub style: LatentStyle,
+    /// Number format of the written weights.
+    pub dtype: StorageDtype,
+    /// Sequences that go through a layer together during calibration.
+    pub cal_batch_size: usize,
+    /// Bound on the size of one safetensors shard, in bytes.
+    pub max_shard_bytes: u64,
+}
+
+impl Default for ConvertOptions {
+    fn default() -> Self {
+        Self {
+            method: Method::Transmla,
+            qk_mqa_dim: 64,
+            collapse: None,
+            freqfold: FreqFold::Auto,
+            kv_lora_rank: 512,
+            q_lora_rank: None,
+            balance_kv_ratio: 1.0,
+            use_qkv_norm: false,
+            style: LatentStyle::Family,
+            dtype: StorageDtype::Bf16,
+            cal_batch_size: 8,
+            max_shard_bytes: 5_000_000_000,
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The plan of a conversion, from config.json and the checkpoint's headers alone.
+
+use serde_json::{Map, Value};
+use transmla_core::config::LatentStyle;
+use transmla_core::model::{layer_prefix, model_tensors};
+use transmla_core::{GroupedConfig, LatentConfig, ModelConfig, StorageDtype, TensorSpec};
+use transmla_rope::{FoldSpec, HeadShape};
+
+use crate::{ConvertError, ConvertOptions, FreqFold};
+
+/// Epsilon of all norms of a model in stock DeepSeek form: transformers fixes that of the latent norms, vLLM and
+/// llama.cpp take `rms_norm_eps` for them, so both must be this.
+pub(crate) const STOCK_EPS: f64 = 1e-6;
+
+/// A conversion that is known to fit: shapes, tensors to write, cache sizes.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The choices it was made from.
+    pub options: ConvertOptions,
+    /// Configuration of the source.
+    pub source: ModelConfig,
+    /// config.json to write.
+    pub target_json: Map<String, Value>,
+    /// The same, as the decoder reads it.
+    pub target: ModelConfig,
+    /// Shapes of the latent attention.
+    pub latent: LatentConfig,
+    /// Tensors to write, in order.
+    pub tensors: Vec<TensorSpec>,
+    /// The foldings to choose from; one unless freqfold is `auto`.
+    pub freqfolds: Vec<usize>,
+}
+
+impl Plan {
+    /// Checks the choices against a model and derives everything that follows from them.
+    ///
+    /// # Errors
+    /// [`ConvertError::Option`] with the allowed range and a good value, [`ConvertError::AlreadyLatent`],
+    /// [`ConvertError::Style`].
+    pub fn new(source: &ModelConfig, options: &ConvertOptions) -> Result<Self, ConvertError> {
+        let grouped = *source.grouped().ok_or_else(|| ConvertError::AlreadyLatent {
+            model_type: source.model_type.clone(),
+        })?;
+        let freqfolds = check_rope(source, &grouped, options)?;
+        check_ranks(source, &grouped, options)?;
+        check_style(&grouped, options)?;
+        let stock = options.style == LatentStyle::DeepseekV3;
+        let eps = if stock { STOCK_EPS } else { source.rms_norm_eps };
+        let latent = LatentConfig {
+            q_lora_rank: options.q_lora_rank,
+            kv_lora_rank: options.kv_lora_rank,
+            qk_nope_head_dim: grouped.head_dim,
+            qk_rope_head_dim: options.qk_mqa_dim,
+            v_head_dim: grouped.head_dim,
+            latent_norm_eps: (stock || options.use_qkv_norm).then_some(eps),
+            biases: grouped.qkv_bias || grouped.output_bias,
+        };
+        let target_json = source.latent_json(&latent, options.style, eps, options.dtype);
+        let target = ModelConfig::from_json(target_json.clone())?;
+        let tensors = target_tensors(&target, &latent, &grouped);
+        Ok(Self {
+            options: options.clone(),
+            source: source.clone(),
+            target_json,
+            target,
+            latent,
+            tensors,
+            freqfolds,
+        })
+    }
+
+    /// Shapes of the source's attention.
+    pub fn grouped(&self) -> GroupedConfig {
+        match &self.source.attention {
+            transmla_core::AttentionConfig::Grouped(grouped) => *grouped,
+            // Plan::new accepts grouped sources only.
+            transmla_core::AttentionConfig::Latent(_) => unreachable!("a plan's source has grouped attention"),
+        }
+    }
+
+    /// Heads as the rope crate counts them.
+    pub(crate) fn head_shape(&self) -> HeadShape {
+        let grouped = self.grouped();
+        HeadShape {
+            query_heads: self.source.num_attention_heads,
+            key_heads: grouped.num_key_value_heads,
+            head_dim: grouped.head_dim,
+        }
+    }
+
+    /// DeepSeek divides scores by `sqrt(d + d_r)` where the source divides by `sqrt(d)`: queries carry the quotient.
+    pub(crate) fn query_scale(&self) -> f64 {
+        (self.latent.query_width() as f64 / self.grouped().head_dim as f64).sqrt()
+    }
+
+    /// Numbers per token and layer in the KV cache, before and after.
+    pub fn cache_numbers(&self) -> (usize, usize) {
+        (self.source.attention.cache_numbers(), self.target.attention.cache_numbers())
+    }
+
+    /// Bytes of the weights to write.
+    pub fn output_bytes(&self) -> u64 {
+        let numbers: usize = self.tensors.iter().map(TensorSpec::elements).sum();
+        (numbers * self.options.dtype.bytes()) as u64
+    }
+
+    /// Whether the residual stream is rescaled, and by what: `sqrt(eps' / eps)` makes norms with one epsilon do the
+    /// work of the other.
+    pub(crate) fn residual_scale(&self) -> f64 {
+        (self.target.rms_norm_eps / self.source.rms_norm_eps).sqrt()
+    }
+
+    /// Estimated peak of memory in bytes for a number of calibration tokens: hidden states twice over, one layer in
+    /// f32 with its attention also in f64, the second moment, and the factorisation's work space.
+    pub fn peak_bytes(&self, calibration_tokens: usize) -> u64 {
+        let grouped = self.grouped();
+        let (hidden, keys) = (self.source.hidden_size as u64, grouped.key_width() as u64);
+        let queries = (self.source.num_attention_heads * grouped.head_dim) as u64;
+        let layer: u64 = transmla_core::model::residual_tensors(&self.source, 0)
+            .iter()
+            .chain(&transmla_core::model::attention_tensors(&self.source, 0))
+            .map(|spec| spec.elements() as u64)
+            .sum();
+        let states = calibration_tokens as u64 * hidden * 4;
+        let batch = (self.options.cal_batch_size * calibration_tokens.min(4096)) as u64;
+        let activations = batch.min(calibration_tokens as u64) * self.source.intermediate_size as u64 * 4 * 3;
+        let host = 8 * (2 * hidden * hidden + 3 * hidden * (queries + 2 * keys) + 4 * (2 * keys) * (2 * keys));
+        states + activations + 8 * layer + host
+    }
+}
+
+fn check_rope(
+    source: &ModelConfig,
+    grouped: &GroupedConfig,
+    options: &ConvertOptions,
+) -> Result<Vec<usize>, ConvertError> {
+    let (head_dim, rope_dim) = (grouped.head_dim, options.qk_mqa_dim);
+    let widths: Vec<usize> = rope_widths(head_dim);
+    if !widths.contains(&rope_dim) {
+        let fitting = widths.iter().rev().find(|w| **w <= rope_dim).or(widths.first());
+        return Err(ConvertError::Option {
+            option: "qk-mqa-dim",
+            found: rope_dim.to_string(),
+            allowed: format!("head_dim is {head_dim}, and an even divisor of it is needed, one of {}", list(&widths)),
+            suggestion: fitting.map_or_else(|| head_dim.to_string(), usize::to_string),
+        });
+    }
+    let collapse = head_dim / rope_dim;
+    if let Some(found) = options.collapse.filter(|c| *c != collapse) {
+        return Err(ConvertError::Option {
+            option: "collapse",
+            found: found.to_string(),
+            allowed: format!("head_dim {head_dim} / qk-mqa-dim {rope_dim} = {collapse} frequencies fall on each slot"),
+            suggestion: collapse.to_string(),
+        });
+    }
+    let shape = HeadShape {
+        query_heads: source.num_attention_heads,
+        key_heads: grouped.num_key_value_heads,
+        head_dim,
+    };
+    let candidates = FoldSpec::candidates(shape, rope_dim).map_err(ConvertError::rope(0))?;
+    match options.freqfold {
+        FreqFold::Auto => Ok(candidates),
+        FreqFold::Fixed(fold) => match FoldSpec::new(shape, rope_dim, fold) {
+            Ok(_) => Ok(vec![fold]),
+            Err(_) => Err(ConvertError::Option {
+                option: "freqfold",
+                found: fold.to_string(),
+                allowed: format!(
+                    "it must be a multiple of collapse {collapse} and divide the {} frequencies, for example {}",
+                    head_dim / 2,
+                    list(&candidates)
+                ),
+                suggestion: "auto".into(),
+            }),
+        },
+    }
+}
+
+fn check_ranks(source: &ModelConfig, grouped: &GroupedConfig, options: &ConvertOptions) -> Result<(), ConvertError> {
+    let largest = 2 * grouped.key_width() - options.qk_mqa_dim;
+    if !(1..=largest).contains(&options.kv_lora_rank) {
+        // Half of the original cache is a mild start for most models.
+        let half = grouped.key_width().saturating_sub(options.qk_mqa_dim);
+        return Err(ConvertError::Option {
+            option: "kv-lora-rank",
+            found: options.kv_lora_rank.to_string(),
+            allowed: format!(
+                "keys and values have {} numbers per token and {} of them are the rotary key, so 1 to {largest} is possible",
+                2 * grouped.key_width(),
+                options.qk_mqa_dim
+            ),
+            suggestion: if half == 0 { largest / 2 } else { half }.max(1).to_string(),
+        });
+    }
+    let queries = source.num_attention_heads * grouped.head_dim;
+    if let Some(rank) = options.q_lora_rank.filter(|rank| !(1..=queries).contains(rank)) {
+        return Err(ConvertError::Option {
+            option: "q-lora-rank",
+            found: rank.to_string(),
+            allowed: format!("queries have {queries} numbers per token, so 1 to {queries} is possible"),
+            suggestion: (queries / 2).max(1).to_string(),
+        });
+    }
+    if !(options.balance_kv_ratio > 0.0 && options.balance_kv_ratio.is_finite()) {
+        return Err(ConvertError::Option {
+            option: "balance-kv-ratio",
+            found: options.balance_kv_ratio.to_string(),
+            allowed: "a positive number is needed".into(),
+            suggestion: "1".into(),
+        });
+    }
+    Ok(())
+}
+
+fn check_style(grouped: &GroupedConfig, options: &ConvertOptions) -> Result<(), ConvertError> {
+    if options.style != LatentStyle::DeepseekV3 {
+        return Ok(());
+    }
+    let obstacle = if grouped.qkv_bias || grouped.output_bias {
+        "the model's attention projections have biases, which stock DeepSeek attention does not"
+    } else if options.dtype == StorageDtype::F16 && !options.use_qkv_norm {
+        "its latent norm becomes the identity by a latent too small for fp16 (use --dtype bf16 or fp32)"
+    } else {
+        return Ok(());
+    };
+    Err(ConvertError::Style {
+        obstacle: obstacle.into(),
+    })
+}
+
+/// The widths that a shared rotary key can have: even divisors of the head's width, ascending.
+pub(crate) fn rope_widths(head_dim: usize) -> Vec<usize> {
+    (1..=head_dim / 2).map(|half| 2 * half).filter(|width| head_dim % width == 0).collect()
+}
+
+/// All tensors of the converted model, optional biases included.
+fn target_tensors(target: &ModelConfig, latent: &LatentConfig, grouped: &GroupedConfig) -> Vec<TensorSpec> {
+    let mut tensors = model_tensors(target);
+    let queries = target.num_attention_heads * latent.query_width();
+    for index in 0..target.num_hidden_layers {
+        let prefix = format!("{}.self_attn", layer_prefix(index));
+        if grouped.qkv_bias {
+            let query = if latent.q_lora_rank.is_some() { "q_b_proj" } else { "q_proj" };
+            tensors.push(TensorSpec::new(format!("{prefix}.{query}.bias"), [queries]));
+            let keys = latent.kv_lora_rank + latent.qk_rope_head_dim;
+            tensors.push(TensorSpec::new(format!("{prefix}.kv_a_proj_with_mqa.bias"), [keys]));
+        }
+        if grouped.output_bias {
+            tensors.push(TensorSpec::new(format!("{prefix}.o_proj.bias"), [target.hidden_size]));
+        }
+    }
+    tensors
+}
+
+fn list(values: &[usize]) -> String {
+    let words: Vec<String> = values.iter().map(usize::to_string).collect();
+    words.join(", ")
+}

@@ -1,0 +1,74 @@
+//! What a conversion tells while it runs and when it is done.
+
+use transmla_eval::Perplexity;
+
+/// A part of a conversion that takes time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Perplexity of the original model.
+    EvaluateOriginal,
+    /// Pass over the calibration text that decouples RoPE.
+    Decouple,
+    /// Perplexity of one freqfold on held-out calibration text.
+    TryFreqfold(
+        /// The candidate.
+        usize,
+    ),
+    /// Perplexity after RoPE decoupling.
+    EvaluateDecoupled,
+    /// Pass over the calibration text that factorises and writes.
+    Compress,
+    /// Perplexity of the files that were written.
+    EvaluateConverted,
+}
+
+/// Hears of the progress of a conversion.
+pub trait Observer {
+    /// A stage begins.
+    fn begin(&mut self, stage: Stage);
+
+    /// `done` of `total` units of the stage's work are done.
+    fn advance(&mut self, done: u64, total: u64);
+
+    /// A stage is done; evaluations have a perplexity.
+    fn end(&mut self, stage: Stage, perplexity: Option<f64>);
+}
+
+/// An observer that ignores everything.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn begin(&mut self, _: Stage) {}
+    fn advance(&mut self, _: u64, _: u64) {}
+    fn end(&mut self, _: Stage, _: Option<f64>) {}
+}
+
+/// What was measured at one layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LayerReport {
+    /// The layer.
+    pub layer: usize,
+    /// What keys without position were divided by before the joint PCA.
+    pub balance_ratio: f64,
+    /// Share of the balanced keys' and values' energy that the latent keeps, 0 to 1.
+    pub kept_energy: f64,
+}
+
+/// The result of a conversion.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Perplexity of the original model, if evaluated.
+    pub original: Option<Perplexity>,
+    /// Perplexity after RoPE decoupling, if evaluated.
+    pub partial_rope: Option<Perplexity>,
+    /// Perplexity of the written model, if evaluated.
+    pub mla: Option<Perplexity>,
+    /// The frequency folding used.
+    pub freqfold: usize,
+    /// Perplexity on held-out calibration text of each freqfold that `auto` tried.
+    pub freqfold_trials: Vec<(usize, f64)>,
+    /// Each layer's figures.
+    pub layers: Vec<LayerReport>,
+}

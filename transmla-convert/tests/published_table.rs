@@ -1,0 +1,129 @@
+//! The figures of the published Python converter on stories260K, reproduced from the same calibration and test tokens.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use transmla_convert::{ConvertOptions, Evaluation, FreqFold, Plan, Report, Request, Silent, convert};
+use transmla_core::checkpoint::read_input_ids;
+use transmla_core::config::LatentStyle;
+use transmla_core::{Decoder, LayeredModel, Residency, StorageDtype};
+use transmla_eval::EvalOptions;
+
+fn path(relative: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+}
+
+fn options(rope_dim: usize, rank: usize, freqfold: usize) -> ConvertOptions {
+    ConvertOptions {
+        qk_mqa_dim: rope_dim,
+        kv_lora_rank: rank,
+        freqfold: FreqFold::Fixed(freqfold),
+        dtype: StorageDtype::F32,
+        ..ConvertOptions::default()
+    }
+}
+
+fn run(options: ConvertOptions) -> Report {
+    let source = Decoder::open(&path("../models/stories260k"), &Device::flex(), Residency::Loaded).unwrap();
+    let calibration = read_input_ids(&path("tests/tokens/stories260k-calibration.safetensors")).unwrap();
+    let windows = read_input_ids(&path("tests/tokens/stories260k-test.safetensors")).unwrap();
+    let plan = Plan::new(source.config(), &options).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let request = Request {
+        plan: &plan,
+        source: &source,
+        calibration: &calibration,
+        evaluation: Some(Evaluation {
+            windows: &windows,
+            options: EvalOptions::default(),
+        }),
+        target: &folder.path().join("mla"),
+        replace: false,
+        extra_files: &[],
+    };
+    convert(&request, &mut Silent).unwrap()
+}
+
+#[track_caller]
+fn check(report: &Report, partial_rope: f64, mla: f64) {
+    let near = |found: f64, expected: f64, tolerance: f64| (found / expected - 1.0).abs() < tolerance;
+    let found = [report.original, report.partial_rope, report.mla].map(|p| p.unwrap().perplexity);
+    assert!(near(found[0], 4.2138, 1e-4), "{found:?}");
+    assert!(near(found[1], partial_rope, 1e-3), "{found:?}");
+    assert!(near(found[2], mla, 1e-3), "{found:?}");
+}
+
+#[test]
+fn rope_8_rank_28() {
+    check(&run(options(8, 28, 1)), 6.4438, 7.9319);
+}
+
+#[test]
+fn in_deepseek_style() {
+    let style = LatentStyle::DeepseekV3;
+    let report = run(ConvertOptions {
+        style,
+        ..options(8, 28, 1)
+    });
+    check(&report, 6.4438, 7.9319);
+}
+
+#[test]
+fn with_low_rank_queries() {
+    let q_lora_rank = Some(32);
+    for style in [LatentStyle::Family, LatentStyle::DeepseekV3] {
+        let report = run(ConvertOptions {
+            q_lora_rank,
+            style,
+            ..options(8, 28, 1)
+        });
+        check(&report, 6.4438, 8.0167);
+    }
+}
+
+/// The published norm weight loses the scale (55.9); ours must keep it.
+#[test]
+fn with_latent_norms() {
+    let report = run(ConvertOptions {
+        use_qkv_norm: true,
+        ..options(8, 28, 1)
+    });
+    let mla = report.mla.unwrap().perplexity;
+    assert!((7.9..20.0).contains(&mla), "{mla}");
+}
+
+#[test]
+fn rope_8_rank_12() {
+    check(&run(options(8, 12, 1)), 6.4438, 17.0709);
+}
+
+#[test]
+fn with_twice_as_much_weight_on_keys() {
+    let balance_kv_ratio = 2.0;
+    let report = run(ConvertOptions {
+        balance_kv_ratio,
+        ..options(8, 12, 1)
+    });
+    check(&report, 6.4438, 19.3820);
+}
+
+#[test]
+fn rope_8_rank_20_freqfold_2() {
+    check(&run(options(8, 20, 2)), 75.9113, 80.7382);
+}
+
+#[test]
+fn rope_4_rank_28_freqfold_2() {
+    check(&run(options(4, 28, 2)), 97.7759, 102.9075);
+}
+
+#[test]
+fn freqfold_auto() {
+    let report = run(ConvertOptions {
+        freqfold: FreqFold::Auto,
+        ..options(4, 28, 1)
+    });
+    assert_eq!(report.freqfold, 2);
+    assert_eq!(report.freqfold_trials.len(), 2);
+    check(&report, 97.7759, 102.9075);
+}
