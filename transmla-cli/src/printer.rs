@@ -65,6 +65,11 @@ impl Printer {
         self.format == Format::Text
     }
 
+    /// Whether somebody watches the progress.
+    pub fn shows_progress(&self) -> bool {
+        self.is_text() && !self.quiet && std::io::stderr().is_terminal()
+    }
+
     /// Tells what is going on.
     pub fn note(&self, text: impl std::fmt::Display) {
         if !self.quiet {
@@ -79,8 +84,7 @@ impl Printer {
 
     /// A progress bar; hidden unless people watch.
     pub fn bar(&self, label: &str) -> ProgressBar {
-        let watched = self.is_text() && !self.quiet && std::io::stderr().is_terminal();
-        let target = if watched { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if self.shows_progress() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let style = ProgressStyle::with_template("{msg:32} {bar:30} {percent:>3}%  {elapsed} (left {eta})");
         let bar = ProgressBar::with_draw_target(None, target).with_message(label.to_owned());
         // The template is fixed; were it wrong, the default style would do.

@@ -66,5 +66,6 @@ pub use decoupled::DecoupledModel;
 pub use error::ConvertError;
 pub use options::{ConvertOptions, FreqFold, Method};
 pub use plan::Plan;
+pub use recipe::{Recipe, RecipeError};
 pub use report::{LayerReport, Observer, Report, Silent, Stage};
 pub use stream::CalibrationStream;

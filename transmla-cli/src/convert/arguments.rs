@@ -1,0 +1,263 @@
+//! The options of `transmla convert`, and the recipe that they make.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use transmla_convert::{FreqFold, Method, Recipe, shapes_for_budget};
+use transmla_core::{ModelConfig, StorageDtype};
+
+use crate::arguments::{ComputeArguments, OutputArguments};
+use crate::text::TextSource;
+use crate::values::{self, AutoOr};
+use crate::embedded;
+
+/// Convert a model with grouped-query attention to multi-head latent attention.
+///
+/// Without --model-path the small model inside this binary is converted, with stories for text: a way to see how it
+/// goes. The plan is shown first; nothing is read, downloaded text included, before it is known to fit.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ConvertArguments {
+    /// Model to convert: a folder, a hub id, or `embedded` [default: embedded]
+    #[arg(long, value_name = "PATH|ID")]
+    pub model_path: Option<String>,
+
+    /// Branch, tag or commit of a model on the hub [default: main]
+    #[arg(long, value_name = "REVISION")]
+    revision: Option<String>,
+
+    /// Folder for the converted model and its tokenizer
+    #[arg(long, value_name = "FOLDER", default_value = "outputs")]
+    pub save_path: PathBuf,
+
+    /// Replace the model that is in --save-path
+    #[arg(long)]
+    pub force: bool,
+
+    /// Show the plan, from config.json and the weights' headers alone, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Start from the transmla.toml of an earlier conversion; options given here go first
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+
+    #[command(flatten)]
+    shape: ShapeArguments,
+
+    #[command(flatten)]
+    calibration: CalibrationArguments,
+
+    #[command(flatten)]
+    evaluation: EvaluationArguments,
+
+    #[command(flatten, next_help_heading = "Computation and output")]
+    pub compute: ComputeArguments,
+
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Converted model")]
+struct ShapeArguments {
+    /// How the latent model is found [default: transmla]
+    #[arg(long, value_enum, value_name = "METHOD")]
+    method: Option<MethodName>,
+
+    /// Width of the latent that keys and values share [default: 512; embedded: 28]
+    #[arg(long, value_name = "R", value_parser = values::positive)]
+    kv_lora_rank: Option<usize>,
+
+    /// Width of the one shared rotary key [default: 64; embedded: 8]
+    #[arg(long, value_name = "WIDTH", value_parser = values::positive)]
+    qk_mqa_dim: Option<usize>,
+
+    /// Choose the two widths for this share of the original KV cache, e.g. 25%
+    #[arg(long, value_name = "SHARE", value_parser = values::share, conflicts_with_all = ["kv_lora_rank", "qk_mqa_dim"])]
+    kv_budget: Option<f64>,
+
+    /// Width of a query latent [default: none, full queries]
+    #[arg(long, value_name = "R", value_parser = values::positive)]
+    q_lora_rank: Option<usize>,
+
+    /// Adjacent RoPE frequencies that share one rotation, or auto, which tries on held-out text [default: auto]
+    #[arg(long, value_name = "auto|N")]
+    freqfold: Option<AutoOr>,
+
+    /// Frequencies per slot of the rotary key; auto is head_dim / qk-mqa-dim [default: auto]
+    #[arg(long, value_name = "auto|N")]
+    collapse: Option<AutoOr>,
+
+    /// How much larger than values the keys count in the joint PCA [default: 1]
+    #[arg(long, value_name = "RATIO")]
+    balance_kv_ratio: Option<f64>,
+
+    /// Put RMSNorms on the latents
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    use_qkv_norm: Option<bool>,
+
+    /// Write a stock DeepSeek-V3 model instead of the family's own class
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    deepseek_style: Option<bool>,
+
+    /// Number format of the written weights: fp32, fp16 or bf16 [default: bf16]
+    #[arg(long, value_name = "DTYPE")]
+    dtype: Option<StorageDtype>,
+
+    /// Largest file of weights [default: 5GB]
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    max_shard_size: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Calibration text")]
+struct CalibrationArguments {
+    /// wikitext2, ptb, c4, alpaca, stories, or a file or folder [default: wikitext2; embedded: stories]
+    #[arg(long, value_name = "NAME|PATH")]
+    cal_dataset: Option<TextSource>,
+
+    /// Exact token ids instead: `input_ids` [samples, seq] of a safetensors file
+    #[arg(long, value_name = "FILE")]
+    cal_tokens: Option<PathBuf>,
+
+    /// Number of samples [default: 128, or all of --cal-tokens]
+    #[arg(long, value_name = "N", value_parser = values::positive)]
+    cal_nsamples: Option<usize>,
+
+    /// Tokens per sample [default: 256, or as in --cal-tokens]
+    #[arg(long, value_name = "N", value_parser = values::positive)]
+    cal_max_seqlen: Option<usize>,
+
+    /// Samples that go through a layer together [default: 8]
+    #[arg(long, value_name = "N", value_parser = values::positive)]
+    cal_batch_size: Option<usize>,
+
+    /// Seed of the draw of samples [default: 42]
+    #[arg(long, value_name = "SEED")]
+    seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Evaluation")]
+struct EvaluationArguments {
+    /// Windows that go through a layer together; 0 for no evaluation [default: 2]
+    #[arg(long, value_name = "N")]
+    ppl_eval_batch_size: Option<usize>,
+
+    /// Text to measure perplexity on, its test split [default: as --cal-dataset]
+    #[arg(long, value_name = "NAME|PATH", conflicts_with = "eval_tokens")]
+    eval_dataset: Option<TextSource>,
+
+    /// Exact token ids instead: `input_ids` [windows, seq] of a safetensors file
+    #[arg(long, value_name = "FILE")]
+    eval_tokens: Option<PathBuf>,
+
+    /// Tokens per window [default: 2048, or the model's context if that is shorter, or as in --eval-tokens]
+    #[arg(long, value_name = "N", value_parser = values::positive)]
+    eval_seqlen: Option<usize>,
+
+    /// Most windows to measure [default: all]
+    #[arg(long, value_name = "K", value_parser = values::positive)]
+    eval_max_windows: Option<usize>,
+}
+
+/// The name of a method.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum MethodName {
+    /// RoRoPE with FreqFold, then balanced joint PCA (arXiv 2502.07864)
+    Transmla,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  transmla convert
+  transmla convert --model-path org/model --kv-budget 25% --save-path converted
+  transmla convert --model-path ./model --qk-mqa-dim 64 --kv-lora-rank 512 --freqfold 4 --cal-dataset ./texts
+  transmla convert --model-path ./model --kv-budget 50% --dry-run
+  transmla convert --recipe converted/transmla.toml --kv-lora-rank 256 --save-path smaller";
+
+impl ConvertArguments {
+    /// The recipe: defaults, then the recipe file, then the options given.
+    pub fn recipe(&self) -> anyhow::Result<Recipe> {
+        let mut recipe = match (&self.recipe, self.model_path.as_deref()) {
+            (Some(file), _) => read_recipe(file)?,
+            (None, None | Some(embedded::MODEL)) => embedded::recipe(),
+            (None, Some(_)) => Recipe::default(),
+        };
+        recipe.transmla_version = env!("CARGO_PKG_VERSION").into();
+        set(&mut recipe.model_path, self.model_path.clone());
+        set(&mut recipe.revision, self.revision.clone());
+        self.shape.apply(&mut recipe);
+        self.calibration.apply(&mut recipe);
+        self.evaluation.apply(&mut recipe);
+        Ok(recipe)
+    }
+
+    /// Widths for the budget, if one is given.
+    pub fn apply_budget(&self, recipe: &mut Recipe, config: &ModelConfig) -> anyhow::Result<()> {
+        if let Some(share) = self.shape.kv_budget {
+            (recipe.qk_mqa_dim, recipe.kv_lora_rank) = shapes_for_budget(config, share)?;
+        }
+        Ok(())
+    }
+}
+
+fn read_recipe(file: &Path) -> anyhow::Result<Recipe> {
+    let fail = || format!("cannot read {}", file.display());
+    let text = std::fs::read_to_string(file).with_context(fail)?;
+    Recipe::from_toml(&text).with_context(fail)
+}
+
+impl ShapeArguments {
+    fn apply(&self, recipe: &mut Recipe) {
+        let method = self.method.map(|MethodName::Transmla| Method::Transmla);
+        set(&mut recipe.method, method);
+        set(&mut recipe.kv_lora_rank, self.kv_lora_rank);
+        set(&mut recipe.qk_mqa_dim, self.qk_mqa_dim);
+        set(&mut recipe.q_lora_rank, self.q_lora_rank.map(Some));
+        set(&mut recipe.freqfold, self.freqfold.map(|AutoOr(number)| FreqFold::from(number)));
+        set(&mut recipe.collapse, self.collapse.map(|AutoOr(number)| number));
+        set(&mut recipe.balance_kv_ratio, self.balance_kv_ratio);
+        set(&mut recipe.use_qkv_norm, self.use_qkv_norm);
+        set(&mut recipe.deepseek_style, self.deepseek_style);
+        set(&mut recipe.dtype, self.dtype);
+        set(&mut recipe.max_shard_size, self.max_shard_size);
+    }
+}
+
+impl CalibrationArguments {
+    fn apply(&self, recipe: &mut Recipe) {
+        let text = &mut recipe.calibration;
+        if let Some(dataset) = &self.cal_dataset {
+            text.cal_dataset = dataset.to_string();
+            text.cal_tokens = None;
+        }
+        set(&mut text.cal_tokens, self.cal_tokens.clone().map(Some));
+        set(&mut text.cal_nsamples, self.cal_nsamples.map(Some));
+        set(&mut text.cal_max_seqlen, self.cal_max_seqlen.map(Some));
+        set(&mut text.cal_batch_size, self.cal_batch_size);
+        set(&mut text.seed, self.seed);
+    }
+}
+
+impl EvaluationArguments {
+    fn apply(&self, recipe: &mut Recipe) {
+        let text = &mut recipe.evaluation;
+        set(&mut text.ppl_eval_batch_size, self.ppl_eval_batch_size);
+        if let Some(dataset) = &self.eval_dataset {
+            text.eval_dataset = Some(dataset.to_string());
+            text.eval_tokens = None;
+        }
+        set(&mut text.eval_tokens, self.eval_tokens.clone().map(Some));
+        set(&mut text.eval_seqlen, self.eval_seqlen.map(Some));
+        set(&mut text.eval_max_windows, self.eval_max_windows.map(Some));
+    }
+}
+
+fn set<T>(slot: &mut T, given: Option<T>) {
+    if let Some(value) = given {
+        *slot = value;
+    }
+}

@@ -1,0 +1,104 @@
+//! Progress of a conversion on the terminal, and its times.
+
+use std::time::Instant;
+
+use indicatif::ProgressBar;
+use transmla_convert::{Observer, Stage};
+
+use crate::printer::Printer;
+use crate::{memory, table};
+
+/// What a stage took.
+#[derive(Debug, Clone)]
+pub struct StageTime {
+    /// Name in JSON.
+    pub name: String,
+    /// Name for people.
+    pub label: String,
+    /// Wall time.
+    pub seconds: f64,
+    /// The most memory in use up to the end of the stage.
+    pub peak_bytes: Option<u64>,
+}
+
+/// Shows bars, keeps times.
+#[derive(Debug)]
+pub struct Progress<'a> {
+    printer: &'a Printer,
+    current: Option<(ProgressBar, Instant)>,
+    /// The stages that are done.
+    pub stages: Vec<StageTime>,
+}
+
+impl<'a> Progress<'a> {
+    /// Nothing is done yet.
+    pub fn new(printer: &'a Printer) -> Self {
+        Self {
+            printer,
+            current: None,
+            stages: Vec::new(),
+        }
+    }
+}
+
+impl Observer for Progress<'_> {
+    fn begin(&mut self, stage: Stage) {
+        self.current = Some((self.printer.bar(&label(stage)), Instant::now()));
+    }
+
+    fn advance(&mut self, done: u64, total: u64) {
+        if let Some((bar, _)) = &self.current {
+            bar.set_length(total);
+            bar.set_position(done);
+        }
+    }
+
+    fn end(&mut self, stage: Stage, perplexity: Option<f64>) {
+        let Some((bar, started)) = self.current.take() else {
+            return;
+        };
+        bar.finish_and_clear();
+        let time = StageTime {
+            name: name(stage),
+            label: label(stage),
+            seconds: started.elapsed().as_secs_f64(),
+            peak_bytes: memory::peak_bytes(),
+        };
+        let result = perplexity.map_or_else(String::new, |perplexity| format!("perplexity {perplexity:.4}, "));
+        self.printer.note(format!("  {:32} {result}{}", time.label, table::seconds(time.seconds)));
+        self.stages.push(time);
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        // A conversion that failed leaves no bar behind.
+        if let Some((bar, _)) = &self.current {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn label(stage: Stage) -> String {
+    match stage {
+        Stage::EvaluateOriginal => "Evaluate the original".into(),
+        Stage::Decouple => "Decouple RoPE".into(),
+        Stage::TryFreqfold(fold) => format!("Try freqfold {fold}"),
+        Stage::EvaluateDecoupled => "Evaluate partial RoPE".into(),
+        Stage::Compress => "Factorise and write".into(),
+        Stage::EvaluateConverted => "Evaluate the MLA model".into(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn name(stage: Stage) -> String {
+    match stage {
+        Stage::EvaluateOriginal => "evaluate_original".into(),
+        Stage::Decouple => "decouple".into(),
+        Stage::TryFreqfold(fold) => format!("try_freqfold_{fold}"),
+        Stage::EvaluateDecoupled => "evaluate_partial_rope".into(),
+        Stage::Compress => "compress".into(),
+        Stage::EvaluateConverted => "evaluate_mla".into(),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}

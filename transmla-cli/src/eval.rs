@@ -1,0 +1,174 @@
+//! `transmla eval`: perplexity, and how far another model's predictions are.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args};
+use serde::Serialize;
+use transmla_calib::TextTokenizer;
+use transmla_core::{Decoder, LayeredModel};
+use transmla_eval::{divergence, perplexity};
+
+use crate::arguments::{ComputeArguments, ModelArguments, OutputArguments};
+use crate::model::ModelFolder;
+use crate::printer::Printer;
+use crate::table::{self, Table};
+use crate::text::{Corpus, TextSource, default_window, warn_of_long_windows};
+use crate::{memory, values};
+
+/// Measure the perplexity of a model, original or converted.
+///
+/// The text is cut into windows of equal length; every token but a window's first is predicted.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("text").required(true), after_help = EXAMPLES)]
+pub struct EvalArguments {
+    #[command(flatten)]
+    model: ModelArguments,
+
+    /// Text: wikitext2, ptb, c4, alpaca, stories, or a file or folder; its test split is used
+    #[arg(long, value_name = "NAME|PATH", group = "text")]
+    dataset: Option<TextSource>,
+
+    /// Exact token ids: `input_ids` [windows, seq] of a safetensors file
+    #[arg(long, value_name = "FILE", group = "text")]
+    tokens: Option<PathBuf>,
+
+    /// Tokens per window [default: 2048, or the model's context if that is shorter, or as in --tokens]
+    #[arg(long, value_name = "N", value_parser = values::positive)]
+    seqlen: Option<usize>,
+
+    /// Most windows to measure [default: all]
+    #[arg(long, value_name = "K", value_parser = values::positive)]
+    max_windows: Option<usize>,
+
+    /// Windows that go through a layer together
+    #[arg(long, value_name = "N", default_value = "2", value_parser = values::positive)]
+    batch_size: usize,
+
+    /// Also compare with the predictions of another model
+    #[arg(long, value_name = "PATH|ID")]
+    against: Option<String>,
+
+    #[command(flatten)]
+    compute: ComputeArguments,
+
+    #[command(flatten)]
+    output: OutputArguments,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  transmla eval --model-path outputs --dataset wikitext2
+  transmla eval --model-path outputs --tokens test.safetensors --max-windows 12 --format json
+  transmla eval --model-path org/model --dataset ptb --against outputs";
+
+#[derive(Debug, Serialize)]
+struct EvalResult {
+    perplexity: f64,
+    mean_nll: f64,
+    windows: usize,
+    predictions: usize,
+    seqlen: usize,
+    text: String,
+    model_path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    against: Option<Comparison>,
+}
+
+#[derive(Debug, Serialize)]
+struct Comparison {
+    model_path: String,
+    kl: f64,
+    top1_agreement: f64,
+    max_logit_difference: f64,
+    positions: usize,
+}
+
+pub fn run(arguments: &EvalArguments) -> anyhow::Result<()> {
+    let printer = Printer::from(&arguments.output);
+    let folder = arguments.model.locate(&printer)?;
+    let config = transmla_core::ModelConfig::read(folder.path())?;
+    let windows = read_windows(arguments, &folder, &config, &printer)?;
+    printer.note(format!(
+        "Text: {}, {} of {} tokens",
+        windows.origin,
+        table::plural(windows.tokens.batch(), "window"),
+        windows.tokens.sequence()
+    ));
+    let other = arguments.against.as_ref().map(|other| {
+        let folder = ModelFolder::locate(other, &arguments.model.revision, &printer)?;
+        let model = folder.open(&arguments.compute)?;
+        Ok::<(ModelFolder, Decoder), anyhow::Error>((folder, model))
+    });
+    let other = other.transpose()?;
+    let model = folder.open(&arguments.compute)?;
+    let options = memory::eval_options(arguments.batch_size, arguments.compute.max_memory);
+    let bar = printer.bar("Perplexity");
+    let measured = perplexity(&model, &windows.tokens, &options, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    let measured = measured?;
+    let against = other.map(|(_, other)| {
+        let bar = printer.bar("Divergence");
+        let compared = divergence(&model, &other, &windows.tokens, &options, &mut |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        });
+        bar.finish_and_clear();
+        compared
+    });
+    let against = against.transpose()?.map(|compared| Comparison {
+        model_path: arguments.against.clone().unwrap_or_default(),
+        kl: compared.kl,
+        top1_agreement: compared.top1_agreement,
+        max_logit_difference: compared.max_logit_difference,
+        positions: compared.positions,
+    });
+    let result = EvalResult {
+        perplexity: measured.perplexity,
+        mean_nll: measured.mean_nll,
+        windows: measured.windows,
+        predictions: measured.predictions,
+        seqlen: windows.tokens.sequence(),
+        text: windows.origin,
+        model_path: arguments.model.model_path.clone(),
+        against,
+    };
+    printer.result(&describe(&result, model.config().num_hidden_layers), &result)
+}
+
+fn read_windows(
+    arguments: &EvalArguments,
+    folder: &ModelFolder,
+    config: &transmla_core::ModelConfig,
+    printer: &Printer,
+) -> anyhow::Result<Corpus> {
+    let corpus = match (&arguments.tokens, &arguments.dataset) {
+        (None, Some(source)) => {
+            let tokenizer = TextTokenizer::from_folder(folder.path())?;
+            let sequence = arguments.seqlen.unwrap_or_else(|| default_window(config).0);
+            Corpus::windows(source, sequence, arguments.max_windows, &tokenizer, config, printer)?
+        }
+        (Some(file), _) => Corpus::from_file(file, arguments.max_windows, arguments.seqlen, config, printer)?,
+        // The group of the two is required.
+        (None, None) => anyhow::bail!("give --dataset or --tokens"),
+    };
+    warn_of_long_windows(corpus.tokens.sequence(), config, printer);
+    Ok(corpus)
+}
+
+fn describe(result: &EvalResult, layers: usize) -> String {
+    let mut table = Table::new(format!("{}, {layers} layers", result.model_path));
+    table.row("perplexity", format!("{:.4}", result.perplexity));
+    table.row("mean nll", format!("{:.6} nats per token", result.mean_nll));
+    let windows = table::plural(result.windows, "window");
+    table.row("text", format!("{windows} of {} tokens, {}", result.seqlen, result.text));
+    if let Some(other) = &result.against {
+        table.row("against", other.model_path.clone());
+        table.row("", format!("KL divergence {:.6} nats per token", other.kl));
+        table.row("", format!("same most likely token at {:.2} % of positions", 100.0 * other.top1_agreement));
+        table.row("", format!("largest difference of two logits {:.3e}", other.max_logit_difference));
+    }
+    table.to_string()
+}

@@ -1,0 +1,102 @@
+//! The choice of the next token.
+
+use anyhow::bail;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+/// Chooses tokens from logits.
+#[derive(Debug)]
+pub enum Sampler {
+    /// The most likely token.
+    Greedy,
+    /// A random token by its probability at a temperature.
+    Random {
+        /// Above 0.
+        temperature: f64,
+        /// Only the most likely tokens that have this much probability together, above 0, at most 1.
+        top_p: f64,
+        /// Where chance is from.
+        rng: Box<StdRng>,
+    },
+}
+
+impl Sampler {
+    /// Greedy at temperature 0.
+    pub fn new(temperature: f64, top_p: f64, seed: u64) -> Self {
+        if temperature == 0.0 {
+            return Self::Greedy;
+        }
+        Self::Random {
+            temperature,
+            top_p,
+            rng: Box::new(StdRng::seed_from_u64(seed)),
+        }
+    }
+
+    /// The next token's id.
+    pub fn choose(&mut self, logits: &[f32]) -> anyhow::Result<u32> {
+        if logits.is_empty() || logits.iter().any(|logit| !logit.is_finite()) {
+            bail!("the model's output is not finite: its weights are damaged or overflow");
+        }
+        let likeliest_first = |a: &usize, b: &usize| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b));
+        let chosen = match self {
+            Self::Greedy => (0..logits.len()).min_by(likeliest_first),
+            Self::Random {
+                temperature,
+                top_p,
+                rng,
+            } => {
+                let mut order: Vec<usize> = (0..logits.len()).collect();
+                order.sort_unstable_by(likeliest_first);
+                let largest = f64::from(logits[order[0]]);
+                // cumulative[i]: unnormalised probability of the i + 1 most likely tokens together.
+                let cumulative: Vec<f64> = order
+                    .iter()
+                    .scan(0.0, |sum, id| {
+                        *sum += ((f64::from(logits[*id]) - largest) / *temperature).exp();
+                        Some(*sum)
+                    })
+                    .collect();
+                let at = |sum: f64| cumulative.partition_point(|below| *below < sum).min(order.len() - 1);
+                let kept = cumulative[at(*top_p * cumulative[order.len() - 1])];
+                Some(order[at(rng.random::<f64>() * kept)])
+            }
+        };
+        Ok(chosen.unwrap_or(0) as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOGITS: [f32; 4] = [0.0, 2.0, 1.0, -1.0];
+
+    fn shares(temperature: f64, top_p: f64) -> [f64; 4] {
+        let mut sampler = Sampler::new(temperature, top_p, 1);
+        let mut shares = [0.0; 4];
+        for _ in 0..20_000 {
+            shares[sampler.choose(&LOGITS).unwrap() as usize] += 1.0 / 20_000.0;
+        }
+        shares
+    }
+
+    #[test]
+    fn tokens_come_by_their_probability() {
+        assert!((shares(0.0, 1.0)[1] - 1.0).abs() < 1e-9);
+        let whole: f64 = LOGITS.iter().map(|l| f64::from(*l).exp()).sum();
+        for (share, logit) in shares(1.0, 1.0).iter().zip(LOGITS) {
+            assert!((share - f64::from(logit).exp() / whole).abs() < 0.02);
+        }
+        // 0.64 and 0.24 are the two largest; together they reach 0.8.
+        let nucleus = shares(1.0, 0.8);
+        assert!(nucleus[0] == 0.0 && nucleus[3] == 0.0 && (nucleus[1] - 0.731).abs() < 0.02, "{nucleus:?}");
+    }
+
+    #[test]
+    fn the_first_of_equals_and_nothing_from_nan() {
+        assert_eq!(Sampler::Greedy.choose(&[1.0, 3.0, 3.0]).unwrap(), 1);
+        assert!(Sampler::Greedy.choose(&[1.0, f32::NAN]).is_err());
+        assert!(Sampler::Greedy.choose(&[]).is_err());
+    }
+}

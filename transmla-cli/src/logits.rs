@@ -1,0 +1,70 @@
+//! `transmla logits`: the numbers themselves, for comparisons with other programs.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use transmla_core::checkpoint::{read_input_ids, write_logits};
+use transmla_core::{LayeredModel, ModelConfig};
+
+use crate::arguments::{ComputeArguments, ModelArguments};
+use crate::printer::Printer;
+use crate::table;
+
+/// Write the logits of given token ids to a file.
+///
+/// Reads `input_ids` [batch, seq] (i64 or i32) and writes `logits` [batch, seq, vocab] (f32), both safetensors.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  transmla logits --model-path outputs --input-ids ids.safetensors --output logits.safetensors")]
+pub struct LogitsArguments {
+    #[command(flatten)]
+    model: ModelArguments,
+
+    /// Token ids: `input_ids` [batch, seq] of a safetensors file
+    #[arg(long, value_name = "FILE")]
+    input_ids: PathBuf,
+
+    /// Where the logits go
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+
+    /// Overwrite the output
+    #[arg(long)]
+    force: bool,
+
+    #[command(flatten)]
+    compute: ComputeArguments,
+
+    /// Print nothing but errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+pub fn run(arguments: &LogitsArguments) -> anyhow::Result<()> {
+    let printer = Printer::text(arguments.quiet);
+    let output = arguments.output.display();
+    if arguments.output.exists() && !arguments.force {
+        bail!("{output} exists; pass --force to overwrite it, or another --output");
+    }
+    let ids = read_input_ids(&arguments.input_ids)?;
+    let folder = arguments.model.locate(&printer)?;
+    let vocab_size = ModelConfig::read(folder.path())?.vocab_size;
+    let input = arguments.input_ids.display();
+    ids.check_vocabulary(vocab_size).with_context(|| format!("cannot use {input}"))?;
+    let model = folder.open(&arguments.compute)?;
+    let shape = [ids.batch(), ids.sequence(), model.config().vocab_size];
+    let mut logits: Vec<f32> = Vec::with_capacity(shape.iter().product());
+    let bar = printer.bar("Logits");
+    bar.set_length(shape[0] as u64);
+    for row in (0..shape[0]).filter_map(|row| ids.rows(row..row + 1)) {
+        let data = model.logits(&row, None)?.try_into_data();
+        let data = data.map_err(|error| anyhow::anyhow!("the device failed: {error}"))?;
+        logits.extend(data.iter::<f32>());
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    write_logits(&arguments.output, &logits, shape)?;
+    let numbers = table::count(logits.len() as u64);
+    printer.note(format!("Wrote logits {shape:?}, {numbers} numbers, to {output}"));
+    Ok(())
+}

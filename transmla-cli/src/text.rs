@@ -1,0 +1,160 @@
+//! Texts by name, path or as token ids.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::Context;
+use transmla_calib::{
+    CalibError, DatasetSource, SampleSpec, Split, TextRows, TextTokenizer, evaluation_windows, load, sample,
+};
+use transmla_core::checkpoint::read_input_ids;
+use transmla_core::{ModelConfig, TokenBatch};
+
+use crate::printer::Printer;
+use crate::{embedded, environment};
+
+/// Tokens of an evaluation window by the published protocol.
+const PUBLISHED_WINDOW: usize = 2048;
+
+/// A dataset, or the text in the binary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TextSource {
+    /// The embedded stories.
+    Stories,
+    /// A dataset of the hub or a path.
+    Dataset(DatasetSource),
+}
+
+impl FromStr for TextSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            embedded::TEXT => Ok(Self::Stories),
+            other => other.parse().map(Self::Dataset).map_err(|error| match error {
+                CalibError::UnknownDataset { .. } => {
+                    "expected wikitext2, ptb, c4, alpaca, stories (embedded), or an existing file or folder".to_owned()
+                }
+                other => other.to_string(),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for TextSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stories => f.write_str(embedded::TEXT),
+            Self::Dataset(dataset) => dataset.fmt(f),
+        }
+    }
+}
+
+impl TextSource {
+    fn load(&self, split: Split, printer: &Printer) -> anyhow::Result<TextRows> {
+        let hub = environment::hub_options(printer.shows_progress());
+        let loaded = match self {
+            Self::Dataset(dataset) => load(dataset, split, &hub),
+            Self::Stories => {
+                let folder = embedded::unpack_text()?;
+                let rows = load(&DatasetSource::Path(folder.path().to_path_buf()), split, &hub);
+                rows.map(|rows| TextRows {
+                    origin: format!("embedded stories, {split} split"),
+                    ..rows
+                })
+            }
+        };
+        loaded.with_context(|| format!("cannot load the {split} split of {self}"))
+    }
+}
+
+/// Token ids and where they are from.
+#[derive(Debug, Clone)]
+pub struct Corpus {
+    /// `[rows, seq]`.
+    pub tokens: TokenBatch,
+    /// For people.
+    pub origin: String,
+}
+
+impl Corpus {
+    fn checked(tokens: TokenBatch, origin: String, config: &ModelConfig) -> anyhow::Result<Self> {
+        tokens.check_vocabulary(config.vocab_size).with_context(|| format!("cannot use {origin}"))?;
+        Ok(Self { tokens, origin })
+    }
+
+    /// Ids as they are in a file, or fewer of them: the first rows, the first tokens of each row.
+    pub fn from_file(
+        file: &Path,
+        rows: Option<usize>,
+        sequence: Option<usize>,
+        config: &ModelConfig,
+        printer: &Printer,
+    ) -> anyhow::Result<Self> {
+        let all = read_input_ids(file)?;
+        let (batch, length) = (all.batch(), all.sequence());
+        for (wanted, found, what) in [(rows, batch, "rows"), (sequence, length, "tokens per row")] {
+            if let Some(wanted) = wanted.filter(|wanted| *wanted > found) {
+                let name = file.display();
+                printer.warn(format!("{name} has {found} {what} where {wanted} were asked for; all are used"));
+            }
+        }
+        let (batch, length) = (rows.unwrap_or(batch).min(batch), sequence.unwrap_or(length).min(length));
+        let ids = (0..batch).flat_map(|row| all.row(row)[..length].iter().copied()).collect();
+        let tokens = TokenBatch::from_ids(ids, batch, length).map_err(anyhow::Error::msg)?;
+        Self::checked(tokens, file.display().to_string(), config)
+    }
+
+    /// Calibration samples of the train split.
+    pub fn samples(
+        source: &TextSource,
+        spec: &SampleSpec,
+        tokenizer: &TextTokenizer,
+        config: &ModelConfig,
+        printer: &Printer,
+    ) -> anyhow::Result<Self> {
+        let text = source.load(Split::Train, printer)?;
+        let sampled = sample(&text.rows, tokenizer, spec)
+            .with_context(|| format!("cannot draw calibration samples from {}", text.origin))?;
+        let found = sampled.tokens.batch();
+        if found < sampled.requested {
+            let (wanted, origin) = (sampled.requested, &text.origin);
+            printer.warn(format!("{origin} yields {found} calibration samples where {wanted} were asked for"));
+        }
+        Self::checked(sampled.tokens, text.origin, config)
+    }
+
+    /// Windows of the test split.
+    pub fn windows(
+        source: &TextSource,
+        sequence: usize,
+        most: Option<usize>,
+        tokenizer: &TextTokenizer,
+        config: &ModelConfig,
+        printer: &Printer,
+    ) -> anyhow::Result<Self> {
+        let text = source.load(Split::Test, printer)?;
+        let windows = evaluation_windows(&text.rows, tokenizer, sequence, most)
+            .with_context(|| format!("cannot cut evaluation windows from {}", text.origin))?;
+        Self::checked(windows, text.origin, config)
+    }
+}
+
+/// Tokens of an evaluation window where none are asked for, and what to say about it.
+pub fn default_window(config: &ModelConfig) -> (usize, &'static str) {
+    match config.max_position_embeddings {
+        context if context < PUBLISHED_WINDOW => (context, " (the model's whole context)"),
+        _ => (PUBLISHED_WINDOW, ""),
+    }
+}
+
+/// Says so if windows are longer than the model was trained for.
+pub fn warn_of_long_windows(sequence: usize, config: &ModelConfig, printer: &Printer) {
+    let context = config.max_position_embeddings;
+    if sequence > context {
+        printer.warn(format!(
+            "windows of {sequence} tokens are longer than the model's context of {context}: perplexity will suffer"
+        ));
+    }
+}
