@@ -1,1 +1,31 @@
-//! stub
+//! Benchmarks: problems with real dimensions, and the strategies that solve them.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`catalogue`] | the problems and strategies by name and size, for `cargo xtask bench` too |
+//! | `case` | a problem with its data: checking the strategies against each other, running one |
+//! | `moment`, `attention`, `decode`, `rope`, `lowrank`, `matmul` | the kinds of problem |
+//! | `harness` | the main function of the criterion benchmarks |
+//!
+//! Each strategy is checked against the plain reference of its problem before it is timed.
+
+pub mod catalogue;
+
+#[cfg(feature = "run")]
+mod attention;
+#[cfg(feature = "run")]
+mod case;
+#[cfg(feature = "run")]
+mod decode;
+#[cfg(feature = "run")]
+pub mod harness;
+#[cfg(feature = "run")]
+mod lowrank;
+#[cfg(feature = "run")]
+mod matmul;
+#[cfg(feature = "run")]
+mod moment;
+#[cfg(feature = "run")]
+mod numbers;
+#[cfg(feature = "run")]
+mod rope;

@@ -27,7 +27,9 @@ fn read(variable: &dyn Fn(&str) -> Option<String>) -> HubOptions {
     });
     HubOptions {
         cache: cache.or_else(|| Some(client_home?.join("hub"))),
-        token: token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()),
+        token: token
+            .map(|token| token.trim().to_owned())
+            .filter(|token| !token.is_empty()),
         offline: variable("HF_HUB_OFFLINE").is_some_and(|value| is_true(&value)),
         endpoint: variable("HF_ENDPOINT").map(|url| url.trim_end_matches('/').to_owned()),
         progress: false,

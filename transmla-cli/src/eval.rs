@@ -163,12 +163,24 @@ fn describe(result: &EvalResult, layers: usize) -> String {
     table.row("perplexity", format!("{:.4}", result.perplexity));
     table.row("mean nll", format!("{:.6} nats per token", result.mean_nll));
     let windows = table::plural(result.windows, "window");
-    table.row("text", format!("{windows} of {} tokens, {}", result.seqlen, result.text));
+    table.row(
+        "text",
+        format!("{windows} of {} tokens, {}", result.seqlen, result.text),
+    );
     if let Some(other) = &result.against {
         table.row("against", other.model_path.clone());
         table.row("", format!("KL divergence {:.6} nats per token", other.kl));
-        table.row("", format!("same most likely token at {:.2} % of positions", 100.0 * other.top1_agreement));
-        table.row("", format!("largest difference of two logits {:.3e}", other.max_logit_difference));
+        table.row(
+            "",
+            format!(
+                "same most likely token at {:.2} % of positions",
+                100.0 * other.top1_agreement
+            ),
+        );
+        table.row(
+            "",
+            format!("largest difference of two logits {:.3e}", other.max_logit_difference),
+        );
     }
     table.to_string()
 }

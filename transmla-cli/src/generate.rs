@@ -96,7 +96,9 @@ pub fn run(arguments: &GenerateArguments) -> anyhow::Result<()> {
     };
     let sampler = Sampler::new(arguments.temperature, arguments.top_p, arguments.seed);
     printer.chunk(&arguments.prompt)?;
-    let generated = writer.write(&arguments.prompt, arguments.max_new_tokens, sampler, &mut |text| printer.chunk(text));
+    let generated = writer.write(&arguments.prompt, arguments.max_new_tokens, sampler, &mut |text| {
+        printer.chunk(text)
+    });
     printer.chunk("\n")?;
     describe(&generated?, model.config(), &printer);
     Ok(())
@@ -183,8 +185,8 @@ fn describe(generated: &Generated, config: &ModelConfig, printer: &Printer) {
     let per_second = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
     let numbers = config.attention.cache_numbers();
     printer.note(format!(
-        "{} new in {} ({:.1} tokens/s), prompt of {} in {} ({:.1} tokens/s)",
-        table::plural(generated.new_tokens, "token"),
+        "{} in {} ({:.1} tokens/s), prompt of {} in {} ({:.1} tokens/s)",
+        table::plural(generated.new_tokens, "new token"),
         table::seconds(generated.time.as_secs_f64()),
         per_second(generated.new_tokens, generated.time),
         generated.prompt_tokens,

@@ -168,7 +168,9 @@ fn describe(inspection: &Inspection, config: &ModelConfig) -> String {
             );
         }
         AttentionConfig::Latent(latent) => {
-            let queries = latent.q_lora_rank.map_or("full".to_owned(), |rank| format!("rank {rank}"));
+            let queries = latent
+                .q_lora_rank
+                .map_or("full".to_owned(), |rank| format!("rank {rank}"));
             table.row(
                 "attention",
                 format!(

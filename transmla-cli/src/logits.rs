@@ -1,6 +1,6 @@
 //! `transmla logits`: the numbers themselves, for comparisons with other programs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -15,7 +15,9 @@ use crate::table;
 ///
 /// Reads `input_ids` [batch, seq] (i64 or i32) and writes `logits` [batch, seq, vocab] (f32), both safetensors.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  transmla logits --model-path outputs --input-ids ids.safetensors --output logits.safetensors")]
+#[command(
+    after_help = "Example:\n  transmla logits --model-path outputs --input-ids ids.safetensors --output logits.safetensors"
+)]
 pub struct LogitsArguments {
     #[command(flatten)]
     model: ModelArguments,
@@ -46,11 +48,13 @@ pub fn run(arguments: &LogitsArguments) -> anyhow::Result<()> {
     if arguments.output.exists() && !arguments.force {
         bail!("{output} exists; pass --force to overwrite it, or another --output");
     }
+    check_writable(&arguments.output)?;
     let ids = read_input_ids(&arguments.input_ids)?;
     let folder = arguments.model.locate(&printer)?;
     let vocab_size = ModelConfig::read(folder.path())?.vocab_size;
     let input = arguments.input_ids.display();
-    ids.check_vocabulary(vocab_size).with_context(|| format!("cannot use {input}"))?;
+    ids.check_vocabulary(vocab_size)
+        .with_context(|| format!("cannot use {input}"))?;
     let model = folder.open(&arguments.compute)?;
     let shape = [ids.batch(), ids.sequence(), model.config().vocab_size];
     let mut logits: Vec<f32> = Vec::with_capacity(shape.iter().product());
@@ -66,5 +70,17 @@ pub fn run(arguments: &LogitsArguments) -> anyhow::Result<()> {
     write_logits(&arguments.output, &logits, shape)?;
     let numbers = table::count(logits.len() as u64);
     printer.note(format!("Wrote logits {shape:?}, {numbers} numbers, to {output}"));
+    Ok(())
+}
+
+/// Finds out that the output cannot be written before it is computed.
+fn check_writable(output: &Path) -> anyhow::Result<()> {
+    if output.is_dir() {
+        bail!("--output {} is a folder; give a file", output.display());
+    }
+    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let probe = tempfile::Builder::new().prefix(".transmla-").tempfile_in(folder);
+    probe.with_context(|| format!("cannot write --output {}", output.display()))?;
     Ok(())
 }

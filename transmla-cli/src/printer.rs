@@ -84,7 +84,11 @@ impl Printer {
 
     /// A progress bar; hidden unless people watch.
     pub fn bar(&self, label: &str) -> ProgressBar {
-        let target = if self.shows_progress() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if self.shows_progress() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         let style = ProgressStyle::with_template("{msg:32} {bar:30} {percent:>3}%  {elapsed} (left {eta})");
         let bar = ProgressBar::with_draw_target(None, target).with_message(label.to_owned());
         // The template is fixed; were it wrong, the default style would do.
@@ -92,20 +96,57 @@ impl Printer {
     }
 }
 
-/// Prints an error with its causes, leaving out those that it already quotes.
+/// Context of an error that says what to do about it.
+#[derive(Debug)]
+pub struct Hint(pub &'static str);
+
+impl std::fmt::Display for Hint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// Prints an error with its causes, leaving out those that it already quotes, and the hint, if it comes with one.
 pub fn error(error: &anyhow::Error) {
-    let mut said = error.to_string();
+    to_stderr(&describe(error));
+}
+
+fn describe(error: &anyhow::Error) -> String {
+    let hint = error.downcast_ref::<Hint>();
+    let mut messages = error.chain().skip(usize::from(hint.is_some())).map(ToString::to_string);
+    let mut said = messages.next().unwrap_or_default();
     let mut text = format!("error: {said}");
-    for cause in error.chain().skip(1).map(ToString::to_string) {
+    for cause in messages {
         if !said.contains(&cause) {
             text.push_str(&format!("\n  caused by: {cause}"));
             said.push_str(&cause);
         }
     }
-    to_stderr(&text);
+    if let Some(hint) = hint {
+        text.push_str(&format!("\n  hint: {hint}"));
+    }
+    text
 }
 
 fn to_stderr(text: &str) {
     // Where stderr is closed there is nobody to tell.
     let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn causes_are_said_once_and_hints_last() {
+        let plain = anyhow!("no such file").context("cannot read x: no such file");
+        assert_eq!(describe(&plain), "error: cannot read x: no such file");
+        let hinted = anyhow!("no route").context("cannot load x").context(Hint("use y"));
+        assert_eq!(
+            describe(&hinted),
+            "error: cannot load x\n  caused by: no route\n  hint: use y"
+        );
+    }
 }

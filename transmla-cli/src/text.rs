@@ -80,7 +80,9 @@ pub struct Corpus {
 
 impl Corpus {
     fn checked(tokens: TokenBatch, origin: String, config: &ModelConfig) -> anyhow::Result<Self> {
-        tokens.check_vocabulary(config.vocab_size).with_context(|| format!("cannot use {origin}"))?;
+        tokens
+            .check_vocabulary(config.vocab_size)
+            .with_context(|| format!("cannot use {origin}"))?;
         Ok(Self { tokens, origin })
     }
 
@@ -97,11 +99,15 @@ impl Corpus {
         for (wanted, found, what) in [(rows, batch, "rows"), (sequence, length, "tokens per row")] {
             if let Some(wanted) = wanted.filter(|wanted| *wanted > found) {
                 let name = file.display();
-                printer.warn(format!("{name} has {found} {what} where {wanted} were asked for; all are used"));
+                printer.warn(format!(
+                    "{name} has {found} {what} where {wanted} were asked for; all are used"
+                ));
             }
         }
         let (batch, length) = (rows.unwrap_or(batch).min(batch), sequence.unwrap_or(length).min(length));
-        let ids = (0..batch).flat_map(|row| all.row(row)[..length].iter().copied()).collect();
+        let ids = (0..batch)
+            .flat_map(|row| all.row(row)[..length].iter().copied())
+            .collect();
         let tokens = TokenBatch::from_ids(ids, batch, length).map_err(anyhow::Error::msg)?;
         Self::checked(tokens, file.display().to_string(), config)
     }
@@ -120,7 +126,9 @@ impl Corpus {
         let found = sampled.tokens.batch();
         if found < sampled.requested {
             let (wanted, origin) = (sampled.requested, &text.origin);
-            printer.warn(format!("{origin} yields {found} calibration samples where {wanted} were asked for"));
+            printer.warn(format!(
+                "{origin} yields {found} calibration samples where {wanted} were asked for"
+            ));
         }
         Self::checked(sampled.tokens, text.origin, config)
     }

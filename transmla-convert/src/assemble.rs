@@ -1,85 +1,195 @@
-//! From factors to the tensors of a DeepSeek checkpoint.
+//! From factors to a latent attention, and from that to the tensors of a DeepSeek checkpoint.
 
+use burn::tensor::{Device, Tensor};
 use faer::{Mat, MatRef, Scale};
-use transmla_rope::interleave_rows;
+use transmla_core::CoreError;
+use transmla_core::model::attention::{LatentAttention, QueryProjection};
+use transmla_core::model::{Linear, RmsNorm};
 
 use crate::compress::{Factors, Queries, attention_prefix};
 use crate::latent_norm::LatentNorms;
-use crate::weights::split_bias;
+use crate::weights::to_linear;
 use crate::{ConvertError, Plan};
 
 /// Name and values of a tensor to write.
 pub(crate) type NamedValues = (String, Vec<f32>);
 
-/// The attention tensors of one layer, without `o_proj`, which stays as it is.
-pub(crate) fn assemble(
+/// The attention that factors make, on a device: half-split, without latent norms, with the source's `o_proj`.
+pub(crate) fn attention(
     plan: &Plan,
     layer: usize,
     factors: &Factors,
-    norms: Option<LatentNorms>,
-) -> Result<Vec<NamedValues>, ConvertError> {
-    let rope = ConvertError::rope(layer);
+    output: Linear,
+    device: &Device,
+) -> Result<LatentAttention, ConvertError> {
     let hidden = plan.source.hidden_size;
-    let prefix = attention_prefix(layer);
-    let mut tensors = Vec::new();
-    let mut add = |name: &str, matrix: MatRef<'_, f64>, columns: usize| {
-        let (weight, bias) = split_bias(matrix, columns);
-        tensors.push((format!("{prefix}.{name}.weight"), weight));
-        tensors.extend(bias.map(|bias| (format!("{prefix}.{name}.bias"), bias)));
-    };
-
-    let latent_scale = norms.map_or(1.0, |norms| norms.kv.scale);
-    let rope_keys = interleave_rows(factors.rope_keys.as_ref(), plan.latent.qk_rope_head_dim).map_err(&rope)?;
-    let down = Scale(latent_scale) * &factors.kv.down;
-    add("kv_a_proj_with_mqa", stack(down.as_ref(), rope_keys.as_ref()).as_ref(), hidden);
-    add("kv_b_proj", factors.kv.kv_b().as_ref(), plan.latent.kv_lora_rank);
-
-    match &factors.queries {
+    let with_rope = |queries| with_rope_rows(plan, factors, queries).map_err(ConvertError::rope(layer));
+    let q = match &factors.queries {
         Queries::Full(queries) => {
-            let queries = with_rope_rows(plan, factors, queries.as_ref()).map_err(&rope)?;
-            add("q_proj", queries.as_ref(), hidden);
+            QueryProjection::Plain(to_linear(with_rope(queries.as_ref())?.as_ref(), hidden, device))
         }
         Queries::LowRank { factors: query, bias } => {
             let rank = query.down.nrows();
-            let scale = norms.and_then(|norms| norms.q).map_or(1.0, |norm| norm.scale);
-            add("q_a_proj", (Scale(scale) * &query.down).as_ref(), hidden);
-            let rows = query.up.nrows();
-            let up = Mat::from_fn(rows, rank + usize::from(bias.is_some()), |i, j| match bias {
-                Some(bias) if j == rank => bias[i],
-                _ => query.up[(i, j)],
-            });
-            let up = with_rope_rows(plan, factors, up.as_ref()).map_err(&rope)?;
-            add("q_b_proj", up.as_ref(), rank);
+            let up = Mat::from_fn(
+                query.up.nrows(),
+                rank + usize::from(bias.is_some()),
+                |i, j| match bias {
+                    Some(bias) if j == rank => bias[i],
+                    _ => query.up[(i, j)],
+                },
+            );
+            QueryProjection::Lora {
+                down: to_linear(query.down.as_ref(), hidden, device),
+                norm: None,
+                up: to_linear(with_rope(up.as_ref())?.as_ref(), rank, device),
+            }
         }
-    }
-    if let Some(norms) = norms {
-        let weight = |width: usize, weight: f64| vec![weight as f32; width];
-        let name = format!("{prefix}.kv_a_layernorm.weight");
-        tensors.push((name, weight(plan.latent.kv_lora_rank, norms.kv.weight)));
-        if let (Some(norm), Some(rank)) = (norms.q, plan.latent.q_lora_rank) {
-            tensors.push((format!("{prefix}.q_a_layernorm.weight"), weight(rank, norm.weight)));
-        }
-    }
-    Ok(tensors)
+    };
+    let down = stack(factors.kv.down.as_ref(), factors.rope_keys.as_ref());
+    Ok(LatentAttention {
+        q,
+        kv_down: to_linear(down.as_ref(), hidden, device),
+        kv_norm: None,
+        kv_up: to_linear(factors.kv.kv_b().as_ref(), plan.latent.kv_lora_rank, device),
+        o: output,
+        heads: plan.source.num_attention_heads,
+        shape: plan.latent.clone(),
+    })
 }
 
-/// Per head: d rows for keys without position, then d_r interleaved rotary rows, all scaled for DeepSeek's softmax.
+/// Puts norms that are not the identity on an attention.
+pub(crate) fn with_norms(mut attention: LatentAttention, norms: &LatentNorms, eps: f64) -> LatentAttention {
+    let norm = |weight: f64, like: &Tensor<2>, width: usize| RmsNorm {
+        weight: Tensor::full([width], weight as f32, &like.device()),
+        eps,
+    };
+    attention.kv_norm = Some(norm(
+        norms.kv.weight,
+        &attention.kv_down.weight,
+        attention.shape.kv_lora_rank,
+    ));
+    if let (QueryProjection::Lora { down, norm: slot, .. }, Some(q)) = (&mut attention.q, &norms.q) {
+        *slot = Some(norm(q.weight, &down.weight, down.weight.dims()[0]));
+    }
+    attention
+}
+
+/// The attention's tensors as a DeepSeek checkpoint has them: rotary rows interleaved, latents scaled for their norms, and
+/// the output times `output_scale`.
+pub(crate) fn tensors(
+    layer: usize,
+    attention: &LatentAttention,
+    norms: Option<&LatentNorms>,
+    output_scale: f64,
+) -> Result<Vec<NamedValues>, CoreError> {
+    let prefix = attention_prefix(layer);
+    let (rank, nope, rope) = (
+        attention.shape.kv_lora_rank,
+        attention.shape.qk_nope_head_dim,
+        attention.shape.qk_rope_head_dim,
+    );
+    let mut out = Vec::new();
+    let mut add = |name: &str, linear: &Linear, order: Option<Rows>, scale: &dyn Fn(usize) -> f64| {
+        let [rows, columns] = linear.weight.dims();
+        let weight = host(linear.weight.clone().reshape([rows * columns]))?;
+        out.push((
+            format!("{prefix}.{name}.weight"),
+            reorder(&weight, columns, order, scale),
+        ));
+        if let Some(bias) = &linear.bias {
+            let bias = host(bias.clone())?;
+            out.push((format!("{prefix}.{name}.bias"), reorder(&bias, 1, order, scale)));
+        }
+        Ok::<(), CoreError>(())
+    };
+    let heads = Some(Rows { plain: nope, rope });
+    match &attention.q {
+        QueryProjection::Plain(q) => add("q_proj", q, heads, &|_| 1.0)?,
+        QueryProjection::Lora { down, up, .. } => {
+            let scale = norms.and_then(|norms| norms.q).map_or(1.0, |norm| norm.scale);
+            add("q_a_proj", down, None, &|_| scale)?;
+            add("q_b_proj", up, heads, &|_| 1.0)?;
+        }
+    }
+    let scale = norms.map_or(1.0, |norms| norms.kv.scale);
+    let latent = |row: usize| if row < rank { scale } else { 1.0 };
+    add(
+        "kv_a_proj_with_mqa",
+        &attention.kv_down,
+        Some(Rows { plain: rank, rope }),
+        &latent,
+    )?;
+    add("kv_b_proj", &attention.kv_up, None, &|_| 1.0)?;
+    add("o_proj", &attention.o, None, &|_| output_scale)?;
+    if let Some(norms) = norms {
+        out.push((
+            format!("{prefix}.kv_a_layernorm.weight"),
+            vec![norms.kv.weight as f32; rank],
+        ));
+        if let (QueryProjection::Lora { down, .. }, Some(norm)) = (&attention.q, norms.q) {
+            let width = down.weight.dims()[0];
+            out.push((
+                format!("{prefix}.q_a_layernorm.weight"),
+                vec![norm.weight as f32; width],
+            ));
+        }
+    }
+    Ok(out)
+}
+
+/// Rows in blocks of `plain` rows followed by `rope` rotary ones.
+#[derive(Debug, Clone, Copy)]
+struct Rows {
+    plain: usize,
+    rope: usize,
+}
+
+impl Rows {
+    /// Where row `row` of the interleaved order comes from in the half-split one.
+    fn source(self, row: usize) -> usize {
+        let block = self.plain + self.rope;
+        match (row % block).checked_sub(self.plain) {
+            None => row,
+            Some(j) => row - j + j / 2 + (j % 2) * (self.rope / 2),
+        }
+    }
+}
+
+fn reorder(values: &[f32], columns: usize, order: Option<Rows>, scale: &dyn Fn(usize) -> f64) -> Vec<f32> {
+    let mut out = Vec::with_capacity(values.len());
+    for row in 0..values.len() / columns {
+        let source = order.map_or(row, |order| order.source(row));
+        let factor = scale(row);
+        let line = &values[source * columns..(source + 1) * columns];
+        match factor == 1.0 {
+            true => out.extend_from_slice(line),
+            false => out.extend(line.iter().map(|value| (f64::from(*value) * factor) as f32)),
+        }
+    }
+    out
+}
+
+fn host(tensor: Tensor<1>) -> Result<Vec<f32>, CoreError> {
+    let failed = |error: String| CoreError::Execution(error);
+    let data = tensor.try_into_data().map_err(|error| failed(error.to_string()))?;
+    data.try_into_vec::<f32>().map_err(|error| failed(error.to_string()))
+}
+
+/// Per head: d rows for keys without position, then d_r half-split rotary rows, all scaled for DeepSeek's softmax.
 fn with_rope_rows(
     plan: &Plan,
     factors: &Factors,
     queries: MatRef<'_, f64>,
 ) -> Result<Mat<f64>, transmla_rope::RopeError> {
     let (nope, rope_dim) = (plan.latent.qk_nope_head_dim, plan.latent.qk_rope_head_dim);
-    let rope = interleave_rows(factors.decoupling.rope_queries(queries)?.as_ref(), rope_dim)?;
+    let rope = factors.decoupling.rope_queries(queries)?;
     let width = nope + rope_dim;
     let mut rows = Mat::zeros(plan.source.num_attention_heads * width, queries.ncols());
     for head in 0..plan.source.num_attention_heads {
-        let (plain, rotary) = rows
-            .as_mut()
-            .subrows_mut(head * width, width)
-            .split_at_row_mut(nope);
-        { plain }.copy_from(queries.subrows(head * nope, nope));
-        { rotary }.copy_from(rope.subrows(head * rope_dim, rope_dim));
+        let block = rows.as_mut().subrows_mut(head * width, width);
+        let (mut plain, mut rotary) = block.split_at_row_mut(nope);
+        plain.copy_from(queries.subrows(head * nope, nope));
+        rotary.copy_from(rope.subrows(head * rope_dim, rope_dim));
     }
     rows *= Scale(plan.query_scale());
     Ok(rows)
@@ -90,4 +200,25 @@ fn stack(top: MatRef<'_, f64>, bottom: MatRef<'_, f64>) -> Mat<f64> {
     both.as_mut().subrows_mut(0, top.nrows()).copy_from(top);
     both.as_mut().subrows_mut(top.nrows(), bottom.nrows()).copy_from(bottom);
     both
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against the permutation of the rope crate, which its own tests prove.
+    #[test]
+    fn rows_are_interleaved_like_matrices() {
+        let rope = 6;
+        let half_split = Mat::from_fn(rope, 1, |i, _| i as f64);
+        let expected = transmla_rope::interleave_rows(half_split.as_ref(), rope).unwrap();
+        let values: Vec<f32> = (0..2 * (3 + rope)).map(|i| i as f32).collect();
+        let found = reorder(&values, 1, Some(Rows { plain: 3, rope }), &|_| 1.0);
+        for block in [0, 9] {
+            assert_eq!(found[block..block + 3], values[block..block + 3]);
+            for j in 0..rope {
+                assert_eq!(found[block + 3 + j], (block + 3) as f32 + expected[(j, 0)] as f32);
+            }
+        }
+    }
 }

@@ -17,7 +17,11 @@ pub fn shapes_for_budget(source: &ModelConfig, share: f64) -> Result<(usize, usi
         model_type: source.model_type.clone(),
     })?;
     let original = 2 * grouped.key_width();
-    let numbers = if share > 0.0 && share <= 1.0 { (share * original as f64).round() as usize } else { 0 };
+    let numbers = if share > 0.0 && share <= 1.0 {
+        (share * original as f64).round() as usize
+    } else {
+        0
+    };
     let smallest = 3;
     if numbers < smallest {
         return Err(ConvertError::Option {
@@ -31,6 +35,12 @@ pub fn shapes_for_budget(source: &ModelConfig, share: f64) -> Result<(usize, usi
         });
     }
     let widths = rope_widths(grouped.head_dim);
-    let rope = widths.iter().rev().find(|w| **w * 2 <= numbers).or(widths.first()).copied().unwrap_or(2);
+    let rope = widths
+        .iter()
+        .rev()
+        .find(|w| **w * 2 <= numbers)
+        .or(widths.first())
+        .copied()
+        .unwrap_or(2);
     Ok((rope, numbers - rope))
 }

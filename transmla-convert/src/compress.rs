@@ -62,24 +62,32 @@ pub(crate) fn factorise(
         damping: DAMPING,
     };
     let kv = joint_pca(&input, moment, &spec).map_err(&lowrank)?;
-    let queries = match plan.latent.q_lora_rank {
-        None => Queries::Full(weights.q),
-        Some(rank) => {
-            // The bias is kept exactly, so only what varies with the input has to go through the latent.
-            let hidden = plan.source.hidden_size;
-            let (linear, bias) = weights.q.as_ref().split_at_col(hidden);
-            let moment = moment.submatrix(0, 0, hidden, hidden);
-            Queries::LowRank {
-                factors: query_pca(linear, moment, rank, DAMPING).map_err(&lowrank)?,
-                bias: (bias.ncols() == 1).then(|| bias.col(0).iter().copied().collect()),
-            }
-        }
-    };
+    let queries = factorise_queries(plan, layer, weights.q, moment)?;
     Ok(Factors {
         kv,
         rope_keys: rope,
         queries,
         decoupling,
+    })
+}
+
+/// The queries as they are, or through a latent if the plan has one.
+pub(crate) fn factorise_queries(
+    plan: &Plan,
+    layer: usize,
+    queries: Mat<f64>,
+    moment: MatRef<'_, f64>,
+) -> Result<Queries, ConvertError> {
+    let Some(rank) = plan.latent.q_lora_rank else {
+        return Ok(Queries::Full(queries));
+    };
+    // The bias is kept exactly, so only what varies with the input has to go through the latent.
+    let hidden = plan.source.hidden_size;
+    let (linear, bias) = queries.as_ref().split_at_col(hidden);
+    let moment = moment.submatrix(0, 0, hidden, hidden);
+    Ok(Queries::LowRank {
+        factors: query_pca(linear, moment, rank, DAMPING).map_err(ConvertError::lowrank(layer))?,
+        bias: (bias.ncols() == 1).then(|| bias.col(0).iter().copied().collect()),
     })
 }
 

@@ -3,15 +3,17 @@
 use std::path::Path;
 
 use transmla_core::checkpoint::CheckpointWriter;
+use transmla_core::model::attention::Attention;
 use transmla_core::{CoreError, Decoder, LayeredModel, Residency, TokenBatch};
 use transmla_eval::{EvalOptions, Perplexity, perplexity};
 
-use crate::assemble::assemble;
+use crate::assemble;
 use crate::compress::factorise;
-use crate::decouple::decouple;
+use crate::decouple::{self, decouple};
 use crate::latent_norm::latent_norms;
+use crate::sequential::sequential;
 use crate::weights::HostWeights;
-use crate::{CalibrationStream, ConvertError, DecoupledModel, LayerReport, Observer, Plan, Report, Stage};
+use crate::{CalibrationStream, ConvertError, DecoupledModel, LayerReport, Method, Observer, Plan, Report, Stage};
 
 /// Text to evaluate on.
 #[derive(Debug, Clone, Copy)]
@@ -70,29 +72,33 @@ const COMPANIONS: &[&str] = &[
 pub fn convert(request: &Request<'_>, observer: &mut dyn Observer) -> Result<Report, ConvertError> {
     let Request { plan, source, .. } = *request;
     request.calibration.check_vocabulary(plan.source.vocab_size)?;
+    decouple::check_samples(plan, request.calibration)?;
     let (dtype, shard) = (plan.options.dtype, plan.options.max_shard_bytes);
     let mut writer = CheckpointWriter::create(request.target, &plan.tensors, dtype, shard, request.replace)?;
     let eval_options = request.evaluation.map_or_else(EvalOptions::default, |e| e.options);
 
-    let original = evaluate(request, source, Stage::EvaluateOriginal, observer)?;
-    let decoupled = decouple(plan, source, request.calibration, &eval_options, observer)?;
-    let model = DecoupledModel::new(source, plan, &decoupled.rotations);
-    let partial_rope = evaluate(request, &model, Stage::EvaluateDecoupled, observer)?;
-    let layers = compress(request, &model, &mut writer, observer)?;
+    let mut report = Report {
+        original: evaluate(request, source, Stage::EvaluateOriginal, observer)?,
+        ..Report::default()
+    };
+    match plan.options.method {
+        Method::Transmla => {
+            let decoupled = decouple(plan, source, request.calibration, &eval_options, observer)?;
+            let model = DecoupledModel::new(source, plan, &decoupled.rotations);
+            report.partial_rope = evaluate(request, &model, Stage::EvaluateDecoupled, observer)?;
+            report.layers = compress(request, &model, &mut writer, observer)?;
+            report.freqfold = Some(decoupled.freqfold);
+            report.freqfold_trials = decoupled.trials;
+        }
+        Method::Coherent => report.layers = sequential(request, &mut writer, observer)?,
+    }
     write_rest(request, &mut writer)?;
     writer.finish()?;
     let converted = Decoder::open(writer.work_folder(), source.device(), Residency::Streamed)?;
-    let mla = evaluate(request, &converted, Stage::EvaluateConverted, observer)?;
+    report.mla = evaluate(request, &converted, Stage::EvaluateConverted, observer)?;
     drop(converted);
     writer.commit()?;
-    Ok(Report {
-        original,
-        partial_rope,
-        mla,
-        freqfold: decoupled.freqfold,
-        freqfold_trials: decoupled.trials,
-        layers,
-    })
+    Ok(report)
 }
 
 fn evaluate(
@@ -120,7 +126,7 @@ fn compress(
     observer: &mut dyn Observer,
 ) -> Result<Vec<LayerReport>, ConvertError> {
     let plan = request.plan;
-    let constant = plan.grouped().qkv_bias;
+    let constant = plan.grouped.qkv_bias;
     observer.begin(Stage::Compress);
     let mut stream = CalibrationStream::new(model, request.calibration, plan.options.cal_batch_size, constant)?;
     let layers = plan.source.num_hidden_layers;
@@ -132,14 +138,21 @@ fn compress(
         let moment = stream.moment(&layer)?;
         let weights = HostWeights::read(model.source(), plan, index)?;
         let factors = factorise(plan, index, weights, model.decoupling(index), moment.matrix())?;
-        let norms = latent_norms(plan, &factors, &stream, &layer, model.device())?;
-        for (name, values) in assemble(plan, index, &factors, norms)? {
+        let Attention::Decoupled(decoupled) = &layer.attention else {
+            return Err(ConvertError::AlreadyLatent {
+                model_type: plan.source.model_type.clone(),
+            });
+        };
+        let attention = assemble::attention(plan, index, &factors, decoupled.o.clone(), model.device())?;
+        let norms = latent_norms(plan, &attention, &stream, &layer)?;
+        for (name, values) in assemble::tensors(index, &attention, norms.as_ref(), plan.residual_scale())? {
             writer.write(&name, &values)?;
         }
         reports.push(LayerReport {
             layer: index,
             balance_ratio: factors.kv.ratio,
             kept_energy: factors.kv.kept_energy,
+            output_error: None,
         });
         drop((factors, moment));
         // Nothing is asked of the text behind the last layer.
@@ -155,23 +168,20 @@ fn compress(
     Ok(reports)
 }
 
-/// Everything but the attention projections: copied, and rescaled where one epsilon must serve all norms.
+/// Everything but attention: copied, and rescaled where one epsilon must serve all norms.
 fn write_rest(request: &Request<'_>, writer: &mut CheckpointWriter) -> Result<(), ConvertError> {
     let (plan, checkpoint) = (request.plan, request.source.checkpoint());
     let scale = plan.residual_scale();
-    let rewritten = ["q_proj", "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "layernorm"];
     for tensor in &plan.tensors {
         let name = tensor.name.as_str();
-        if let Some((_, of_attention)) = name.split_once(".self_attn.")
-            && rewritten.iter().any(|part| of_attention.contains(part))
-        {
+        if name.contains(".self_attn.") {
             continue;
         }
         let factor = match name {
             "model.embed_tokens.weight" => scale,
             // A tied head is the rescaled embedding; the final norm takes the factor back.
             "model.norm.weight" if plan.source.tie_word_embeddings => 1.0 / scale,
-            _ if name.contains(".o_proj.") || name.contains(".down_proj.") => scale,
+            _ if name.contains(".down_proj.") => scale,
             _ => 1.0,
         };
         writer.copy(checkpoint, name, factor as f32)?;

@@ -7,7 +7,7 @@ use transmla_lowrank::quadratic_form;
 use transmla_rope::{FoldSpec, KeyRotation};
 
 use crate::weights::HostWeights;
-use crate::{CalibrationStream, ConvertError, DecoupledModel, Observer, Plan, Stage};
+use crate::{CalibrationStream, ConvertError, DecoupledModel, Method, Observer, Plan, Stage};
 
 /// The result of the first pass.
 #[derive(Debug, Clone)]
@@ -45,14 +45,7 @@ pub fn decouple(
             trials: Vec::new(),
         });
     }
-    let needed = 2;
-    if calibration.batch() < needed {
-        return Err(ConvertError::FewSamples {
-            found: calibration.batch(),
-            needed,
-            why: "freqfold auto compares foldings on samples held out from fitting (or give --freqfold a number)",
-        });
-    }
+    check_samples(plan, calibration)?;
     let every = HOLDOUT.min(calibration.batch());
     let (fitting, held_out) = transmla_calib::split_holdout(calibration, every)?;
     let mut fits = fit(plan, source, &fitting, Some(&held_out), observer)?;
@@ -79,6 +72,19 @@ pub fn decouple(
         freqfold: plan.freqfolds[best],
         trials,
     })
+}
+
+/// Whether there is text to fit on and text to choose on.
+pub(crate) fn check_samples(plan: &Plan, calibration: &TokenBatch) -> Result<(), ConvertError> {
+    let needed = 2;
+    if plan.options.method == Method::Transmla && plan.freqfolds.len() > 1 && calibration.batch() < needed {
+        return Err(ConvertError::FewSamples {
+            found: calibration.batch(),
+            needed,
+            why: "freqfold auto compares foldings on samples held out from fitting (or give --freqfold a number)",
+        });
+    }
+    Ok(())
 }
 
 /// Rotations by folding, then by layer.
@@ -108,7 +114,7 @@ fn fit(
         part: vec![Vec::new(); if held_out.is_some() { folds.len() } else { 0 }],
     };
     let stream = |tokens| {
-        let constant = plan.grouped().qkv_bias;
+        let constant = plan.grouped.qkv_bias;
         CalibrationStream::new(source, tokens, plan.options.cal_batch_size, constant)
     };
     observer.begin(Stage::Decouple);

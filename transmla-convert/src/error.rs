@@ -54,7 +54,9 @@ pub enum ConvertError {
         model_type: String,
     },
     /// The model cannot be written in stock DeepSeek form.
-    #[error("--deepseek-style cannot express this conversion: {obstacle}; leave the flag out to write the family's own class")]
+    #[error(
+        "--deepseek-style cannot express this conversion: {obstacle}; leave the flag out to write the family's own class"
+    )]
     Style {
         /// The feature in the way.
         obstacle: String,

@@ -1,13 +1,12 @@
 //! RMSNorms on the latents: none, one that keeps the scale, or one that is the identity.
 
-use burn::tensor::{Device, Tensor};
-use faer::MatRef;
+use burn::tensor::Tensor;
 use transmla_core::config::LatentStyle;
+use transmla_core::model::Linear;
+use transmla_core::model::attention::{LatentAttention, QueryProjection};
 use transmla_core::{CoreError, DecoderLayer};
 
-use crate::compress::{Factors, Queries};
 use crate::plan::STOCK_EPS;
-use crate::weights::to_linear;
 use crate::{CalibrationStream, Plan};
 
 /// What becomes of a latent: its rows are multiplied by `scale`, and its norm has `weight` everywhere.
@@ -45,21 +44,23 @@ pub(crate) struct LatentNorms {
 /// The norms that a plan asks for, or nothing.
 pub(crate) fn latent_norms(
     plan: &Plan,
-    factors: &Factors,
+    attention: &LatentAttention,
     stream: &CalibrationStream,
     layer: &DecoderLayer,
-    device: &Device,
 ) -> Result<Option<LatentNorms>, CoreError> {
-    let query_latent = match &factors.queries {
-        Queries::Full(_) => None,
-        Queries::LowRank { factors, .. } => Some(factors.down.as_ref()),
+    let query_latent = match &attention.q {
+        QueryProjection::Plain(_) => None,
+        QueryProjection::Lora { down, .. } => Some(down),
     };
     if plan.options.use_qkv_norm {
-        let hidden = plan.source.hidden_size;
-        let typical = |down: MatRef<'_, f64>| typical_norm(down, hidden, stream, layer, device);
+        let rank = plan.latent.kv_lora_rank;
+        let latent = Linear {
+            weight: attention.kv_down.weight.clone().narrow(0, 0, rank),
+            bias: attention.kv_down.bias.clone().map(|bias| bias.narrow(0, 0, rank)),
+        };
         return Ok(Some(LatentNorms {
-            kv: typical(factors.kv.down.as_ref())?,
-            q: query_latent.map(typical).transpose()?,
+            kv: typical_norm(&latent, stream, layer)?,
+            q: query_latent.map(|down| typical_norm(down, stream, layer)).transpose()?,
         }));
     }
     Ok((plan.options.style == LatentStyle::DeepseekV3).then_some(LatentNorms {
@@ -72,13 +73,10 @@ pub(crate) fn latent_norms(
 ///
 /// The harmonic mean follows ordinary tokens: attention sinks, whose latents are many times larger, hardly move it.
 fn typical_norm(
-    down: MatRef<'_, f64>,
-    hidden: usize,
+    projection: &Linear,
     stream: &CalibrationStream,
     layer: &DecoderLayer,
-    device: &Device,
 ) -> Result<LatentNorm, CoreError> {
-    let projection = to_linear(down, hidden, device);
     let (mut inverse_sum, mut tokens) = (0.0, 0usize);
     stream.inputs(layer, &mut |x| {
         let mean_square: Tensor<2> = projection.forward(x).square().mean_dim(1);

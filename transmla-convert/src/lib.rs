@@ -46,6 +46,7 @@
 
 mod assemble;
 mod budget;
+mod coherent;
 mod compress;
 mod convert;
 mod decouple;
@@ -55,7 +56,9 @@ mod latent_norm;
 mod options;
 mod plan;
 mod recipe;
+mod refine;
 mod report;
+mod sequential;
 mod stream;
 mod weights;
 

@@ -14,6 +14,8 @@ pub enum Method {
     /// The published method: RoRoPE with FreqFold, then balanced joint PCA (arXiv 2502.07864).
     #[default]
     Transmla,
+    /// Slots chosen by the phase coherence of what the attention output notices, and a PCA in the output's metric.
+    Coherent,
 }
 
 /// RoPE frequency folding.
@@ -54,6 +56,8 @@ impl fmt::Display for FreqFold {
 pub struct ConvertOptions {
     /// How the latent model is found.
     pub method: Method,
+    /// Steps of layer-wise reconstruction after the closed form (coherent method); 0 for none.
+    pub refine: usize,
     /// Width d_r of the one shared rotary key.
     pub qk_mqa_dim: usize,
     /// How many frequencies become one slot; nothing for `head_dim / qk_mqa_dim`, the only value that fits.
@@ -82,6 +86,7 @@ impl Default for ConvertOptions {
     fn default() -> Self {
         Self {
             method: Method::Transmla,
+            refine: 0,
             qk_mqa_dim: 64,
             collapse: None,
             freqfold: FreqFold::Auto,

@@ -19,6 +19,8 @@ pub struct Plan {
     pub options: ConvertOptions,
     /// Configuration of the source.
     pub source: ModelConfig,
+    /// Shapes of the source's attention.
+    pub grouped: GroupedConfig,
     /// config.json to write.
     pub target_json: Map<String, Value>,
     /// The same, as the decoder reads it.
@@ -61,6 +63,7 @@ impl Plan {
         Ok(Self {
             options: options.clone(),
             source: source.clone(),
+            grouped,
             target_json,
             target,
             latent,
@@ -69,18 +72,9 @@ impl Plan {
         })
     }
 
-    /// Shapes of the source's attention.
-    pub fn grouped(&self) -> GroupedConfig {
-        match &self.source.attention {
-            transmla_core::AttentionConfig::Grouped(grouped) => *grouped,
-            // Plan::new accepts grouped sources only.
-            transmla_core::AttentionConfig::Latent(_) => unreachable!("a plan's source has grouped attention"),
-        }
-    }
-
     /// Heads as the rope crate counts them.
     pub(crate) fn head_shape(&self) -> HeadShape {
-        let grouped = self.grouped();
+        let grouped = self.grouped;
         HeadShape {
             query_heads: self.source.num_attention_heads,
             key_heads: grouped.num_key_value_heads,
@@ -90,12 +84,15 @@ impl Plan {
 
     /// DeepSeek divides scores by `sqrt(d + d_r)` where the source divides by `sqrt(d)`: queries carry the quotient.
     pub(crate) fn query_scale(&self) -> f64 {
-        (self.latent.query_width() as f64 / self.grouped().head_dim as f64).sqrt()
+        (self.latent.query_width() as f64 / self.grouped.head_dim as f64).sqrt()
     }
 
     /// Numbers per token and layer in the KV cache, before and after.
     pub fn cache_numbers(&self) -> (usize, usize) {
-        (self.source.attention.cache_numbers(), self.target.attention.cache_numbers())
+        (
+            self.source.attention.cache_numbers(),
+            self.target.attention.cache_numbers(),
+        )
     }
 
     /// Bytes of the weights to write.
@@ -113,7 +110,7 @@ impl Plan {
     /// Estimated peak of memory in bytes for a number of calibration tokens: hidden states twice over, one layer in
     /// f32 with its attention also in f64, the second moment, and the factorisation's work space.
     pub fn peak_bytes(&self, calibration_tokens: usize) -> u64 {
-        let grouped = self.grouped();
+        let grouped = self.grouped;
         let (hidden, keys) = (self.source.hidden_size as u64, grouped.key_width() as u64);
         let queries = (self.source.num_attention_heads * grouped.head_dim) as u64;
         let layer: u64 = transmla_core::model::residual_tensors(&self.source, 0)
@@ -141,7 +138,10 @@ fn check_rope(
         return Err(ConvertError::Option {
             option: "qk-mqa-dim",
             found: rope_dim.to_string(),
-            allowed: format!("head_dim is {head_dim}, and an even divisor of it is needed, one of {}", list(&widths)),
+            allowed: format!(
+                "head_dim is {head_dim}, and an even divisor of it is needed, one of {}",
+                list(&widths)
+            ),
             suggestion: fitting.map_or_else(|| head_dim.to_string(), usize::to_string),
         });
     }
@@ -232,7 +232,10 @@ fn check_style(grouped: &GroupedConfig, options: &ConvertOptions) -> Result<(), 
 
 /// The widths that a shared rotary key can have: even divisors of the head's width, ascending.
 pub(crate) fn rope_widths(head_dim: usize) -> Vec<usize> {
-    (1..=head_dim / 2).map(|half| 2 * half).filter(|width| head_dim % width == 0).collect()
+    (1..=head_dim / 2)
+        .map(|half| 2 * half)
+        .filter(|width| head_dim % width == 0)
+        .collect()
 }
 
 /// All tensors of the converted model, optional biases included.
@@ -242,7 +245,11 @@ fn target_tensors(target: &ModelConfig, latent: &LatentConfig, grouped: &Grouped
     for index in 0..target.num_hidden_layers {
         let prefix = format!("{}.self_attn", layer_prefix(index));
         if grouped.qkv_bias {
-            let query = if latent.q_lora_rank.is_some() { "q_b_proj" } else { "q_proj" };
+            let query = if latent.q_lora_rank.is_some() {
+                "q_b_proj"
+            } else {
+                "q_proj"
+            };
             tensors.push(TensorSpec::new(format!("{prefix}.{query}.bias"), [queries]));
             let keys = latent.kv_lora_rank + latent.qk_rope_head_dim;
             tensors.push(TensorSpec::new(format!("{prefix}.kv_a_proj_with_mqa.bias"), [keys]));

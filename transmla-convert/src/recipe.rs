@@ -23,6 +23,8 @@ pub struct Recipe {
     pub revision: String,
     /// How the latent model is found.
     pub method: Method,
+    /// Steps of layer-wise reconstruction after the closed form.
+    pub refine: usize,
     /// Number format of the written weights.
     #[serde(with = "as_text")]
     pub dtype: StorageDtype,
@@ -103,6 +105,7 @@ impl Default for Recipe {
             model_path: String::new(),
             revision: "main".into(),
             method: options.method,
+            refine: options.refine,
             dtype: options.dtype,
             qk_mqa_dim: options.qk_mqa_dim,
             collapse: options.collapse,
@@ -154,6 +157,12 @@ pub enum RecipeError {
     /// A value that TOML cannot hold.
     #[error("the recipe cannot be written as TOML: {0}")]
     Write(#[from] toml::ser::Error),
+    /// A number that must be positive is zero.
+    #[error("not a conversion recipe: {0} is 0; expected a positive integer")]
+    Zero(
+        /// The key.
+        &'static str,
+    ),
     /// There is no source.
     #[error("not a conversion recipe: model-path is required and absent")]
     NoModel,
@@ -164,6 +173,7 @@ impl Recipe {
     pub fn options(&self) -> ConvertOptions {
         ConvertOptions {
             method: self.method,
+            refine: self.refine,
             qk_mqa_dim: self.qk_mqa_dim,
             collapse: self.collapse,
             freqfold: self.freqfold,
@@ -195,11 +205,23 @@ impl Recipe {
     /// Reads the contents of a `transmla.toml`.
     ///
     /// # Errors
-    /// [`RecipeError::Read`] with the line, [`RecipeError::NoModel`].
+    /// [`RecipeError::Read`] with the line, [`RecipeError::Zero`], [`RecipeError::NoModel`].
     pub fn from_toml(text: &str) -> Result<Self, RecipeError> {
         let recipe: Self = toml::from_str(text)?;
         if recipe.model_path.is_empty() {
             return Err(RecipeError::NoModel);
+        }
+        let (calibration, evaluation) = (&recipe.calibration, &recipe.evaluation);
+        for (key, number) in [
+            ("cal-nsamples", calibration.cal_nsamples),
+            ("cal-max-seqlen", calibration.cal_max_seqlen),
+            ("cal-batch-size", Some(calibration.cal_batch_size)),
+            ("eval-seqlen", evaluation.eval_seqlen),
+            ("eval-max-windows", evaluation.eval_max_windows),
+        ] {
+            if number == Some(0) {
+                return Err(RecipeError::Zero(key));
+            }
         }
         Ok(recipe)
     }
@@ -286,11 +308,24 @@ mod tests {
 
     fn recipes() -> impl Strategy<Value = Recipe> {
         let auto = || prop::option::of(1usize..64);
-        let shapes = (1usize..256, auto(), auto(), 1usize..1024, prop::option::of(1usize..1024));
+        let shapes = (
+            1usize..256,
+            auto(),
+            auto(),
+            1usize..1024,
+            prop::option::of(1usize..1024),
+        );
         let flags = (any::<bool>(), any::<bool>(), 0.01f64..100.0, 0usize..3);
-        let texts = ("[ -~]{1,20}", auto(), auto(), prop::option::of("[a-z/.]{1,9}"), 0u64..1 << 63);
+        let texts = (
+            "[ -~]{1,20}",
+            auto(),
+            auto(),
+            prop::option::of("[a-z/.]{1,9}"),
+            0u64..1 << 63,
+        );
         (shapes, flags, texts).prop_map(|(shapes, flags, texts)| Recipe {
             model_path: texts.0,
+            refine: 100 * flags.3,
             dtype: [StorageDtype::F32, StorageDtype::F16, StorageDtype::Bf16][flags.3],
             qk_mqa_dim: shapes.0,
             collapse: shapes.1,
@@ -343,6 +378,10 @@ mod tests {
             ("model-path = 'm'\nfreqfold = 0", "positive"),
             ("model-path = 'm'\ndtype = 'int4'", "fp32"),
             ("model-path = 'm'\nkv-lora-rank = -1", "line 2"),
+            (
+                "model-path = 'm'\n[calibration]\ncal-batch-size = 0",
+                "cal-batch-size is 0",
+            ),
             ("freqfold = 4", "model-path"),
             ("model-path", "line 1"),
         ] {

@@ -17,6 +17,8 @@ pub enum Stage {
     ),
     /// Perplexity after RoPE decoupling.
     EvaluateDecoupled,
+    /// Gradients of the loss at every layer's attention output (coherent method).
+    Gradients,
     /// Pass over the calibration text that factorises and writes.
     Compress,
     /// Perplexity of the files that were written.
@@ -54,10 +56,12 @@ pub struct LayerReport {
     pub balance_ratio: f64,
     /// Share of the balanced keys' and values' energy that the latent keeps, 0 to 1.
     pub kept_energy: f64,
+    /// Squared error of the attention output on held-out calibration text, relative to its power (coherent method).
+    pub output_error: Option<f64>,
 }
 
 /// The result of a conversion.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Report {
     /// Perplexity of the original model, if evaluated.
     pub original: Option<Perplexity>,
@@ -65,8 +69,8 @@ pub struct Report {
     pub partial_rope: Option<Perplexity>,
     /// Perplexity of the written model, if evaluated.
     pub mla: Option<Perplexity>,
-    /// The frequency folding used.
-    pub freqfold: usize,
+    /// The frequency folding used (published method).
+    pub freqfold: Option<usize>,
     /// Perplexity on held-out calibration text of each freqfold that `auto` tried.
     pub freqfold_trials: Vec<(usize, f64)>,
     /// Each layer's figures.

@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 use transmla_calib::SecondMoment;
+use transmla_core::config::RopeConfig;
 use transmla_core::model::Rotary;
 use transmla_core::{CoreError, DecoderLayer, LayeredModel, TokenBatch};
 
@@ -28,6 +29,20 @@ impl CalibrationStream {
         batch_size: usize,
         constant: bool,
     ) -> Result<Self, CoreError> {
+        Self::with_rope(model, &model.config().rope, tokens, batch_size, constant)
+    }
+
+    /// As [`Self::new`], for layers that will rotate by other frequencies than the model's own.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_rope(
+        model: &dyn LayeredModel,
+        rope: &RopeConfig,
+        tokens: &TokenBatch,
+        batch_size: usize,
+        constant: bool,
+    ) -> Result<Self, CoreError> {
         let batch_size = batch_size.max(1);
         let states = (0..tokens.batch())
             .step_by(batch_size)
@@ -36,7 +51,7 @@ impl CalibrationStream {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             states,
-            rotary: Rotary::new(&model.config().rope, 0..tokens.sequence(), model.device()),
+            rotary: Rotary::new(rope, 0..tokens.sequence(), model.device()),
             constant,
             layer: 0,
         })
@@ -45,6 +60,17 @@ impl CalibrationStream {
     /// Number of batches that each visit goes through.
     pub fn batches(&self) -> usize {
         self.states.len()
+    }
+
+    /// The positions that layers rotate by.
+    pub fn rotary(&self) -> &Rotary {
+        &self.rotary
+    }
+
+    /// What the attention of `layer` sees of one batch, `[rows, hidden]`, and the number of its sequences.
+    pub fn input(&self, batch: usize, layer: &DecoderLayer) -> (Tensor<2>, usize) {
+        let state = &self.states[batch];
+        (layer.attention_input(state.clone()), state.dims()[0])
     }
 
     /// Second moment of what the attention of `layer` sees.

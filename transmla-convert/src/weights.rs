@@ -16,7 +16,7 @@ pub(crate) struct HostWeights {
 
 impl HostWeights {
     pub fn read(source: &Decoder, plan: &Plan, layer: usize) -> Result<Self, CoreError> {
-        let grouped = plan.grouped();
+        let grouped = plan.grouped;
         let queries = plan.source.num_attention_heads * grouped.head_dim;
         let keys = grouped.key_width();
         Ok(Self {
@@ -28,15 +28,17 @@ impl HostWeights {
 
     /// The key weights alone.
     pub fn read_keys(source: &Decoder, plan: &Plan, layer: usize) -> Result<Mat<f64>, CoreError> {
-        read(source, plan, layer, "k_proj", plan.grouped().key_width())
+        read(source, plan, layer, "k_proj", plan.grouped.key_width())
     }
 }
 
 fn read(source: &Decoder, plan: &Plan, layer: usize, name: &str, rows: usize) -> Result<Mat<f64>, CoreError> {
     let hidden = source.config().hidden_size;
     let prefix = format!("{}.self_attn.{name}", layer_prefix(layer));
-    let weight = source.checkpoint().values(&format!("{prefix}.weight"), &[rows, hidden])?;
-    let bias = match plan.grouped().qkv_bias {
+    let weight = source
+        .checkpoint()
+        .values(&format!("{prefix}.weight"), &[rows, hidden])?;
+    let bias = match plan.grouped.qkv_bias {
         true => Some(source.checkpoint().values(&format!("{prefix}.bias"), &[rows])?),
         false => None,
     };

@@ -13,14 +13,18 @@ use transmla_core::{Decoder, LayeredModel, ModelConfig, Residency, StorageDtype,
 use transmla_eval::{Divergence, EvalOptions, divergence};
 
 fn family(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../transmla-core/tests/families").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../transmla-core/tests/families")
+        .join(name)
 }
 
 /// Token ids without meaning, but reproducible.
 fn tokens(vocab_size: usize, batch: usize, sequence: usize) -> TokenBatch {
     let mut state = 12345u64;
     let ids = (0..batch * sequence).map(|_| {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         ((state >> 33) % vocab_size as u64) as i64
     });
     TokenBatch::from_ids(ids.collect(), batch, sequence).unwrap()
@@ -117,7 +121,9 @@ fn write_one_key_head(folder: &Path, bias: bool, tied: bool) {
     for spec in &specs {
         let centre = if spec.name.contains("norm") { 1.0 } else { 0.0 };
         let values = (0..spec.elements()).map(|_| {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             centre + ((state >> 40) as f32 / (1u64 << 24) as f32 - 0.5) * 0.6
         });
         writer.write(&spec.name, &values.collect::<Vec<_>>()).unwrap();

@@ -123,7 +123,7 @@ fn freqfold_auto() {
         freqfold: FreqFold::Auto,
         ..options(4, 28, 1)
     });
-    assert_eq!(report.freqfold, 2);
+    assert_eq!(report.freqfold, Some(2));
     assert_eq!(report.freqfold_trials.len(), 2);
     check(&report, 97.7759, 102.9075);
 }

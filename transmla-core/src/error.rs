@@ -106,6 +106,14 @@ pub enum CoreError {
         /// The storage dtype.
         dtype: &'static str,
     },
+    /// A file of token ids holds something else.
+    #[error("{}: {problem}", path.display())]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and found.
+        problem: String,
+    },
     /// A token id is outside the vocabulary.
     #[error("token id {id} is outside the vocabulary of {vocab_size}; were the ids made with another tokenizer?")]
     TokenOutOfRange {

@@ -80,9 +80,10 @@ pub fn dataset_folder(
 
 #[cfg(feature = "hub")]
 mod remote {
-    use std::path::PathBuf;
+    use std::path::{Component, Path, PathBuf};
 
-    use hf_hub::api::sync::ApiBuilder;
+    use hf_hub::api::RepoInfo;
+    use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
     use hf_hub::{Cache, Repo, RepoType};
 
     use super::{HubOptions, RepoKind};
@@ -108,37 +109,108 @@ mod remote {
                 ))
             });
         }
+        let api = client(&cache, options).map_err(|e| fail(e.to_string()))?;
         let repo_type = match kind {
             RepoKind::Model => RepoType::Model,
             RepoKind::Dataset => RepoType::Dataset,
         };
+        let branch = Repo::with_revision(id.to_owned(), repo_type, revision.to_owned());
+        match api.repo(branch.clone()).info() {
+            Ok(listing) => {
+                let pinned = Repo::with_revision(id.to_owned(), repo_type, listing.sha.clone());
+                let folder = download(&api, &cache, &pinned, &listing, wanted).map_err(fail)?;
+                // Written only where it changes: the cache may be one that others fill and nobody else may write to.
+                if cached(&cache, kind, id, revision).as_ref() != Some(&folder) {
+                    let moved = cache.repo(branch).create_ref(&listing.sha);
+                    moved.map_err(|e| CoreError::io("write to the cache", cache.path(), e))?;
+                }
+                Ok(folder)
+            }
+            // The hub cannot be asked, but a copy is here: use it, as the Python client does.
+            Err(error) => cached(&cache, kind, id, revision)
+                .ok_or_else(|| fail(explain(&error, revision, options.token.is_some()))),
+        }
+    }
+
+    fn client(cache: &Cache, options: &HubOptions) -> Result<Api, ApiError> {
         let mut builder = ApiBuilder::from_cache(cache.clone()).with_progress(options.progress);
         if let Some(token) = &options.token {
             builder = builder.with_token(Some(token.clone()));
         }
         if let Some(endpoint) = &options.endpoint {
-            builder = builder.with_endpoint(endpoint.clone());
+            builder = builder.with_endpoint(endpoint.trim_end_matches('/').to_owned());
         }
-        let api = builder.build().map_err(|e| fail(e.to_string()))?;
-        let repo = api.repo(Repo::with_revision(id.to_owned(), repo_type, revision.to_owned()));
-        let listing = match repo.info() {
-            Ok(info) => info,
-            // No network, but a copy is here: use it, as the Python client does.
-            Err(error) => {
-                return cached(&cache, kind, id, revision).ok_or_else(|| {
-                    fail(format!(
-                        "{error}; check the id, the network, and HF_TOKEN for gated models"
-                    ))
-                });
+        builder.build()
+    }
+
+    /// Fetches the wanted files of one commit, those that are not in the cache yet, and returns its folder.
+    ///
+    /// By commit rather than by branch: when the branch has moved on, what the cache has of the old commit must not be
+    /// mixed with new files. The branch's name in the cache is moved afterwards, when all files are there.
+    fn download(
+        api: &Api,
+        cache: &Cache,
+        pinned: &Repo,
+        listing: &RepoInfo,
+        wanted: &dyn Fn(&str) -> bool,
+    ) -> Result<PathBuf, String> {
+        let commit = listing.sha.as_str();
+        if commit.is_empty() || !commit.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return Err(format!("the hub names the commit {commit:?}"));
+        }
+        let folder = cache.repo(pinned.clone()).pointer_path(commit);
+        let remote = api.repo(pinned.clone());
+        let mut found = false;
+        let files = listing.siblings.iter().map(|sibling| sibling.rfilename.as_str());
+        for file in files.filter(|file| wanted(file)) {
+            let mut parts = Path::new(file).components();
+            if !parts.all(|part| matches!(part, Component::Normal(_))) {
+                return Err(format!(
+                    "the hub lists the file {file:?}, which lies outside the repository"
+                ));
             }
-        };
-        let mut folder = None;
-        for file in listing.siblings.iter().map(|s| s.rfilename.as_str()).filter(|f| wanted(f)) {
-            let path = repo.get(file).map_err(|e| fail(format!("{file}: {e}")))?;
-            let depth = file.matches('/').count() + 1;
-            folder = path.ancestors().nth(depth).map(PathBuf::from);
+            let local = folder.join(file);
+            if !local.is_file() {
+                // A link whose blob was removed: the client would not replace it.
+                if local.is_symlink() {
+                    std::fs::remove_file(&local).map_err(|e| format!("{file}: cannot replace it in the cache: {e}"))?;
+                }
+                let path = remote.download(file).map_err(|e| format!("{file}: {e}"))?;
+                if !path.starts_with(&folder) {
+                    return Err(format!("{file}: the hub sent another commit than {commit}"));
+                }
+            }
+            found = true;
         }
-        folder.ok_or_else(|| fail("it has none of the files that are needed".into()))
+        match found {
+            true => Ok(folder),
+            false => Err("it has none of the files that are needed".into()),
+        }
+    }
+
+    /// What to do about a hub that does not answer as hoped.
+    fn explain(error: &ApiError, revision: &str, has_token: bool) -> String {
+        let status = match error {
+            ApiError::RequestError(error) => match **error {
+                ureq::Error::StatusCode(status) => Some(status),
+                _ => None,
+            },
+            _ => None,
+        };
+        match status {
+            // The hub answers 401 for what does not exist, so as not to say what does.
+            Some(401) if !has_token => {
+                "it does not exist, or is private or gated: check the id, or set HF_TOKEN (status 401)".into()
+            }
+            Some(401 | 403) => {
+                format!(
+                    "HF_TOKEN gives no access to it: accept its licence on the hub, or check the id (status {})",
+                    status.unwrap_or_default()
+                )
+            }
+            Some(404) => format!("there is no such repository or revision {revision}: check the id (status 404)"),
+            _ => format!("{error}; check the network, or use a local folder"),
+        }
     }
 
     /// The snapshot folder of a revision in a cache laid out as the hub's clients lay it out.
@@ -200,7 +272,10 @@ mod tests {
             ..HubOptions::default()
         };
         let error = model_folder("org/name", "main", &options).unwrap_err().to_string();
-        assert!(error.contains("org/name") && error.contains("HF_HUB_OFFLINE"), "{error}");
+        assert!(
+            error.contains("org/name") && error.contains("HF_HUB_OFFLINE"),
+            "{error}"
+        );
 
         let root = cache.path().join("models--org--name");
         std::fs::create_dir_all(root.join("refs")).unwrap();

@@ -7,7 +7,9 @@ use transmla_core::checkpoint::{Checkpoint, read_input_ids};
 use transmla_core::{Decoder, KvCache, Residency, TokenBatch};
 
 fn folder(family: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/families").join(family)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/families")
+        .join(family)
 }
 
 fn largest_difference(a: Tensor<3>, b: Tensor<3>) -> f32 {
@@ -27,7 +29,11 @@ fn check_against_recording(family: &str) {
         let logits = model.logits(&tokens, None).unwrap();
         assert_eq!(logits.dims().to_vec(), shape);
         let found: Vec<f32> = logits.into_data().iter::<f32>().collect();
-        let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let worst = found
+            .iter()
+            .zip(&expected)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
         assert!(worst < 5e-4, "{family}, {residency:?}: largest difference {worst}");
     }
 }
@@ -72,7 +78,11 @@ fn check_cache(family: &str) {
         let piece = TokenBatch::from_ids(ids.collect(), batch, length).unwrap();
         let logits = model.logits(&piece, Some(&mut cache)).unwrap();
         let difference = largest_difference(logits, whole.clone().narrow(1, start, length));
-        assert!(difference < 1e-4, "{family}, tokens {start}..{}: {difference}", start + length);
+        assert!(
+            difference < 1e-4,
+            "{family}, tokens {start}..{}: {difference}",
+            start + length
+        );
         start += length;
     }
     assert_eq!(cache.tokens(), sequence);

@@ -38,7 +38,10 @@ pub fn divergence(
     }
     windows.check_vocabulary(vocab_size)?;
     let batch_size = options.batch_size.max(1);
-    let group = options.group(first, windows.sequence()).div_ceil(2).next_multiple_of(batch_size);
+    let group = options
+        .group(first, windows.sequence())
+        .div_ceil(2)
+        .next_multiple_of(batch_size);
     let layers = first.config().num_hidden_layers + second.config().num_hidden_layers;
     let total = windows.batch().div_ceil(batch_size) as u64 * (layers as u64 + 1);
     let mut done = 0;

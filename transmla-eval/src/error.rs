@@ -22,7 +22,9 @@ pub enum EvalError {
         window: usize,
     },
     /// The two models cannot be compared.
-    #[error("the models have vocabularies of {first} and {second} tokens; only models with the same one can be compared")]
+    #[error(
+        "the models have vocabularies of {first} and {second} tokens; only models with the same one can be compared"
+    )]
     Vocabulary {
         /// Of the first model.
         first: usize,

@@ -30,7 +30,9 @@ impl EvalOptions {
     pub(crate) fn group(&self, model: &dyn LayeredModel, sequence: usize) -> usize {
         let per_window = (sequence * model.config().hidden_size * size_of::<f32>()) as u64;
         let batch = self.batch_size.max(1);
-        ((self.state_bytes / per_window.max(1)) as usize).max(1).next_multiple_of(batch)
+        ((self.state_bytes / per_window.max(1)) as usize)
+            .max(1)
+            .next_multiple_of(batch)
     }
 
     pub(crate) fn rows_at_once(model: &dyn LayeredModel) -> usize {

@@ -52,6 +52,7 @@
 #![warn(missing_docs)]
 
 mod check;
+pub mod coherent;
 pub mod decoupling;
 mod error;
 pub mod fold;
@@ -59,6 +60,7 @@ pub mod interleave;
 pub mod rororope;
 pub mod shape;
 
+pub use coherent::{AttentionProfile, CoherentSplit, Eligibility, coherent};
 pub use decoupling::{Decoupling, SplitKeys};
 pub use error::RopeError;
 pub use fold::{FoldSpec, slot_frequencies};

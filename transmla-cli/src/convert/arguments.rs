@@ -8,14 +8,14 @@ use transmla_convert::{FreqFold, Method, Recipe, shapes_for_budget};
 use transmla_core::{ModelConfig, StorageDtype};
 
 use crate::arguments::{ComputeArguments, OutputArguments};
+use crate::embedded;
 use crate::text::TextSource;
 use crate::values::{self, AutoOr};
-use crate::embedded;
 
 /// Convert a model with grouped-query attention to multi-head latent attention.
 ///
 /// Without --model-path the small model inside this binary is converted, with stories for text: a way to see how it
-/// goes. The plan is shown first; nothing is read, downloaded text included, before it is known to fit.
+/// goes. The plan is shown first, and whatever can be seen to fail fails before a weight is read.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ConvertArguments {
@@ -65,6 +65,10 @@ struct ShapeArguments {
     /// How the latent model is found [default: transmla]
     #[arg(long, value_enum, value_name = "METHOD")]
     method: Option<MethodName>,
+
+    /// Steps of layer-wise reconstruction after the closed form, for --method coherent [default: 0]
+    #[arg(long, value_name = "STEPS")]
+    refine: Option<usize>,
 
     /// Width of the latent that keys and values share [default: 512; embedded: 28]
     #[arg(long, value_name = "R", value_parser = values::positive)]
@@ -168,13 +172,15 @@ struct EvaluationArguments {
 enum MethodName {
     /// RoRoPE with FreqFold, then balanced joint PCA (arXiv 2502.07864)
     Transmla,
+    /// Slots by phase coherence, and a PCA in the metric of the attention output
+    Coherent,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   transmla convert
   transmla convert --model-path org/model --kv-budget 25% --save-path converted
-  transmla convert --model-path ./model --qk-mqa-dim 64 --kv-lora-rank 512 --freqfold 4 --cal-dataset ./texts
+  transmla convert --model-path ./model --freqfold 4 --cal-dataset ./texts --eval-max-windows 20
   transmla convert --model-path ./model --kv-budget 50% --dry-run
   transmla convert --recipe converted/transmla.toml --kv-lora-rank 256 --save-path smaller";
 
@@ -212,12 +218,19 @@ fn read_recipe(file: &Path) -> anyhow::Result<Recipe> {
 
 impl ShapeArguments {
     fn apply(&self, recipe: &mut Recipe) {
-        let method = self.method.map(|MethodName::Transmla| Method::Transmla);
+        let method = self.method.map(|method| match method {
+            MethodName::Transmla => Method::Transmla,
+            MethodName::Coherent => Method::Coherent,
+        });
         set(&mut recipe.method, method);
+        set(&mut recipe.refine, self.refine);
         set(&mut recipe.kv_lora_rank, self.kv_lora_rank);
         set(&mut recipe.qk_mqa_dim, self.qk_mqa_dim);
         set(&mut recipe.q_lora_rank, self.q_lora_rank.map(Some));
-        set(&mut recipe.freqfold, self.freqfold.map(|AutoOr(number)| FreqFold::from(number)));
+        set(
+            &mut recipe.freqfold,
+            self.freqfold.map(|AutoOr(number)| FreqFold::from(number)),
+        );
         set(&mut recipe.collapse, self.collapse.map(|AutoOr(number)| number));
         set(&mut recipe.balance_kv_ratio, self.balance_kv_ratio);
         set(&mut recipe.use_qkv_norm, self.use_qkv_norm);

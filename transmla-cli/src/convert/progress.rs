@@ -65,7 +65,8 @@ impl Observer for Progress<'_> {
             peak_bytes: memory::peak_bytes(),
         };
         let result = perplexity.map_or_else(String::new, |perplexity| format!("perplexity {perplexity:.4}, "));
-        self.printer.note(format!("  {:32} {result}{}", time.label, table::seconds(time.seconds)));
+        self.printer
+            .note(format!("  {:32} {result}{}", time.label, table::seconds(time.seconds)));
         self.stages.push(time);
     }
 }
@@ -85,6 +86,7 @@ fn label(stage: Stage) -> String {
         Stage::Decouple => "Decouple RoPE".into(),
         Stage::TryFreqfold(fold) => format!("Try freqfold {fold}"),
         Stage::EvaluateDecoupled => "Evaluate partial RoPE".into(),
+        Stage::Gradients => "Take gradients".into(),
         Stage::Compress => "Factorise and write".into(),
         Stage::EvaluateConverted => "Evaluate the MLA model".into(),
         other => format!("{other:?}"),
@@ -97,6 +99,7 @@ fn name(stage: Stage) -> String {
         Stage::Decouple => "decouple".into(),
         Stage::TryFreqfold(fold) => format!("try_freqfold_{fold}"),
         Stage::EvaluateDecoupled => "evaluate_partial_rope".into(),
+        Stage::Gradients => "gradients".into(),
         Stage::Compress => "compress".into(),
         Stage::EvaluateConverted => "evaluate_mla".into(),
         other => format!("{other:?}").to_lowercase(),

@@ -95,7 +95,10 @@ mod tests {
             ("no/..", false, "no folder name"),
         ] {
             let found = problem(&root.join(path), force);
-            assert!(found.contains(word) && found.is_empty() == word.is_empty(), "{path}: {found}");
+            assert!(
+                found.contains(word) && found.is_empty() == word.is_empty(),
+                "{path}: {found}"
+            );
         }
         assert_eq!(std::fs::read_dir(root).unwrap().count(), 3);
     }

@@ -7,35 +7,37 @@ use transmla_calib::{SampleSpec, TextTokenizer};
 use transmla_convert::Recipe;
 use transmla_core::ModelConfig;
 
-use crate::printer::Printer;
+use crate::printer::{Hint, Printer};
+use crate::table;
 use crate::text::{Corpus, TextSource, default_window, warn_of_long_windows};
 
-/// Published number of samples and tokens per sample.
-const SAMPLES: (usize, usize) = (128, 256);
+/// Published number of calibration samples.
+const SAMPLES: usize = 128;
 
-/// What is known of the texts before any is read.
-#[derive(Debug, Clone)]
+/// Published number of tokens of a sample.
+const SAMPLE_TOKENS: usize = 256;
+
+/// The texts as far as they are known before a dataset is read: token files are read, datasets are not.
+#[derive(Debug)]
 pub struct TextPlan {
     calibration: Source,
-    /// Number of samples and tokens per sample.
-    pub samples: (usize, usize),
-    seed: u64,
+    spec: SampleSpec,
     evaluation: Option<WindowPlan>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct WindowPlan {
     source: Source,
-    sequence: Option<usize>,
-    /// Why the windows are not of the published length.
+    sequence: usize,
+    /// Why windows are not of the published length.
     remark: &'static str,
     most: Option<usize>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Source {
     Dataset(TextSource),
-    Tokens(PathBuf),
+    Ids(Corpus),
 }
 
 /// The texts as token ids.
@@ -47,62 +49,67 @@ pub struct Texts {
     pub evaluation: Option<Corpus>,
 }
 
-impl std::fmt::Display for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Dataset(dataset) => dataset.fmt(f),
-            Self::Tokens(file) => file.display().fmt(f),
-        }
+impl Source {
+    fn dataset(option: &str, name: &str) -> anyhow::Result<Self> {
+        let parsed = name.parse().map_err(anyhow::Error::msg);
+        parsed
+            .map(Self::Dataset)
+            .with_context(|| format!("cannot use {option} {name}"))
     }
 }
 
 impl TextPlan {
     /// What a recipe says about texts, completed from the model.
-    pub fn new(recipe: &Recipe, config: &ModelConfig) -> anyhow::Result<Self> {
-        let (calibration, evaluation) = (&recipe.calibration, &recipe.evaluation);
-        let dataset = |option: &str, name: &str| {
-            let parsed = name.parse::<TextSource>().map_err(anyhow::Error::msg);
-            parsed.with_context(|| format!("{option} {name} cannot be used"))
+    ///
+    /// # Errors
+    /// A token file that cannot be read or does not fit the model.
+    pub fn new(recipe: &Recipe, config: &ModelConfig, printer: &Printer) -> anyhow::Result<Self> {
+        let text = &recipe.calibration;
+        let calibration = match &text.cal_tokens {
+            Some(file) => {
+                let (samples, tokens) = (text.cal_nsamples, text.cal_max_seqlen);
+                Source::Ids(Corpus::from_file(file, samples, tokens, config, printer)?)
+            }
+            None => Source::dataset("--cal-dataset", &text.cal_dataset)?,
         };
-        let source = match &calibration.cal_tokens {
-            Some(file) => Source::Tokens(file.clone()),
-            None => Source::Dataset(dataset("--cal-dataset", &calibration.cal_dataset)?),
+        let (samples, sequence) = match &calibration {
+            Source::Ids(corpus) => (corpus.tokens.batch(), corpus.tokens.sequence()),
+            Source::Dataset(_) => {
+                let sequence = text.cal_max_seqlen.unwrap_or(SAMPLE_TOKENS);
+                (text.cal_nsamples.unwrap_or(SAMPLES), sequence)
+            }
         };
-        let windows = || {
-            let name = evaluation.eval_dataset.as_ref().unwrap_or(&calibration.cal_dataset);
-            let (source, (sequence, remark)) = match &evaluation.eval_tokens {
-                Some(file) => (Source::Tokens(file.clone()), (evaluation.eval_seqlen, "")),
-                None => {
-                    let (sequence, remark) = match evaluation.eval_seqlen {
-                        Some(given) => (given, ""),
-                        None => default_window(config),
-                    };
-                    (Source::Dataset(dataset("--eval-dataset", name)?), (Some(sequence), remark))
-                }
-            };
-            anyhow::Ok(WindowPlan {
-                source,
-                sequence,
-                remark,
-                most: evaluation.eval_max_windows,
-            })
-        };
+        let evaluated = recipe.evaluation.ppl_eval_batch_size > 0;
+        let evaluation = evaluated
+            .then(|| WindowPlan::new(recipe, config, printer))
+            .transpose()?;
         Ok(Self {
-            calibration: source,
-            samples: (
-                calibration.cal_nsamples.unwrap_or(SAMPLES.0),
-                calibration.cal_max_seqlen.unwrap_or(SAMPLES.1),
-            ),
-            seed: calibration.seed,
-            evaluation: (evaluation.ppl_eval_batch_size > 0).then(windows).transpose()?,
+            calibration,
+            spec: SampleSpec {
+                samples,
+                sequence,
+                seed: text.seed,
+            },
+            evaluation,
         })
+    }
+
+    /// Number of calibration tokens.
+    pub fn calibration_tokens(&self) -> usize {
+        self.spec.samples.saturating_mul(self.spec.sequence)
+    }
+
+    /// Tokens of an evaluation window, if there is an evaluation.
+    pub fn window_tokens(&self) -> Option<usize> {
+        self.evaluation.as_ref().map(|windows| windows.sequence)
     }
 
     /// One line on the calibration text.
     pub fn describe_calibration(&self) -> String {
+        let shape = format!("{} x {} tokens", self.spec.samples, self.spec.sequence);
         match &self.calibration {
-            Source::Dataset(dataset) => format!("{} samples of {} tokens, {dataset}", self.samples.0, self.samples.1),
-            Source::Tokens(file) => format!("token ids of {}", file.display()),
+            Source::Dataset(dataset) => format!("{shape} of {dataset}, seed {}", self.spec.seed),
+            Source::Ids(corpus) => format!("{shape} of {}", corpus.origin),
         }
     }
 
@@ -111,45 +118,119 @@ impl TextPlan {
         let Some(windows) = &self.evaluation else {
             return "none".into();
         };
-        let most = windows.most.map_or_else(String::new, |most| format!("at most {most} "));
-        match (&windows.source, windows.sequence) {
-            (Source::Dataset(dataset), Some(sequence)) => {
-                format!("{most}windows of {sequence} tokens{}, {dataset}", windows.remark)
+        let (sequence, remark) = (windows.sequence, windows.remark);
+        match (&windows.source, windows.most) {
+            (Source::Ids(corpus), _) => format!("{} x {sequence} tokens of {}", corpus.tokens.batch(), corpus.origin),
+            (Source::Dataset(dataset), None) => format!("windows of {sequence} tokens{remark} of {dataset}"),
+            (Source::Dataset(dataset), Some(most)) => {
+                let windows = table::plural(most, "window");
+                format!("at most {windows} of {sequence} tokens{remark} of {dataset}")
             }
-            (source, _) => format!("token ids of {source}"),
         }
     }
 
-    /// Reads and tokenises the texts.
-    pub fn read(&self, folder: &Path, config: &ModelConfig, printer: &Printer) -> anyhow::Result<Texts> {
-        let needs = |source: &Source| matches!(source, Source::Dataset(_));
-        let tokenizer = match needs(&self.calibration) || self.evaluation.as_ref().is_some_and(|w| needs(&w.source)) {
-            true => Some(TextTokenizer::from_folder(folder).context(
-                "datasets need the model's tokenizer; without one give --cal-tokens and --eval-tokens, \
-                 or --ppl-eval-batch-size 0 for no evaluation",
-            )?),
-            false => None,
+    /// Writes into a recipe what it left to the model and to token files.
+    pub fn complete(&self, recipe: &mut Recipe) {
+        recipe.calibration.cal_nsamples = Some(self.spec.samples);
+        recipe.calibration.cal_max_seqlen = Some(self.spec.sequence);
+        if let Some(windows) = &self.evaluation {
+            recipe.evaluation.eval_seqlen = Some(windows.sequence);
+        }
+    }
+
+    /// Reads and tokenises the datasets.
+    ///
+    /// # Errors
+    /// A dataset that cannot be had or is too short, no tokenizer, ids that the model does not have.
+    pub fn read(self, folder: &Path, config: &ModelConfig, printer: &Printer) -> anyhow::Result<Texts> {
+        let mut tokenizer = LazyTokenizer {
+            folder: folder.to_path_buf(),
+            loaded: None,
         };
-        let calibration = match (&self.calibration, &tokenizer) {
-            (Source::Dataset(dataset), Some(tokenizer)) => {
-                let spec = SampleSpec {
-                    samples: self.samples.0,
-                    sequence: self.samples.1,
-                    seed: self.seed,
-                };
-                Corpus::samples(dataset, &spec, tokenizer, config, printer).context(
-                    "no calibration text; give another --cal-dataset (a file or folder will do), or --cal-tokens",
-                )?
+        let calibration = match self.calibration {
+            Source::Ids(corpus) => corpus,
+            Source::Dataset(dataset) => Corpus::samples(&dataset, &self.spec, tokenizer.get()?, config, printer)
+                .context(Hint(
+                    "give another --cal-dataset (a file or folder will do) or --cal-tokens",
+                ))?,
+        };
+        printer.note(describe("Calibration text", &calibration));
+        let Some(windows) = self.evaluation else {
+            return Ok(Texts {
+                calibration,
+                evaluation: None,
+            });
+        };
+        let evaluation = match windows.source {
+            Source::Ids(corpus) => corpus,
+            Source::Dataset(dataset) => {
+                let (sequence, most) = (windows.sequence, windows.most);
+                Corpus::windows(&dataset, sequence, most, tokenizer.get()?, config, printer).context(Hint(
+                    "give another --eval-dataset (a file or folder will do) or --eval-tokens, \
+                     or --ppl-eval-batch-size 0 for no evaluation",
+                ))?
             }
-            (source, _) => read_tokens(source, None, None, config, printer)?,
         };
-        let evaluation = match &self.evaluation {
-            None => None,
-            Some(windows) => Some(windows.read(tokenizer.as_ref(), config, printer)?),
-        };
+        printer.note(describe("Evaluation text", &evaluation));
         Ok(Texts {
             calibration,
-            evaluation,
+            evaluation: Some(evaluation),
         })
     }
+}
+
+impl WindowPlan {
+    fn new(recipe: &Recipe, config: &ModelConfig, printer: &Printer) -> anyhow::Result<Self> {
+        let text = &recipe.evaluation;
+        let most = text.eval_max_windows;
+        let plan = match &text.eval_tokens {
+            Some(file) => {
+                let corpus = Corpus::from_file(file, most, text.eval_seqlen, config, printer)?;
+                Self {
+                    sequence: corpus.tokens.sequence(),
+                    remark: "",
+                    source: Source::Ids(corpus),
+                    most,
+                }
+            }
+            None => {
+                let (sequence, remark) = text
+                    .eval_seqlen
+                    .map_or_else(|| default_window(config), |given| (given, ""));
+                let dataset = text.eval_dataset.as_ref().unwrap_or(&recipe.calibration.cal_dataset);
+                let source = Source::dataset("--eval-dataset", dataset)?;
+                Self {
+                    source,
+                    sequence,
+                    remark,
+                    most,
+                }
+            }
+        };
+        warn_of_long_windows(plan.sequence, config, printer);
+        Ok(plan)
+    }
+}
+
+/// A tokenizer that is read when first needed: token files need none.
+struct LazyTokenizer {
+    folder: PathBuf,
+    loaded: Option<TextTokenizer>,
+}
+
+impl LazyTokenizer {
+    fn get(&mut self) -> anyhow::Result<&TextTokenizer> {
+        let loaded = match self.loaded.take() {
+            Some(loaded) => loaded,
+            None => TextTokenizer::from_folder(&self.folder).context(Hint(
+                "datasets need the model's tokenizer; --cal-tokens and --eval-tokens do not",
+            ))?,
+        };
+        Ok(self.loaded.insert(loaded))
+    }
+}
+
+fn describe(what: &str, corpus: &Corpus) -> String {
+    let (batch, sequence) = (corpus.tokens.batch(), corpus.tokens.sequence());
+    format!("{what}: {batch} x {sequence} tokens of {}", corpus.origin)
 }

@@ -90,7 +90,10 @@ mod tests {
         }
         // 0.64 and 0.24 are the two largest; together they reach 0.8.
         let nucleus = shares(1.0, 0.8);
-        assert!(nucleus[0] == 0.0 && nucleus[3] == 0.0 && (nucleus[1] - 0.731).abs() < 0.02, "{nucleus:?}");
+        assert!(
+            nucleus[0] == 0.0 && nucleus[3] == 0.0 && (nucleus[1] - 0.731).abs() < 0.02,
+            "{nucleus:?}"
+        );
     }
 
     #[test]

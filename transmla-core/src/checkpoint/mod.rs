@@ -3,9 +3,16 @@
 mod dtype;
 mod reader;
 mod token_file;
+mod workspace;
 mod writer;
 
 pub use dtype::StorageDtype;
 pub use reader::{Checkpoint, RawTensor};
 pub use token_file::{read_input_ids, write_logits};
 pub use writer::{CheckpointWriter, TensorSpec, parse_size};
+
+/// Whether a name is that of a file in a folder, not a path to somewhere else.
+fn is_plain_name(name: &str) -> bool {
+    let mut parts = std::path::Path::new(name).components();
+    matches!(parts.next(), Some(std::path::Component::Normal(part)) if part == name) && parts.next().is_none()
+}

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
-use super::StorageDtype;
+use super::{StorageDtype, is_plain_name};
 use crate::CoreError;
 
 const INDEX: &str = "model.safetensors.index.json";
@@ -55,18 +55,21 @@ impl Checkpoint {
     ///
     /// # Errors
     /// A missing or truncated file, a shard that the index names but that is not there, a tensor that the index
-    /// places in a shard without it.
+    /// places in a shard without it, a tensor that two shards have.
     pub fn open(folder: &Path) -> Result<Self, CoreError> {
-        let index = folder.join(INDEX);
-        if index.is_file() {
-            return Self::open_sharded(folder, &index);
-        }
+        // Where both are there the index is left over: other programs read the single file too.
         let single = folder.join(SINGLE);
         if single.is_file() {
             return Self::open_files(folder, vec![single]);
         }
+        let index = folder.join(INDEX);
+        if index.is_file() {
+            return Self::open_sharded(folder, &index);
+        }
         let hint = if !folder.is_dir() {
             format!("there is no folder {}", folder.display())
+        } else if single.is_symlink() || index.is_symlink() {
+            "it is a link to a file that is not there; download the model again".to_owned()
         } else if folder.join("pytorch_model.bin").exists() || folder.join("pytorch_model.bin.index.json").exists() {
             "the folder has PyTorch pickles only; save the model with safe_serialization=True first".to_owned()
         } else {
@@ -87,7 +90,7 @@ impl Checkpoint {
         names.dedup();
         let mut files = Vec::with_capacity(names.len());
         for name in names {
-            if Path::new(name).components().count() != 1 || name.contains("..") {
+            if !is_plain_name(name) {
                 return Err(CoreError::Json {
                     path: index.to_path_buf(),
                     problem: format!("shard name {name:?} is not a plain file name"),

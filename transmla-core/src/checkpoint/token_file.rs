@@ -17,16 +17,19 @@ pub fn read_input_ids(path: &Path) -> Result<TokenBatch, CoreError> {
         path: path.to_path_buf(),
         problem: e.to_string(),
     })?;
-    let view = file.tensor("input_ids").map_err(|_| CoreError::MissingTensor {
-        name: "input_ids".into(),
-        folder: path.to_path_buf(),
+    let unfit = |problem: String| CoreError::TokenFile {
+        path: path.to_path_buf(),
+        problem,
+    };
+    let view = file.tensor("input_ids").map_err(|_| {
+        let names = file.names().join(", ");
+        unfit(format!("expected a tensor input_ids, found only [{names}]"))
     })?;
     let &[batch, sequence] = view.shape() else {
-        return Err(CoreError::Shape {
-            name: "input_ids".into(),
-            expected: vec![0, 0],
-            found: view.shape().to_vec(),
-        });
+        let shape = view.shape();
+        return Err(unfit(format!(
+            "expected input_ids of shape [batch, sequence], found {shape:?}"
+        )));
     };
     let ids: Vec<i64> = match view.dtype() {
         Dtype::I64 => view
@@ -51,10 +54,7 @@ pub fn read_input_ids(path: &Path) -> Result<TokenBatch, CoreError> {
             });
         }
     };
-    TokenBatch::from_ids(ids, batch, sequence).map_err(|problem| CoreError::Json {
-        path: path.to_path_buf(),
-        problem,
-    })
+    TokenBatch::from_ids(ids, batch, sequence).map_err(unfit)
 }
 
 /// Writes `logits` of shape `[batch, sequence, vocabulary]` in `f32`, through a temporary file.
@@ -66,10 +66,15 @@ pub fn write_logits(path: &Path, logits: &[f32], shape: [usize; 3]) -> Result<()
     };
     let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes).map_err(problem)?;
     let data = safetensors::serialize([("logits", view)], None).map_err(problem)?;
-    let partial = path.with_extension("partial");
-    std::fs::write(&partial, data).map_err(|e| {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".partial-{}", std::process::id()));
+    let partial = path.with_file_name(name);
+    let written = std::fs::write(&partial, data)
+        .map_err(|e| CoreError::io("write", path, e))
+        .and_then(|()| std::fs::rename(&partial, path).map_err(|e| CoreError::io("rename into place", path, e)));
+    if written.is_err() {
         let _ = std::fs::remove_file(&partial);
-        CoreError::io("write", path, e)
-    })?;
-    std::fs::rename(&partial, path).map_err(|e| CoreError::io("rename", path, e))
+    }
+    written
 }

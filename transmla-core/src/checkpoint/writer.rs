@@ -1,17 +1,21 @@
 //! Writing a checkpoint shard by shard, without ever holding more than one tensor.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::{Checkpoint, StorageDtype};
+use super::workspace::Workspace;
+use super::{Checkpoint, StorageDtype, is_plain_name};
 use crate::CoreError;
 
 /// Numbers copied at once.
 const PIECE: usize = 4 << 20;
+
+/// Bytes beyond which no system's files go.
+const LARGEST_FILE: u64 = 1 << 62;
 
 /// Name and shape of a tensor that will be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,25 +35,29 @@ impl TensorSpec {
         }
     }
 
-    /// Number of elements.
+    /// Number of elements; the largest `usize` if there are more.
     pub fn elements(&self) -> usize {
-        self.shape.iter().product()
+        self.shape.iter().fold(1, |product, size| product.saturating_mul(*size))
+    }
+
+    fn bytes(&self, dtype: StorageDtype) -> u64 {
+        (self.elements() as u64).saturating_mul(dtype.bytes() as u64)
     }
 }
 
 /// Writes a model folder whose tensors are known beforehand, in any order, one at a time.
 ///
 /// Everything goes into a hidden sibling of the target folder; [`CheckpointWriter::commit`] writes the shard index
-/// last and renames the folder into place. A writer that is dropped before removes what it wrote.
+/// last and renames the folder into place. A writer that is dropped before removes what it wrote; what a killed process
+/// left is removed when the next writer of the same target is created.
 #[derive(Debug)]
 pub struct CheckpointWriter {
-    target: PathBuf,
-    work: PathBuf,
-    dtype: StorageDtype,
+    // Declared, and so dropped, before the folder that the files are in.
     shards: Vec<ShardFile>,
+    workspace: Workspace,
+    dtype: StorageDtype,
     slots: BTreeMap<String, Slot>,
     buffer: Vec<u8>,
-    committed: bool,
 }
 
 #[derive(Debug)]
@@ -72,7 +80,8 @@ impl CheckpointWriter {
     /// `max_shard_bytes` bounds the data of one shard; a tensor larger than it gets a shard of its own.
     ///
     /// # Errors
-    /// The target exists (and `replace` is not set), or its parent folder cannot be written to.
+    /// The target exists (and `replace` is not set), a tensor is planned twice or fits no file, or the parent folder
+    /// cannot be written to.
     pub fn create(
         target: &Path,
         tensors: &[TensorSpec],
@@ -80,34 +89,12 @@ impl CheckpointWriter {
         max_shard_bytes: u64,
         replace: bool,
     ) -> Result<Self, CoreError> {
-        if !replace && target.exists() {
-            return Err(CoreError::io(
-                "create",
-                target,
-                std::io::Error::new(std::io::ErrorKind::AlreadyExists, "it already exists (--force replaces it)"),
-            ));
-        }
-        let name = target
-            .file_name()
-            .ok_or_else(|| CoreError::io("create", target, std::io::ErrorKind::InvalidInput.into()))?;
-        let parent = match target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-            _ => PathBuf::from("."),
-        };
-        fs::create_dir_all(&parent).map_err(|e| CoreError::io("create", &parent, e))?;
-        let work = parent.join(format!(".{}.partial-{}", name.to_string_lossy(), std::process::id()));
-        if work.exists() {
-            fs::remove_dir_all(&work).map_err(|e| CoreError::io("remove", &work, e))?;
-        }
-        fs::create_dir(&work).map_err(|e| CoreError::io("create", &work, e))?;
         let mut writer = Self {
-            target: target.to_path_buf(),
-            work,
-            dtype,
             shards: Vec::new(),
+            workspace: Workspace::create(target, replace)?,
+            dtype,
             slots: BTreeMap::new(),
             buffer: Vec::new(),
-            committed: false,
         };
         let groups = split_into_shards(tensors, dtype, max_shard_bytes);
         let count = groups.len();
@@ -127,24 +114,25 @@ impl CheckpointWriter {
         header.insert("__metadata__".into(), json!({"format": "pt"}));
         let mut end = 0u64;
         for spec in group {
-            let bytes = (spec.elements() * self.dtype.bytes()) as u64;
+            let offset = end;
+            end = end.saturating_add(spec.bytes(self.dtype));
+            if end > LARGEST_FILE {
+                return Err(write_error(&spec.name, &format!("shape {:?} fits no file", spec.shape)));
+            }
             header.insert(
                 spec.name.clone(),
                 json!({
                     "dtype": self.dtype.safetensors_name(),
                     "shape": spec.shape,
-                    "data_offsets": [end, end + bytes],
+                    "data_offsets": [offset, end],
                 }),
             );
-            end += bytes;
         }
         let mut text = Value::Object(header).to_string().into_bytes();
         text.resize(text.len().next_multiple_of(8), b' ');
         let start = 8 + text.len() as u64;
-        let path = self.work.join(&name);
-        let fail = |action| move |e| CoreError::io(action, &path, e);
-        let path = self.work.join(&name);
-        let mut file = File::create(&path).map_err(fail("create"))?;
+        let path = self.workspace.folder().join(&name);
+        let mut file = File::create(&path).map_err(|e| CoreError::io("create", &path, e))?;
         file.write_all(&(text.len() as u64).to_le_bytes())
             .and_then(|()| file.write_all(&text))
             .and_then(|()| file.set_len(start + end))
@@ -157,7 +145,7 @@ impl CheckpointWriter {
                 elements: spec.elements(),
                 written: 0,
             };
-            offset += (spec.elements() * self.dtype.bytes()) as u64;
+            offset += spec.bytes(self.dtype);
             if self.slots.insert(spec.name.clone(), slot).is_some() {
                 return Err(write_error(&spec.name, "planned twice"));
             }
@@ -196,16 +184,28 @@ impl CheckpointWriter {
             .get_mut(name)
             .ok_or_else(|| write_error(name, "not in the plan"))?;
         if slot.written + values.len() > slot.elements {
-            return Err(write_error(name, &format!("more than the planned {} values", slot.elements)));
+            return Err(write_error(
+                name,
+                &format!("more than the planned {} values", slot.elements),
+            ));
         }
-        self.dtype.encode(name, values, &mut self.buffer)?;
+        self.dtype
+            .encode(name, values, &mut self.buffer)
+            .map_err(|error| match error {
+                CoreError::NonFinite { name, index, value } => CoreError::NonFinite {
+                    name,
+                    index: slot.written + index,
+                    value,
+                },
+                other => other,
+            })?;
         let shard = &mut self.shards[slot.shard];
         let offset = slot.offset + (slot.written * self.dtype.bytes()) as u64;
         shard
             .file
             .seek(SeekFrom::Start(offset))
             .and_then(|_| shard.file.write_all(&self.buffer))
-            .map_err(|e| CoreError::io("write", &self.work.join(&shard.name), e))?;
+            .map_err(|e| CoreError::io("write", &self.workspace.folder().join(&shard.name), e))?;
         slot.written += values.len();
         Ok(())
     }
@@ -223,15 +223,23 @@ impl CheckpointWriter {
         })
     }
 
-    /// Writes a small file (config, tokenizer, recipe) beside the shards.
+    /// Writes a small file (config, tokenizer, recipe) beside the shards, through to the disk.
+    ///
+    /// # Errors
+    /// The name is not a plain file name, or no space is left.
     pub fn write_file(&self, name: &str, contents: &[u8]) -> Result<(), CoreError> {
-        let path = self.work.join(name);
-        fs::write(&path, contents).map_err(|e| CoreError::io("write", &path, e))
+        if !is_plain_name(name) {
+            return Err(write_error(name, "not a plain file name"));
+        }
+        let path = self.workspace.folder().join(name);
+        File::create(&path)
+            .and_then(|mut file| file.write_all(contents).and_then(|()| file.sync_all()))
+            .map_err(|e| CoreError::io("write", &path, e))
     }
 
     /// The folder being filled; complete once every tensor and `config.json` is written.
     pub fn work_folder(&self) -> &Path {
-        &self.work
+        self.workspace.folder()
     }
 
     /// Flushes all shards and writes the shard index; the work folder is then a complete checkpoint.
@@ -243,7 +251,7 @@ impl CheckpointWriter {
             return Err(write_error(name, "planned but not written completely"));
         }
         for shard in &self.shards {
-            let path = self.work.join(&shard.name);
+            let path = self.workspace.folder().join(&shard.name);
             shard.file.sync_all().map_err(|e| CoreError::io("flush", &path, e))?;
         }
         if self.shards.len() > 1 {
@@ -267,35 +275,12 @@ impl CheckpointWriter {
     /// Renames the finished folder into place; what was there before is removed only once the new one stands.
     ///
     /// # Errors
-    /// As [`Self::finish`]; the rename is refused.
+    /// As [`Self::finish`]; the target has come to exist since and is not to be replaced; the rename is refused.
     pub fn commit(mut self) -> Result<PathBuf, CoreError> {
         self.finish()?;
-        let old = self.work.with_extension("old");
-        let replaces = self.target.exists();
-        if replaces {
-            fs::rename(&self.target, &old).map_err(|e| CoreError::io("move aside", &self.target, e))?;
-        }
-        if let Err(error) = fs::rename(&self.work, &self.target) {
-            if replaces {
-                let _ = fs::rename(&old, &self.target);
-            }
-            return Err(CoreError::io("rename into place", &self.target, error));
-        }
-        self.committed = true;
-        if replaces {
-            fs::remove_dir_all(&old)
-                .or_else(|_| fs::remove_file(&old))
-                .map_err(|e| CoreError::io("remove", &old, e))?;
-        }
-        Ok(self.target.clone())
-    }
-}
-
-impl Drop for CheckpointWriter {
-    fn drop(&mut self) {
-        if !self.committed {
-            let _ = fs::remove_dir_all(&self.work);
-        }
+        let Self { workspace, shards, .. } = self;
+        drop(shards); // closed: some systems rename no folder with open files in it
+        workspace.commit()
     }
 }
 
@@ -303,7 +288,7 @@ fn split_into_shards(tensors: &[TensorSpec], dtype: StorageDtype, max_bytes: u64
     let mut groups = Vec::new();
     let (mut start, mut used) = (0, 0u64);
     for (index, spec) in tensors.iter().enumerate() {
-        let bytes = (spec.elements() * dtype.bytes()) as u64;
+        let bytes = spec.bytes(dtype);
         if index > start && used + bytes > max_bytes {
             groups.push(&tensors[start..index]);
             (start, used) = (index, 0);

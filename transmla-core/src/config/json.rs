@@ -12,20 +12,36 @@ impl<'a> Keys<'a> {
         self.0.get(key).filter(|v| !v.is_null())
     }
 
-    /// A required positive integer.
+    /// A required positive integer that counts or measures layers, heads or vectors.
     pub fn size(&self, key: &str) -> Result<usize, CoreError> {
-        self.optional_size(key)?
-            .ok_or_else(|| CoreError::config(key, "is required and absent"))
+        required(key, self.optional_size(key)?)
     }
 
-    /// An optional positive integer.
+    /// An optional one.
     pub fn optional_size(&self, key: &str) -> Result<Option<usize>, CoreError> {
-        const LARGEST: u64 = 1 << 31;
+        // Far beyond any model, and products of three of them, of layers and bytes still fit 64 bits.
+        self.count(key, 1 << 20)
+    }
+
+    /// A required positive integer that counts token ids.
+    pub fn vocabulary(&self, key: &str) -> Result<usize, CoreError> {
+        required(key, self.count(key, 1 << 24)?)
+    }
+
+    /// An optional positive integer that counts tokens of a text.
+    pub fn tokens(&self, key: &str) -> Result<Option<usize>, CoreError> {
+        self.count(key, 1 << 31)
+    }
+
+    fn count(&self, key: &str, largest: u64) -> Result<Option<usize>, CoreError> {
         match self.get(key) {
             None => Ok(None),
             Some(value) => match value.as_u64() {
-                Some(number) if (1..=LARGEST).contains(&number) => Ok(Some(number as usize)),
-                _ => Err(CoreError::config(key, format!("{value} is not a positive integer"))),
+                Some(number) if (1..=largest).contains(&number) => Ok(Some(number as usize)),
+                _ => {
+                    let problem = format!("{value} is not an integer from 1 to {largest}");
+                    Err(CoreError::config(key, problem))
+                }
             },
         }
     }
@@ -50,9 +66,12 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// An optional string.
-    pub fn text(&self, key: &str) -> Option<&'a str> {
-        self.get(key).and_then(Value::as_str)
+    /// A required string.
+    pub fn text(&self, key: &str) -> Result<&'a str, CoreError> {
+        let value = required(key, self.get(key))?;
+        value
+            .as_str()
+            .ok_or_else(|| CoreError::config(key, format!("{value} is not a string")))
     }
 
     /// One token id or a list of them.
@@ -64,4 +83,8 @@ impl<'a> Keys<'a> {
             None => Vec::new(),
         }
     }
+}
+
+fn required<T>(key: &str, value: Option<T>) -> Result<T, CoreError> {
+    value.ok_or_else(|| CoreError::config(key, "is required and absent"))
 }

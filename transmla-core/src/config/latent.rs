@@ -40,7 +40,7 @@ impl LatentConfig {
             latent_norm_eps: norms.then_some(if stock { STOCK_LATENT_EPS } else { rms_norm_eps }),
             biases: keys.flag("attention_bias")?,
         };
-        if latent.qk_rope_head_dim % 2 != 0 {
+        if !latent.qk_rope_head_dim.is_multiple_of(2) {
             return Err(CoreError::config("qk_rope_head_dim", "must be even"));
         }
         Ok(latent)

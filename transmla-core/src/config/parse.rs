@@ -38,9 +38,7 @@ impl ModelConfig {
     /// As [`Self::read`].
     pub fn from_json(raw: Map<String, Value>) -> Result<Self, CoreError> {
         let keys = Keys(&raw);
-        let model_type = keys
-            .text("model_type")
-            .ok_or_else(|| CoreError::config("model_type", "is required and absent"))?;
+        let model_type = keys.text("model_type")?;
         let (family, form) = find_family(model_type)?;
         refuse_unsupported(&keys, form)?;
 
@@ -70,8 +68,8 @@ impl ModelConfig {
             intermediate_size: keys.size("intermediate_size")?,
             num_hidden_layers: keys.size("num_hidden_layers")?,
             num_attention_heads,
-            vocab_size: keys.size("vocab_size")?,
-            max_position_embeddings: keys.optional_size("max_position_embeddings")?.unwrap_or(2048),
+            vocab_size: keys.vocabulary("vocab_size")?,
+            max_position_embeddings: keys.tokens("max_position_embeddings")?.unwrap_or(2048),
             rms_norm_eps,
             tie_word_embeddings: keys.flag("tie_word_embeddings")?,
             rope,
@@ -123,14 +121,7 @@ fn refuse_unsupported(keys: &Keys<'_>, form: Form) -> Result<(), CoreError> {
     if let Some(found) = keys.get("quantization_config") {
         return refuse("quantization_config", found, "unquantised fp32, fp16 or bf16 weights");
     }
-    for key in ["rope_scaling", "rope_parameters"] {
-        if let Some(found) = keys.get(key) {
-            let kind = found.get("rope_type").or_else(|| found.get("type"));
-            if kind.and_then(Value::as_str).is_some_and(|kind| kind != "default") {
-                return refuse("RoPE scaling", found, "rope_type default");
-            }
-        }
-    }
+    refuse_rope_variants(keys)?;
     if let Some(found) = keys.get("sliding_window") {
         // Qwen2 carries a window that use_sliding_window switches on; Mistral's is on when present.
         let used = keys.get("use_sliding_window").is_none_or(|v| v == &Value::Bool(true));
@@ -142,14 +133,47 @@ fn refuse_unsupported(keys: &Keys<'_>, form: Form) -> Result<(), CoreError> {
         return refuse("hidden_act", found, "silu");
     }
     if form == Form::DeepseekV3 {
-        let dense = keys.optional_size("first_k_dense_replace")?.unwrap_or(0);
-        if dense < keys.size("num_hidden_layers")? {
+        let dense = keys.get("first_k_dense_replace").and_then(Value::as_u64).unwrap_or(0);
+        if dense < keys.size("num_hidden_layers")? as u64 {
             let found = Value::from(dense);
-            return refuse("experts (first_k_dense_replace)", &found, "models whose layers are all dense");
+            return refuse(
+                "experts (first_k_dense_replace)",
+                &found,
+                "models whose layers are all dense",
+            );
         }
         if keys.get("rope_interleave").is_some_and(|v| v != &Value::Bool(true)) {
             return refuse("rope_interleave", &Value::Bool(false), "true");
         }
+    }
+    Ok(())
+}
+
+fn refuse_rope_variants(keys: &Keys<'_>) -> Result<(), CoreError> {
+    let refuse = |feature: &'static str, found: &Value, supported: &str| {
+        Err(CoreError::Unsupported {
+            feature,
+            found: found.to_string(),
+            supported: supported.to_owned(),
+        })
+    };
+    let partial = |keys: &Keys<'_>| match keys.get("partial_rotary_factor") {
+        Some(found) if found.as_f64() != Some(1.0) => refuse("partial_rotary_factor", found, "1"),
+        _ => Ok(()),
+    };
+    partial(keys)?;
+    for key in ["rope_scaling", "rope_parameters"] {
+        let rope = match keys.get(key) {
+            Some(Value::Object(rope)) => Keys(rope),
+            Some(found) => return Err(CoreError::config(key, format!("{found} is not an object"))),
+            None => continue,
+        };
+        let kind = rope.get("rope_type").or_else(|| rope.get("type"));
+        let scaled = rope.get("factor").is_some();
+        if kind.is_some_and(|kind| kind != "default") || (kind.is_none() && scaled) {
+            return refuse("RoPE scaling", &Value::Object(rope.0.clone()), "rope_type default");
+        }
+        partial(&rope)?;
     }
     Ok(())
 }
@@ -160,8 +184,10 @@ fn read_grouped(
     num_attention_heads: usize,
     hidden_size: usize,
 ) -> Result<GroupedConfig, CoreError> {
-    let num_key_value_heads = keys.optional_size("num_key_value_heads")?.unwrap_or(num_attention_heads);
-    if num_attention_heads % num_key_value_heads != 0 {
+    let num_key_value_heads = keys
+        .optional_size("num_key_value_heads")?
+        .unwrap_or(num_attention_heads);
+    if !num_attention_heads.is_multiple_of(num_key_value_heads) {
         return Err(CoreError::config(
             "num_key_value_heads",
             format!("{num_key_value_heads} does not divide num_attention_heads {num_attention_heads}"),
@@ -169,7 +195,7 @@ fn read_grouped(
     }
     let head_dim = match keys.optional_size("head_dim")? {
         Some(head_dim) => head_dim,
-        None if hidden_size % num_attention_heads == 0 => hidden_size / num_attention_heads,
+        None if hidden_size.is_multiple_of(num_attention_heads) => hidden_size / num_attention_heads,
         None => {
             return Err(CoreError::config(
                 "head_dim",
@@ -177,8 +203,11 @@ fn read_grouped(
             ));
         }
     };
-    if head_dim % 2 != 0 {
-        return Err(CoreError::config("head_dim", format!("{head_dim} must be even for RoPE")));
+    if !head_dim.is_multiple_of(2) {
+        return Err(CoreError::config(
+            "head_dim",
+            format!("{head_dim} must be even for RoPE"),
+        ));
     }
     let by_key = keys.flag("attention_bias")?;
     let (qkv_bias, output_bias) = match family.bias {
@@ -195,11 +224,15 @@ fn read_grouped(
 }
 
 fn read_theta(keys: &Keys<'_>) -> Result<f64, CoreError> {
-    let nested = keys
-        .get("rope_parameters")
-        .and_then(|v| v.get("rope_theta"))
-        .and_then(Value::as_f64);
-    Ok(nested.or(keys.number("rope_theta")?).unwrap_or(10_000.0))
+    let nested = match keys.get("rope_parameters") {
+        Some(Value::Object(rope)) => Keys(rope).number("rope_theta")?,
+        _ => None,
+    };
+    let theta = nested.or(keys.number("rope_theta")?).unwrap_or(10_000.0);
+    if theta < 1.0 {
+        return Err(CoreError::config("rope_theta", format!("{theta} is less than 1")));
+    }
+    Ok(theta)
 }
 
 #[cfg(test)]
@@ -243,6 +276,12 @@ mod tests {
             ("hidden_size", json!(-1), "hidden_size"),
             ("hidden_size", json!(null), "hidden_size"),
             ("head_dim", json!(7), "even"),
+            ("rope_scaling", json!({"factor": 2.0}), "rope_type default"),
+            ("rope_scaling", json!({"rope_type": 3}), "rope_type default"),
+            ("rope_scaling", json!("linear"), "not an object"),
+            ("rope_parameters", json!({"rope_theta": -1.0}), "rope_theta"),
+            ("rope_theta", json!(0.5), "less than 1"),
+            ("partial_rotary_factor", json!(0.5), "partial_rotary_factor"),
         ] {
             let message = with(key, value).unwrap_err().to_string();
             assert!(message.contains(word), "{key}: {message}");

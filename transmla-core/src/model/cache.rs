@@ -12,7 +12,7 @@ pub struct CachedRows {
     capacity: usize,
     filled: usize,
     /// Taken out while it is written to, so that the backend may write in place.
-    rows: Option<Tensor<4>>,
+    rows: Option<Box<Tensor<4>>>,
 }
 
 impl CachedRows {
@@ -33,21 +33,24 @@ impl CachedRows {
         let [batch, heads, count, width] = new.dims();
         let end = self.filled + count;
         let room = |tokens| Tensor::zeros([batch, heads, tokens, width], &new.device());
-        let rows = match self.rows.take() {
+        let rows = match self.rows.take().map(|rows| *rows) {
             None => {
                 self.capacity = self.capacity.max(end);
                 room(self.capacity)
             }
             Some(rows) if end > self.capacity => {
                 self.capacity = end.max(2 * self.capacity);
-                Tensor::cat(vec![rows.narrow(2, 0, self.filled), room(self.capacity - self.filled)], 2)
+                Tensor::cat(
+                    vec![rows.narrow(2, 0, self.filled), room(self.capacity - self.filled)],
+                    2,
+                )
             }
             Some(rows) => rows,
         };
         let rows = rows.slice_assign([0..batch, 0..heads, self.filled..end, 0..width], new);
         self.filled = end;
         let kept = rows.clone().narrow(2, 0, end);
-        self.rows = Some(rows);
+        self.rows = Some(Box::new(rows));
         kept
     }
 
@@ -115,7 +118,11 @@ impl KvCache {
         self.layers.iter().map(numbers).sum::<usize>() * self.tokens * size_of::<f32>()
     }
 
-    pub(crate) fn layer(&mut self, index: usize) -> &mut LayerCache {
+    /// The cache of one layer.
+    ///
+    /// # Panics
+    /// If the model has no such layer.
+    pub fn layer(&mut self, index: usize) -> &mut LayerCache {
         &mut self.layers[index]
     }
 

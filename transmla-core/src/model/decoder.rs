@@ -82,6 +82,16 @@ impl Decoder {
         Ok(decoder)
     }
 
+    /// The same model, streamed onto another device, for example `device.autodiff()` to take gradients.
+    pub fn on_device(&self, device: &Device) -> Self {
+        Self {
+            device: device.clone(),
+            layers: None,
+            head: None,
+            ..self.clone()
+        }
+    }
+
     /// The checkpoint behind the model.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint

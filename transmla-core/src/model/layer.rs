@@ -40,12 +40,20 @@ impl DecoderLayer {
             RmsNorm::read(checkpoint, &format!("{prefix}.{name}"), config.hidden_size, eps, device)
         };
         let attention = match &config.attention {
-            AttentionConfig::Grouped(grouped) => {
-                Attention::Grouped(GroupedAttention::read(checkpoint, &attention_prefix, config, grouped, device)?)
-            }
-            AttentionConfig::Latent(latent) => {
-                Attention::Latent(LatentAttention::read(checkpoint, &attention_prefix, config, latent, device)?)
-            }
+            AttentionConfig::Grouped(grouped) => Attention::Grouped(GroupedAttention::read(
+                checkpoint,
+                &attention_prefix,
+                config,
+                grouped,
+                device,
+            )?),
+            AttentionConfig::Latent(latent) => Attention::Latent(LatentAttention::read(
+                checkpoint,
+                &attention_prefix,
+                config,
+                latent,
+                device,
+            )?),
         };
         Ok(Self {
             input_norm: norm("input_layernorm")?,
@@ -76,8 +84,13 @@ impl DecoderLayer {
     ) -> Tensor<3> {
         let [batch, sequence, width] = hidden.dims();
         let hidden = hidden.flatten(0, 1) + self.attention.forward(input, batch, rotary, cache);
+        self.feed_forward(hidden).reshape([batch, sequence, width])
+    }
+
+    /// The second half of the layer: residual stream `[rows, hidden]` after attention to after the MLP.
+    pub fn feed_forward(&self, hidden: Tensor<2>) -> Tensor<2> {
         let fed = self.mlp.forward(self.post_attention_norm.forward(hidden.clone()));
-        (hidden + fed).reshape([batch, sequence, width])
+        hidden + fed
     }
 }
 

@@ -80,13 +80,7 @@ impl RmsNorm {
 
     /// Normalises each row of `[rows, width]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let inverse = x
-            .clone()
-            .square()
-            .mean_dim(1)
-            .add_scalar(self.eps)
-            .sqrt()
-            .recip();
+        let inverse = x.clone().square().mean_dim(1).add_scalar(self.eps).sqrt().recip();
         x * inverse * self.weight.clone().unsqueeze()
     }
 }

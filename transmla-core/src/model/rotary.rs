@@ -33,6 +33,15 @@ impl Rotary {
         self.positions.clone()
     }
 
+    /// The same table for tensors that gradients flow through.
+    pub fn autodiff(self) -> Self {
+        Self {
+            cos: self.cos.autodiff(),
+            sin: self.sin.autodiff(),
+            ..self
+        }
+    }
+
     /// Rotates `[batch, heads, positions, d]`, pairs half-split.
     pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
         let half = x.dims()[3] / 2;

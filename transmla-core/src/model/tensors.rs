@@ -8,17 +8,20 @@ use crate::{AttentionConfig, Checkpoint, CoreError, LatentConfig, ModelConfig, T
 ///
 /// Optional biases of latent attention are not among them: the checkpoint says which exist.
 pub fn model_tensors(config: &ModelConfig) -> Vec<TensorSpec> {
+    tensor_groups(config).flatten().collect()
+}
+
+/// [`model_tensors`] in groups, each made when it is asked for.
+fn tensor_groups(config: &ModelConfig) -> impl Iterator<Item = Vec<TensorSpec>> {
     let hidden = config.hidden_size;
-    let mut tensors = vec![TensorSpec::new("model.embed_tokens.weight", [config.vocab_size, hidden])];
-    for index in 0..config.num_hidden_layers {
-        tensors.extend(attention_tensors(config, index));
-        tensors.extend(residual_tensors(config, index));
-    }
-    tensors.push(TensorSpec::new("model.norm.weight", [hidden]));
+    let embedding = TensorSpec::new("model.embed_tokens.weight", [config.vocab_size, hidden]);
+    let mut last = vec![TensorSpec::new("model.norm.weight", [hidden])];
     if !config.tie_word_embeddings {
-        tensors.push(TensorSpec::new("lm_head.weight", [config.vocab_size, hidden]));
+        last.push(TensorSpec::new("lm_head.weight", [config.vocab_size, hidden]));
     }
-    tensors
+    let layers = (0..config.num_hidden_layers)
+        .flat_map(|index| [attention_tensors(config, index), residual_tensors(config, index)]);
+    std::iter::once(vec![embedding]).chain(layers).chain([last])
 }
 
 /// The attention tensors of one layer.
@@ -81,7 +84,10 @@ fn latent_tensors(config: &ModelConfig, latent: &LatentConfig, prefix: &str) -> 
     if norms {
         add("kv_a_layernorm", &[rank]);
     }
-    add("kv_b_proj", &[heads * (latent.qk_nope_head_dim + latent.v_head_dim), rank]);
+    add(
+        "kv_b_proj",
+        &[heads * (latent.qk_nope_head_dim + latent.v_head_dim), rank],
+    );
     add("o_proj", &[hidden, heads * latent.v_head_dim]);
     tensors
 }
@@ -92,11 +98,12 @@ fn latent_tensors(config: &ModelConfig, latent: &LatentConfig, prefix: &str) -> 
 /// A tensor is absent, has another shape or an unusable number format, or a layer has a tensor that the decoder would
 /// ignore (a bias or norm of a variant it does not know).
 pub fn check_headers(config: &ModelConfig, checkpoint: &Checkpoint) -> Result<(), CoreError> {
-    let expected = model_tensors(config);
-    for spec in &expected {
+    // The first layer that is not there ends this, however many a damaged configuration claims.
+    let mut known = std::collections::BTreeSet::new();
+    for spec in tensor_groups(config).flatten() {
         checkpoint.check(&spec.name, &spec.shape)?;
+        known.insert(spec.name);
     }
-    let known: std::collections::BTreeSet<&str> = expected.iter().map(|spec| spec.name.as_str()).collect();
     let optional = |name: &str| match &config.attention {
         AttentionConfig::Latent(latent) => latent.biases && name.contains(".self_attn.") && name.ends_with(".bias"),
         AttentionConfig::Grouped(_) => false,
@@ -105,12 +112,15 @@ pub fn check_headers(config: &ModelConfig, checkpoint: &Checkpoint) -> Result<()
     let derived = |name: &str| name.ends_with(".rotary_emb.inv_freq") || name == "lm_head.weight";
     match checkpoint
         .names()
-        .find(|name| !known.contains(name) && !optional(name) && !derived(name))
+        .find(|name| !known.contains(*name) && !optional(name) && !derived(name))
     {
         None => Ok(()),
         Some(name) => Err(CoreError::Unsupported {
             feature: "tensor",
-            found: format!("{name}, which a {} of this configuration does not have", config.model_type),
+            found: format!(
+                "{name}, which a {} of this configuration does not have",
+                config.model_type
+            ),
             supported: "checkpoints whose every tensor the decoder uses".into(),
         }),
     }

@@ -11,6 +11,10 @@ use crate::model::rotary::Rotary;
 use crate::{Checkpoint, CoreError, ModelConfig, RopeLayout};
 
 /// How queries come from the hidden state.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a model has a few dozen; they hold handles of its weights"
+)]
 #[derive(Debug, Clone)]
 pub enum QueryProjection {
     /// `q_proj`, `[H·(d + d_r), hidden]`.
@@ -77,7 +81,12 @@ impl LatentAttention {
                 .transpose()
         };
         let query_rows = heads * latent.query_width();
-        let query_order = rope_order(config.rope.layout, heads, latent.qk_nope_head_dim, latent.qk_rope_head_dim);
+        let query_order = rope_order(
+            config.rope.layout,
+            heads,
+            latent.qk_nope_head_dim,
+            latent.qk_rope_head_dim,
+        );
         let q = match latent.q_lora_rank {
             None => QueryProjection::Plain(read("q_proj", [query_rows, hidden])?.select_outputs(&query_order)),
             Some(rank) => QueryProjection::Lora {
@@ -92,7 +101,10 @@ impl LatentAttention {
             q,
             kv_down: read("kv_a_proj_with_mqa", [rank + rope, hidden])?.select_outputs(&key_order),
             kv_norm: norm("kv_a_layernorm", rank)?,
-            kv_up: read("kv_b_proj", [heads * (latent.qk_nope_head_dim + latent.v_head_dim), rank])?,
+            kv_up: read(
+                "kv_b_proj",
+                [heads * (latent.qk_nope_head_dim + latent.v_head_dim), rank],
+            )?,
             o: read("o_proj", [hidden, heads * latent.v_head_dim])?,
             heads,
             shape: latent.clone(),
@@ -165,7 +177,10 @@ impl LatentAttention {
 
         let cached = rows.append(Tensor::cat(vec![latent, k_rope], 3)); // [batch, 1, tokens, r + d_r]
         let [_, _, tokens, width] = cached.dims();
-        let q = Tensor::cat(vec![q_nope.matmul(key_up.expand([batch, heads, nope, rank])), q_rope], 3);
+        let q = Tensor::cat(
+            vec![q_nope.matmul(key_up.expand([batch, heads, nope, rank])), q_rope],
+            3,
+        );
         let scale = (self.shape.query_width() as f64).powf(-0.5);
         let scores = q
             .reshape([batch, 1, heads * new, width])
@@ -176,15 +191,19 @@ impl LatentAttention {
             1 => scores,
             _ => {
                 let mask = future_mask(new, tokens - new, &scores.device());
-                scores.mask_fill(mask.unsqueeze::<4>().expand([batch, heads, new, tokens]), f32::NEG_INFINITY)
+                scores.mask_fill(
+                    mask.unsqueeze::<4>().expand([batch, heads, new, tokens]),
+                    f32::NEG_INFINITY,
+                )
             }
         };
         let attended = softmax(scores, 3)
             .reshape([batch, 1, heads * new, tokens])
             .matmul(cached.narrow(3, 0, rank))
             .reshape([batch, heads, new, rank]);
-        self.o
-            .forward(merge_heads(attended.matmul(value_up.expand([batch, heads, rank, value]))))
+        self.o.forward(merge_heads(
+            attended.matmul(value_up.expand([batch, heads, rank, value])),
+        ))
     }
 }
 

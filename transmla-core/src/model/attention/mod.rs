@@ -16,6 +16,10 @@ use super::cache::LayerCache;
 use super::rotary::Rotary;
 
 /// Attention of one layer.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a model has a few dozen; they hold handles of its weights"
+)]
 #[derive(Debug, Clone)]
 pub enum Attention {
     /// As in the original model.
@@ -42,8 +46,7 @@ impl Attention {
 /// `[batch·seq, heads·width]` to `[batch, heads, seq, width]`.
 fn split_heads(x: Tensor<2>, batch: usize, heads: usize) -> Tensor<4> {
     let [rows, width] = x.dims();
-    x.reshape([batch, rows / batch, heads, width / heads])
-        .swap_dims(1, 2)
+    x.reshape([batch, rows / batch, heads, width / heads]).swap_dims(1, 2)
 }
 
 /// `[batch, heads, seq, width]` to `[batch·seq, heads·width]`.

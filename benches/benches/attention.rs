@@ -1,0 +1,5 @@
+//! See `benches::catalogue`, `Bench::Attention`.
+
+fn main() {
+    benches::harness::main(benches::catalogue::Bench::Attention);
+}

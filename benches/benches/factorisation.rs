@@ -1,0 +1,5 @@
+//! See `benches::catalogue`, `Bench::Factorisation`.
+
+fn main() {
+    benches::harness::main(benches::catalogue::Bench::Factorisation);
+}

@@ -1,0 +1,5 @@
+//! See `benches::catalogue`, `Bench::Matrices`.
+
+fn main() {
+    benches::harness::main(benches::catalogue::Bench::Matrices);
+}

@@ -1,0 +1,58 @@
+//! A problem with its data.
+
+use burn::tensor::Tensor;
+
+use crate::catalogue::{Kind, Problem};
+use crate::{attention, decode, lowrank, matmul, moment, rope};
+
+/// One run of a strategy, with everything that is not to be timed done.
+pub(crate) type Timed<'a> = Box<dyn FnOnce() + 'a>;
+
+/// A problem with its data.
+pub(crate) trait Case {
+    /// Compares every strategy with the plain reference, or a single one with what it must satisfy.
+    ///
+    /// # Errors
+    /// What differs, and by how much.
+    fn check(&self) -> Result<(), String>;
+
+    /// One run of the strategy with this index in the catalogue.
+    fn prepare(&self, strategy: usize) -> Timed<'_>;
+}
+
+/// Makes the data of a problem.
+pub(crate) fn build(problem: &Problem) -> Box<dyn Case> {
+    match problem.kind {
+        Kind::Matmul { size, precision } => matmul::build(size, precision),
+        Kind::Moment { rows, width } => moment::build(rows, width),
+        Kind::Prefill { heads, width, tokens } => attention::build(heads, width, tokens),
+        Kind::Decode {
+            heads,
+            context,
+            latents,
+        } => decode::build(heads, context, &latents),
+        Kind::Rope {
+            heads,
+            freqfold,
+            rope_dim,
+        } => rope::build(heads, freqfold, rope_dim),
+        Kind::LowRank { heads, rope_dim, rank } => lowrank::build(heads, rope_dim, rank),
+    }
+}
+
+/// Compares two results: the largest difference must be small beside the largest value.
+pub(crate) fn compare<const D: usize>(what: &str, found: &Tensor<D>, expected: &Tensor<D>) -> Result<(), String> {
+    let difference: f32 = (found.clone() - expected.clone()).abs().max().into_scalar();
+    let scale: f32 = expected.clone().abs().max().into_scalar();
+    within(what, f64::from(difference), f64::from(scale), 1e-4)
+}
+
+/// Whether a difference is at most `tolerance` of a scale; a NaN never is.
+pub(crate) fn within(what: &str, difference: f64, scale: f64, tolerance: f64) -> Result<(), String> {
+    if difference <= tolerance * scale && scale > 0.0 {
+        return Ok(());
+    }
+    Err(format!(
+        "{what}: differs by {difference:.2e} where values reach {scale:.2e}"
+    ))
+}

@@ -1,0 +1,169 @@
+//! One more token through the attention of a layer, with the others in a cache: grouped queries against a latent.
+
+use std::hint::black_box;
+
+use burn::tensor::{Device, Tensor};
+use serde_json::json;
+use transmla_core::model::attention::{Attention, GroupedAttention, LatentAttention, QueryProjection};
+use transmla_core::model::{LayerCache, Linear, Rotary};
+use transmla_core::{AttentionConfig, KvCache, ModelConfig};
+
+use crate::case::{Case, Timed, compare};
+use crate::catalogue::Heads;
+use crate::numbers::Numbers;
+
+/// Room in the caches beyond the context, so that they never grow while they are timed.
+const ROOM: usize = 8;
+
+/// Tokens of the text that the strategies are checked on.
+const CHECKED: usize = 24;
+
+pub(crate) fn build(heads: Heads, context: usize, latents: &[(usize, usize)]) -> Box<dyn Case> {
+    let mut numbers = Numbers::new(4);
+    let mut layers = vec![Layer::grouped(heads, context, &mut numbers)];
+    for &(rank, rope) in latents {
+        layers.push(Layer::latent(heads, rank, rope, context, &mut numbers));
+    }
+    Box::new(Decode {
+        layers,
+        hidden: heads.hidden,
+    })
+}
+
+struct Decode {
+    layers: Vec<Layer>,
+    hidden: usize,
+}
+
+/// An attention with the cache of a text.
+struct Layer {
+    name: String,
+    config: ModelConfig,
+    attention: Attention,
+    cache: KvCache,
+    /// Position of the measured token.
+    rotary: Rotary,
+    /// The measured token's hidden state, `[1, hidden]`.
+    input: Tensor<2>,
+}
+
+impl Layer {
+    fn grouped(heads: Heads, context: usize, numbers: &mut Numbers) -> Self {
+        let config = config(
+            heads,
+            json!({"model_type": "llama", "num_key_value_heads": heads.key, "head_dim": heads.width}),
+        );
+        let (queries, keys) = (heads.query * heads.width, heads.key * heads.width);
+        let attention = Attention::Grouped(GroupedAttention {
+            q: linear(queries, heads.hidden, numbers),
+            k: linear(keys, heads.hidden, numbers),
+            v: linear(keys, heads.hidden, numbers),
+            o: linear(heads.hidden, queries, numbers),
+            query_heads: heads.query,
+            key_heads: heads.key,
+        });
+        Self::new("grouped".into(), config, attention, context, numbers)
+    }
+
+    fn latent(heads: Heads, rank: usize, rope: usize, context: usize, numbers: &mut Numbers) -> Self {
+        let config = config(
+            heads,
+            json!({
+                "model_type": "llamamla", "kv_lora_rank": rank, "qk_rope_head_dim": rope,
+                "qk_nope_head_dim": heads.width, "v_head_dim": heads.width,
+            }),
+        );
+        let AttentionConfig::Latent(shape) = config.attention.clone() else {
+            unreachable!("llamamla is a latent family");
+        };
+        let attention = Attention::Latent(LatentAttention {
+            q: QueryProjection::Plain(linear(heads.query * shape.query_width(), heads.hidden, numbers)),
+            kv_down: linear(rank + rope, heads.hidden, numbers),
+            kv_norm: None,
+            kv_up: linear(heads.query * 2 * heads.width, rank, numbers),
+            o: linear(heads.hidden, heads.query * heads.width, numbers),
+            heads: heads.query,
+            shape,
+        });
+        Self::new(format!("latent-{rank}+{rope}"), config, attention, context, numbers)
+    }
+
+    fn new(name: String, config: ModelConfig, attention: Attention, context: usize, numbers: &mut Numbers) -> Self {
+        let mut cache = KvCache::new(&config, context + ROOM);
+        append_random(&mut cache, &config, context, numbers);
+        let position = context + 1;
+        Self {
+            name,
+            rotary: Rotary::new(&config.rope, position..position + 1, &Device::flex()),
+            input: numbers.tensor([1, config.hidden_size], 1.0),
+            config,
+            attention,
+            cache,
+        }
+    }
+
+    /// The last token of a text, decoded from a cache of the others and computed with all of them at once.
+    fn check(&self, text: &Tensor<2>) -> Result<(), String> {
+        let rotary = |positions| Rotary::new(&self.config.rope, positions, &Device::flex());
+        let whole = self.attention.forward(text.clone(), 1, &rotary(0..CHECKED), None);
+        let mut cache = KvCache::new(&self.config, CHECKED);
+        let cache = cache.layer(0);
+        let last = CHECKED - 1;
+        self.attention
+            .forward(text.clone().narrow(0, 0, last), 1, &rotary(0..last), Some(cache));
+        let token = text.clone().narrow(0, last, 1);
+        let decoded = self.attention.forward(token, 1, &rotary(last..CHECKED), Some(cache));
+        compare(&self.name, &decoded, &whole.narrow(0, last, 1))
+    }
+}
+
+impl Case for Decode {
+    fn check(&self) -> Result<(), String> {
+        let text = Numbers::new(5).tensor([CHECKED, self.hidden], 1.0);
+        self.layers.iter().try_for_each(|layer| layer.check(&text))
+    }
+
+    fn prepare(&self, strategy: usize) -> Timed<'_> {
+        let layer = &self.layers[strategy];
+        // A copy shares its rows with the original until it is first written to: that is not to be timed.
+        let mut cache = layer.cache.clone();
+        append_random(&mut cache, &layer.config, 1, &mut Numbers::new(6));
+        Box::new(move || {
+            let output = layer
+                .attention
+                .forward(layer.input.clone(), 1, &layer.rotary, Some(cache.layer(0)));
+            black_box((output, cache));
+        })
+    }
+}
+
+fn config(heads: Heads, attention: serde_json::Value) -> ModelConfig {
+    let mut keys = json!({
+        "hidden_size": heads.hidden, "intermediate_size": 1, "num_hidden_layers": 1, "vocab_size": 1,
+        "num_attention_heads": heads.query,
+    });
+    let (Some(keys), serde_json::Value::Object(attention)) = (keys.as_object_mut(), attention) else {
+        unreachable!("both are objects");
+    };
+    keys.extend(attention);
+    ModelConfig::from_json(std::mem::take(keys)).expect("the catalogue's shapes are valid")
+}
+
+/// Weights that keep the size of what goes through them.
+fn linear(out: usize, input: usize, numbers: &mut Numbers) -> Linear {
+    Linear::new(numbers.tensor([out, input], (3.0 / input as f64).sqrt()))
+}
+
+fn append_random(cache: &mut KvCache, config: &ModelConfig, tokens: usize, numbers: &mut Numbers) {
+    match (cache.layer(0), &config.attention) {
+        (LayerCache::Grouped { keys, values }, AttentionConfig::Grouped(grouped)) => {
+            let shape = [1, grouped.num_key_value_heads, tokens, grouped.head_dim];
+            keys.append(numbers.tensor(shape, 1.0));
+            values.append(numbers.tensor(shape, 1.0));
+        }
+        (LayerCache::Latent(rows), attention) => {
+            rows.append(numbers.tensor([1, 1, tokens, attention.cache_numbers()], 1.0));
+        }
+        _ => unreachable!("a cache is of its configuration's kind"),
+    }
+}

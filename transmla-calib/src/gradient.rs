@@ -1,0 +1,97 @@
+//! What the loss notices of each layer's attention output.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use transmla_core::model::Rotary;
+use transmla_core::{CoreError, Decoder, LayeredModel, TokenBatch};
+
+/// Gradients of the loss with respect to the attention output of every layer, `[batch·seq, hidden]` each.
+///
+/// The loss is the sum over a sequence of -log p(next token). To first order in a change δ of one token's attention output
+/// the loss changes by `g·δ`; the mean of `(g·δ)²` is what a change of the outputs costs in the Fisher metric.
+///
+/// The model is streamed forwards and then backwards, one layer at a time; of the text the residual stream in front of
+/// every layer is held, so this is for a few sequences.
+///
+/// # Errors
+/// A token outside the vocabulary, a layer that cannot be read, a device that fails.
+pub fn output_gradients(model: &Decoder, tokens: &TokenBatch) -> Result<Vec<Tensor<2>>, CoreError> {
+    let plain = model.device().clone();
+    let tracking = plain.clone().autodiff();
+    let traced = model.on_device(&tracking);
+    let [batch, sequence] = [tokens.batch(), tokens.sequence()];
+    let rotary = Rotary::new(&model.config().rope, 0..sequence, &plain);
+    let layers = model.config().num_hidden_layers;
+    let mut states = vec![model.embed(tokens)?];
+    for index in 0..layers {
+        let next = model.layer(index)?.forward(states[index].clone(), &rotary, None);
+        states.push(next);
+    }
+    let last = states.pop().map(|state| state.flatten::<2>(0, 1));
+    let Some(last) = last else { return Ok(Vec::new()) };
+    let mut gradient = loss_gradient(&traced, last, tokens, &tracking)?;
+    let rotary = rotary.autodiff();
+    let mut gradients = Vec::with_capacity(layers);
+    for index in (0..layers).rev() {
+        let layer = traced.layer(index)?;
+        let hidden = leaf(states[index].clone().flatten::<2>(0, 1));
+        let input = layer.input_norm.forward(hidden.clone());
+        let middle = hidden.clone() + layer.attention.forward(input, batch, &rotary, None);
+        let middle_leaf = leaf(middle.clone().detach().without_autodiff());
+        gradient = pull_back(layer.feed_forward(middle_leaf.clone()), gradient, &middle_leaf)?;
+        gradients.push(gradient.clone());
+        gradient = pull_back(middle, gradient, &hidden)?;
+        states.truncate(index);
+    }
+    gradients.reverse();
+    Ok(gradients)
+}
+
+fn leaf(tensor: Tensor<2>) -> Tensor<2> {
+    tensor.autodiff().require_grad()
+}
+
+/// The gradient at `leaf` of `Σ output·gradient`.
+fn pull_back(output: Tensor<2>, gradient: Tensor<2>, leaf: &Tensor<2>) -> Result<Tensor<2>, CoreError> {
+    let gradients = (output * gradient.autodiff()).sum().backward();
+    leaf.grad(&gradients)
+        .map(Tensor::without_autodiff)
+        .ok_or_else(|| CoreError::Execution("a layer's output does not depend on its input".into()))
+}
+
+/// Tokens whose logits are held at once.
+const ROWS: usize = 256;
+
+fn loss_gradient(
+    traced: &Decoder,
+    hidden: Tensor<2>,
+    tokens: &TokenBatch,
+    tracking: &Device,
+) -> Result<Tensor<2>, CoreError> {
+    let head = traced.head()?;
+    let (rows, sequence) = (tokens.tokens(), tokens.sequence());
+    // The last token of a sequence predicts nothing: its target is weighted 0.
+    let is_last = |row: usize| (row + 1) % sequence == 0;
+    let mut parts = Vec::new();
+    for start in (0..rows).step_by(ROWS) {
+        let count = ROWS.min(rows - start);
+        let range = start..start + count;
+        let next: Vec<i64> = range
+            .clone()
+            .map(|row| if is_last(row) { 0 } else { tokens.ids()[row + 1] })
+            .collect();
+        let weight: Vec<f32> = range.map(|row| f32::from(u8::from(!is_last(row)))).collect();
+        let next = Tensor::<2, Int>::from_data(TensorData::new(next, [count, 1]), tracking);
+        let weight = Tensor::<2>::from_data(TensorData::new(weight, [count, 1]), tracking);
+        let part = leaf(hidden.clone().narrow(0, start, count));
+        let logits = head.logits(part.clone());
+        let picked = logits.clone().gather(1, next);
+        let largest = logits.clone().detach().max_dim(1);
+        let normaliser = (logits - largest.clone()).exp().sum_dim(1).log() + largest;
+        let gradients = ((normaliser - picked) * weight).sum().backward();
+        let gradient = part
+            .grad(&gradients)
+            .ok_or_else(|| CoreError::Execution("the loss does not depend on the last layer".into()))?;
+        parts.push(gradient.without_autodiff());
+    }
+    Ok(Tensor::cat(parts, 0))
+}

@@ -1,0 +1,180 @@
+//! `transmla convert`: from arguments to a converted model.
+
+mod arguments;
+mod plan_view;
+mod progress;
+mod save_path;
+mod summary;
+mod texts;
+
+use std::path::Path;
+use std::time::Instant;
+
+use transmla_calib::{DatasetSource, TextTokenizer};
+use transmla_convert::{Evaluation, Plan, Recipe, Request, convert};
+use transmla_core::hub::is_path;
+use transmla_core::model::model_tensors;
+use transmla_core::{Decoder, LayeredModel, ModelConfig, Residency};
+
+pub use self::arguments::ConvertArguments;
+use self::plan_view::PlanView;
+use self::progress::Progress;
+use self::summary::Summary;
+use self::texts::TextPlan;
+use crate::generate::{Sampler, Writer, end_ids};
+use crate::model::ModelFolder;
+use crate::printer::Printer;
+use crate::text::TextSource;
+use crate::{embedded, memory};
+
+/// Models of more parameters write no sample text: that would read all weights again.
+const LARGEST_SAMPLED: usize = 300_000_000;
+
+/// What a converted model continues as a sample.
+const SAMPLE_PROMPT: &str = "Once upon a time";
+
+/// Most tokens of the sample.
+const SAMPLE_TOKENS: usize = 60;
+
+/// Everything that can be found wrong without reading a weight is found first.
+pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let printer = Printer::from(&arguments.output);
+    let mut recipe = arguments.recipe()?;
+    arguments.compute.device.open()?;
+    if !arguments.dry_run {
+        save_path::check(&arguments.save_path, arguments.force)?;
+    }
+    let folder = ModelFolder::locate(&recipe.model_path, &recipe.revision, &printer)?;
+    if !arguments.dry_run {
+        save_path::check_apart(&arguments.save_path, folder.path())?;
+    }
+    let config = ModelConfig::read(folder.path())?;
+    arguments.apply_budget(&mut recipe, &config)?;
+    let plan = Plan::new(&config, &recipe.options())?;
+    // Opening a model as streamed checks the headers and reads no weight.
+    let mut source = folder.open_as(&arguments.compute, config.clone(), Residency::Streamed)?;
+    let text_plan = TextPlan::new(&recipe, &config, &printer)?;
+    text_plan.complete(&mut recipe);
+    let eval_options = memory::eval_options(recipe.evaluation.ppl_eval_batch_size, arguments.compute.max_memory);
+    let residency = memory::residency(&config, arguments.compute.max_memory);
+    let view = PlanView {
+        model: &recipe.model_path,
+        target: &arguments.save_path,
+        plan: &plan,
+        texts: &text_plan,
+        source_bytes: source.checkpoint().total_bytes(),
+        residency,
+    };
+    if arguments.dry_run {
+        return printer.result(&view.table().to_string(), &view.json());
+    }
+    printer.note(view.table());
+    let texts = text_plan.read(folder.path(), &config, &printer)?;
+    let extra_files = [("transmla.toml".to_owned(), recipe_file(&recipe)?)];
+    if residency == Residency::Loaded {
+        source = folder.open_as(&arguments.compute, config.clone(), Residency::Loaded)?;
+    }
+
+    let request = Request {
+        plan: &plan,
+        source: &source,
+        calibration: &texts.calibration.tokens,
+        evaluation: texts.evaluation.as_ref().map(|corpus| Evaluation {
+            windows: &corpus.tokens,
+            options: eval_options,
+        }),
+        target: &arguments.save_path,
+        replace: arguments.force,
+        extra_files: &extra_files,
+    };
+    let mut progress = Progress::new(&printer);
+    let report = convert(&request, &mut progress)?;
+    let total_seconds = started.elapsed().as_secs_f64();
+    let summary = Summary {
+        model: &recipe.model_path,
+        target: &arguments.save_path,
+        plan: &plan,
+        report: &report,
+        text: texts.evaluation.as_ref().map(|corpus| corpus.origin.as_str()),
+        stages: &progress.stages,
+        total_seconds,
+        peak_bytes: memory::peak_bytes(),
+        sample: sample(arguments, &source, &printer),
+        has_tokenizer: arguments.save_path.join("tokenizer.json").is_file(),
+    };
+    printer.note("");
+    printer.result(&summary.text(), &summary.json())
+}
+
+fn numbers(config: &ModelConfig) -> usize {
+    model_tensors(config)
+        .iter()
+        .map(transmla_core::TensorSpec::elements)
+        .sum()
+}
+
+/// The recipe as a file that means the same wherever it is read.
+fn recipe_file(recipe: &Recipe) -> anyhow::Result<Vec<u8>> {
+    let mut recipe = recipe.clone();
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    if recipe.model_path != embedded::MODEL && is_path(&recipe.model_path) {
+        recipe.model_path = absolute(Path::new(&recipe.model_path)).display().to_string();
+    }
+    let evaluation = recipe.evaluation.eval_dataset.as_mut();
+    for dataset in [&mut recipe.calibration.cal_dataset].into_iter().chain(evaluation) {
+        if let Ok(TextSource::Dataset(DatasetSource::Path(path))) = dataset.parse() {
+            *dataset = absolute(&path).display().to_string();
+        }
+    }
+    for tokens in [&mut recipe.calibration.cal_tokens, &mut recipe.evaluation.eval_tokens] {
+        *tokens = tokens.as_deref().map(absolute);
+    }
+    Ok(recipe.to_toml()?.into_bytes())
+}
+
+/// A few sentences by the model as it was saved, for people, if it is small and has a tokenizer.
+fn sample(arguments: &ConvertArguments, source: &Decoder, printer: &Printer) -> Option<String> {
+    let folder = &arguments.save_path;
+    let small = numbers(source.config()) < LARGEST_SAMPLED;
+    if !printer.is_text() || !small || !folder.join("tokenizer.json").is_file() {
+        return None;
+    }
+    let written = || {
+        let tokenizer = TextTokenizer::from_folder(folder)?;
+        let model = Decoder::open(folder, source.device(), Residency::Loaded)?;
+        let writer = Writer {
+            model: &model,
+            tokenizer: &tokenizer,
+            end_ids: &end_ids(folder, model.config()),
+        };
+        let mut text = SAMPLE_PROMPT.to_owned();
+        writer.write(SAMPLE_PROMPT, SAMPLE_TOKENS, Sampler::Greedy, &mut |piece| {
+            text.push_str(piece);
+            Ok(())
+        })?;
+        anyhow::Ok(text)
+    };
+    match written() {
+        Ok(text) => Some(whole_sentences(&text)),
+        // The conversion itself is done.
+        Err(error) => {
+            printer.warn(format!("no sample text: {error}"));
+            None
+        }
+    }
+}
+
+/// The text up to its last sentence that is whole, on one line and without what would steer a terminal.
+fn whole_sentences(text: &str) -> String {
+    let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).collect();
+    let line = words
+        .into_iter()
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ");
+    match line.rfind(['.', '!', '?']) {
+        Some(end) => line[..=end].to_owned(),
+        None => format!("{line} …"),
+    }
+}

@@ -1,0 +1,199 @@
+//! A plan for people and programs.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use transmla_convert::{FreqFold, Method, Plan};
+use transmla_core::config::LatentStyle;
+use transmla_core::model::model_tensors;
+use transmla_core::{Residency, TensorSpec};
+
+use super::texts::TextPlan;
+use crate::table::{self, Table};
+
+/// Memory of the program itself: code, allocator, thread stacks.
+const PROGRAM_BYTES: u64 = 16 << 20;
+
+/// Bytes of a number while it is computed with.
+const FLOAT: u64 = 4;
+
+/// Most logits that an evaluation holds at once; while they are normalised there are three copies.
+const LOGITS_AT_ONCE: u64 = 8 << 20;
+
+/// What is shown of a plan.
+pub struct PlanView<'a> {
+    /// The model as it was asked for.
+    pub model: &'a str,
+    /// Where the result goes.
+    pub target: &'a Path,
+    /// What is done.
+    pub plan: &'a Plan,
+    /// On which text.
+    pub texts: &'a TextPlan,
+    /// Size of the source's weights.
+    pub source_bytes: u64,
+    /// Whether they are kept in memory.
+    pub residency: Residency,
+}
+
+impl PlanView<'_> {
+    /// Estimated peak of memory in bytes, without mapped files.
+    fn peak_bytes(&self) -> u64 {
+        let kept = match self.residency {
+            Residency::Loaded => FLOAT * self.parameters(),
+            Residency::Streamed => 0,
+        };
+        let source = &self.plan.source;
+        let evaluation = self.texts.window_tokens().map_or(0, |window| {
+            let logits = LOGITS_AT_ONCE.min(window as u64 * source.vocab_size as u64);
+            FLOAT * (3 * logits + (source.vocab_size * source.hidden_size) as u64)
+        });
+        PROGRAM_BYTES + kept + evaluation.max(self.plan.peak_bytes(self.texts.calibration_tokens()))
+    }
+
+    /// Weights that are mapped into memory; the system takes them back when it needs room.
+    fn mapped_bytes(&self) -> u64 {
+        let written = self.texts.window_tokens().map_or(0, |_| self.plan.output_bytes());
+        self.source_bytes + written
+    }
+
+    /// Numbers of the source, output head included.
+    fn parameters(&self) -> u64 {
+        model_tensors(&self.plan.source)
+            .iter()
+            .map(|spec| spec.elements() as u64)
+            .sum()
+    }
+
+    /// For people.
+    pub fn table(&self) -> Table {
+        let plan = self.plan;
+        let (source, latent, grouped) = (&plan.source, &plan.latent, plan.grouped);
+        let mut table = Table::new(format!("Plan: {} -> {}", self.model, self.target.display()));
+        table.row(
+            "model",
+            format!(
+                "{}, {} layers, {} parameters",
+                source.model_type,
+                source.num_hidden_layers,
+                table::count(self.parameters())
+            ),
+        );
+        let (queries, heads, width) = (
+            source.num_attention_heads,
+            grouped.num_key_value_heads,
+            grouped.head_dim,
+        );
+        table.row(
+            "attention",
+            format!("{queries} query heads, {heads} key/value heads of {width}"),
+        );
+        let query_rank = latent
+            .q_lora_rank
+            .map_or("full queries".to_owned(), |rank| format!("query latent {rank}"));
+        let norms = if plan.options.use_qkv_norm {
+            ", latent norms"
+        } else {
+            ""
+        };
+        table.row(
+            "becomes",
+            format!(
+                "latent {}, shared rotary key {}, {query_rank}{norms}",
+                latent.kv_lora_rank, latent.qk_rope_head_dim
+            ),
+        );
+        table.row("method", self.method());
+        let (before, after) = plan.cache_numbers();
+        let share = table::change(before, after);
+        table.row(
+            "KV cache",
+            format!("{before} -> {after} numbers per token and layer ({share})"),
+        );
+        table.row(
+            "weights",
+            format!(
+                "{} tensors, {} in {}, {}",
+                plan.tensors.len(),
+                table::bytes(plan.output_bytes()),
+                plan.options.dtype,
+                style(plan)
+            ),
+        );
+        table.row("calibration", self.texts.describe_calibration());
+        table.row("evaluation", self.texts.describe_evaluation());
+        let (peak, mapped) = (table::bytes(self.peak_bytes()), table::bytes(self.mapped_bytes()));
+        table.row(
+            "memory",
+            format!("about {peak} at peak, and up to {mapped} of mapped files"),
+        );
+        table
+    }
+
+    fn method(&self) -> String {
+        let options = &self.plan.options;
+        match (options.method, options.freqfold) {
+            (Method::Transmla, FreqFold::Fixed(fold)) => format!("transmla, freqfold {fold}"),
+            (Method::Transmla, FreqFold::Auto) => {
+                let candidates: Vec<String> = self.plan.freqfolds.iter().map(usize::to_string).collect();
+                format!(
+                    "transmla, freqfold one of {}, by held-out calibration text",
+                    candidates.join(", ")
+                )
+            }
+            (Method::Coherent, _) => match options.refine {
+                0 => "coherent".into(),
+                steps => format!("coherent, refined in {}", table::plural(steps, "step")),
+            },
+        }
+    }
+
+    /// For programs.
+    pub fn json(&self) -> Value {
+        let plan = self.plan;
+        let (before, after) = plan.cache_numbers();
+        let tensor = |spec: &TensorSpec| json!({"name": spec.name, "shape": spec.shape});
+        json!({
+            "dry_run": true,
+            "model_path": self.model,
+            "save_path": self.target,
+            "method": plan.options.method,
+            "refine": plan.options.refine,
+            "shapes": shapes(plan),
+            "kv_cache": {"original": before, "mla": after},
+            "freqfold": plan.options.freqfold.to_string(),
+            "freqfold_candidates": plan.freqfolds,
+            "dtype": plan.options.dtype.to_string(),
+            "output_bytes": plan.output_bytes(),
+            "peak_memory_estimate_bytes": self.peak_bytes(),
+            "mapped_bytes": self.mapped_bytes(),
+            "calibration": self.texts.describe_calibration(),
+            "evaluation": self.texts.describe_evaluation(),
+            "tensors": plan.tensors.iter().map(tensor).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// Shapes before and after, by the names in config.json.
+pub fn shapes(plan: &Plan) -> Value {
+    let (grouped, latent) = (plan.grouped, &plan.latent);
+    json!({
+        "num_hidden_layers": plan.source.num_hidden_layers,
+        "num_attention_heads": plan.source.num_attention_heads,
+        "num_key_value_heads": grouped.num_key_value_heads,
+        "head_dim": grouped.head_dim,
+        "q_lora_rank": latent.q_lora_rank,
+        "kv_lora_rank": latent.kv_lora_rank,
+        "qk_nope_head_dim": latent.qk_nope_head_dim,
+        "qk_rope_head_dim": latent.qk_rope_head_dim,
+        "v_head_dim": latent.v_head_dim,
+    })
+}
+
+/// The class that is written.
+pub fn style(plan: &Plan) -> String {
+    match plan.options.style {
+        LatentStyle::DeepseekV3 => "stock DeepseekV3ForCausalLM".into(),
+        LatentStyle::Family => plan.source.family.latent_class(),
+    }
+}

@@ -1,0 +1,204 @@
+//! What a conversion came to.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use transmla_convert::{LayerReport, Plan, Report};
+use transmla_eval::Perplexity;
+
+use super::plan_view::{shapes, style};
+use super::progress::StageTime;
+use crate::table::{self, Table};
+
+/// A finished conversion.
+pub struct Summary<'a> {
+    /// The model as it was asked for.
+    pub model: &'a str,
+    /// Where the result is.
+    pub target: &'a Path,
+    /// What was done.
+    pub plan: &'a Plan,
+    /// What was measured.
+    pub report: &'a Report,
+    /// What was evaluated on.
+    pub text: Option<&'a str>,
+    /// What each stage took.
+    pub stages: &'a [StageTime],
+    /// Seconds from start to end.
+    pub total_seconds: f64,
+    /// The most memory in use.
+    pub peak_bytes: Option<u64>,
+    /// Text of the converted model.
+    pub sample: Option<String>,
+    /// Whether it has a tokenizer.
+    pub has_tokenizer: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonSummary<'a> {
+    save_path: &'a Path,
+    model_path: &'a str,
+    method: transmla_convert::Method,
+    refine: usize,
+    perplexity: Value,
+    kv_cache: Value,
+    freqfold: Option<usize>,
+    freqfold_trials: Vec<Value>,
+    shapes: Value,
+    dtype: String,
+    output_bytes: u64,
+    evaluation: Value,
+    timings: Map<String, Value>,
+    peak_memory_bytes: Option<u64>,
+    peak_memory_bytes_after: Map<String, Value>,
+    layers: Vec<Value>,
+}
+
+impl Summary<'_> {
+    /// For programs.
+    pub fn json(&self) -> impl Serialize {
+        let (plan, report) = (self.plan, self.report);
+        let (before, after) = plan.cache_numbers();
+        let value = |measured: &Option<Perplexity>| measured.map(|it| it.perplexity);
+        let trial = |(fold, perplexity): &(usize, f64)| json!({"freqfold": fold, "perplexity": perplexity});
+        let layer = |it: &LayerReport| {
+            json!({
+                "layer": it.layer,
+                "balance_ratio": it.balance_ratio,
+                "kept_energy": it.kept_energy,
+                "output_error": it.output_error,
+            })
+        };
+        let mut timings: Map<String, Value> = self
+            .stages
+            .iter()
+            .map(|stage| (stage.name.clone(), json!(stage.seconds)))
+            .collect();
+        timings.insert("total".into(), json!(self.total_seconds));
+        let peaks = self
+            .stages
+            .iter()
+            .map(|stage| (stage.name.clone(), json!(stage.peak_bytes)));
+        JsonSummary {
+            save_path: self.target,
+            model_path: self.model,
+            method: plan.options.method,
+            refine: plan.options.refine,
+            perplexity: json!({
+                "original": value(&report.original),
+                "partial_rope": value(&report.partial_rope),
+                "mla": value(&report.mla),
+            }),
+            kv_cache: json!({"original": before, "mla": after}),
+            freqfold: report.freqfold,
+            freqfold_trials: report.freqfold_trials.iter().map(trial).collect(),
+            shapes: shapes(plan),
+            dtype: plan.options.dtype.to_string(),
+            output_bytes: plan.output_bytes(),
+            evaluation: report.mla.map_or(
+                Value::Null,
+                |it| json!({"windows": it.windows, "predictions": it.predictions, "text": self.text}),
+            ),
+            timings,
+            peak_memory_bytes: self.peak_bytes,
+            peak_memory_bytes_after: peaks.collect(),
+            layers: report.layers.iter().map(layer).collect(),
+        }
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let (plan, report) = (self.plan, self.report);
+        let mut table = Table::new(format!("Converted {}: {}", self.model, self.target.display()));
+        let (grouped, latent) = (plan.grouped, &plan.latent);
+        table.row(
+            "attention",
+            format!(
+                "{} key/value heads of {} -> latent {} + rotary key {}",
+                grouped.num_key_value_heads, grouped.head_dim, latent.kv_lora_rank, latent.qk_rope_head_dim
+            ),
+        );
+        let (before, after) = plan.cache_numbers();
+        let share = table::change(before, after);
+        table.row(
+            "KV cache",
+            format!("{before} -> {after} numbers per token and layer ({share})"),
+        );
+        if let Some(freqfold) = self.freqfold() {
+            table.row("freqfold", freqfold);
+        }
+        let bytes = table::bytes(plan.output_bytes());
+        table.row("weights", format!("{bytes} in {}, {}", plan.options.dtype, style(plan)));
+        let named = [
+            ("original", &report.original),
+            ("partial RoPE", &report.partial_rope),
+            ("MLA", &report.mla),
+        ];
+        for (index, (name, measured)) in named.iter().enumerate() {
+            let label = if index == 0 { "perplexity" } else { "" };
+            match measured {
+                Some(measured) => table.row(label, format!("{name:12} {:>10.4}", measured.perplexity)),
+                None if report.mla.is_none() && index == 0 => table.row(label, "not measured"),
+                // The coherent method has no step in between.
+                None => &mut table,
+            };
+        }
+        if let (Some(measured), Some(text)) = (&report.mla, self.text) {
+            table.row("", format!("({} of {text})", table::plural(measured.windows, "window")));
+        }
+        self.add_times(&mut table);
+        if let Some(sample) = &self.sample {
+            table.row("it writes", format!("\"{sample}\""));
+        }
+        table.row("try next", self.next_command());
+        table.to_string()
+    }
+
+    fn freqfold(&self) -> Option<String> {
+        let chosen = self.report.freqfold?;
+        let trials = self.report.freqfold_trials.iter();
+        let trials: Vec<String> = trials
+            .map(|(fold, perplexity)| format!("{fold}: {perplexity:.2}"))
+            .collect();
+        Some(match trials.is_empty() {
+            true => chosen.to_string(),
+            false => format!("{chosen} (held-out perplexity {})", trials.join(", ")),
+        })
+    }
+
+    fn add_times(&self, table: &mut Table) {
+        for (index, stage) in self.stages.iter().enumerate() {
+            let label = if index == 0 { "time" } else { "" };
+            table.row(
+                label,
+                format!("{:24} {:>10}", stage.label, table::seconds(stage.seconds)),
+            );
+        }
+        let label = if self.stages.is_empty() { "time" } else { "" };
+        table.row(
+            label,
+            format!("{:24} {:>10}", "All in all", table::seconds(self.total_seconds)),
+        );
+        if let Some(peak) = self.peak_bytes {
+            table.row("peak memory", table::bytes(peak));
+        }
+    }
+
+    fn next_command(&self) -> String {
+        let model = quoted(&self.target.display().to_string());
+        match self.has_tokenizer {
+            true => format!("transmla generate --model-path {model} --prompt 'Once upon a time'"),
+            false => format!("transmla inspect --model-path {model}"),
+        }
+    }
+}
+
+/// A word that a shell reads as one.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/+:@%".contains(c);
+    match word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}

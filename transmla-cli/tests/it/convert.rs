@@ -1,0 +1,215 @@
+//! Conversions that go well.
+
+use serde_json::{Value, json};
+
+use crate::damage::split_into_shards;
+use crate::support::{Workplace, models, names, transmla, write_ids};
+
+fn perplexity(result: &Value, of: &str) -> f64 {
+    result["perplexity"][of].as_f64().unwrap_or(f64::NAN)
+}
+
+#[test]
+fn without_arguments_the_embedded_model_is_converted() {
+    let place = Workplace::new();
+    let quick = ["--cal-nsamples", "16", "--eval-max-windows", "2"];
+    let target = place.arg("outputs");
+    let ran = transmla(&[&["convert", "--save-path", &target], &quick[..]].concat());
+    assert!(ran.stderr.starts_with("Plan: embedded -> "), "{ran:?}");
+    assert!(
+        ran.stderr
+            .contains("Calibration text: 16 x 256 tokens of embedded stories, train split"),
+        "{ran:?}"
+    );
+    assert!(
+        ran.stderr
+            .contains("Evaluation text: 2 x 512 tokens of embedded stories, test split"),
+        "{ran:?}"
+    );
+    let summary = ran.succeeds();
+    for words in [
+        "64 -> 36 numbers",
+        "freqfold     1",
+        "original",
+        "partial RoPE",
+        "MLA",
+        "peak memory",
+    ] {
+        assert!(summary.contains(words), "no '{words}' in {summary}");
+    }
+    assert!(summary.contains("it writes    \"Once upon a time"), "{summary}");
+    assert!(summary.contains("transmla generate --model-path"), "{summary}");
+    let files = [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ];
+    let found = names(&place.path("outputs"));
+    assert_eq!(
+        found,
+        [&files[..], &["tokenizer_config.json", "transmla.toml"]].concat()
+    );
+}
+
+#[test]
+fn json_has_what_programs_need() {
+    let place = Workplace::new();
+    let result = transmla(&place.convert(&["--format", "json"])).json();
+    let (original, mla) = (perplexity(&result, "original"), perplexity(&result, "mla"));
+    assert!(
+        original > 1.0 && original < perplexity(&result, "partial_rope") && original < mla,
+        "{result}"
+    );
+    assert_eq!(result["kv_cache"], json!({"original": 64, "mla": 36}));
+    assert_eq!(
+        (&result["freqfold"], &result["method"]),
+        (&json!(1), &json!("transmla"))
+    );
+    assert_eq!(result["shapes"]["kv_lora_rank"], 28);
+    assert_eq!(result["layers"].as_array().map(Vec::len), Some(5));
+    assert!(result["timings"]["total"].as_f64() > result["timings"]["compress"].as_f64());
+    assert_eq!(result["save_path"], place.arg("outputs"));
+    if cfg!(target_os = "linux") {
+        assert!(result["peak_memory_bytes"].as_u64() > Some(1 << 20), "{result}");
+    }
+}
+
+#[test]
+fn an_evaluation_can_be_left_out() {
+    let place = Workplace::new();
+    let result = transmla(&place.convert(&["--ppl-eval-batch-size", "0", "--format", "json", "--quiet"]));
+    assert_eq!(result.stderr, "");
+    let result = result.json();
+    assert_eq!(
+        result["perplexity"],
+        json!({"original": null, "partial_rope": null, "mla": null})
+    );
+    assert_eq!(result["kv_cache"]["mla"], 36);
+}
+
+#[test]
+fn a_recipe_makes_the_same_model_again() {
+    let place = Workplace::new();
+    transmla(&place.convert(&["--seed", "7", "--dtype", "fp32"])).succeeds();
+    let (recipe, again) = (place.arg("outputs/transmla.toml"), place.arg("again"));
+    transmla(&["convert", "--recipe", &recipe, "--save-path", &again]).succeeds();
+    for file in ["model.safetensors", "config.json", "transmla.toml"] {
+        let read = |folder: &str| std::fs::read(place.path(folder).join(file)).unwrap();
+        assert!(read("outputs") == read("again"), "{file} differs");
+    }
+    // Options go before the recipe.
+    let arguments = [
+        "convert",
+        "--recipe",
+        &recipe,
+        "--kv-lora-rank",
+        "12",
+        "--dry-run",
+        "--format",
+        "json",
+    ];
+    let plan = transmla(&arguments).json();
+    assert_eq!(
+        (&plan["shapes"]["kv_lora_rank"], &plan["dtype"]),
+        (&json!(12), &json!("fp32"))
+    );
+}
+
+#[test]
+fn streamed_and_sharded_gives_the_same_model() {
+    let place = Workplace::new();
+    transmla(&place.convert(&["--dtype", "fp32"])).succeeds();
+    let loaded = std::fs::read(place.path("outputs/model.safetensors")).unwrap();
+    split_into_shards(&place.path("model"));
+    transmla(&place.convert(&["--dtype", "fp32", "--max-memory", "1MB", "--force"])).succeeds();
+    assert!(std::fs::read(place.path("outputs/model.safetensors")).unwrap() == loaded);
+    transmla(&place.convert(&["--max-shard-size", "200KB", "--force"])).succeeds();
+    let files = names(&place.path("outputs"));
+    assert!(files.contains(&"model.safetensors.index.json".to_owned()), "{files:?}");
+    assert!(!files.contains(&"model.safetensors".to_owned()), "{files:?}");
+}
+
+#[test]
+fn token_files_need_no_tokenizer() {
+    let place = Workplace::new();
+    std::fs::remove_file(place.path("model/tokenizer.json")).unwrap();
+    let ids: Vec<i64> = (0..192).map(|i| 3 + i * 37 % 500).collect();
+    write_ids(&place.path("ids.safetensors"), &ids, [6, 32]);
+    let file = place.arg("ids.safetensors");
+    let more = [
+        "--cal-tokens",
+        &file,
+        "--eval-tokens",
+        &file,
+        "--eval-seqlen",
+        "16",
+        "--format",
+        "json",
+    ];
+    let ran = transmla(&place.convert(&more));
+    assert!(ran.stderr.contains("4 x 32 tokens"), "the first four rows: {ran:?}");
+    assert!(
+        ran.stderr.contains("2 x 16 tokens"),
+        "the first tokens of the first two rows: {ran:?}"
+    );
+    assert_eq!(ran.json()["evaluation"]["predictions"], 30);
+    let more = [
+        "--cal-tokens",
+        &file,
+        "--cal-nsamples",
+        "99",
+        "--ppl-eval-batch-size",
+        "0",
+        "--force",
+    ];
+    let ran = transmla(&place.convert(&more));
+    assert!(ran.stderr.contains("has 6 rows where 99 were asked for"), "{ran:?}");
+    assert!(ran.succeeds().contains("transmla inspect"));
+}
+
+#[test]
+fn a_dry_run_needs_config_and_headers_alone() {
+    let place = Workplace::new();
+    std::fs::remove_file(place.path("model/tokenizer.json")).unwrap();
+    std::fs::remove_file(place.path("model/tokenizer_config.json")).unwrap();
+    let more = ["--dry-run", "--cal-dataset", "wikitext2", "--format", "json"];
+    let plan = transmla(&place.convert(&more)).json();
+    assert_eq!(plan["kv_cache"], json!({"original": 64, "mla": 36}));
+    assert_eq!(plan["tensors"].as_array().map(Vec::len), Some(47));
+    assert!(place.contents().is_empty());
+    let budget = ["convert", "--kv-budget", "25%", "--dry-run", "--format", "json"];
+    assert_eq!(transmla(&budget).json()["kv_cache"]["mla"], 16);
+}
+
+#[test]
+fn windows_are_no_longer_than_the_context() {
+    let place = Workplace::new();
+    let model = place.arg("model");
+    let shapes = ["--qk-mqa-dim", "8", "--kv-lora-rank", "28", "--dry-run"];
+    let plan = transmla(&[&["convert", "--model-path", &model], &shapes[..]].concat()).succeeds();
+    assert!(
+        plan.contains("windows of 512 tokens (the model's whole context) of wikitext2"),
+        "{plan}"
+    );
+    let long = transmla(&place.convert(&["--eval-seqlen", "600", "--dry-run"]));
+    assert!(long.stderr.contains("warning: windows of 600 tokens"), "{long:?}");
+}
+
+#[test]
+fn text_may_be_a_folder() {
+    let place = Workplace::new();
+    let folder = models().join("stories");
+    let ran = transmla(&place.convert(&["--cal-dataset", folder.to_str().unwrap(), "--deepseek-style"]));
+    assert!(
+        ran.stderr.contains("train split") && ran.stderr.contains("test split"),
+        "{ran:?}"
+    );
+    assert!(ran.succeeds().contains("stock DeepseekV3ForCausalLM"));
+    let recipe = std::fs::read_to_string(place.path("outputs/transmla.toml")).unwrap();
+    let absolute = std::path::absolute(folder).unwrap();
+    assert!(
+        recipe.contains(&format!("cal-dataset = \"{}\"", absolute.display())),
+        "{recipe}"
+    );
+}

@@ -1,0 +1,11 @@
+//! The binary as its users meet it: exit codes, messages, files.
+
+mod bad_input;
+mod convert;
+mod damage;
+mod hub;
+mod read_back;
+mod save_path;
+mod snapshots;
+mod support;
+mod usage;

@@ -1,0 +1,212 @@
+//! A converted model read by the other commands.
+
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+
+use crate::support::{Ran, Workplace, transmla, write_ids};
+
+/// Ids of stories, good enough for a model to predict.
+const IDS: [i64; 18] = [
+    1, 403, 407, 261, 378, 432, 383, 285, 286, 261, 376, 367, 421, 300, 395, 317, 400, 436,
+];
+
+fn converted(more: &[&str]) -> (Workplace, Value) {
+    let place = Workplace::new();
+    let result = transmla(&place.convert(&[&["--format", "json"], more].concat())).json();
+    (place, result)
+}
+
+#[test]
+fn eval_finds_the_perplexity_that_the_conversion_reported() {
+    let (place, result) = converted(&[]);
+    let model = place.arg("outputs");
+    let line = "--dataset stories --seqlen 32 --max-windows 2 --format json";
+    let arguments: Vec<&str> = ["eval", "--model-path", &model]
+        .into_iter()
+        .chain(line.split(' '))
+        .collect();
+    let measured = transmla(&arguments).json();
+    let (expected, found) = (&result["perplexity"]["mla"], &measured["perplexity"]);
+    let (expected, found) = (expected.as_f64().unwrap(), found.as_f64().unwrap());
+    assert!((found / expected - 1.0).abs() < 1e-5, "{expected} {found}");
+    assert_eq!(
+        (&measured["windows"], &measured["predictions"]),
+        (&json!(2), &json!(62))
+    );
+    let compared = transmla(&[&arguments[..], &["--against", "embedded"]].concat()).json();
+    assert!(compared["against"]["kl"].as_f64() > Some(0.0), "{compared}");
+    let same = transmla(&[&arguments[..], &["--against", &model]].concat()).json();
+    assert_eq!(same["against"]["top1_agreement"], 1.0);
+    assert!(same["against"]["max_logit_difference"].as_f64() < Some(1e-3), "{same}");
+}
+
+#[test]
+fn logits_and_eval_agree() {
+    let (place, _) = converted(&["--dtype", "fp32"]);
+    let (ids, output, model) = (
+        place.arg("ids.safetensors"),
+        place.arg("logits.safetensors"),
+        place.arg("outputs"),
+    );
+    write_ids(&place.path("ids.safetensors"), &IDS, [2, 9]);
+    let arguments = [
+        "logits",
+        "--model-path",
+        &model,
+        "--input-ids",
+        &ids,
+        "--output",
+        &output,
+    ];
+    transmla(&arguments).succeeds();
+    let nll = mean_nll(&std::fs::read(place.path("logits.safetensors")).unwrap());
+    let measured = transmla(&["eval", "--model-path", &model, "--tokens", &ids, "--format", "json"]).json();
+    let found = measured["mean_nll"].as_f64().unwrap();
+    assert!((nll - found).abs() < 1e-5, "{nll} {found}");
+
+    transmla(&arguments).fails(1, &["logits.safetensors exists", "--force"]);
+    transmla(&[&arguments[..], &["--force"]].concat()).succeeds();
+    assert_eq!(place.contents(), ["ids.safetensors", "logits.safetensors", "outputs"]);
+    let nowhere = place.arg("ids.safetensors/x");
+    let arguments = [
+        "logits",
+        "--model-path",
+        &model,
+        "--input-ids",
+        &ids,
+        "--output",
+        &nowhere,
+    ];
+    transmla(&arguments).fails(1, &["cannot write --output", "ids.safetensors/x"]);
+}
+
+/// Mean negative log-likelihood of [`IDS`] as two rows of nine.
+fn mean_nll(file: &[u8]) -> f64 {
+    let tensors = SafeTensors::deserialize(file).unwrap();
+    let logits = tensors.tensor("logits").unwrap();
+    assert_eq!(logits.shape(), [2, 9, 512]);
+    let numbers = logits.data().chunks_exact(4);
+    let numbers: Vec<f64> = numbers
+        .map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])))
+        .collect();
+    let predictions = (0..18).filter(|position| position % 9 != 8);
+    let nll = predictions.map(|position| {
+        let row = &numbers[position * 512..(position + 1) * 512];
+        let normaliser = row.iter().map(|logit| logit.exp()).sum::<f64>().ln();
+        normaliser - row[IDS[position + 1] as usize]
+    });
+    nll.sum::<f64>() / 16.0
+}
+
+#[test]
+fn inspect_tells_the_shapes() {
+    let (place, _) = converted(&[]);
+    let model = place.arg("outputs");
+    let json = transmla(&["inspect", "--model-path", &model, "--format", "json"]).json();
+    assert_eq!(json["kv_cache"]["numbers_per_token_and_layer"], 36);
+    assert_eq!(
+        (&json["attention"]["kv_lora_rank"], &json["model_type"]),
+        (&json!(28), &json!("llamamla"))
+    );
+    assert_eq!(json["converted_from"], place.arg("model"));
+    assert_eq!(json["suggestions"], json!([]));
+    let text = transmla(&["inspect", "--model-path", &model]).succeeds();
+    assert!(text.contains("latent 28, shared rotary key 8"), "{text}");
+    let original = transmla(&["inspect", "--model-path", "embedded", "--format", "json"]).json();
+    assert_eq!(original["parameters"], 260_032);
+    let quarter = json!({"kv_budget": "25%", "qk_mqa_dim": 8, "kv_lora_rank": 8});
+    assert_eq!(original["suggestions"][1], quarter);
+    // A converted model is not converted again.
+    let arguments = ["convert", "--model-path", &model, "--dry-run"];
+    transmla(&arguments).fails(1, &["already has latent attention", "llamamla"]);
+}
+
+#[test]
+fn generate_continues_the_same_way_for_the_same_seed() {
+    let (place, _) = converted(&[]);
+    let model = place.arg("outputs");
+    let generate = |more: &[&str]| -> Ran {
+        let start = [
+            "generate",
+            "--model-path",
+            &model,
+            "--prompt",
+            "Once upon a time",
+            "--max-new-tokens",
+            "24",
+        ];
+        transmla(&[&start, more].concat())
+    };
+    let greedy = generate(&[]);
+    assert!(
+        greedy.stderr.contains("tokens/s") && greedy.stderr.contains("36 numbers per token"),
+        "{greedy:?}"
+    );
+    let greedy = greedy.succeeds();
+    assert!(
+        greedy.starts_with("Once upon a time, ") && greedy.ends_with('\n'),
+        "{greedy}"
+    );
+    assert_eq!(
+        generate(&["--temperature", "0", "--seed", "9", "-q"]).succeeds(),
+        greedy
+    );
+    let random = |seed: &str| generate(&["--temperature", "1", "--top-p", "0.9", "--seed", seed]).succeeds();
+    assert_eq!(random("1"), random("1"));
+    assert_ne!(random("1"), random("2"));
+}
+
+#[test]
+fn the_cache_of_a_converted_model_is_smaller() {
+    let (place, _) = converted(&[]);
+    let bytes = |model: &str| {
+        let ran = transmla(&[
+            "generate",
+            "--model-path",
+            model,
+            "--prompt",
+            "Lily",
+            "--max-new-tokens",
+            "9",
+        ]);
+        let line = ran
+            .stderr
+            .lines()
+            .find(|line| line.starts_with("KV cache"))
+            .unwrap_or_default()
+            .to_owned();
+        line.split_whitespace()
+            .nth(2)
+            .and_then(|word| word.parse::<f64>().ok())
+            .unwrap_or(f64::NAN)
+    };
+    let ratio = bytes(&place.arg("outputs")) / bytes("embedded");
+    assert!((ratio - 36.0 / 64.0).abs() < 0.02, "{ratio}");
+}
+
+#[test]
+fn bad_input_to_the_other_commands() {
+    let place = Workplace::new();
+    let (model, ids) = (place.arg("model"), place.arg("ids.safetensors"));
+    write_ids(&place.path("ids.safetensors"), &[1, 600], [1, 2]);
+    let output = place.arg("logits.safetensors");
+    let logits = [
+        "logits",
+        "--model-path",
+        &model,
+        "--input-ids",
+        &ids,
+        "--output",
+        &output,
+    ];
+    transmla(&logits).fails(1, &["ids.safetensors", "token id 600"]);
+    transmla(&["eval", "--model-path", &model, "--tokens", &ids]).fails(1, &["ids.safetensors", "token id 600"]);
+    write_ids(&place.path("ids.safetensors"), &[1, 6], [2, 1]);
+    transmla(&["eval", "--model-path", &model, "--tokens", &ids]).fails(1, &["at least 2 are needed"]);
+    std::fs::remove_file(place.path("model/tokenizer.json")).unwrap();
+    let words = ["tokenizer.json", "missing"];
+    transmla(&["eval", "--model-path", &model, "--dataset", "stories"]).fails(1, &words);
+    transmla(&["generate", "--model-path", &model, "--prompt", "x"]).fails(1, &words);
+    crate::damage::truncate(&place.path("model/model.safetensors"), 1);
+    transmla(&["inspect", "--model-path", &model]).fails(1, &["model.safetensors", "bytes"]);
+}

@@ -1,0 +1,79 @@
+//! Texts that people read, kept in `tests/snapshots`.
+//!
+//! After an intended change `UPDATE_SNAPSHOTS=1 cargo test -p transmla-cli` writes them anew; look at the difference.
+
+use std::path::Path;
+
+use crate::support::transmla;
+
+#[track_caller]
+fn check(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/snapshots")
+        .join(format!("{name}.txt"));
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(&path, text).unwrap();
+        return;
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    let differing = expected
+        .lines()
+        .zip(text.lines())
+        .find(|(expected, found)| expected != found);
+    assert!(
+        expected == text,
+        "{} is out of date (UPDATE_SNAPSHOTS=1); first at {differing:?}",
+        path.display()
+    );
+}
+
+#[test]
+fn help() {
+    check("help", &transmla(&["--help"]).succeeds());
+    for command in ["convert", "eval", "logits", "inspect", "generate", "completions"] {
+        check(&format!("help-{command}"), &transmla(&[command, "--help"]).succeeds());
+    }
+}
+
+#[test]
+fn plan() {
+    let plan = transmla(&["convert", "--dry-run"]).succeeds();
+    // The estimate of memory is an estimate.
+    let lines = plan.lines().map(|line| {
+        if line.starts_with("  memory") {
+            "  memory (…)"
+        } else {
+            line
+        }
+    });
+    check("dry-run", &(lines.collect::<Vec<_>>().join("\n") + "\n"));
+}
+
+#[test]
+fn inspection() {
+    check(
+        "inspect",
+        &transmla(&["inspect", "--model-path", "embedded"]).succeeds(),
+    );
+}
+
+#[test]
+fn errors() {
+    let mut text = String::new();
+    for line in [
+        "convert --kv-lora-rank 512 --dry-run",
+        "convert --qk-mqa-dim 64 --dry-run",
+        "convert --kv-budget 200% --dry-run",
+        "convert --cal-dataset wikitext3",
+        "convert --save-path /dev/null/x",
+        "eval --model-path embedded",
+    ] {
+        let ran = transmla(&line.split(' ').collect::<Vec<_>>());
+        text += &format!(
+            "$ transmla {line}\n{}[exit code {}]\n\n",
+            ran.stderr,
+            ran.code.unwrap_or(-1)
+        );
+    }
+    check("errors", &text);
+}

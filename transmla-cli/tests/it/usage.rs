@@ -1,0 +1,79 @@
+//! Wrong usage ends with exit code 2 before anything happens.
+
+use crate::support::transmla;
+
+#[test]
+fn wrong_usage_has_its_own_exit_code() {
+    for (line, words) in [
+        ("convert --kv-lora-rnak 3", ["--kv-lora-rnak", "--kv-lora-rank"]),
+        ("convert --kv-lora-rank many", ["--kv-lora-rank", "positive integer"]),
+        ("convert --kv-lora-rank 0", ["--kv-lora-rank", "positive integer"]),
+        ("convert --cal-nsamples 0", ["--cal-nsamples", "positive integer"]),
+        ("convert --dtype int8", ["--dtype", "fp32, fp16, bf16"]),
+        ("convert --device tpu", ["--device", "cpu"]),
+        ("convert --cal-dataset nosuch", ["--cal-dataset", "wikitext2"]),
+        ("convert --freqfold often", ["--freqfold", "auto or a positive integer"]),
+        ("convert --collapse 1.5", ["--collapse", "auto or a positive integer"]),
+        ("convert --method other", ["--method", "transmla"]),
+        ("convert --kv-budget 25", ["--kv-budget", "25%"]),
+        (
+            "convert --kv-budget 25% --kv-lora-rank 8",
+            ["--kv-budget", "cannot be used with"],
+        ),
+        (
+            "convert --kv-budget 25% --qk-mqa-dim 8",
+            ["--kv-budget", "cannot be used with"],
+        ),
+        ("convert --max-shard-size huge", ["--max-shard-size", "5GB"]),
+        ("convert --format yaml", ["--format", "json"]),
+        ("convert --seed -1", ["-1", "Usage"]),
+        ("convert surplus", ["surplus", "Usage"]),
+        ("eval --model-path embedded", ["--dataset", "--tokens"]),
+        (
+            "eval --model-path embedded --dataset stories --tokens x",
+            ["--tokens", "cannot be used with"],
+        ),
+        ("eval --dataset stories", ["--model-path", "required"]),
+        (
+            "eval --model-path embedded --dataset stories --batch-size 0",
+            ["--batch-size", "positive"],
+        ),
+        ("logits --model-path embedded", ["--input-ids", "--output"]),
+        ("generate --model-path embedded", ["--prompt", "required"]),
+        (
+            "generate --model-path embedded --prompt x --temperature -1",
+            ["-1", "Usage"],
+        ),
+        (
+            "generate --model-path embedded --prompt x --top-p 2",
+            ["--top-p", "at most 1"],
+        ),
+        ("inspect", ["--model-path", "required"]),
+        ("completions powershell5", ["powershell5", "bash"]),
+        ("refine", ["refine", "Usage"]),
+        ("--colour", ["--colour", "Usage"]),
+    ] {
+        let words: Vec<&str> = words.to_vec();
+        transmla(&line.split(' ').collect::<Vec<_>>()).fails(2, &words);
+    }
+}
+
+#[test]
+fn no_command_shows_help() {
+    let ran = transmla::<&str>(&[]);
+    assert_eq!(ran.code, Some(2));
+    assert!(
+        ran.stderr.contains("convert") && ran.stderr.contains("Examples:"),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn says_its_version_and_completes() {
+    let version = transmla(&["--version"]).succeeds();
+    assert_eq!(version.trim(), format!("transmla {}", env!("CARGO_PKG_VERSION")));
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = transmla(&["completions", shell]).succeeds();
+        assert!(script.contains("kv-lora-rank"), "{shell}");
+    }
+}

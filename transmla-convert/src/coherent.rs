@@ -1,0 +1,211 @@
+//! The coherent method for one layer: candidates for the split, and the one whose attention output errs least.
+
+use burn::tensor::Tensor;
+use faer::{Mat, MatRef, Scale};
+use transmla_calib::Sensitivity;
+use transmla_core::model::Rotary;
+use transmla_core::model::attention::{Attention, GroupedAttention, LatentAttention};
+use transmla_core::{CoreError, Decoder, LayeredModel};
+use transmla_lowrank::{KvInput, OutputMetric, metric_pca, quadratic_form};
+use transmla_rope::{AttentionProfile, CoherentSplit, Eligibility, coherent, slot_frequencies};
+
+use crate::compress::{Factors, factorise_queries};
+use crate::weights::HostWeights;
+use crate::{ConvertError, Plan, assemble};
+
+/// The slot choices that are tried in every layer; no single one is best for all.
+const CANDIDATES: [Eligibility; 4] = [
+    Eligibility::Ownership,
+    Eligibility::Threshold(0.9),
+    Eligibility::Threshold(0.7),
+    Eligibility::Threshold(0.5),
+];
+
+/// Regularisation of the metric, as a share of a block's mean eigenvalue.
+const REGULARISATION: f64 = 1e-3;
+
+/// Inputs of a layer's attention for some sequences, and what its output should be.
+pub(crate) struct Example {
+    /// `[batch·seq, hidden]`, as the converted layers before produce them.
+    pub inputs: Tensor<2>,
+    /// `[batch·seq, hidden]`, as the original model has it.
+    pub target: Tensor<2>,
+    /// Gradients of the loss at the target, if they were taken for these sequences.
+    pub gradients: Option<Tensor<2>>,
+    /// Number of sequences.
+    pub batch: usize,
+}
+
+/// Everything that the closed form of a layer is made from.
+pub(crate) struct LayerProblem<'a> {
+    pub plan: &'a Plan,
+    pub source: &'a Decoder,
+    pub layer: usize,
+    pub attention: &'a GroupedAttention,
+    /// Second moment of the inputs, per token.
+    pub moment: MatRef<'a, f64>,
+    /// Sequences for the sensitivity statistics.
+    pub statistics: &'a [Example],
+    /// Sequences to choose on.
+    pub held_out: &'a [Example],
+    /// Positions with the converted model's slot frequencies.
+    pub rotary: &'a Rotary,
+}
+
+/// A layer in closed form.
+pub(crate) struct ClosedForm {
+    pub attention: LatentAttention,
+    pub kept_energy: f64,
+    /// Relative squared error of the attention output on the held-out sequences.
+    pub error: f64,
+}
+
+/// Solves every candidate and keeps the best.
+pub(crate) fn closed_form(problem: &LayerProblem<'_>) -> Result<ClosedForm, ConvertError> {
+    let (plan, layer) = (problem.plan, problem.layer);
+    let shape = plan.head_shape();
+    let weights = HostWeights::read(problem.source, plan, layer)?;
+    let statistics = Statistics::collect(problem)?;
+    let key_moment = quadratic_form(weights.k.as_ref(), problem.moment).map_err(ConvertError::lowrank(layer))?;
+    let slots = slot_frequencies(plan.source.rope.theta, plan.latent.qk_rope_head_dim);
+    let profile = AttentionProfile {
+        frequencies: &statistics.frequencies,
+        distances: &statistics.profiles,
+        pair_power: &statistics.pair_power,
+    };
+    let mut best: Option<ClosedForm> = None;
+    for eligibility in CANDIDATES {
+        let split =
+            coherent(key_moment.as_ref(), shape, &slots, &profile, eligibility).map_err(ConvertError::rope(layer))?;
+        let candidate = solve(problem, &weights, &statistics, split)?;
+        if best.as_ref().is_none_or(|best| candidate.error < best.error) {
+            best = Some(candidate);
+        }
+    }
+    best.ok_or(ConvertError::Activations { layer })
+}
+
+/// Statistics of one layer, on the host.
+struct Statistics {
+    frequencies: Vec<f64>,
+    profiles: Vec<Vec<f64>>,
+    query_moments: Vec<Mat<f64>>,
+    pair_power: Vec<Vec<f64>>,
+    value_metrics: Vec<Mat<f64>>,
+}
+
+impl Statistics {
+    fn collect(problem: &LayerProblem<'_>) -> Result<Self, ConvertError> {
+        let (plan, attention) = (problem.plan, problem.attention);
+        let grouped = plan.grouped;
+        let positions = problem.rotary.positions();
+        let mut sensitivity = Sensitivity::new(attention.query_heads, grouped.head_dim, positions.len());
+        let rotary = Rotary::new(&plan.source.rope, positions, problem.source.device());
+        for example in problem.statistics {
+            if let Some(gradients) = &example.gradients {
+                sensitivity.add(attention, &example.inputs, gradients, example.batch, &rotary)?;
+            }
+        }
+        let query_moments = sensitivity.query_moments();
+        let pairs = grouped.head_dim / 2;
+        let power = |moment: &Mat<f64>| {
+            (0..pairs)
+                .map(|j| moment[(j, j)] + moment[(j + pairs, j + pairs)])
+                .collect()
+        };
+        Ok(Self {
+            frequencies: plan.source.rope.frequencies(),
+            profiles: sensitivity.profiles(),
+            pair_power: query_moments.iter().map(power).collect(),
+            query_moments,
+            value_metrics: sensitivity.value_metrics(),
+        })
+    }
+
+    /// What errors of each head's keys (through the gains `up`) and values cost.
+    fn metric(&self, problem: &LayerProblem<'_>, split: &CoherentSplit) -> OutputMetric {
+        let shape = problem.plan.head_shape();
+        let d = shape.head_dim;
+        let mut keys = vec![Mat::zeros(d, d); shape.key_heads];
+        let mut values = vec![Mat::zeros(d, d); shape.key_heads];
+        for head in 0..shape.query_heads {
+            let group = shape.key_head_of(head);
+            let turn = split.decoupling.key_up[head].as_ref().subcols(group * d, d);
+            keys[group] += Scale(1.0 / d as f64) * (turn.transpose() * &self.query_moments[head] * turn);
+            values[group] += &self.value_metrics[head];
+        }
+        OutputMetric { keys, values }
+    }
+}
+
+fn solve(
+    problem: &LayerProblem<'_>,
+    weights: &HostWeights,
+    statistics: &Statistics,
+    split: CoherentSplit,
+) -> Result<ClosedForm, ConvertError> {
+    let (plan, layer) = (problem.plan, problem.layer);
+    let keys = split
+        .decoupling
+        .split_keys(weights.k.as_ref())
+        .map_err(ConvertError::rope(layer))?;
+    let input = KvInput {
+        nope_keys: keys.nope.as_ref(),
+        values: weights.v.as_ref(),
+        key_up: &split.decoupling.key_up,
+        value_head_dim: plan.latent.v_head_dim,
+    };
+    let metric = statistics.metric(problem, &split);
+    let kv = metric_pca(
+        &input,
+        problem.moment,
+        &metric,
+        plan.latent.kv_lora_rank,
+        REGULARISATION,
+    )
+    .map_err(ConvertError::lowrank(layer))?;
+    let kept_energy = kv.kept_energy;
+    let factors = Factors {
+        kv,
+        rope_keys: keys.rope,
+        queries: factorise_queries(plan, layer, weights.q.clone(), problem.moment)?,
+        decoupling: split.decoupling,
+    };
+    let output = problem.attention.o.clone();
+    let attention = assemble::attention(plan, layer, &factors, output, problem.source.device())?;
+    let error = output_error(&attention, problem.held_out, problem.rotary)?;
+    Ok(ClosedForm {
+        attention,
+        kept_energy,
+        error,
+    })
+}
+
+/// What the error of an attention's output costs: in the metric of the loss's gradients where they are known, otherwise
+/// squared; relative to the target's own size in the same metric.
+pub(crate) fn output_error(
+    attention: &LatentAttention,
+    examples: &[Example],
+    rotary: &Rotary,
+) -> Result<f64, CoreError> {
+    let attention = Attention::Latent(attention.clone());
+    let (mut error, mut power) = (0.0, 0.0);
+    for example in examples {
+        let output = attention.forward(example.inputs.clone(), example.batch, rotary, None);
+        let difference = output - example.target.clone();
+        let cost = |x: Tensor<2>| match &example.gradients {
+            Some(gradients) => (x * gradients.clone()).sum_dim(1).square().sum(),
+            None => x.square().sum(),
+        };
+        error += scalar(cost(difference))?;
+        power += scalar(cost(example.target.clone()))?;
+    }
+    Ok(error / power.max(f64::MIN_POSITIVE))
+}
+
+pub(crate) fn scalar(tensor: Tensor<1>) -> Result<f64, CoreError> {
+    let data = tensor
+        .try_into_data()
+        .map_err(|error| CoreError::Execution(error.to_string()))?;
+    Ok(data.iter::<f32>().map(f64::from).sum())
+}

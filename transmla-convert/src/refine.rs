@@ -1,0 +1,149 @@
+//! Layer-wise reconstruction: Adam on one layer's MLA tensors until its attention output is closest to the original's.
+
+use burn::tensor::Tensor;
+use transmla_core::CoreError;
+use transmla_core::model::Rotary;
+use transmla_core::model::attention::{Attention, LatentAttention, QueryProjection};
+
+use crate::coherent::{Example, output_error, scalar};
+
+/// How long and how fast a layer is refined.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Refinement {
+    pub steps: usize,
+    /// Step of each tensor relative to its root mean square, decaying linearly to 0.
+    pub rate: f64,
+}
+
+/// Betas of Adam (Kingma and Ba, arXiv 1412.6980).
+const BETAS: (f64, f64) = (0.9, 0.99);
+
+/// Times that the held-out error is looked at.
+const CHECKS: usize = 8;
+
+/// Minimises the squared error of the attention output on `training`; gives the parameters that are best on `held_out`
+/// and their error there.
+pub(crate) fn refine(
+    start: LatentAttention,
+    start_error: f64,
+    training: &[Example],
+    held_out: &[Example],
+    rotary: &Rotary,
+    plan: Refinement,
+    step_done: &mut dyn FnMut(),
+) -> Result<(LatentAttention, f64), CoreError> {
+    let mut best = (start.clone(), start_error);
+    let mut current = start;
+    let mut states: Vec<Adam> = Vec::new();
+    let power = mean_power(training)?;
+    let traced_rotary = rotary.clone().autodiff();
+    for step in 0..plan.steps {
+        let example = &training[step % training.len()];
+        let mut tracked = current.clone();
+        parameters(&mut tracked, &mut |tensor| {
+            *tensor = tensor.clone().autodiff().require_grad()
+        });
+        let leaves = collect(&mut tracked);
+        let tracked = Attention::Latent(tracked);
+        // One sequence at a time: score matrices of a whole batch would not fit any cache.
+        let mut gradients: Vec<Option<Tensor<2>>> = vec![None; leaves.len()];
+        let sequence = rotary.positions().len();
+        for index in 0..example.batch {
+            let part = |all: &Tensor<2>| all.clone().narrow(0, index * sequence, sequence).autodiff();
+            let output = tracked.forward(part(&example.inputs), 1, &traced_rotary, None);
+            let loss = (output - part(&example.target)).square().mean();
+            let new = loss.div_scalar(power * example.batch as f64).backward();
+            for (sum, leaf) in gradients.iter_mut().zip(&leaves) {
+                let gradient = leaf.grad(&new).map(Tensor::without_autodiff);
+                *sum = match (sum.take(), gradient) {
+                    (Some(sum), Some(gradient)) => Some(sum + gradient),
+                    (sum, gradient) => sum.or(gradient),
+                };
+            }
+        }
+        let fraction = 1.0 - step as f64 / plan.steps as f64;
+        let mut index = 0;
+        let mut failed = None;
+        parameters(&mut current, &mut |tensor| {
+            if let Some(gradient) = gradients[index].take() {
+                if states.len() == index {
+                    match Adam::new(tensor, plan.rate) {
+                        Ok(state) => states.push(state),
+                        Err(error) => failed = Some(error),
+                    }
+                }
+                if let Some(state) = states.get_mut(index) {
+                    *tensor = state.step(tensor.clone(), gradient, step, fraction);
+                }
+            }
+            index += 1;
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        step_done();
+        if (step + 1) * CHECKS % plan.steps < CHECKS || step + 1 == plan.steps {
+            let error = output_error(&current, held_out, rotary)?;
+            if error < best.1 {
+                best = (current.clone(), error);
+            }
+        }
+    }
+    Ok(best)
+}
+
+fn mean_power(examples: &[Example]) -> Result<f64, CoreError> {
+    let mut sum = 0.0;
+    for example in examples {
+        sum += scalar(example.target.clone().square().mean())?;
+    }
+    Ok((sum / examples.len().max(1) as f64).max(f64::MIN_POSITIVE))
+}
+
+/// Shows every weight matrix that may be refined, always in the same order.
+fn parameters(attention: &mut LatentAttention, visit: &mut dyn FnMut(&mut Tensor<2>)) {
+    match &mut attention.q {
+        QueryProjection::Plain(q) => visit(&mut q.weight),
+        QueryProjection::Lora { down, up, .. } => {
+            visit(&mut down.weight);
+            visit(&mut up.weight);
+        }
+    }
+    visit(&mut attention.kv_down.weight);
+    visit(&mut attention.kv_up.weight);
+    visit(&mut attention.o.weight);
+}
+
+fn collect(attention: &mut LatentAttention) -> Vec<Tensor<2>> {
+    let mut tensors = Vec::new();
+    parameters(attention, &mut |tensor| tensors.push(tensor.clone()));
+    tensors
+}
+
+/// Adam on one tensor, its step relative to the tensor's own size at the start.
+struct Adam {
+    first: Tensor<2>,
+    second: Tensor<2>,
+    rate: f64,
+}
+
+impl Adam {
+    fn new(tensor: &Tensor<2>, rate: f64) -> Result<Self, CoreError> {
+        let rms = scalar(tensor.clone().square().mean())?.sqrt();
+        Ok(Self {
+            first: tensor.zeros_like(),
+            second: tensor.zeros_like(),
+            rate: rate * rms,
+        })
+    }
+
+    fn step(&mut self, tensor: Tensor<2>, gradient: Tensor<2>, step: usize, fraction: f64) -> Tensor<2> {
+        let (b1, b2) = BETAS;
+        self.first = self.first.clone().mul_scalar(b1) + gradient.clone().mul_scalar(1.0 - b1);
+        self.second = self.second.clone().mul_scalar(b2) + gradient.square().mul_scalar(1.0 - b2);
+        let count = (step + 1) as i32;
+        let first = self.first.clone().div_scalar(1.0 - b1.powi(count));
+        let second = self.second.clone().div_scalar(1.0 - b2.powi(count));
+        tensor - (first / second.sqrt().add_scalar(1e-12)).mul_scalar(self.rate * fraction)
+    }
+}

@@ -1,0 +1,251 @@
+//! The coherent conversion of a model: layer by layer, on the inputs that the converted layers before produce.
+
+use burn::tensor::Tensor;
+use faer::{Mat, Scale};
+use transmla_calib::output_gradients;
+use transmla_core::checkpoint::CheckpointWriter;
+use transmla_core::model::Rotary;
+use transmla_core::model::attention::{Attention, GroupedAttention};
+use transmla_core::{CoreError, DecoderLayer, LayeredModel, TokenBatch};
+
+use crate::coherent::{ClosedForm, Example, LayerProblem, closed_form};
+use crate::latent_norm::latent_norms;
+use crate::refine::{Refinement, refine};
+use crate::{CalibrationStream, ConvertError, LayerReport, Observer, Plan, Request, Stage, assemble};
+
+/// Tokens that the sensitivity statistics are taken from.
+const STATISTICS: usize = 4096;
+
+/// One in this many batches is held out to choose on.
+const HOLDOUT: usize = 8;
+
+/// Shorter calibration samples are joined to sequences of this length, or the model's longest: a phase error that grows
+/// with distance must be seen at distances that will occur.
+const SEQUENCE: usize = 512;
+
+/// Step of the refinement relative to each tensor's size.
+const RATE: f64 = 0.02;
+
+/// Converts and writes every layer's attention.
+pub(crate) fn sequential(
+    request: &Request<'_>,
+    writer: &mut CheckpointWriter,
+    observer: &mut dyn Observer,
+) -> Result<Vec<LayerReport>, ConvertError> {
+    let Request { plan, source, .. } = *request;
+    let text = join_samples(request.calibration, plan.source.max_position_embeddings.min(SEQUENCE));
+    let batch_size = (plan.options.cal_batch_size * request.calibration.sequence() / text.sequence()).max(1);
+    let split = Split::new(text.batch().div_ceil(batch_size), batch_size * text.sequence());
+    let gradients = gradients(request, &text, batch_size, &split, observer)?;
+
+    observer.begin(Stage::Compress);
+    let constant = plan.grouped.qkv_bias;
+    let stream = |rope| CalibrationStream::with_rope(source, rope, &text, batch_size, constant);
+    let mut teacher = stream(&plan.source.rope)?;
+    let mut student = stream(&plan.target.rope)?;
+    let rotary = student.rotary().clone();
+    let layers = plan.source.num_hidden_layers;
+    let steps = 2 * student.batches() + plan.options.refine;
+    let total = (layers * steps) as u64;
+    let mut reports = Vec::with_capacity(layers);
+    for index in 0..layers {
+        let mut done = (index * steps) as u64;
+        let mut step = || {
+            done += 1;
+            observer.advance(done, total);
+        };
+        let layer = source.layer(index)?;
+        let Attention::Grouped(grouped) = &layer.attention else {
+            return Err(ConvertError::AlreadyLatent {
+                model_type: plan.source.model_type.clone(),
+            });
+        };
+        let of_layer = gradients
+            .iter()
+            .map(|batch| batch.as_ref().map(|layers| layers[index].clone()));
+        let examples = examples(&student, &teacher, &layer, of_layer);
+        let solved = solve_layer(
+            request, index, grouped, &student, &layer, &examples, &split, &rotary, &mut step,
+        )?;
+        drop(examples);
+        let mut attention = solved.attention;
+        let norms = latent_norms(plan, &attention, &student, &layer)?;
+        for (name, values) in assemble::tensors(index, &attention, norms.as_ref(), plan.residual_scale())? {
+            writer.write(&name, &values)?;
+        }
+        reports.push(LayerReport {
+            layer: index,
+            balance_ratio: 1.0,
+            kept_energy: solved.kept_energy,
+            output_error: Some(solved.error),
+        });
+        if let (true, Some(norms)) = (plan.options.use_qkv_norm, &norms) {
+            attention = assemble::with_norms(attention, norms, plan.target.rms_norm_eps);
+        }
+        let converted = DecoderLayer {
+            attention: Attention::Latent(attention),
+            ..layer.clone()
+        };
+        // Nothing is asked of the text behind the last layer.
+        if index + 1 < layers {
+            student.advance(&converted, &mut step);
+            teacher.advance(&layer, &mut step);
+        }
+    }
+    observer.advance(total, total);
+    observer.end(Stage::Compress, None);
+    Ok(reports)
+}
+
+/// The closed form, refined if the plan says so.
+#[allow(clippy::too_many_arguments)] // one call; a struct for it would name the same things once more
+fn solve_layer(
+    request: &Request<'_>,
+    index: usize,
+    grouped: &GroupedAttention,
+    student: &CalibrationStream,
+    layer: &DecoderLayer,
+    examples: &[Example],
+    split: &Split,
+    rotary: &Rotary,
+    step: &mut dyn FnMut(),
+) -> Result<ClosedForm, ConvertError> {
+    let plan: &Plan = request.plan;
+    let moment = student.moment(layer)?;
+    let per_token: Mat<f64> = Scale(1.0 / moment.tokens().max(1) as f64) * moment.matrix();
+    let (training, held_out) = split.apply(examples);
+    let problem = LayerProblem {
+        plan,
+        source: request.source,
+        layer: index,
+        attention: grouped,
+        moment: per_token.as_ref(),
+        statistics: &training[..split.statistics],
+        held_out,
+        rotary,
+    };
+    let mut solved = closed_form(&problem)?;
+    if plan.options.refine > 0 {
+        let how = Refinement {
+            steps: plan.options.refine,
+            rate: RATE,
+        };
+        (solved.attention, solved.error) =
+            refine(solved.attention, solved.error, training, held_out, rotary, how, step)?;
+    }
+    Ok(solved)
+}
+
+/// Which batches serve what.
+struct Split {
+    batches: usize,
+    /// So many batches at the start give statistics.
+    statistics: usize,
+    /// So many batches at the end are held out; the only one serves both.
+    held_out: usize,
+}
+
+impl Split {
+    fn new(batches: usize, tokens_per_batch: usize) -> Self {
+        let held_out = (batches / HOLDOUT).max(1);
+        let training = (batches - held_out).max(1);
+        Self {
+            batches,
+            statistics: STATISTICS.div_ceil(tokens_per_batch).min(training),
+            held_out,
+        }
+    }
+
+    fn apply<'a>(&self, examples: &'a [Example]) -> (&'a [Example], &'a [Example]) {
+        match self.batches {
+            1 => (examples, examples),
+            count => examples.split_at(count - self.held_out),
+        }
+    }
+
+    /// Gradients are needed where statistics are taken and where candidates are compared.
+    fn needs_gradients(&self, batch: usize) -> bool {
+        batch < self.statistics || batch + self.held_out >= self.batches
+    }
+}
+
+/// Samples one after the other in sequences of about `length` tokens, where they are shorter and there are enough.
+fn join_samples(tokens: &TokenBatch, length: usize) -> TokenBatch {
+    let factor = (length / tokens.sequence()).clamp(1, tokens.batch());
+    let (batch, sequence) = (tokens.batch() / factor, tokens.sequence() * factor);
+    let ids = tokens.ids()[..batch * sequence].to_vec();
+    TokenBatch::from_ids(ids, batch, sequence).unwrap_or_else(|_| tokens.clone())
+}
+
+/// By batch, where needed, the loss's gradients at every layer's attention output.
+fn gradients(
+    request: &Request<'_>,
+    text: &TokenBatch,
+    batch_size: usize,
+    split: &Split,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Option<Vec<Tensor<2>>>>, CoreError> {
+    observer.begin(Stage::Gradients);
+    let gradients = (0..split.batches)
+        .map(|batch| {
+            let start = batch * batch_size;
+            let wanted = split
+                .needs_gradients(batch)
+                .then(|| text.rows(start..start + batch_size))
+                .flatten();
+            let gradients = wanted
+                .map(|tokens| output_gradients(request.source, &tokens))
+                .transpose();
+            observer.advance(batch as u64 + 1, split.batches as u64);
+            gradients
+        })
+        .collect();
+    observer.end(Stage::Gradients, None);
+    gradients
+}
+
+/// What the layer's attention gets from the converted layers, and what it gave in the original model.
+fn examples(
+    student: &CalibrationStream,
+    teacher: &CalibrationStream,
+    layer: &DecoderLayer,
+    gradients: impl Iterator<Item = Option<Tensor<2>>>,
+) -> Vec<Example> {
+    gradients
+        .enumerate()
+        .map(|(index, gradients)| {
+            let (inputs, batch) = student.input(index, layer);
+            let (original, _) = teacher.input(index, layer);
+            Example {
+                inputs,
+                target: layer.attention.forward(original, batch, teacher.rotary(), None),
+                gradients,
+                batch,
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_samples_are_joined_and_none_is_lost_without_need() {
+        let tokens = TokenBatch::from_ids((0..40).collect(), 10, 4).unwrap();
+        let joined = join_samples(&tokens, 8);
+        assert_eq!((joined.batch(), joined.sequence()), (5, 8));
+        assert_eq!(joined.ids(), tokens.ids());
+        assert_eq!(join_samples(&tokens, 3), tokens);
+        assert_eq!(join_samples(&tokens, 1000).batch(), 1);
+    }
+
+    #[test]
+    fn batches_are_used_for_one_thing() {
+        let split = Split::new(16, 2048);
+        assert_eq!((split.statistics, split.held_out), (2, 2));
+        assert!(split.needs_gradients(1) && !split.needs_gradients(2) && split.needs_gradients(14));
+        let split = Split::new(1, 512);
+        assert_eq!((split.statistics, split.held_out), (1, 1));
+    }
+}

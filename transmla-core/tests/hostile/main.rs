@@ -1,0 +1,9 @@
+//! Damaged, incomplete and hostile model folders: every one is an error that says what is wrong, none a panic.
+
+mod config;
+mod fixture;
+mod headers;
+mod index;
+mod mutations;
+mod token_files;
+mod weights;

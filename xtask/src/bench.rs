@@ -1,0 +1,88 @@
+//! `cargo xtask bench`: check, time and compare.
+
+mod baseline;
+mod criterion;
+mod results;
+mod table;
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use anyhow::bail;
+use benches::catalogue::catalogue;
+
+use baseline::Baseline;
+use results::Results;
+
+/// Time every strategy of the benchmark catalogue and print a table.
+///
+/// Each strategy's result is compared with the plain reference of its problem before it is timed; a wrong result ends
+/// the run. Times are medians. A strategy's speed-up is over the first one of its problem. Its share is of the rate of a
+/// plain matrix product that is measured in the same run: burn's in f32, or faer's in f64 for the factorisations.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask bench --quick
+  cargo xtask bench --filter decode/smollm2 --json before.json
+  cargo xtask bench --filter decode/smollm2 --baseline before.json")]
+pub struct Arguments {
+    /// Only strategies whose problem/strategy name matches this regular expression
+    #[arg(long, value_name = "PATTERN")]
+    filter: Option<String>,
+
+    /// Write the results as JSON, to be a later run's --baseline
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Compare with the results that an earlier run wrote with --json
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+
+    /// Few samples: two minutes instead of several, with more noise
+    #[arg(long)]
+    quick: bool,
+
+    /// Add contexts of 8192 tokens, for which 2 GiB of memory are needed
+    #[arg(long)]
+    long: bool,
+
+    /// Only check that all strategies agree, time nothing
+    #[arg(long, conflicts_with_all = ["json", "baseline", "quick"])]
+    check: bool,
+
+    /// List the problems and strategies, run nothing
+    #[arg(long, conflicts_with_all = ["filter", "json", "baseline", "quick", "check"])]
+    list: bool,
+}
+
+/// Runs the task.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let problems = catalogue(arguments.long);
+    if arguments.list {
+        for problem in &problems {
+            for strategy in &problem.strategies {
+                println!("{}/{}", problem.name, strategy.name);
+            }
+        }
+        return Ok(());
+    }
+    // Read before anything is measured: a wrong file name should not cost minutes.
+    let baseline = arguments.baseline.as_deref().map(Baseline::read).transpose()?;
+    let start = SystemTime::now();
+    criterion::run(arguments)?;
+    if arguments.check {
+        println!("All strategies agree with their references.");
+        return Ok(());
+    }
+    let results = Results::new(&problems, &criterion::medians(start)?);
+    if let Some(filter) = &arguments.filter
+        && results.only_yardsticks()
+        && !filter.contains("matmul")
+    {
+        bail!("--filter {filter} selects no strategy; --list names them");
+    }
+    print!("{}", table::render(&results, baseline.as_ref()));
+    if let Some(path) = &arguments.json {
+        Baseline::from(&results).write(path)?;
+    }
+    Ok(())
+}

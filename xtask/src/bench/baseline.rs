@@ -1,0 +1,96 @@
+//! Results on disk, for a later run to be compared with.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use super::criterion::read_json;
+use super::results::{Results, Row};
+
+/// What `--json` writes and `--baseline` reads.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Baseline {
+    strategies: Vec<Entry>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    problem: String,
+    strategy: String,
+    median_ns: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gflops: Option<f64>,
+}
+
+impl From<&Results> for Baseline {
+    fn from(results: &Results) -> Self {
+        let entry = |row: &Row| Entry {
+            problem: row.problem.clone(),
+            strategy: row.strategy.clone(),
+            median_ns: row.median_ns,
+            gflops: row.gflops,
+        };
+        Self {
+            strategies: results.rows.iter().map(entry).collect(),
+        }
+    }
+}
+
+impl Baseline {
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        read_json(path)
+    }
+
+    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// How many times faster a row is than it was; nothing if it was not measured then.
+    pub fn speed_up(&self, row: &Row) -> Option<f64> {
+        let same = |entry: &&Entry| entry.problem == row.problem && entry.strategy == row.strategy;
+        let then = self.strategies.iter().find(same)?.median_ns;
+        (then > 0.0).then(|| then / row.median_ns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(strategy: &str, median_ns: f64) -> Row {
+        Row {
+            problem: "p".into(),
+            strategy: strategy.into(),
+            median_ns,
+            speed_up: None,
+            gflops: None,
+            share: None,
+        }
+    }
+
+    #[test]
+    fn a_later_run_is_compared_with_what_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("before.json");
+        let results = Results {
+            rows: vec![row("a", 300.0)],
+        };
+        Baseline::from(&results).write(&path).unwrap();
+        let baseline = Baseline::read(&path).unwrap();
+        assert_eq!(baseline.speed_up(&row("a", 200.0)), Some(1.5));
+        assert_eq!(baseline.speed_up(&row("b", 200.0)), None);
+    }
+
+    #[test]
+    fn a_baseline_that_is_none_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("before.json");
+        assert!(Baseline::read(&path).unwrap_err().to_string().contains("before.json"));
+        fs::write(&path, "[1, 2]").unwrap();
+        assert!(Baseline::read(&path).unwrap_err().to_string().contains("before.json"));
+    }
+}

@@ -1,0 +1,106 @@
+//! The printed table.
+
+use super::baseline::Baseline;
+use super::results::{Results, Row};
+
+/// One line per strategy, columns aligned; with a baseline one column more.
+pub fn render(results: &Results, baseline: Option<&Baseline>) -> String {
+    let mut header = vec!["problem", "strategy", "median", "speed-up", "GFLOP/s", "of matmul"];
+    if baseline.is_some() {
+        header.push("vs. baseline");
+    }
+    let mut lines = vec![header.into_iter().map(str::to_owned).collect::<Vec<_>>()];
+    let mut previous = "";
+    for row in &results.rows {
+        let repeated = row.problem == previous;
+        previous = &row.problem;
+        let mut line = cells(row, repeated);
+        if let Some(baseline) = baseline {
+            line.push(times(baseline.speed_up(row)));
+        }
+        lines.push(line);
+    }
+    align(&lines)
+}
+
+fn cells(row: &Row, repeated: bool) -> Vec<String> {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    vec![
+        if repeated { String::new() } else { row.problem.clone() },
+        row.strategy.clone(),
+        duration(row.median_ns),
+        times(row.speed_up),
+        or_dash(row.gflops.map(|rate| format!("{rate:.1}"))),
+        or_dash(row.share.map(|share| format!("{:.0} %", 100.0 * share))),
+    ]
+}
+
+fn times(ratio: Option<f64>) -> String {
+    ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}x"))
+}
+
+fn duration(nanoseconds: f64) -> String {
+    match nanoseconds {
+        ns if ns < 1e3 => format!("{ns:.0} ns"),
+        ns if ns < 1e6 => format!("{:.1} us", ns / 1e3),
+        ns if ns < 1e9 => format!("{:.2} ms", ns / 1e6),
+        ns => format!("{:.2} s", ns / 1e9),
+    }
+}
+
+/// Names to the left, numbers to the right, two spaces between columns.
+fn align(lines: &[Vec<String>]) -> String {
+    let columns = lines.first().map_or(0, Vec::len);
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for line in lines {
+        let padded = line
+            .iter()
+            .zip(&widths)
+            .enumerate()
+            .map(|(column, (cell, &width))| match column {
+                0 | 1 => format!("{cell:<width$}"),
+                _ => format!("{cell:>width$}"),
+            });
+        let padded: Vec<String> = padded.collect();
+        text.push_str(padded.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table() {
+        let row = |strategy: &str, median_ns, speed_up, gflops: Option<f64>| Row {
+            problem: "decode/m-512".into(),
+            strategy: strategy.into(),
+            median_ns,
+            speed_up,
+            gflops,
+            share: gflops.map(|rate| rate / 80.0),
+        };
+        let results = Results {
+            rows: vec![
+                row("grouped", 2.5e6, Some(1.0), Some(20.0)),
+                row("latent", 640e3, Some(3.906), None),
+                row("slow", 1.5e9, None, None),
+            ],
+        };
+        let expected = "\
+problem       strategy    median  speed-up  GFLOP/s  of matmul
+decode/m-512  grouped    2.50 ms     1.00x     20.0       25 %
+              latent    640.0 us     3.91x        -          -
+              slow        1.50 s         -        -          -
+";
+        assert_eq!(render(&results, None), expected);
+        let baseline = Baseline::from(&results);
+        let compared = render(&results, Some(&baseline));
+        assert!(compared.lines().next().unwrap().ends_with("vs. baseline"));
+        assert!(compared.lines().skip(1).all(|line| line.ends_with("1.00x")));
+    }
+}
