@@ -1,9 +1,9 @@
 //! Coherence-guided decoupling: a few slots of fixed frequency, each serving the key pairs that stay in phase with it.
 //!
-//! The score between distance-D tokens is `Re Σ_j conj(q_j) z_j e^{-i w_j D}` over complex pairs. Serving pair j from a slot
-//! that turns at v instead of w_j loses phase agreement as D grows; the best constant to put before it is the *gain*
-//! `G_j(v) = Σ_D A(D) e^{-i (w_j - v) D}`, A being the share of each distance in what the attention output notices, and
-//! `|G|²` is the share of the term that survives. No position at all is v = 0.
+//! The score of a query with a key D tokens before it is `Re Σ_j conj(q_j) z_j e^{-i w_j D}` over complex pairs. Serving
+//! pair j from a slot that turns at v instead of w_j loses phase agreement as D grows; the best constant to put before
+//! it is the *gain* `G_j(v) = Σ_D A(D) e^{-i (w_j - v) D}`, A being the share of each distance in what the attention
+//! output notices, and `|G|²` is the share of the term that survives. No position at all is v = 0.
 
 use faer::{Mat, MatRef, Side, c64};
 
@@ -12,9 +12,11 @@ use crate::{Decoupling, HeadShape, RopeError, check};
 /// Which key pairs a slot may serve.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Eligibility {
-    /// Each frequency belongs to the one slot that it is most coherent with.
+    /// Each frequency belongs to the one slot that it is most coherent with (of equals the nearest in frequency), slot j
+    /// to frequency j if there is a slot for each. A slot that no frequency belongs to stays empty: zero rows.
     Ownership,
-    /// Every pair of at least this coherence with the slot (0 to 1) that is no less coherent without position.
+    /// A slot may serve every pair of at least this coherence with it (0 to 1) that is no more coherent without position;
+    /// if there is none, the pair that is most coherent with it.
     Threshold(f64),
 }
 
@@ -23,16 +25,19 @@ pub enum Eligibility {
 pub struct AttentionProfile<'a> {
     /// Frequencies w_j of the original pairs, in radians per token, `[J]`.
     pub frequencies: &'a [f64],
-    /// Share of each distance in what the output notices, `[H][distances]`.
+    /// Share of each distance (in tokens, from 0) in what the output notices, `[H][distances]`; not negative, and of sum 1
+    /// per head, or gains are not shares.
     pub distances: &'a [Vec<f64>],
-    /// Power of each pair in the weighted query moment, `[H][J]`.
+    /// Power of each pair in the weighted query moment, `[H][J]`, not negative; all zero counts as all equal.
     pub pair_power: &'a [Vec<f64>],
 }
 
-/// A [`Decoupling`] with gains, and what a head's NoPE query sees of a key.
+/// A [`Decoupling`] whose queries contain gains.
 #[derive(Debug, Clone)]
 pub struct CoherentSplit {
-    /// The split; its keys without position are what the slots leave over, all `K` dimensions of them.
+    /// The split. Each slot's key has unit power under the key moment. The keys without position are what the slots
+    /// leave over, in all `K` dimensions: two fewer of rank per slot where the slots' sets of eligible pairs are nested or
+    /// disjoint, possibly more where they overlap.
     pub decoupling: Decoupling,
     /// Gain without position of each head's pairs, `[H][J]`; `key_up` contains it.
     pub still_gain: Vec<Vec<c64>>,
@@ -40,15 +45,27 @@ pub struct CoherentSplit {
 
 /// Chooses slot keys greedily among pairs that gain from the slot's position.
 ///
+/// Again and again, the free slot whose best key explains most of its eligible pairs' residual takes that key, and what
+/// the key explains is taken out of these pairs, until all slots are taken. What a pair counts is the query power that
+/// it keeps in the slot beyond what it would keep without position.
+///
+/// At distances where a head's profile lies entirely, or where all gains are 1, its scores are preserved exactly.
+///
 /// # Shapes
 ///
-/// `key_moment`: `[K, K]`, the keys' second moment per token, half-split per head; `slots`: frequencies of the `d_r/2`
-/// slots.
+/// `key_moment`: `[K, K]`, the keys' second moment per token, half-split per head, read as symmetric (the mean of it and
+/// its transpose); `slots`: frequencies of the `d_r/2` slots, in radians per token.
 ///
 /// # Errors
 ///
-/// [`RopeError::Shape`] or [`RopeError::NotFinite`] for a moment or profile that does not fit, [`RopeError::Eigen`] if the
-/// solver fails.
+/// An invalid `shape` as in [`HeadShape::new`]; [`RopeError::RopeDim`] for no slots; [`RopeError::HeadCount`],
+/// [`RopeError::Shape`] or [`RopeError::NotFinite`] for a moment, profile or slots that do not fit, are not finite or (a
+/// share or power) are negative; [`RopeError::Eigen`] if the solver fails.
+///
+/// # Source
+///
+/// This project's own method; FreqFold and RoRoPE (TransMLA, arXiv 2502.07864) are its special case of disjoint blocks of
+/// eligible pairs, real slot keys and equal weights.
 pub fn coherent(
     key_moment: MatRef<'_, f64>,
     shape: HeadShape,
@@ -60,6 +77,44 @@ pub fn coherent(
     let width = shape.key_width();
     check::shape("the key moment", key_moment, width, width)?;
     check::finite("the key moment", key_moment)?;
+    check_slots(shape, slots, eligibility)?;
+    check_profile(shape, profile)?;
+    let mut greedy = Greedy::new(key_moment, shape, slots, profile, eligibility)?;
+    greedy.run()?;
+    Ok(greedy.into_split())
+}
+
+fn check_slots(shape: HeadShape, slots: &[f64], eligibility: Eligibility) -> Result<(), RopeError> {
+    if slots.is_empty() {
+        let fits = |dim: &usize| dim.is_multiple_of(2) && shape.head_dim.is_multiple_of(*dim);
+        return Err(RopeError::RopeDim {
+            head_dim: shape.head_dim,
+            found: 0,
+            valid: (1..=shape.head_dim).filter(fits).collect(),
+        });
+    }
+    finite_row("the slot frequencies", 0, slots)?;
+    match eligibility {
+        Eligibility::Ownership => Ok(()),
+        Eligibility::Threshold(rho) => finite_row("the coherence threshold", 0, &[rho]),
+    }
+}
+
+fn check_profile(shape: HeadShape, profile: &AttentionProfile<'_>) -> Result<(), RopeError> {
+    let length = |what: String, expected: String, values: &[f64], fits: bool| match fits {
+        true => Ok(()),
+        false => Err(RopeError::Shape {
+            what,
+            expected,
+            rows: 1,
+            columns: values.len(),
+        }),
+    };
+    let pairs = shape.pairs();
+    let frequencies = profile.frequencies;
+    let fits = frequencies.len() == pairs;
+    length("the pair frequencies".into(), format!("1, {pairs}"), frequencies, fits)?;
+    finite_row("the pair frequencies", 0, frequencies)?;
     for (what, found) in [
         ("distance profiles", profile.distances.len()),
         ("pair powers", profile.pair_power.len()),
@@ -72,12 +127,44 @@ pub fn coherent(
             });
         }
     }
-    let mut greedy = Greedy::new(key_moment, shape, slots, profile, eligibility);
-    greedy.run()?;
-    Ok(greedy.into_split())
+    let root = |values: &[f64]| values.iter().map(|value| value.sqrt()).collect::<Vec<_>>();
+    for (head, (shares, power)) in profile.distances.iter().zip(profile.pair_power).enumerate() {
+        let what = |list: &str| format!("the {list} of query head {head}");
+        length(
+            what("distance profile"),
+            "1, at least 1".into(),
+            shares,
+            !shares.is_empty(),
+        )?;
+        length(what("pair powers"), format!("1, {pairs}"), power, power.len() == pairs)?;
+        finite_row("the distance profiles", head, shares)?;
+        finite_row("the pair powers", head, power)?;
+        // A negative number has no square root.
+        finite_row("the square root of the distance profiles", head, &root(shares))?;
+        finite_row("the square root of the pair powers", head, &root(power))?;
+    }
+    Ok(())
 }
 
-/// `G_h,j(v)` for every head and pair.
+fn finite_row(what: &'static str, row: usize, values: &[f64]) -> Result<(), RopeError> {
+    match values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+        None => Ok(()),
+        Some((column, value)) => Err(RopeError::NotFinite {
+            what,
+            row,
+            column,
+            value: value.to_string(),
+        }),
+    }
+}
+
+/// The gains `G_h,j(v)` of a slot of frequency v (0: no position) for every head and pair.
+///
+/// Their magnitude is at most 1, and 1 for a pair of the slot's own frequency.
+///
+/// # Shapes
+///
+/// `[H][J]`, H and J being the lengths of `profile.distances` and `profile.frequencies`.
 pub fn gains(profile: &AttentionProfile<'_>, slot: f64) -> Vec<Vec<c64>> {
     let gain = |distances: &Vec<f64>, frequency: f64| {
         let step = frequency - slot;
@@ -96,6 +183,7 @@ pub fn gains(profile: &AttentionProfile<'_>, slot: f64) -> Vec<Vec<c64>> {
         .collect()
 }
 
+/// What is chosen so far.
 struct Greedy {
     shape: HeadShape,
     slots: usize,
@@ -106,6 +194,10 @@ struct Greedy {
     eligible: Vec<Vec<usize>>,
     /// Square roots of what serving a pair from the slot is worth, for the same pairs.
     worth: Vec<Vec<f64>>,
+    /// At least the value of each slot's best key.
+    bound: Vec<f64>,
+    /// Power of a pair, or of a key with weights of unit length, that is rounding.
+    negligible: f64,
     /// Second moment of what is left of the pairs, `[GJ, GJ]`.
     residual_moment: Mat<c64>,
     /// What is left of the pairs, as a map of the original ones, `[GJ, GJ]`.
@@ -115,6 +207,9 @@ struct Greedy {
     /// How much of a slot's key each pair is made of, `[GJ, slots]`.
     loadings: Mat<c64>,
 }
+
+/// Share of the largest pair's power below which a residual is rounding.
+const NEGLIGIBLE: f64 = 1e-14;
 
 /// The best key of a slot: its value and weights on the eligible residual pairs.
 struct Candidate {
@@ -129,11 +224,19 @@ impl Greedy {
         slots: &[f64],
         profile: &AttentionProfile<'_>,
         eligibility: Eligibility,
-    ) -> Self {
+    ) -> Result<Self, RopeError> {
         let pairs = shape.pairs();
         let count = shape.key_heads * pairs;
         let slot_gain: Vec<_> = slots.iter().map(|slot| gains(profile, *slot)).collect();
         let still_gain = gains(profile, 0.0);
+        // Finite frequencies can overflow when they are multiplied by distances.
+        for (head, gain) in slot_gain
+            .iter()
+            .chain([&still_gain])
+            .flat_map(|gain| gain.iter().enumerate())
+        {
+            finite_row("the gains", head, &gain.iter().map(c64::norm_sqr).collect::<Vec<_>>())?;
+        }
         let power = group_power(shape, profile);
         let still = group_coherence(shape, profile, &still_gain, &power);
         let coherence: Vec<Vec<f64>> = slot_gain
@@ -141,50 +244,54 @@ impl Greedy {
             .map(|gain| group_coherence(shape, profile, gain, &power))
             .collect();
         let eligible = match eligibility {
-            Eligibility::Ownership => ownership(shape, &coherence, &power),
+            Eligibility::Ownership => ownership(shape, profile.frequencies, slots, &coherence, &power),
             Eligibility::Threshold(rho) => coherence.iter().map(|c| above(c, &still, rho)).collect(),
         };
-        let mean_power = power.iter().sum::<f64>() / (power.len() * shape.queries_per_key()).max(1) as f64;
+        // Pairs that gain nothing count a little, so that a slot with only such pairs is not left empty.
+        let mean_power = power.iter().sum::<f64>() / (power.len() * shape.queries_per_key()) as f64;
+        let least = if mean_power > 0.0 { 1e-6 * mean_power } else { 1.0 };
         let worth = eligible
             .iter()
             .zip(&coherence)
             .map(|(pairs, c)| {
-                let worth = |i: &usize| ((c[*i] - still[*i]).max(0.0) * power[*i] + 1e-6 * mean_power).sqrt();
+                let worth = |i: &usize| ((c[*i] - still[*i]).max(0.0) * power[*i] + least).sqrt();
                 pairs.iter().map(worth).collect()
             })
             .collect();
-        Self {
+        let residual_moment = complex_moment(key_moment, shape);
+        let negligible = NEGLIGIBLE * (0..count).map(|i| residual_moment[(i, i)].re).fold(0.0, f64::max);
+        Ok(Self {
             shape,
             slots: slots.len(),
             slot_gain,
             still_gain,
             eligible,
             worth,
-            residual_moment: complex_moment(key_moment, shape),
+            bound: vec![f64::INFINITY; slots.len()],
+            negligible,
+            residual_moment,
             residual: Mat::identity(count, count),
             keys: Mat::zeros(slots.len(), count),
             loadings: Mat::zeros(count, slots.len()),
-        }
+        })
     }
 
     fn run(&mut self) -> Result<(), RopeError> {
         let mut free: Vec<usize> = (0..self.slots)
             .filter(|slot| !self.eligible[*slot].is_empty())
             .collect();
-        // Deflation only lowers eigenvalues: an old one bounds the new one, so most slots are not computed again.
-        let mut bound = vec![f64::INFINITY; self.slots];
         while !free.is_empty() {
-            free.sort_by(|a, b| bound[*b].total_cmp(&bound[*a]));
+            free.sort_by(|a, b| self.bound[*b].total_cmp(&self.bound[*a]));
             let mut best: Option<(usize, Candidate)> = None;
             for &slot in &free {
                 if best
                     .as_ref()
-                    .is_some_and(|(_, candidate)| bound[slot] <= candidate.value)
+                    .is_some_and(|(_, candidate)| self.bound[slot] <= candidate.value)
                 {
                     break;
                 }
                 let candidate = self.candidate(slot)?;
-                bound[slot] = candidate.value;
+                self.bound[slot] = candidate.value;
                 if best.as_ref().is_none_or(|(_, best)| candidate.value > best.value) {
                     best = Some((slot, candidate));
                 }
@@ -208,9 +315,12 @@ impl Greedy {
             return Err(failed());
         }
         let eigen = weighted.self_adjoint_eigen(Side::Lower).map_err(|_| failed())?;
-        let vector = eigen.U().col(size - 1);
+        let (value, vector) = (eigen.S()[size - 1].re, eigen.U().col(size - 1));
+        if !(value.is_finite() && vector.is_all_finite()) {
+            return Err(failed());
+        }
         Ok(Candidate {
-            value: eigen.S()[size - 1].re,
+            value,
             weights: (0..size).map(|i| vector[i] * worth[i]).collect(),
         })
     }
@@ -219,19 +329,18 @@ impl Greedy {
     fn take(&mut self, slot: usize, weights: &[c64]) {
         let pairs = self.eligible[slot].clone();
         let count = self.residual.nrows();
-        // Rows of S a and the key's power a^H S a.
+        // S a, and the key's power a^H S a.
         let mut covariance = vec![c64::new(0.0, 0.0); count];
         for (row, value) in covariance.iter_mut().enumerate() {
             for (pair, weight) in pairs.iter().zip(weights) {
                 *value += self.residual_moment[(row, *pair)] * *weight;
             }
         }
-        let power: f64 = pairs
-            .iter()
-            .zip(weights)
-            .map(|(pair, weight)| (weight.conj() * covariance[*pair]).re)
-            .sum();
-        if !(power > 1e-30) {
+        let of_key = |(pair, weight): (&usize, &c64)| (weight.conj() * covariance[*pair]).re;
+        let power: f64 = pairs.iter().zip(weights).map(of_key).sum();
+        let length: f64 = weights.iter().map(c64::norm_sqr).sum();
+        // Nothing is left of the slot's pairs: it stays empty.
+        if power <= self.negligible * length {
             return;
         }
         let unit = power.sqrt();
@@ -242,31 +351,41 @@ impl Greedy {
             }
             self.keys[(slot, column)] = key / unit;
         }
-        let loading = |pair: usize| covariance[pair] / power;
+        let mut explained = vec![false; count];
         for &pair in &pairs {
-            self.loadings[(pair, slot)] = loading(pair) * unit;
+            explained[pair] = true;
+            self.loadings[(pair, slot)] = covariance[pair] / unit;
             for column in 0..count {
-                let part = loading(pair) * self.keys[(slot, column)] * unit;
+                let part = self.loadings[(pair, slot)] * self.keys[(slot, column)];
                 self.residual[(pair, column)] -= part;
             }
         }
-        // S' = P S P^H with P = I - E alpha a^H E^T: rows and columns of the eligible pairs change.
-        let eligible = {
-            let mut mask = vec![false; count];
-            pairs.iter().for_each(|p| mask[*p] = true);
-            mask
-        };
+        self.raise_bounds(&explained, &covariance, power);
+        // S' = P S P^H with P = I - alpha a^H on the eligible pairs, whose rows and columns change.
         for row in 0..count {
             for column in 0..count {
-                let mut value = self.residual_moment[(row, column)];
-                match (eligible[row], eligible[column]) {
-                    (true, true) => value -= loading(row) * covariance[column].conj(),
-                    (true, false) => value -= loading(row) * covariance[column].conj(),
-                    (false, true) => value -= covariance[row] * loading(column).conj(),
-                    (false, false) => {}
+                if explained[row] || explained[column] {
+                    let part = covariance[row] * covariance[column].conj() / power;
+                    self.residual_moment[(row, column)] -= part;
                 }
-                self.residual_moment[(row, column)] = value;
             }
+        }
+    }
+
+    /// Bounds slots' values after a key is taken out of some pairs, so that most slots need not be computed again.
+    ///
+    /// What is taken out of a slot's weighted moment, with c the covariance of its pairs with the key, is `c c^H` less its
+    /// part among pairs that the key is not taken out of. If the slot has pairs of only one kind that is never negative.
+    /// With both, its only negative eigenvalue is `(e - √(e² + 4ef)) / 2`, e and f being |c|² over either kind, and the
+    /// slot's value may rise by that much (Weyl's inequality).
+    fn raise_bounds(&mut self, explained: &[bool], covariance: &[c64], power: f64) {
+        for (slot, bound) in self.bound.iter_mut().enumerate() {
+            let (mut inside, mut outside) = (0.0, 0.0);
+            for (pair, worth) in self.eligible[slot].iter().zip(&self.worth[slot]) {
+                let part = worth * worth * covariance[*pair].norm_sqr();
+                *(if explained[*pair] { &mut inside } else { &mut outside }) += part;
+            }
+            *bound += (f64::hypot(inside, 2.0 * (inside * outside).sqrt()) - inside) / (2.0 * power);
         }
     }
 
@@ -306,16 +425,17 @@ impl Greedy {
     }
 }
 
-/// The complex second moment `E[z z^H]` of the pairs, ordered `g·J + j`, from the real one.
+/// The complex second moment `E[z z^H]` of the pairs, ordered `g·J + j`, from the real one; exactly Hermitian.
 fn complex_moment(moment: MatRef<'_, f64>, shape: HeadShape) -> Mat<c64> {
     let (pairs, head_dim) = (shape.pairs(), shape.head_dim);
     let row = |index: usize| index / pairs * head_dim + index % pairs;
     let count = shape.key_heads * pairs;
+    let both = |i: usize, j: usize| 0.5 * (moment[(i, j)] + moment[(j, i)]);
     Mat::from_fn(count, count, |i, j| {
         let (a, b) = (row(i), row(j));
         c64::new(
-            moment[(a, b)] + moment[(a + pairs, b + pairs)],
-            moment[(a + pairs, b)] - moment[(a, b + pairs)],
+            both(a, b) + both(a + pairs, b + pairs),
+            both(a + pairs, b) - both(a, b + pairs),
         )
     })
 }
@@ -366,7 +486,14 @@ fn group_coherence(shape: HeadShape, profile: &AttentionProfile<'_>, gain: &[Vec
         .collect()
 }
 
-fn ownership(shape: HeadShape, coherence: &[Vec<f64>], power: &[f64]) -> Vec<Vec<usize>> {
+/// The pairs `g·J + j` that each slot owns.
+fn ownership(
+    shape: HeadShape,
+    frequencies: &[f64],
+    slots: &[f64],
+    coherence: &[Vec<f64>],
+    power: &[f64],
+) -> Vec<Vec<usize>> {
     let pairs = shape.pairs();
     let mut owned = vec![Vec::new(); coherence.len()];
     for pair in 0..pairs {
@@ -377,7 +504,9 @@ fn ownership(shape: HeadShape, coherence: &[Vec<f64>], power: &[f64]) -> Vec<Vec
         let owner = if coherence.len() >= pairs {
             Some(pair)
         } else {
-            (0..coherence.len()).max_by(|a, b| kept(a).total_cmp(&kept(b)))
+            let apart = |slot: &usize| (slots[*slot] - frequencies[pair]).abs();
+            let better = |a: &usize, b: &usize| kept(a).total_cmp(&kept(b)).then(apart(b).total_cmp(&apart(a)));
+            (0..coherence.len()).max_by(better)
         };
         if let Some(owner) = owner {
             owned[owner].extend((0..shape.key_heads).map(|group| group * pairs + pair));
@@ -386,6 +515,7 @@ fn ownership(shape: HeadShape, coherence: &[Vec<f64>], power: &[f64]) -> Vec<Vec
     owned
 }
 
+/// The pairs that a slot may serve by [`Eligibility::Threshold`].
 fn above(coherence: &[f64], still: &[f64], rho: f64) -> Vec<usize> {
     let chosen: Vec<usize> = (0..coherence.len())
         .filter(|i| coherence[*i] >= rho && coherence[*i] >= still[*i])
