@@ -10,10 +10,15 @@ use transmla_core::{CoreError, Decoder, LayeredModel, TokenBatch};
 /// the loss changes by `g·δ`; the mean of `(g·δ)²` is what a change of the outputs costs in the Fisher metric.
 ///
 /// The model is streamed forwards and then backwards, one layer at a time; of the text the residual stream in front of
-/// every layer is held, so this is for a few sequences.
+/// every layer is held, so this is for a few sequences. The result is on the model's device and tracks no gradients.
 ///
 /// # Errors
-/// A token outside the vocabulary, a layer that cannot be read, a device that fails.
+/// [`CoreError::TokenOutOfRange`] for a token outside the vocabulary, [`CoreError::Execution`] if the device fails, and
+/// whatever reading a layer can fail with.
+///
+/// # Source
+/// The Fisher information as the expected outer product of gradients: Amari, Natural gradient works efficiently in
+/// learning, Neural Computation 10 (1998); here with the text's own next tokens (the empirical Fisher).
 pub fn output_gradients(model: &Decoder, tokens: &TokenBatch) -> Result<Vec<Tensor<2>>, CoreError> {
     let plain = model.device().clone();
     let tracking = plain.clone().autodiff();
@@ -46,6 +51,7 @@ pub fn output_gradients(model: &Decoder, tokens: &TokenBatch) -> Result<Vec<Tens
     Ok(gradients)
 }
 
+/// The tensor as an input that gradients are wanted for.
 fn leaf(tensor: Tensor<2>) -> Tensor<2> {
     tensor.autodiff().require_grad()
 }
@@ -61,6 +67,7 @@ fn pull_back(output: Tensor<2>, gradient: Tensor<2>, leaf: &Tensor<2>) -> Result
 /// Tokens whose logits are held at once.
 const ROWS: usize = 256;
 
+/// The gradient of the loss with respect to the residual stream after the last layer, both `[batch·seq, hidden]`.
 fn loss_gradient(
     traced: &Decoder,
     hidden: Tensor<2>,
@@ -70,15 +77,13 @@ fn loss_gradient(
     let head = traced.head()?;
     let (rows, sequence) = (tokens.tokens(), tokens.sequence());
     // The last token of a sequence predicts nothing: its target is weighted 0.
-    let is_last = |row: usize| (row + 1) % sequence == 0;
+    let is_last = |row: usize| (row + 1).is_multiple_of(sequence);
     let mut parts = Vec::new();
     for start in (0..rows).step_by(ROWS) {
         let count = ROWS.min(rows - start);
         let range = start..start + count;
-        let next: Vec<i64> = range
-            .clone()
-            .map(|row| if is_last(row) { 0 } else { tokens.ids()[row + 1] })
-            .collect();
+        let target = |row: usize| if is_last(row) { 0 } else { tokens.ids()[row + 1] };
+        let next: Vec<i64> = range.clone().map(target).collect();
         let weight: Vec<f32> = range.map(|row| f32::from(u8::from(!is_last(row)))).collect();
         let next = Tensor::<2, Int>::from_data(TensorData::new(next, [count, 1]), tracking);
         let weight = Tensor::<2>::from_data(TensorData::new(weight, [count, 1]), tracking);

@@ -13,24 +13,31 @@ use transmla_core::model::attention::GroupedAttention;
 /// head h between query t and key u costs `a_h(t,u) = p_h(t,u)² · (g_t · W_O,h (v_g(u) - o_h(t)))²`, p being the attention
 /// probability and o the head's output; a change δ of a value costs `p_h(t,u)² (g_t · W_O,h δ)²`. The first token of a
 /// sequence serves as attention sink: it sits at distance t everywhere and would drown the profile of ordinary tokens,
-/// so it is left out of the scores.
+/// so as a key it is left out of the scores' costs, profile and query moments; as a value it counts.
 ///
 /// What is kept does not grow with the number of sequences: per head a profile as long as a sequence and two `d × d`
 /// moments.
 #[derive(Debug, Clone)]
 pub struct Sensitivity {
     heads: usize,
+    head_dim: usize,
+    sequence: usize,
+    /// `[H][distance]`: sums of a.
     profile: Vec<Vec<f64>>,
+    /// Sums of a q qᵀ.
     query_moment: Vec<Mat<f64>>,
+    /// Sums of p² r rᵀ, r = W_Oᵀ g.
     value_metric: Vec<Mat<f64>>,
     tokens: u64,
 }
 
 impl Sensitivity {
-    /// Nothing seen yet, for `heads` query heads of width `head_dim` and sequences of a length.
+    /// Nothing seen yet, for `heads` query heads of width `head_dim` and sequences of `sequence` tokens.
     pub fn new(heads: usize, head_dim: usize, sequence: usize) -> Self {
         Self {
             heads,
+            head_dim,
+            sequence,
             profile: vec![vec![0.0; sequence]; heads],
             query_moment: vec![Mat::zeros(head_dim, head_dim); heads],
             value_metric: vec![Mat::zeros(head_dim, head_dim); heads],
@@ -38,10 +45,15 @@ impl Sensitivity {
         }
     }
 
-    /// Adds the sequences `[batch·seq, hidden]`, one at a time; the score matrices of one are all that is held.
+    /// Adds sequences, one at a time; the score matrices of one are all that is held.
+    ///
+    /// # Shapes
+    /// `inputs`: what the attention sees, `[batch·seq, hidden]`; `gradients`: of the loss with respect to what it gives, the
+    /// same shape; `rotary`: `seq` positions.
     ///
     /// # Errors
-    /// [`CoreError::Execution`] if the device fails; [`CoreError::Shape`] for sequences of another length.
+    /// [`CoreError::Execution`] if the device fails; [`CoreError::Shape`] for sequences or positions of another length or
+    /// an attention of other heads.
     pub fn add(
         &mut self,
         attention: &GroupedAttention,
@@ -50,20 +62,49 @@ impl Sensitivity {
         batch: usize,
         rotary: &Rotary,
     ) -> Result<(), CoreError> {
-        let [rows, hidden] = inputs.dims();
-        let sequence = self.profile.first().map_or(0, Vec::len);
-        if rows != batch * sequence || gradients.dims() != inputs.dims() || attention.query_heads != self.heads {
-            return Err(CoreError::Shape {
-                name: "inputs of the sensitivity statistics".into(),
-                expected: vec![batch * sequence, hidden],
-                found: vec![rows, hidden],
-            });
-        }
+        self.check(attention, inputs, gradients, batch, rotary)?;
         for index in 0..batch {
-            let part = |all: &Tensor<2>| all.clone().narrow(0, index * sequence, sequence);
+            let part = |all: &Tensor<2>| all.clone().narrow(0, index * self.sequence, self.sequence);
             self.add_sequence(attention, part(inputs), part(gradients), rotary)?;
         }
         Ok(())
+    }
+
+    fn check(
+        &self,
+        attention: &GroupedAttention,
+        inputs: &Tensor<2>,
+        gradients: &Tensor<2>,
+        batch: usize,
+        rotary: &Rotary,
+    ) -> Result<(), CoreError> {
+        let check = |what: &str, found: Vec<usize>, expected: Vec<usize>| match found == expected {
+            true => Ok(()),
+            false => Err(CoreError::Shape {
+                name: format!("{what} of the sensitivity statistics"),
+                expected,
+                found,
+            }),
+        };
+        let (heads, groups) = (attention.query_heads, attention.key_heads);
+        if groups == 0 || !heads.is_multiple_of(groups) || self.sequence == 0 || self.head_dim == 0 {
+            return check(
+                "heads, width and length",
+                vec![heads, self.head_dim, self.sequence],
+                vec![groups.max(1), self.head_dim.max(1), self.sequence.max(1)],
+            );
+        }
+        let hidden = attention.q.weight.dims()[1];
+        let rows = batch * self.sequence;
+        let (queries, keys) = (self.heads * self.head_dim, groups * self.head_dim);
+        check("query heads", vec![heads], vec![self.heads])?;
+        check("q_proj", attention.q.weight.dims().to_vec(), vec![queries, hidden])?;
+        check("k_proj", attention.k.weight.dims().to_vec(), vec![keys, hidden])?;
+        check("v_proj", attention.v.weight.dims().to_vec(), vec![keys, hidden])?;
+        check("o_proj", attention.o.weight.dims().to_vec(), vec![hidden, queries])?;
+        check("inputs", inputs.dims().to_vec(), vec![rows, hidden])?;
+        check("gradients", gradients.dims().to_vec(), vec![rows, hidden])?;
+        check("positions", vec![rotary.positions().len()], vec![self.sequence])
     }
 
     fn add_sequence(
@@ -73,7 +114,7 @@ impl Sensitivity {
         gradients: Tensor<2>,
         rotary: &Rotary,
     ) -> Result<(), CoreError> {
-        let sequence = x.dims()[0];
+        let sequence = self.sequence;
         let shared = self.heads / attention.key_heads;
         let split = |y: Tensor<2>, heads: usize| -> Tensor<3> {
             let width = y.dims()[1] / heads;
@@ -89,7 +130,7 @@ impl Sensitivity {
         let q = split(attention.q.forward(x.clone()), self.heads); // [H, T, d]
         let k = split(attention.k.forward(x.clone()), attention.key_heads);
         let v = repeat(split(attention.v.forward(x), attention.key_heads));
-        let scale = (q.dims()[2] as f64).powf(-0.5);
+        let scale = (self.head_dim as f64).powf(-0.5);
         let scores = rotate(q.clone())
             .matmul(repeat(rotate(k)).swap_dims(1, 2))
             .mul_scalar(scale);
@@ -119,13 +160,14 @@ impl Sensitivity {
     }
 
     /// Share of each distance in a head's sensitivity, `[H][distance]`, summing to 1 per head.
+    ///
+    /// A head that notices nothing is taken to look at itself, distance 0. A NaN or infinity that was added stays one.
     pub fn profiles(&self) -> Vec<Vec<f64>> {
         let normalise = |profile: &Vec<f64>| {
             let sum: f64 = profile.iter().sum();
-            match sum > 0.0 {
-                true => profile.iter().map(|value| value / sum).collect(),
-                // A head that notices nothing may be taken to look at itself.
-                false => (0..profile.len()).map(|distance| f64::from(distance == 0)).collect(),
+            match sum == 0.0 {
+                true => (0..profile.len()).map(|distance| f64::from(distance == 0)).collect(),
+                false => profile.iter().map(|value| value / sum).collect(),
             }
         };
         self.profile.iter().map(normalise).collect()
@@ -158,6 +200,7 @@ fn add_moments(sums: &mut [Mat<f64>], left: Tensor<3>, right: Tensor<3>) -> Resu
     Ok(())
 }
 
+/// Costs `[H, T, T]` without those of the first key.
 fn zero_first_key(a: Tensor<3>) -> Tensor<3> {
     let sequence = a.dims()[2];
     let keep: Vec<f32> = (0..sequence).map(|u| f32::from(u8::from(u > 0))).collect();

@@ -1,6 +1,7 @@
 //! One latent for keys and values in the metric of what the attention output notices.
 
-use faer::{Mat, MatRef, Side};
+use faer::prelude::ReborrowMut;
+use faer::{Mat, MatMut, MatRef, Side};
 
 use crate::{KvFactors, KvInput, LowRankError, check, moment, pca};
 
@@ -8,26 +9,44 @@ use crate::{KvFactors, KvInput, LowRankError, check, moment, pca};
 ///
 /// Errors e of a block cost `eᵀ M e`; with the sensitivity-weighted query moment as M for keys and the weighted output
 /// projection for values, the sum is the first-order error of the layer's attention output.
+///
+/// Blocks are positive semidefinite: symmetric up to rounding (the lower triangle is read), negative eigenvalues count
+/// as 0.
 #[derive(Debug, Clone)]
 pub struct OutputMetric {
-    /// Blocks along the diagonal for the NoPE keys; their sizes add up to `N`.
+    /// Square blocks along the diagonal for the NoPE keys; their sizes add up to `N`.
     pub keys: Vec<Mat<f64>>,
-    /// Blocks along the diagonal for the values; their sizes add up to `G·d_v`.
+    /// Square blocks along the diagonal for the values; their sizes add up to `G·d_v`.
     pub values: Vec<Mat<f64>>,
 }
 
 /// Principal components of keys and values in a metric: the best latent of a rank for the attention output, to first
 /// order.
 ///
-/// Each block is regularised by `regularisation` times its mean eigenvalue. The rows of `down` have unit power.
+/// With `Y = [nope_keys; values]` and M the regularised metric, the latent is the first `rank` principal components of
+/// `M^½ Y x`. At full rank keys and values are reproduced exactly; below it the cost `tr(M E C Eᵀ)` of the error
+/// `E = Y - up·down` is the sum of the discarded eigenvalues, which no other linear latent of that rank undercuts.
+///
+/// Each block is regularised by `regularisation` times its mean eigenvalue, and at least by a hair of the largest such
+/// mean, so that what nothing depends on is reproduced after everything else. The rows of `down` have unit power
+/// (except those that only rounding distinguishes from 0); `ratio` is 1 and `kept_energy` is a share in the metric.
 ///
 /// # Shapes
 ///
-/// `moment`: `[D, D]`, the inputs' second moment *per token*.
+/// `moment`: `[D, D]`, the inputs' second moment *per token*; `input`, `metric` and the result as documented on their
+/// fields.
 ///
 /// # Errors
 ///
-/// As [`joint_pca`](crate::joint_pca()).
+/// [`LowRankError::Rank`] unless `1 <= rank <= N + G·d_v`; [`LowRankError::Damping`] for a negative `regularisation` or a
+/// NaN; [`LowRankError::Empty`], [`LowRankError::Shape`], [`LowRankError::ValueHeadDim`], [`LowRankError::HeadCount`] and
+/// [`LowRankError::NotFinite`] for matrices that do not fit or are not finite; [`LowRankError::Eigen`] if the solver
+/// fails.
+///
+/// # Source
+///
+/// This project's own method; with all blocks the identity it is the joint PCA of TransMLA, arXiv 2502.07864, without
+/// balance.
 pub fn metric_pca(
     input: &KvInput<'_>,
     moment: MatRef<'_, f64>,
@@ -35,64 +54,109 @@ pub fn metric_pca(
     rank: usize,
     regularisation: f64,
 ) -> Result<KvFactors, LowRankError> {
+    let value_heads = check_input(input, moment)?;
     let (keys, values) = (input.nope_keys.nrows(), input.values.nrows());
-    let value_heads = values / input.value_head_dim.max(1);
-    check::shape("the moment", moment, input.nope_keys.ncols(), input.nope_keys.ncols())?;
-    for (what, blocks, rows) in [
-        ("key metric", &metric.keys, keys),
-        ("value metric", &metric.values, values),
-    ] {
-        let size: usize = blocks.iter().map(Mat::nrows).sum();
-        if size != rows {
-            return Err(LowRankError::Shape {
-                what: what.into(),
-                expected: format!("{rows}, {rows}"),
-                rows: size,
-                columns: size,
-            });
-        }
-    }
-    let roots = |blocks: &[Mat<f64>]| {
-        blocks
-            .iter()
-            .map(|m| Roots::of(m.as_ref(), regularisation))
-            .collect::<Result<Vec<_>, _>>()
-    };
-    let (key_roots, value_roots) = (roots(&metric.keys)?, roots(&metric.values)?);
+    check::rank("rank", rank, keys + values)?;
+    check::damping(regularisation)?;
+    check_metric("the key metric", &metric.keys, keys)?;
+    check_metric("the value metric", &metric.values, values)?;
+    let (key_roots, value_roots) = roots(metric, regularisation)?;
 
     // Rows of weights in coordinates where every direction counts alike.
     let mut rows = Mat::zeros(keys + values, moment.nrows());
-    apply(&key_roots, input.nope_keys, &mut rows, 0);
-    apply(&value_roots, input.values, &mut rows, keys);
+    let (key_rows, value_rows) = rows.as_mut().split_at_row_mut(keys);
+    apply(key_roots.iter().map(|of| &of.root), input.nope_keys, key_rows);
+    apply(value_roots.iter().map(|of| &of.root), input.values, value_rows);
     let joint = moment::quadratic_form(rows.as_ref(), moment)?;
-    let components = pca::principal_components(joint.as_ref(), rank, 0.0)?;
+    let components = pca::decompose(joint, rank, 0.0)?;
     let mut down = moment::product(components.vectors.as_ref().transpose(), rows.as_ref());
 
     // Unit power, so that no optimiser or number format sees rows of very different size.
-    let unit: Vec<f64> = (0..rank).map(|i| components.values[i].max(1e-20).sqrt()).collect();
-    for i in 0..rank {
-        down.row_mut(i).iter_mut().for_each(|value| *value /= unit[i]);
+    let least = (NEGLIGIBLE * components.values[0]).max(f64::MIN_POSITIVE);
+    let unit: Vec<f64> = (0..rank).map(|i| components.values[i].max(least).sqrt()).collect();
+    for (i, unit) in unit.iter().enumerate() {
+        down.row_mut(i).iter_mut().for_each(|value| *value /= unit);
     }
     let scaled = Mat::from_fn(keys + values, rank, |i, j| components.vectors[(i, j)] * unit[j]);
-    let mut basis = Mat::zeros(keys + values, rank);
-    apply_inverse(&key_roots, scaled.as_ref(), &mut basis, 0);
-    apply_inverse(&value_roots, scaled.as_ref(), &mut basis, keys);
-    let (key_basis, value_basis) = basis.as_ref().split_at_row(keys);
-    let per_value = input.key_up.len() / value_heads.max(1);
+    let (key_part, value_part) = scaled.as_ref().split_at_row(keys);
+    let (mut key_basis, mut value_basis) = (Mat::zeros(keys, rank), Mat::zeros(values, rank));
+    apply(key_roots.iter().map(|of| &of.inverse), key_part, key_basis.as_mut());
+    apply(
+        value_roots.iter().map(|of| &of.inverse),
+        value_part,
+        value_basis.as_mut(),
+    );
+
+    let queries_per_value = input.key_up.len() / value_heads;
     let width = input.value_head_dim;
-    let kept_energy = components.kept_energy();
+    let value_up = (0..input.key_up.len())
+        .map(|head| value_basis.subrows(head / queries_per_value * width, width).to_owned())
+        .collect();
     Ok(KvFactors {
         down,
         key_up: input
             .key_up
             .iter()
-            .map(|up| moment::product(up.as_ref(), key_basis))
+            .map(|up| moment::product(up.as_ref(), key_basis.as_ref()))
             .collect(),
-        value_up: (0..input.key_up.len())
-            .map(|head| value_basis.subrows(head / per_value * width, width).to_owned())
-            .collect(),
+        value_up,
         ratio: 1.0,
-        kept_energy,
+        kept_energy: components.kept_energy(),
+    })
+}
+
+/// Share of the largest eigenvalue below which another one is rounding.
+const NEGLIGIBLE: f64 = 1e-12;
+
+/// Checks everything but the metric, and returns the number of value heads.
+fn check_input(input: &KvInput<'_>, moment: MatRef<'_, f64>) -> Result<usize, LowRankError> {
+    check::square("the moment of the inputs", moment)?;
+    check::columns("the NoPE key weights", input.nope_keys, moment.nrows())?;
+    check::columns("the value weights", input.values, moment.nrows())?;
+    let (keys, values) = (input.nope_keys.nrows(), input.values.nrows());
+    if values == 0 {
+        return Err(LowRankError::Empty {
+            what: "the value weights",
+        });
+    }
+    if input.value_head_dim == 0 || !values.is_multiple_of(input.value_head_dim) {
+        return Err(LowRankError::ValueHeadDim {
+            rows: values,
+            found: input.value_head_dim,
+        });
+    }
+    let value_heads = values / input.value_head_dim;
+    if input.key_up.is_empty() || !input.key_up.len().is_multiple_of(value_heads) {
+        return Err(LowRankError::HeadCount {
+            value_heads,
+            found: input.key_up.len(),
+        });
+    }
+    let head_dim = input.key_up[0].nrows();
+    for (head, key_up) in input.key_up.iter().enumerate() {
+        check::shape(&format!("key_up of query head {head}"), key_up.as_ref(), head_dim, keys)?;
+        check::finite("key_up", key_up.as_ref())?;
+    }
+    check::finite("the NoPE key weights", input.nope_keys)?;
+    check::finite("the value weights", input.values)?;
+    check::finite("the moment of the inputs", moment)?;
+    Ok(value_heads)
+}
+
+fn check_metric(what: &'static str, blocks: &[Mat<f64>], rows: usize) -> Result<(), LowRankError> {
+    for (index, block) in blocks.iter().enumerate() {
+        check::square(&format!("block {index} of {what}"), block.as_ref())?;
+        check::finite(what, block.as_ref())?;
+    }
+    let size: usize = blocks.iter().map(Mat::nrows).sum();
+    if size == rows {
+        return Ok(());
+    }
+    Err(LowRankError::Shape {
+        what: format!("{what} with all its blocks"),
+        expected: format!("{rows}, {rows}"),
+        rows: size,
+        columns: size,
     })
 }
 
@@ -102,44 +166,65 @@ struct Roots {
     inverse: Mat<f64>,
 }
 
-impl Roots {
-    fn of(block: MatRef<'_, f64>, regularisation: f64) -> Result<Self, LowRankError> {
-        check::finite("the metric", block)?;
-        let size = block.nrows();
-        let eigen = block
-            .self_adjoint_eigen(Side::Lower)
-            .map_err(|_| LowRankError::Eigen { size })?;
-        let values: Vec<f64> = (0..size).map(|i| eigen.S()[i].max(0.0)).collect();
-        // A block that nothing depends on must still be invertible.
-        let floor = (regularisation * values.iter().sum::<f64>() / size as f64).max(1e-30);
-        let basis = eigen.U();
-        let with = |f: &dyn Fn(f64) -> f64| {
-            let scaled = Mat::from_fn(size, size, |i, j| basis[(i, j)] * f(values[j] + floor));
-            &scaled * basis.transpose()
-        };
+/// Regularised roots of the key blocks and of the value blocks.
+fn roots(metric: &OutputMetric, regularisation: f64) -> Result<(Vec<Roots>, Vec<Roots>), LowRankError> {
+    let spectra = |blocks: &[Mat<f64>]| {
+        let blocks = blocks.iter().filter(|block| block.nrows() > 0);
+        blocks
+            .map(|block| Spectrum::of(block.as_ref()))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let (keys, values) = (spectra(&metric.keys)?, spectra(&metric.values)?);
+    let largest = keys.iter().chain(&values).map(Spectrum::mean).fold(0.0, f64::max);
+    // A block that nothing depends on must still be invertible; if nothing depends on anything, all counts alike.
+    let least = if largest > 0.0 { NEGLIGIBLE * largest } else { 1.0 };
+    let regularised = |spectrum: &Spectrum| spectrum.roots((regularisation * spectrum.mean()).max(least));
+    Ok((
+        keys.iter().map(regularised).collect(),
+        values.iter().map(regularised).collect(),
+    ))
+}
+
+/// Eigenvalues, none negative, and eigenvectors of a block.
+struct Spectrum {
+    values: Vec<f64>,
+    vectors: Mat<f64>,
+}
+
+impl Spectrum {
+    fn of(block: MatRef<'_, f64>) -> Result<Self, LowRankError> {
+        let failed = |_| LowRankError::Eigen { size: block.nrows() };
+        let eigen = block.self_adjoint_eigen(Side::Lower).map_err(failed)?;
         Ok(Self {
-            root: with(&f64::sqrt),
-            inverse: with(&|value| 1.0 / value.sqrt()),
+            values: eigen.S().column_vector().iter().map(|value| value.max(0.0)).collect(),
+            vectors: eigen.U().to_owned(),
         })
     }
-}
 
-fn apply(roots: &[Roots], rows: MatRef<'_, f64>, target: &mut Mat<f64>, offset: usize) {
-    let mut start = 0;
-    for block in roots {
-        let size = block.root.nrows();
-        let product = moment::product(block.root.as_ref(), rows.subrows(start, size));
-        target.as_mut().subrows_mut(offset + start, size).copy_from(&product);
-        start += size;
+    fn mean(&self) -> f64 {
+        self.values.iter().sum::<f64>() / self.values.len() as f64
+    }
+
+    fn roots(&self, shift: f64) -> Roots {
+        let size = self.values.len();
+        let with = |f: fn(f64) -> f64| {
+            let scaled = Mat::from_fn(size, size, |i, j| self.vectors[(i, j)] * f(self.values[j] + shift));
+            moment::product(scaled.as_ref(), self.vectors.transpose())
+        };
+        Roots {
+            root: with(f64::sqrt),
+            inverse: with(|value| value.sqrt().recip()),
+        }
     }
 }
 
-fn apply_inverse(roots: &[Roots], rows: MatRef<'_, f64>, target: &mut Mat<f64>, offset: usize) {
-    let mut start = offset;
-    for block in roots {
-        let size = block.inverse.nrows();
-        let product = moment::product(block.inverse.as_ref(), rows.subrows(start, size));
-        target.as_mut().subrows_mut(start, size).copy_from(&product);
+/// Multiplies rows by a block-diagonal matrix.
+fn apply<'a>(blocks: impl Iterator<Item = &'a Mat<f64>>, rows: MatRef<'_, f64>, mut target: MatMut<'_, f64>) {
+    let mut start = 0;
+    for block in blocks {
+        let size = block.nrows();
+        let product = moment::product(block.as_ref(), rows.subrows(start, size));
+        target.rb_mut().subrows_mut(start, size).copy_from(&product);
         start += size;
     }
 }

@@ -1,0 +1,95 @@
+//! Perplexity and divergence against their definitions, computed from whole logits.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use transmla_core::{Decoder, Residency, TokenBatch};
+use transmla_eval::{EvalError, EvalOptions, divergence, perplexity};
+
+fn model() -> Decoder {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stories260k");
+    Decoder::open(&folder, &Device::flex(), Residency::Loaded).unwrap()
+}
+
+fn windows(batch: usize, sequence: usize) -> TokenBatch {
+    let ids = (0..batch * sequence).map(|i| ((i * i * 7 + i * 13 + 3) % 500) as i64);
+    TokenBatch::from_ids(ids.collect(), batch, sequence).unwrap()
+}
+
+/// Log-probabilities of every token by the definition, in f64.
+fn log_probabilities(model: &Decoder, window: &TokenBatch) -> Vec<Vec<f64>> {
+    let logits = model.logits(window, None).unwrap();
+    let vocabulary = logits.dims()[2];
+    let values: Vec<f64> = logits.into_data().iter::<f32>().map(f64::from).collect();
+    let rows = values.chunks_exact(vocabulary);
+    rows.map(|row| {
+        let normaliser = row.iter().map(|v| v.exp()).sum::<f64>().ln();
+        row.iter().map(|v| v - normaliser).collect()
+    })
+    .collect()
+}
+
+#[test]
+fn perplexity_is_its_definition() {
+    let (model, windows) = (model(), windows(3, 40));
+    let mut means = Vec::new();
+    for index in 0..3 {
+        let window = windows.rows(index..index + 1).unwrap();
+        let log_p = log_probabilities(&model, &window);
+        let nll: f64 = (0..39).map(|t| -log_p[t][window.ids()[t + 1] as usize]).sum();
+        means.push(nll / 39.0);
+    }
+    let expected = means.iter().sum::<f64>() / 3.0;
+    let found = perplexity(&model, &windows, &EvalOptions::default(), &mut |_, _| {}).unwrap();
+    assert!((found.mean_nll - expected).abs() < 1e-5, "{} {expected}", found.mean_nll);
+    assert!((found.perplexity - expected.exp()).abs() < 1e-4 * expected.exp());
+    assert_eq!((found.windows, found.predictions), (3, 3 * 39));
+}
+
+#[test]
+fn neither_batches_nor_groups_matter_and_progress_ends_at_the_whole() {
+    let (model, windows) = (model(), windows(5, 16));
+    let first = perplexity(&model, &windows, &EvalOptions::default(), &mut |_, _| {}).unwrap();
+    for (batch_size, state_bytes) in [(1, 1), (3, 1), (5, 1 << 30), (0, 0)] {
+        let options = EvalOptions {
+            batch_size,
+            state_bytes,
+        };
+        let mut seen = Vec::new();
+        let other = perplexity(&model, &windows, &options, &mut |done, total| seen.push((done, total))).unwrap();
+        assert!((other.mean_nll - first.mean_nll).abs() < 1e-5);
+        let &(done, total) = seen.last().unwrap();
+        assert_eq!(done, total);
+        assert!(seen.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 == pair[1].1));
+    }
+}
+
+#[test]
+fn divergence_is_its_definition() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transmla-core/tests/families/deepseek-v3");
+    let (first, windows) = (model(), windows(2, 12));
+    let second = Decoder::open(&folder, &Device::flex(), Residency::Streamed).unwrap();
+    let (mut kl, mut agreed) = (0.0, 0);
+    for index in 0..2 {
+        let window = windows.rows(index..index + 1).unwrap();
+        let (p, q) = (log_probabilities(&first, &window), log_probabilities(&second, &window));
+        for (p, q) in p.iter().zip(&q) {
+            kl += p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>() / 24.0;
+            let best = |row: &Vec<f64>| (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b]));
+            agreed += usize::from(best(p) == best(q));
+        }
+    }
+    let found = divergence(&first, &second, &windows, &EvalOptions::default(), &mut |_, _| {}).unwrap();
+    assert!(kl > 0.1 && (found.kl - kl).abs() < 1e-4, "{} {kl}", found.kl);
+    assert!((found.top1_agreement - agreed as f64 / 24.0).abs() < 1e-9);
+    assert!(found.max_logit_difference > 0.1);
+}
+
+#[test]
+fn what_cannot_be_evaluated_is_an_error() {
+    let model = model();
+    let run = |windows: &TokenBatch| perplexity(&model, windows, &EvalOptions::default(), &mut |_, _| {});
+    assert!(matches!(run(&windows(2, 1)), Err(EvalError::ShortWindow { found: 1 })));
+    let foreign = TokenBatch::from_ids(vec![1, 2, 9999, 3], 1, 4).unwrap();
+    assert!(run(&foreign).unwrap_err().to_string().contains("9999"));
+}
