@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use proptest::prelude::*;
-use serde_json::json;
 use transmla_convert::{ConvertOptions, DecoupledModel, FreqFold, Plan, Request, Silent, convert, decouple};
-use transmla_core::checkpoint::CheckpointWriter;
 use transmla_core::config::LatentStyle;
-use transmla_core::model::model_tensors;
 use transmla_core::{Decoder, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch};
 use transmla_eval::{Divergence, EvalOptions, divergence};
+
+mod common;
 
 fn family(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -107,38 +106,13 @@ fn stock_form_equals_the_decoupled_model() {
     }
 }
 
-/// A random model with one key head, biases or not.
-fn write_one_key_head(folder: &Path, bias: bool, tied: bool) {
-    let config = json!({
-        "model_type": if bias { "qwen2" } else { "llama" }, "hidden_size": 24, "intermediate_size": 40,
-        "num_hidden_layers": 2, "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 8, "vocab_size": 50,
-        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": tied,
-    });
-    let parsed = ModelConfig::from_json(config.as_object().cloned().unwrap()).unwrap();
-    let specs = model_tensors(&parsed);
-    let mut writer = CheckpointWriter::create(folder, &specs, StorageDtype::F32, 4_000, false).unwrap();
-    let mut state = 99u64;
-    for spec in &specs {
-        let centre = if spec.name.contains("norm") { 1.0 } else { 0.0 };
-        let values = (0..spec.elements()).map(|_| {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
-            centre + ((state >> 40) as f32 / (1u64 << 24) as f32 - 0.5) * 0.6
-        });
-        writer.write(&spec.name, &values.collect::<Vec<_>>()).unwrap();
-    }
-    writer.write_file("config.json", config.to_string().as_bytes()).unwrap();
-    writer.commit().unwrap();
-}
-
 /// With one key head and d_r = d nothing has to be decoupled: the original itself comes out.
 #[test]
 fn one_key_head_at_full_rank_equals_the_original() {
     for bias in [false, true] {
         let models = tempfile::tempdir().unwrap();
         let folder = models.path().join("one");
-        write_one_key_head(&folder, bias, !bias);
+        common::write_random_model(&folder, 1, bias, !bias);
         let (_, from_original) = distances(&folder, &full_rank(&folder, 8, 1, bias));
         let worst = from_original.max_logit_difference;
         assert!(worst < 5e-4, "bias {bias}: {worst}");

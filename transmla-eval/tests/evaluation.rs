@@ -41,7 +41,11 @@ fn perplexity_is_its_definition() {
     }
     let expected = means.iter().sum::<f64>() / 3.0;
     let found = perplexity(&model, &windows, &EvalOptions::default(), &mut |_, _| {}).unwrap();
-    assert!((found.mean_nll - expected).abs() < 1e-5, "{} {expected}", found.mean_nll);
+    assert!(
+        (found.mean_nll - expected).abs() < 1e-5,
+        "{} {expected}",
+        found.mean_nll
+    );
     assert!((found.perplexity - expected.exp()).abs() < 1e-4 * expected.exp());
     assert_eq!((found.windows, found.predictions), (3, 3 * 39));
 }
@@ -60,7 +64,10 @@ fn neither_batches_nor_groups_matter_and_progress_ends_at_the_whole() {
         assert!((other.mean_nll - first.mean_nll).abs() < 1e-5);
         let &(done, total) = seen.last().unwrap();
         assert_eq!(done, total);
-        assert!(seen.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 == pair[1].1));
+        assert!(
+            seen.windows(2)
+                .all(|pair| pair[0].0 < pair[1].0 && pair[0].1 == pair[1].1)
+        );
     }
 }
 

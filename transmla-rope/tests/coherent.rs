@@ -439,16 +439,20 @@ fn ties_of_ownership_go_to_the_nearest_slot() {
     }
 }
 
-/// Overlapping sets, where an eigenvalue can rise after another slot's turn: most seeds of these have such a step.
+/// Slots whose sets overlap, and keys with much in common: what is taken out of some pairs of a slot can raise its value,
+/// and these seeds (three in 600) choose differently if an old value is taken for a bound.
 #[test]
-fn the_lazy_choice_is_the_plain_one_for_many_overlapping_slots() {
-    for seed in 0..12 {
-        let layer = Layer::new(HeadShape::new(4, 2, 16).unwrap(), seed);
-        let slots = slot_frequencies(THETA, 12);
-        let expected = reference(&layer, &slots, 0.8);
-        let split = layer.split(&slots, Eligibility::Threshold(0.8)).decoupling;
+fn the_lazy_choice_is_the_plain_one_where_values_rise() {
+    for (heads, head_dim, seed) in [(1, 12, 24), (1, 12, 196), (2, 8, 162)] {
+        let mut layer = Layer::new(HeadShape::new(heads, heads, head_dim).unwrap(), seed);
+        layer.frequencies = slot_frequencies(10.0, head_dim);
+        let few = random(layer.shape.key_width(), 4, seed ^ 77);
+        let width = layer.shape.key_width();
+        layer.moment = &few * few.transpose() + faer::Scale(0.02) * Mat::<f64>::identity(width, width);
+        let expected = reference(&layer, &layer.frequencies, 0.7);
+        let split = layer.split(&layer.frequencies, Eligibility::Threshold(0.7)).decoupling;
         let difference = (complex_residual(&split) - &expected.residual).norm_max();
-        assert!(difference < 1e-7, "seed {seed}: {difference}");
+        assert!(difference < 1e-9, "seed {seed}: {difference}");
     }
 }
 

@@ -1,0 +1,33 @@
+//! A small random model as a folder.
+
+use std::path::Path;
+
+use serde_json::json;
+use transmla_core::checkpoint::CheckpointWriter;
+use transmla_core::model::model_tensors;
+use transmla_core::{ModelConfig, StorageDtype};
+
+/// A random model of 3 query heads 8 wide over `key_heads` key heads, with biases or not.
+pub fn write_random_model(folder: &Path, key_heads: usize, bias: bool, tied: bool) {
+    let config = json!({
+        "model_type": if bias { "qwen2" } else { "llama" }, "hidden_size": 24, "intermediate_size": 40,
+        "num_hidden_layers": 2, "num_attention_heads": 3, "num_key_value_heads": key_heads, "head_dim": 8, "vocab_size": 50,
+        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": tied,
+    });
+    let parsed = ModelConfig::from_json(config.as_object().cloned().unwrap()).unwrap();
+    let specs = model_tensors(&parsed);
+    let mut writer = CheckpointWriter::create(folder, &specs, StorageDtype::F32, 4_000, false).unwrap();
+    let mut state = 99u64;
+    for spec in &specs {
+        let centre = if spec.name.contains("norm") { 1.0 } else { 0.0 };
+        let values = (0..spec.elements()).map(|_| {
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            centre + ((state >> 40) as f32 / (1u64 << 24) as f32 - 0.5) * 0.6
+        });
+        writer.write(&spec.name, &values.collect::<Vec<_>>()).unwrap();
+    }
+    writer.write_file("config.json", config.to_string().as_bytes()).unwrap();
+    writer.commit().unwrap();
+}
