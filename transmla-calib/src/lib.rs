@@ -10,6 +10,8 @@
 //! | `tokenizer`, `stream` | [`TextTokenizer`], and [`TextStream`] for ids that come one at a time |
 //! | `sample`, `holdout` | [`sample()`]: random calibration samples; [`split_holdout`] sets some aside |
 //! | `moment` | [`SecondMoment`]: the one statistic of a layer's inputs |
+//! | `gradient` | [`output_gradients`]: what the loss notices of each layer's attention output |
+//! | `sensitivity` | [`Sensitivity`]: which scores, queries and values the loss notices |
 //! | `windows` | [`evaluation_windows`]: the text that perplexity is measured on |
 //!
 //! # Example

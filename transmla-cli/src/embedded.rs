@@ -26,6 +26,7 @@ type Files = &'static [(&'static str, &'static [u8])];
 /// stories260K, a Llama of 260 thousand parameters.
 const MODEL_FILES: Files = files!(
     "stories260k":
+    "LICENSE",
     "config.json",
     "generation_config.json",
     "model.safetensors",

@@ -5,6 +5,7 @@
 //! | [`checkpoint`] | safetensors folders in hub layout: reading one tensor at a time, writing shard by shard |
 //! | [`config`] | `config.json` of every supported family, and of latent attention models |
 //! | [`model`] | the decoder, its layers, both kinds of attention and their caches |
+//! | [`kernels`] | attention and its gradient, fused on the CPU |
 //! | [`device`] | picking a backend at run time |
 //! | [`hub`] | folders and hub ids (feature `hub`) |
 //!
@@ -17,6 +18,7 @@ pub mod config;
 pub mod device;
 mod error;
 pub mod hub;
+pub mod kernels;
 pub mod model;
 
 pub use checkpoint::{Checkpoint, CheckpointWriter, StorageDtype, TensorSpec};

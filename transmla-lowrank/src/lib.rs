@@ -12,6 +12,7 @@
 //! | [`pca`] | [`principal_components`] of a second moment |
 //! | [`balance`] | [`balance_ratio`]: how much larger keys are than values |
 //! | [`joint`] | [`joint_pca`]: one latent for keys and values |
+//! | [`metric`] | [`metric_pca`]: the same in an [`OutputMetric`], by what the attention output notices |
 //! | [`query`] | [`query_pca`]: one latent for the queries of all heads |
 //!
 //! # Conventions

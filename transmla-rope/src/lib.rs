@@ -10,6 +10,7 @@
 //! | [`shape`] | [`HeadShape`]: heads, head width, rotary pairs |
 //! | [`fold`] | [`FoldSpec`]: how many adjacent frequencies share a rotation; [`slot_frequencies`] |
 //! | [`mod@rororope`] | [`rororope()`]: from the keys' second moment to a [`Decoupling`] |
+//! | [`mod@coherent`] | [`coherent()`]: the same from what the attention output notices, an [`AttentionProfile`] |
 //! | [`decoupling`] | [`Decoupling`]: the split, and applying it to key and query weights |
 //! | [`interleave`] | half-split rows to DeepSeek's interleaved rows and back |
 //!

@@ -477,11 +477,13 @@ fn keys_of_zero_or_low_rank_leave_slots_empty() {
     }
 }
 
+type Change<'a> = &'a dyn Fn(&mut Layer, &mut Vec<f64>, &mut Eligibility);
+
 #[test]
 fn bad_input_is_an_error() {
     let shape = HeadShape::new(2, 1, 4).unwrap();
     let slots = slot_frequencies(THETA, 2);
-    let attempt = |change: &dyn Fn(&mut Layer, &mut Vec<f64>, &mut Eligibility)| {
+    let attempt = |change: Change<'_>| {
         let (mut layer, mut slots, mut eligibility) = (Layer::new(shape, 1), slots.clone(), Eligibility::Ownership);
         change(&mut layer, &mut slots, &mut eligibility);
         coherent(
@@ -494,8 +496,7 @@ fn bad_input_is_an_error() {
         .map(|_| ())
     };
     assert_eq!(attempt(&|_, _, _| ()), Ok(()));
-    let message =
-        |change: &dyn Fn(&mut Layer, &mut Vec<f64>, &mut Eligibility)| attempt(change).unwrap_err().to_string();
+    let message = |change: Change<'_>| attempt(change).unwrap_err().to_string();
 
     assert_eq!(
         message(&|_, slots, _| slots.clear()),
@@ -531,7 +532,7 @@ fn bad_input_is_an_error() {
         Err(RopeError::Heads { .. })
     ));
     for bad in [f64::NAN, f64::INFINITY] {
-        let changes: [&dyn Fn(&mut Layer, &mut Vec<f64>, &mut Eligibility); 6] = [
+        let changes: [Change<'_>; 6] = [
             &|layer, _, _| layer.moment[(1, 2)] = bad,
             &|layer, _, _| layer.frequencies[1] = bad,
             &|layer, _, _| layer.distances[0][3] = bad,

@@ -40,6 +40,7 @@ fn without_arguments_the_embedded_model_is_converted() {
     assert!(summary.contains("it writes    \"Once upon a time"), "{summary}");
     assert!(summary.contains("transmla generate --model-path"), "{summary}");
     let files = [
+        "LICENSE",
         "config.json",
         "generation_config.json",
         "model.safetensors",

@@ -2,7 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use super::{causal_attention, merge_heads, repeat_heads, split_heads};
+use super::{causal_attention, merge_heads, split_heads};
+use crate::kernels::repeat_heads;
 use crate::model::linear::Linear;
 use crate::model::rotary::Rotary;
 
@@ -41,8 +42,9 @@ impl DecoupledAttention {
         let k_rope = rotary.apply(split_heads(self.k_rope.forward(x.clone()), batch, 1));
         let v = split_heads(self.v.forward(x), batch, self.value_heads);
         let q = Tensor::cat(vec![q_nope, q_rope], 3);
-        let k = Tensor::cat(vec![repeat_heads(k_nope, heads), repeat_heads(k_rope, heads)], 3);
-        let attended = causal_attention(q, k, repeat_heads(v, heads));
+        let k = Tensor::cat(vec![k_nope, repeat_heads(k_rope, self.nope_heads)], 3);
+        let v = repeat_heads(v, self.nope_heads);
+        let attended = causal_attention(q, k, v);
         self.o.forward(merge_heads(attended))
     }
 }

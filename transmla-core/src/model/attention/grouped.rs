@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 
-use super::{causal_attention, merge_heads, repeat_heads, split_heads};
+use super::{causal_attention, merge_heads, split_heads};
 use crate::config::GroupedConfig;
 use crate::model::cache::LayerCache;
 use crate::model::linear::Linear;
@@ -61,8 +61,6 @@ impl GroupedAttention {
             k = keys.append(k);
             v = values.append(v);
         }
-        let k = repeat_heads(k, self.query_heads);
-        let v = repeat_heads(v, self.query_heads);
         self.o.forward(merge_heads(causal_attention(q, k, v)))
     }
 }

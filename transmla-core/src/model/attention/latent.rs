@@ -3,8 +3,9 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 
-use super::{causal_attention, future_mask, merge_heads, repeat_heads, split_heads};
+use super::{causal_attention, merge_heads, split_heads};
 use crate::config::LatentConfig;
+use crate::kernels::{future_mask, repeat_heads};
 use crate::model::cache::{CachedRows, LayerCache};
 use crate::model::linear::{Linear, RmsNorm};
 use crate::model::rotary::Rotary;

@@ -1,0 +1,17 @@
+//! Kernels: attention on any device, and a fused form of it for the CPU.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `attention` | causal attention and its gradient; picks the form |
+//! | `host` | both in blocks on the CPU: score matrices never leave the cache, keys of the future are not looked at |
+//! | `product`, `exponential` | small matrix products, and a vectorised softmax |
+
+mod attention;
+mod exponential;
+mod host;
+mod product;
+
+pub use attention::{
+    AttentionGradients, attention_gradients, causal_attention, plain_attention, plain_attention_gradients,
+};
+pub(crate) use attention::{future_mask, repeat_heads};
