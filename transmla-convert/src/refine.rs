@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 use transmla_core::CoreError;
-use transmla_core::model::Rotary;
 use transmla_core::model::attention::{Attention, LatentAttention, QueryProjection};
+use transmla_core::model::{AttentionBackward, Rotary};
 
 use crate::coherent::{Example, output_error, scalar};
 
@@ -45,27 +45,16 @@ pub(crate) fn refine(
         });
         let leaves = collect(&mut tracked);
         let tracked = Attention::Latent(tracked);
-        // One sequence at a time: score matrices of a whole batch would not fit any cache.
-        let mut gradients: Vec<Option<Tensor<2>>> = vec![None; leaves.len()];
-        let sequence = rotary.positions().len();
-        for index in 0..example.batch {
-            let part = |all: &Tensor<2>| all.clone().narrow(0, index * sequence, sequence).autodiff();
-            let output = tracked.forward(part(&example.inputs), 1, &traced_rotary, None);
-            let loss = (output - part(&example.target)).square().mean();
-            let new = loss.div_scalar(power * example.batch as f64).backward();
-            for (sum, leaf) in gradients.iter_mut().zip(&leaves) {
-                let gradient = leaf.grad(&new).map(Tensor::without_autodiff);
-                *sum = match (sum.take(), gradient) {
-                    (Some(sum), Some(gradient)) => Some(sum + gradient),
-                    (sum, gradient) => sum.or(gradient),
-                };
-            }
-        }
+        let target = example.target.clone().autodiff();
+        let inputs = example.inputs.clone().autodiff();
+        let backward = AttentionBackward::run(&tracked, inputs, example.batch, &traced_rotary, |output| {
+            (output - target).square().mean().div_scalar(power)
+        });
         let fraction = 1.0 - step as f64 / plan.steps as f64;
         let mut index = 0;
         let mut failed = None;
         parameters(&mut current, &mut |tensor| {
-            if let Some(gradient) = gradients[index].take() {
+            if let Some(gradient) = backward.of(&leaves[index]) {
                 if states.len() == index {
                     match Adam::new(tensor, plan.rate) {
                         Ok(state) => states.push(state),

@@ -1,6 +1,7 @@
 //! The decoder: layers, the kinds of attention, KV caches.
 
 pub mod attention;
+mod backward;
 mod cache;
 mod decoder;
 mod layer;
@@ -10,6 +11,7 @@ mod rotary;
 mod tensors;
 mod tokens;
 
+pub use backward::AttentionBackward;
 pub use cache::{CachedRows, KvCache, LayerCache};
 pub use decoder::{Decoder, OutputHead, Residency};
 pub use layer::{DecoderLayer, layer_prefix};

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::{causal_attention, merge_heads, split_heads};
+use super::{Projected, causal_attention, merge_heads, split_heads};
 use crate::kernels::repeat_heads;
 use crate::model::linear::Linear;
 use crate::model::rotary::Rotary;
@@ -35,16 +35,21 @@ pub struct DecoupledAttention {
 
 impl DecoupledAttention {
     pub(super) fn forward(&self, x: Tensor<2>, batch: usize, rotary: &Rotary) -> Tensor<2> {
+        let Projected { q, k, v } = self.project(x, batch, rotary);
+        self.o.forward(merge_heads(causal_attention(q, k, v)))
+    }
+
+    pub(super) fn project(&self, x: Tensor<2>, batch: usize, rotary: &Rotary) -> Projected {
         let heads = self.query_heads;
         let q_nope = split_heads(self.q_nope.forward(x.clone()), batch, heads);
         let q_rope = rotary.apply(split_heads(self.q_rope.forward(x.clone()), batch, heads));
         let k_nope = split_heads(self.k_nope.forward(x.clone()), batch, self.nope_heads);
         let k_rope = rotary.apply(split_heads(self.k_rope.forward(x.clone()), batch, 1));
         let v = split_heads(self.v.forward(x), batch, self.value_heads);
-        let q = Tensor::cat(vec![q_nope, q_rope], 3);
-        let k = Tensor::cat(vec![k_nope, repeat_heads(k_rope, self.nope_heads)], 3);
-        let v = repeat_heads(v, self.nope_heads);
-        let attended = causal_attention(q, k, v);
-        self.o.forward(merge_heads(attended))
+        Projected {
+            q: Tensor::cat(vec![q_nope, q_rope], 3),
+            k: Tensor::cat(vec![k_nope, repeat_heads(k_rope, self.nope_heads)], 3),
+            v: repeat_heads(v, self.nope_heads),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 
-use super::{causal_attention, merge_heads, split_heads};
+use super::{Projected, causal_attention, merge_heads, split_heads};
 use crate::config::GroupedConfig;
 use crate::model::cache::LayerCache;
 use crate::model::linear::Linear;
@@ -54,13 +54,19 @@ impl GroupedAttention {
         rotary: &Rotary,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<2> {
-        let q = rotary.apply(split_heads(self.q.forward(x.clone()), batch, self.query_heads));
-        let mut k = rotary.apply(split_heads(self.k.forward(x.clone()), batch, self.key_heads));
-        let mut v = split_heads(self.v.forward(x), batch, self.key_heads);
+        let Projected { q, mut k, mut v } = self.project(x, batch, rotary);
         if let Some(LayerCache::Grouped { keys, values }) = cache {
             k = keys.append(k);
             v = values.append(v);
         }
         self.o.forward(merge_heads(causal_attention(q, k, v)))
+    }
+
+    pub(super) fn project(&self, x: Tensor<2>, batch: usize, rotary: &Rotary) -> Projected {
+        Projected {
+            q: rotary.apply(split_heads(self.q.forward(x.clone()), batch, self.query_heads)),
+            k: rotary.apply(split_heads(self.k.forward(x.clone()), batch, self.key_heads)),
+            v: split_heads(self.v.forward(x), batch, self.key_heads),
+        }
     }
 }

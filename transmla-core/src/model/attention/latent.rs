@@ -3,7 +3,7 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 
-use super::{causal_attention, merge_heads, split_heads};
+use super::{Projected, causal_attention, merge_heads, split_heads};
 use crate::config::LatentConfig;
 use crate::kernels::{future_mask, repeat_heads};
 use crate::model::cache::{CachedRows, LayerCache};
@@ -119,12 +119,8 @@ impl LatentAttention {
         rotary: &Rotary,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<2> {
-        let nope = self.shape.qk_nope_head_dim;
-        let rope = self.shape.qk_rope_head_dim;
-        let q = split_heads(self.q.forward(x.clone()), batch, self.heads); // [batch, H, seq, d + d_r]
-        let q_nope = q.clone().narrow(3, 0, nope);
-        let q_rope = rotary.apply(q.narrow(3, nope, rope));
-        let (latent, k_rope) = self.compress(x, batch, rotary); // [batch, 1, seq, r], [batch, 1, seq, d_r]
+        let (q_nope, q_rope) = self.queries(x.clone(), batch, rotary);
+        let (latent, k_rope) = self.compress(x, batch, rotary);
         let past = rotary.positions().start;
         match cache {
             Some(LayerCache::Latent(rows)) if past > 0 => self.absorbed(q_nope, q_rope, latent, k_rope, rows),
@@ -132,12 +128,27 @@ impl LatentAttention {
                 if let Some(LayerCache::Latent(rows)) = cache {
                     rows.append(Tensor::cat(vec![latent.clone(), k_rope.clone()], 3));
                 }
-                self.expanded(q_nope, q_rope, latent, k_rope)
+                let Projected { q, k, v } = self.expand(q_nope, q_rope, latent, k_rope);
+                self.o.forward(merge_heads(causal_attention(q, k, v)))
             }
         }
     }
 
-    /// What the cache keeps of each token: the normalised latent and the rotated shared key.
+    pub(super) fn project(&self, x: Tensor<2>, batch: usize, rotary: &Rotary) -> Projected {
+        let (q_nope, q_rope) = self.queries(x.clone(), batch, rotary);
+        let (latent, k_rope) = self.compress(x, batch, rotary);
+        self.expand(q_nope, q_rope, latent, k_rope)
+    }
+
+    /// Queries without position, `[batch, H, seq, d]`, and rotated ones, `[batch, H, seq, d_r]`.
+    fn queries(&self, x: Tensor<2>, batch: usize, rotary: &Rotary) -> (Tensor<4>, Tensor<4>) {
+        let (nope, rope) = (self.shape.qk_nope_head_dim, self.shape.qk_rope_head_dim);
+        let q = split_heads(self.q.forward(x), batch, self.heads);
+        (q.clone().narrow(3, 0, nope), rotary.apply(q.narrow(3, nope, rope)))
+    }
+
+    /// What the cache keeps of each token: the normalised latent, `[batch, 1, seq, r]`, and the rotated shared key,
+    /// `[batch, 1, seq, d_r]`.
     fn compress(&self, x: Tensor<2>, batch: usize, rotary: &Rotary) -> (Tensor<4>, Tensor<4>) {
         let rank = self.shape.kv_lora_rank;
         let down = self.kv_down.forward(x); // [batch·seq, r + d_r]
@@ -150,15 +161,16 @@ impl LatentAttention {
     }
 
     /// Keys and values are made from the latent: the cheaper form where many tokens are new.
-    fn expanded(&self, q_nope: Tensor<4>, q_rope: Tensor<4>, latent: Tensor<4>, k_rope: Tensor<4>) -> Tensor<2> {
+    fn expand(&self, q_nope: Tensor<4>, q_rope: Tensor<4>, latent: Tensor<4>, k_rope: Tensor<4>) -> Projected {
         let batch = latent.dims()[0];
         let nope = self.shape.qk_nope_head_dim;
         let kv = split_heads(self.kv_up.forward(merge_heads(latent)), batch, self.heads); // [batch, H, seq, d + d_v]
         let k_nope = kv.clone().narrow(3, 0, nope);
-        let v = kv.narrow(3, nope, self.shape.v_head_dim);
-        let q = Tensor::cat(vec![q_nope, q_rope], 3);
-        let k = Tensor::cat(vec![k_nope, repeat_heads(k_rope, self.heads)], 3);
-        self.o.forward(merge_heads(causal_attention(q, k, v)))
+        Projected {
+            q: Tensor::cat(vec![q_nope, q_rope], 3),
+            k: Tensor::cat(vec![k_nope, repeat_heads(k_rope, self.heads)], 3),
+            v: kv.narrow(3, nope, self.shape.v_head_dim),
+        }
     }
 
     /// Queries and outputs go through `kv_b_proj` instead of keys and values: attention reads `r + d_r` numbers a token.

@@ -14,6 +14,17 @@ use super::cache::LayerCache;
 use super::rotary::Rotary;
 use crate::kernels::causal_attention;
 
+/// Queries, keys and values of some tokens, rotated: q `[batch, H, seq, width]`, k and v with H heads or a divisor of it.
+#[derive(Debug, Clone)]
+pub struct Projected {
+    /// Queries.
+    pub q: Tensor<4>,
+    /// Keys.
+    pub k: Tensor<4>,
+    /// Values.
+    pub v: Tensor<4>,
+}
+
 /// Attention of one layer.
 #[expect(
     clippy::large_enum_variant,
@@ -39,6 +50,25 @@ impl Attention {
             Self::Decoupled(attention) => attention.forward(x, batch, rotary),
             Self::Latent(attention) => attention.forward(x, batch, rotary, cache),
         }
+    }
+
+    /// The part before the softmax: `[batch·seq, hidden]` to queries, keys and values.
+    pub fn project(&self, x: Tensor<2>, batch: usize, rotary: &Rotary) -> Projected {
+        match self {
+            Self::Grouped(attention) => attention.project(x, batch, rotary),
+            Self::Decoupled(attention) => attention.project(x, batch, rotary),
+            Self::Latent(attention) => attention.project(x, batch, rotary),
+        }
+    }
+
+    /// The part after the softmax: `[batch, H, seq, d_v]` to `[batch·seq, hidden]`.
+    pub fn combine(&self, attended: Tensor<4>) -> Tensor<2> {
+        let o = match self {
+            Self::Grouped(attention) => &attention.o,
+            Self::Decoupled(attention) => &attention.o,
+            Self::Latent(attention) => &attention.o,
+        };
+        o.forward(merge_heads(attended))
     }
 }
 
