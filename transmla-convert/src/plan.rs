@@ -234,7 +234,7 @@ fn check_style(grouped: &GroupedConfig, options: &ConvertOptions) -> Result<(), 
 pub(crate) fn rope_widths(head_dim: usize) -> Vec<usize> {
     (1..=head_dim / 2)
         .map(|half| 2 * half)
-        .filter(|width| head_dim % width == 0)
+        .filter(|width| head_dim.is_multiple_of(*width))
         .collect()
 }
 
