@@ -1,11 +1,11 @@
-//! Causal attention of many tokens: burn's fused operation against plain ones.
+//! Causal attention of many tokens: burn's operation and the fused kernel against plain ones.
 
 use std::hint::black_box;
 
-use burn::tensor::activation::softmax;
+use burn::tensor::Tensor;
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Bool, Tensor};
+use transmla_core::kernels::{causal_attention, plain_attention};
 
 use crate::case::{Case, Timed, compare};
 use crate::numbers::Numbers;
@@ -29,17 +29,14 @@ struct Prefill {
 
 impl Prefill {
     fn plain(&self) -> Tensor<4> {
-        let [_, heads, tokens, width] = self.q.dims();
-        let future = Tensor::<2, Bool>::tril_mask([tokens, tokens], 0, &self.q.device());
-        let future = future.unsqueeze::<4>().expand([1, heads, tokens, tokens]);
-        let scores = self.q.clone().matmul(self.k.clone().swap_dims(2, 3));
-        let scores = scores
-            .mul_scalar((width as f64).powf(-0.5))
-            .mask_fill(future, f32::NEG_INFINITY);
-        softmax(scores, 3).matmul(self.v.clone())
+        plain_attention(self.q.clone(), self.k.clone(), self.v.clone())
     }
 
     fn fused(&self) -> Tensor<4> {
+        causal_attention(self.q.clone(), self.k.clone(), self.v.clone())
+    }
+
+    fn burn(&self) -> Tensor<4> {
         let options = AttentionModuleOptions {
             is_causal: true,
             ..Default::default()
@@ -50,6 +47,7 @@ impl Prefill {
 
 impl Case for Prefill {
     fn check(&self) -> Result<(), String> {
+        compare("burn", &self.burn(), &self.plain())?;
         compare("fused", &self.fused(), &self.plain())
     }
 
@@ -57,6 +55,9 @@ impl Case for Prefill {
         match strategy {
             0 => Box::new(|| {
                 black_box(self.plain());
+            }),
+            1 => Box::new(|| {
+                black_box(self.burn());
             }),
             _ => Box::new(|| {
                 black_box(self.fused());

@@ -200,7 +200,11 @@ fn prefill(model: &str, shape: Heads, tokens: usize) -> Problem {
             width: shape.width,
             tokens,
         },
-        strategies: vec![strategy("plain", flops), strategy("fused", flops)],
+        strategies: vec![
+            strategy("plain", flops),
+            strategy("burn", flops),
+            strategy("fused", flops),
+        ],
     }
 }
 

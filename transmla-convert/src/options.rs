@@ -14,7 +14,7 @@ pub enum Method {
     /// The published method: RoRoPE with FreqFold, then balanced joint PCA (arXiv 2502.07864).
     #[default]
     Transmla,
-    /// Slots chosen by the phase coherence of what the attention output notices, and a PCA in the output's metric.
+    /// Slots chosen by phase coherence, and a PCA in the metric of what the loss notices.
     Coherent,
 }
 

@@ -172,7 +172,7 @@ struct EvaluationArguments {
 enum MethodName {
     /// RoRoPE with FreqFold, then balanced joint PCA (arXiv 2502.07864)
     Transmla,
-    /// Slots by phase coherence, and a PCA in the metric of the attention output
+    /// Experimental: slots by phase coherence, and a PCA in the metric of what the loss notices
     Coherent,
 }
 
