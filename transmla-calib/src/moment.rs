@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use faer::{Mat, MatRef};
-use transmla_core::CoreError;
+use transmla_core::{CoreError, host_values};
 
 /// `C = Σ x xᵀ` over all tokens, in f64, with each input extended by a constant 1 if the projections have biases.
 ///
@@ -44,7 +44,7 @@ impl SecondMoment {
                 found: vec![rows, width],
             });
         }
-        let product = host(inputs.clone().transpose().matmul(inputs.clone()))?;
+        let product = host_values(inputs.clone().transpose().matmul(inputs.clone()))?;
         for (column, values) in product.chunks_exact(width).enumerate() {
             // Symmetric, so rows serve as columns, which is how faer stores them.
             for (target, value) in self.sum.col_as_slice_mut(column).iter_mut().zip(values) {
@@ -52,7 +52,7 @@ impl SecondMoment {
             }
         }
         if self.constant {
-            let sums = host(inputs.clone().sum_dim(0))?;
+            let sums = host_values(inputs.clone().sum_dim(0))?;
             for (index, value) in sums.iter().enumerate() {
                 self.sum[(index, width)] += f64::from(*value);
                 self.sum[(width, index)] += f64::from(*value);
@@ -86,14 +86,6 @@ impl SecondMoment {
     pub fn is_finite(&self) -> bool {
         self.sum.is_all_finite()
     }
-}
-
-fn host(tensor: Tensor<2>) -> Result<Vec<f32>, CoreError> {
-    let data = tensor
-        .try_into_data()
-        .map_err(|error| CoreError::Execution(error.to_string()))?;
-    data.try_into_vec::<f32>()
-        .map_err(|error| CoreError::Execution(error.to_string()))
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Tensor, TensorData};
 use faer::Mat;
-use transmla_core::CoreError;
 use transmla_core::model::Rotary;
 use transmla_core::model::attention::GroupedAttention;
+use transmla_core::{CoreError, host_values};
 
 /// First-order sensitivity of a layer's attention output, accumulated over sequences.
 ///
@@ -147,7 +147,7 @@ impl Sensitivity {
         let per_query = a.clone().sum_dim(2); // [H, T, 1]
         add_moments(&mut self.query_moment, q.clone() * per_query, q)?;
         add_moments(&mut self.value_metric, r.clone() * weight.sum_dim(2), r)?;
-        let a = host(a)?;
+        let a = host_values(a)?;
         for (profile, rows) in self.profile.iter_mut().zip(a.chunks_exact(sequence * sequence)) {
             for (t, row) in rows.chunks_exact(sequence).enumerate() {
                 for (value, sum) in row[..=t].iter().rev().zip(profile.iter_mut()) {
@@ -189,7 +189,7 @@ impl Sensitivity {
 /// Adds `leftᵀ right` of each head, both `[H, T, d]`.
 fn add_moments(sums: &mut [Mat<f64>], left: Tensor<3>, right: Tensor<3>) -> Result<(), CoreError> {
     let width = right.dims()[2];
-    let moments = host(left.swap_dims(1, 2).matmul(right))?; // [H, d, d]
+    let moments = host_values(left.swap_dims(1, 2).matmul(right))?; // [H, d, d]
     for (sum, values) in sums.iter_mut().zip(moments.chunks_exact(width * width)) {
         // Symmetric, so rows serve as columns.
         for (column, values) in values.chunks_exact(width).enumerate() {
@@ -206,10 +206,4 @@ fn zero_first_key(a: Tensor<3>) -> Tensor<3> {
     let keep: Vec<f32> = (0..sequence).map(|u| f32::from(u8::from(u > 0))).collect();
     let keep = Tensor::<1>::from_data(TensorData::new(keep, [sequence]), &a.device());
     a * keep.unsqueeze()
-}
-
-fn host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, CoreError> {
-    let failed = |error: String| CoreError::Execution(error);
-    let data = tensor.try_into_data().map_err(|error| failed(error.to_string()))?;
-    data.try_into_vec::<f32>().map_err(|error| failed(error.to_string()))
 }

@@ -2,9 +2,9 @@
 
 use burn::tensor::{Device, Tensor};
 use faer::{Mat, MatRef, Scale};
-use transmla_core::CoreError;
 use transmla_core::model::attention::{LatentAttention, QueryProjection};
 use transmla_core::model::{Linear, RmsNorm};
+use transmla_core::{CoreError, host_values};
 
 use crate::compress::{Factors, Queries, attention_prefix};
 use crate::latent_norm::LatentNorms;
@@ -91,13 +91,13 @@ pub(crate) fn tensors(
     let mut out = Vec::new();
     let mut add = |name: &str, linear: &Linear, order: Option<Rows>, scale: &dyn Fn(usize) -> f64| {
         let [rows, columns] = linear.weight.dims();
-        let weight = host(linear.weight.clone().reshape([rows * columns]))?;
+        let weight = host_values(linear.weight.clone().reshape([rows * columns]))?;
         out.push((
             format!("{prefix}.{name}.weight"),
             reorder(&weight, columns, order, scale),
         ));
         if let Some(bias) = &linear.bias {
-            let bias = host(bias.clone())?;
+            let bias = host_values(bias.clone())?;
             out.push((format!("{prefix}.{name}.bias"), reorder(&bias, 1, order, scale)));
         }
         Ok::<(), CoreError>(())
@@ -167,12 +167,6 @@ fn reorder(values: &[f32], columns: usize, order: Option<Rows>, scale: &dyn Fn(u
         }
     }
     out
-}
-
-fn host(tensor: Tensor<1>) -> Result<Vec<f32>, CoreError> {
-    let failed = |error: String| CoreError::Execution(error);
-    let data = tensor.try_into_data().map_err(|error| failed(error.to_string()))?;
-    data.try_into_vec::<f32>().map_err(|error| failed(error.to_string()))
 }
 
 /// Per head: d rows for keys without position, then d_r half-split rotary rows, all scaled for DeepSeek's softmax.

@@ -5,7 +5,7 @@ use faer::{Mat, MatRef, Scale};
 use transmla_calib::Sensitivity;
 use transmla_core::model::Rotary;
 use transmla_core::model::attention::{Attention, GroupedAttention, LatentAttention};
-use transmla_core::{CoreError, Decoder, LayeredModel};
+use transmla_core::{CoreError, Decoder, LayeredModel, host_values};
 use transmla_lowrank::{KvInput, OutputMetric, metric_pca, quadratic_form};
 use transmla_rope::{AttentionProfile, CoherentSplit, Eligibility, coherent, slot_frequencies};
 
@@ -203,9 +203,7 @@ pub(crate) fn output_error(
     Ok(error / power.max(f64::MIN_POSITIVE))
 }
 
+/// The number in a tensor of one.
 pub(crate) fn scalar(tensor: Tensor<1>) -> Result<f64, CoreError> {
-    let data = tensor
-        .try_into_data()
-        .map_err(|error| CoreError::Execution(error.to_string()))?;
-    Ok(data.iter::<f32>().map(f64::from).sum())
+    Ok(host_values(tensor)?.into_iter().map(f64::from).sum())
 }

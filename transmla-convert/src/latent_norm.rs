@@ -6,6 +6,7 @@ use transmla_core::model::Linear;
 use transmla_core::model::attention::{LatentAttention, QueryProjection};
 use transmla_core::{CoreError, DecoderLayer};
 
+use crate::coherent::scalar;
 use crate::plan::STOCK_EPS;
 use crate::{CalibrationStream, Plan};
 
@@ -82,11 +83,7 @@ fn typical_norm(
         let mean_square: Tensor<2> = projection.forward(x).square().mean_dim(1);
         let inverse = mean_square.add_scalar(1e-12).sqrt().recip();
         tokens += inverse.dims()[0];
-        let data = inverse
-            .sum()
-            .try_into_data()
-            .map_err(|error| CoreError::Execution(error.to_string()))?;
-        inverse_sum += data.iter::<f32>().map(f64::from).sum::<f64>();
+        inverse_sum += scalar(inverse.sum())?;
         Ok(())
     })?;
     Ok(LatentNorm {

@@ -1,9 +1,9 @@
 //! How far a second model's predictions are from the first's.
 
-use transmla_core::{LayeredModel, TokenBatch};
+use transmla_core::{LayeredModel, TokenBatch, host_values};
 
 use crate::EvalError;
-use crate::forward::{EvalOptions, final_states, log_probabilities, to_host};
+use crate::forward::{EvalOptions, final_states, log_probabilities};
 
 /// The predictions of two models compared, averaged over all positions.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,17 +65,17 @@ pub fn divergence(
                 let count = chunk.min(rows - row);
                 let a = heads.0.logits(a.clone().narrow(0, row, count));
                 let b = heads.1.logits(b.clone().narrow(0, row, count));
-                let difference = to_host((a.clone() - b.clone()).abs().max().reshape([1]))?[0];
+                let difference = host_values((a.clone() - b.clone()).abs().max().reshape([1]))?[0];
                 if !difference.is_finite() {
                     let window = start + index * batch_size + row / windows.sequence();
                     return Err(EvalError::NotFinite { window });
                 }
                 largest = largest.max(f64::from(difference));
                 let same = a.clone().argmax(1).equal(b.clone().argmax(1)).float();
-                agreed += sum(to_host(same.flatten(0, 1))?);
+                agreed += sum(host_values(same)?);
                 let (log_p, log_q) = (log_probabilities(a), log_probabilities(b));
                 let terms = (log_p.clone().exp() * (log_p - log_q)).sum_dim(1);
-                kl += sum(to_host(terms.flatten(0, 1))?);
+                kl += sum(host_values(terms)?);
                 positions += count;
             }
             step();

@@ -1,6 +1,6 @@
 //! Windows through a model, layer by layer.
 
-use burn::tensor::{ElementConversion, Tensor};
+use burn::tensor::Tensor;
 use transmla_core::model::Rotary;
 use transmla_core::{CoreError, LayeredModel, TokenBatch};
 
@@ -72,12 +72,4 @@ pub(crate) fn log_probabilities(logits: Tensor<2>) -> Tensor<2> {
     let shifted = logits.clone() - logits.max_dim(1);
     let normaliser = shifted.clone().exp().sum_dim(1).log();
     shifted - normaliser
-}
-
-/// A tensor's values on the host.
-pub(crate) fn to_host(tensor: Tensor<1>) -> Result<Vec<f32>, CoreError> {
-    let data = tensor
-        .try_into_data()
-        .map_err(|error| CoreError::Execution(error.to_string()))?;
-    Ok(data.iter::<f32>().map(|value| value.elem()).collect())
 }

@@ -2,10 +2,10 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 use transmla_core::model::OutputHead;
-use transmla_core::{CoreError, LayeredModel, TokenBatch};
+use transmla_core::{CoreError, LayeredModel, TokenBatch, host_values};
 
 use crate::EvalError;
-use crate::forward::{EvalOptions, final_states, to_host};
+use crate::forward::{EvalOptions, final_states};
 
 /// The result of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -95,7 +95,7 @@ fn negative_log_likelihood(
         let largest = logits.clone().max_dim(1);
         let normaliser = (logits - largest.clone()).exp().sum_dim(1).log();
         let nll = (normaliser + largest - picked).flatten::<1>(0, 1);
-        sum += to_host(nll)?.into_iter().map(f64::from).sum::<f64>();
+        sum += host_values(nll)?.into_iter().map(f64::from).sum::<f64>();
     }
     Ok(sum)
 }

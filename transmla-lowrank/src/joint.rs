@@ -3,20 +3,7 @@
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, get_global_parallelism};
 
-use crate::{LowRankError, balance, check, moment, pca};
-
-/// What is to be factorised: keys without position, values, and how each head sees its keys.
-#[derive(Debug, Clone, Copy)]
-pub struct KvInput<'a> {
-    /// `[N, D]`: weights of the keys without position. `N` may be 0.
-    pub nope_keys: MatRef<'a, f64>,
-    /// `[G·d_v, D]`: value weights, head after head.
-    pub values: MatRef<'a, f64>,
-    /// One `[d, N]` per query head: the head's NoPE key is this times the NoPE keys. `H` is a multiple of `G`.
-    pub key_up: &'a [Mat<f64>],
-    /// Dimensions of a value head, `d_v`.
-    pub value_head_dim: usize,
-}
+use crate::{KvInput, LowRankError, balance, moment, pca};
 
 /// Choices of the joint PCA.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -96,7 +83,7 @@ impl KvFactors {
 ///
 /// TransMLA, arXiv 2502.07864: balanced joint PCA of NoPE keys and values, absorbed into the DeepSeek layout.
 pub fn joint_pca(input: &KvInput<'_>, moment: MatRef<'_, f64>, spec: &JointPca) -> Result<KvFactors, LowRankError> {
-    let value_heads = check_input(input, moment, spec)?;
+    let value_heads = input.check(moment, spec.rank, spec.damping)?;
     let keys = input.nope_keys.nrows();
 
     let mut joint = moment::lower_joint_form(input.nope_keys, input.values, moment);
@@ -130,43 +117,6 @@ pub fn joint_pca(input: &KvInput<'_>, moment: MatRef<'_, f64>, spec: &JointPca) 
         ratio,
         kept_energy: components.kept_energy(),
     })
-}
-
-/// Checks everything that can be checked before any product, and returns the number of value heads.
-fn check_input(input: &KvInput<'_>, moment: MatRef<'_, f64>, spec: &JointPca) -> Result<usize, LowRankError> {
-    check::square("the moment of the inputs", moment)?;
-    check::columns("the NoPE key weights", input.nope_keys, moment.nrows())?;
-    check::columns("the value weights", input.values, moment.nrows())?;
-    let (keys, values) = (input.nope_keys.nrows(), input.values.nrows());
-    if values == 0 {
-        return Err(LowRankError::Empty {
-            what: "the value weights",
-        });
-    }
-    if input.value_head_dim == 0 || !values.is_multiple_of(input.value_head_dim) {
-        return Err(LowRankError::ValueHeadDim {
-            rows: values,
-            found: input.value_head_dim,
-        });
-    }
-    let value_heads = values / input.value_head_dim;
-    if input.key_up.is_empty() || !input.key_up.len().is_multiple_of(value_heads) {
-        return Err(LowRankError::HeadCount {
-            value_heads,
-            found: input.key_up.len(),
-        });
-    }
-    let head_dim = input.key_up[0].nrows();
-    for (head, key_up) in input.key_up.iter().enumerate() {
-        check::shape(&format!("key_up of query head {head}"), key_up.as_ref(), head_dim, keys)?;
-        check::finite("key_up", key_up.as_ref())?;
-    }
-    check::rank("rank", spec.rank, keys + values)?;
-    check::damping(spec.damping)?;
-    check::finite("the NoPE key weights", input.nope_keys)?;
-    check::finite("the value weights", input.values)?;
-    check::finite("the moment of the inputs", moment)?;
-    Ok(value_heads)
 }
 
 /// The keys' and the values' own second moments within the joint one.

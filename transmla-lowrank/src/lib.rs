@@ -11,6 +11,7 @@
 //! | [`moment`] | [`quadratic_form`]: the second moment of any linear map of the inputs |
 //! | [`pca`] | [`principal_components`] of a second moment |
 //! | [`balance`] | [`balance_ratio`]: how much larger keys are than values |
+//! | [`input`] | [`KvInput`]: what both factorisations start from |
 //! | [`joint`] | [`joint_pca`]: one latent for keys and values |
 //! | [`metric`] | [`metric_pca`]: the same in an [`OutputMetric`], by what the attention output notices |
 //! | [`query`] | [`query_pca`]: one latent for the queries of all heads |
@@ -50,6 +51,7 @@
 pub mod balance;
 mod check;
 mod error;
+pub mod input;
 pub mod joint;
 pub mod metric;
 pub mod moment;
@@ -58,7 +60,8 @@ pub mod query;
 
 pub use balance::balance_ratio;
 pub use error::LowRankError;
-pub use joint::{JointPca, KvFactors, KvInput, joint_pca};
+pub use input::KvInput;
+pub use joint::{JointPca, KvFactors, joint_pca};
 pub use metric::{OutputMetric, metric_pca};
 pub use moment::quadratic_form;
 pub use pca::{PrincipalComponents, principal_components};

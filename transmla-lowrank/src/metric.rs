@@ -54,10 +54,8 @@ pub fn metric_pca(
     rank: usize,
     regularisation: f64,
 ) -> Result<KvFactors, LowRankError> {
-    let value_heads = check_input(input, moment)?;
+    let value_heads = input.check(moment, rank, regularisation)?;
     let (keys, values) = (input.nope_keys.nrows(), input.values.nrows());
-    check::rank("rank", rank, keys + values)?;
-    check::damping(regularisation)?;
     check_metric("the key metric", &metric.keys, keys)?;
     check_metric("the value metric", &metric.values, values)?;
     let (key_roots, value_roots) = roots(metric, regularisation)?;
@@ -107,41 +105,6 @@ pub fn metric_pca(
 
 /// Share of the largest eigenvalue below which another one is rounding.
 const NEGLIGIBLE: f64 = 1e-12;
-
-/// Checks everything but the metric, and returns the number of value heads.
-fn check_input(input: &KvInput<'_>, moment: MatRef<'_, f64>) -> Result<usize, LowRankError> {
-    check::square("the moment of the inputs", moment)?;
-    check::columns("the NoPE key weights", input.nope_keys, moment.nrows())?;
-    check::columns("the value weights", input.values, moment.nrows())?;
-    let (keys, values) = (input.nope_keys.nrows(), input.values.nrows());
-    if values == 0 {
-        return Err(LowRankError::Empty {
-            what: "the value weights",
-        });
-    }
-    if input.value_head_dim == 0 || !values.is_multiple_of(input.value_head_dim) {
-        return Err(LowRankError::ValueHeadDim {
-            rows: values,
-            found: input.value_head_dim,
-        });
-    }
-    let value_heads = values / input.value_head_dim;
-    if input.key_up.is_empty() || !input.key_up.len().is_multiple_of(value_heads) {
-        return Err(LowRankError::HeadCount {
-            value_heads,
-            found: input.key_up.len(),
-        });
-    }
-    let head_dim = input.key_up[0].nrows();
-    for (head, key_up) in input.key_up.iter().enumerate() {
-        check::shape(&format!("key_up of query head {head}"), key_up.as_ref(), head_dim, keys)?;
-        check::finite("key_up", key_up.as_ref())?;
-    }
-    check::finite("the NoPE key weights", input.nope_keys)?;
-    check::finite("the value weights", input.values)?;
-    check::finite("the moment of the inputs", moment)?;
-    Ok(value_heads)
-}
 
 fn check_metric(what: &'static str, blocks: &[Mat<f64>], rows: usize) -> Result<(), LowRankError> {
     for (index, block) in blocks.iter().enumerate() {
