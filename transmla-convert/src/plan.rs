@@ -6,7 +6,8 @@ use transmla_core::model::{layer_prefix, model_tensors};
 use transmla_core::{GroupedConfig, LatentConfig, ModelConfig, StorageDtype, TensorSpec};
 use transmla_rope::{FoldSpec, HeadShape};
 
-use crate::{ConvertError, ConvertOptions, FreqFold};
+use crate::sequential::gradient_tokens;
+use crate::{ConvertError, ConvertOptions, FreqFold, Method};
 
 /// Epsilon of all norms of a model in stock DeepSeek form: transformers fixes that of the latent norms, vLLM and
 /// llama.cpp take `rms_norm_eps` for them, so both must be this.
@@ -122,7 +123,15 @@ impl Plan {
         let batch = (self.options.cal_batch_size * calibration_tokens.min(4096)) as u64;
         let activations = batch.min(calibration_tokens as u64) * self.source.intermediate_size as u64 * 4 * 3;
         let host = 8 * (2 * hidden * hidden + 3 * hidden * (queries + 2 * keys) + 4 * (2 * keys) * (2 * keys));
-        states + activations + 8 * layer + host
+        let of_method = match self.options.method {
+            Method::Transmla => 0,
+            // The teacher's states beside the student's, inputs and targets of one layer, and the gradients of all.
+            Method::Coherent => {
+                let layers = self.source.num_hidden_layers as u64;
+                3 * states + gradient_tokens(calibration_tokens) as u64 * hidden * layers * 4
+            }
+        };
+        states + activations + 8 * layer + host + of_method
     }
 }
 

@@ -26,6 +26,11 @@ const SEQUENCE: usize = 512;
 /// Step of the refinement relative to each tensor's size.
 const RATE: f64 = 0.02;
 
+/// About how many of the calibration tokens gradients are kept for.
+pub(crate) fn gradient_tokens(tokens: usize) -> usize {
+    (STATISTICS + tokens / HOLDOUT).min(tokens)
+}
+
 /// Converts and writes every layer's attention.
 pub(crate) fn sequential(
     request: &Request<'_>,

@@ -76,7 +76,10 @@ impl DeviceChoice {
             Self::Auto if cfg!(feature = "wgpu") => Self::Wgpu(0).open(),
             Self::Auto | Self::Cpu => Ok(Device::flex()),
             #[cfg(feature = "ndarray")]
-            #[expect(deprecated, reason = "burn keeps it for now, and whoever asks for the feature wants it")]
+            #[expect(
+                deprecated,
+                reason = "burn keeps it for now, and whoever asks for the feature wants it"
+            )]
             Self::NdArray => Ok(Device::ndarray()),
             #[cfg(feature = "cuda")]
             Self::Cuda(index) => Ok(Device::cuda(index)),

@@ -22,8 +22,8 @@ impl Default for EvalOptions {
     }
 }
 
-/// Most logits held at once, in numbers.
-const LOGITS_AT_ONCE: usize = 8 << 20;
+/// Most logits that an evaluation holds at once, in numbers; while they are normalised there are three copies.
+pub const LOGITS_AT_ONCE: usize = 8 << 20;
 
 impl EvalOptions {
     /// Windows that share one reading of the layers.

@@ -36,5 +36,5 @@ mod perplexity;
 
 pub use divergence::{Divergence, divergence};
 pub use error::EvalError;
-pub use forward::EvalOptions;
+pub use forward::{EvalOptions, LOGITS_AT_ONCE};
 pub use perplexity::{Perplexity, perplexity};

@@ -7,6 +7,7 @@ use transmla_convert::{FreqFold, Method, Plan};
 use transmla_core::config::LatentStyle;
 use transmla_core::model::model_tensors;
 use transmla_core::{Residency, TensorSpec};
+use transmla_eval::LOGITS_AT_ONCE;
 
 use super::texts::TextPlan;
 use crate::table::{self, Table};
@@ -16,9 +17,6 @@ const PROGRAM_BYTES: u64 = 16 << 20;
 
 /// Bytes of a number while it is computed with.
 const FLOAT: u64 = 4;
-
-/// Most logits that an evaluation holds at once; while they are normalised there are three copies.
-const LOGITS_AT_ONCE: u64 = 8 << 20;
 
 /// What is shown of a plan.
 pub struct PlanView<'a> {
@@ -45,7 +43,7 @@ impl PlanView<'_> {
         };
         let source = &self.plan.source;
         let evaluation = self.texts.window_tokens().map_or(0, |window| {
-            let logits = LOGITS_AT_ONCE.min(window as u64 * source.vocab_size as u64);
+            let logits = (LOGITS_AT_ONCE as u64).min(window as u64 * source.vocab_size as u64);
             FLOAT * (3 * logits + (source.vocab_size * source.hidden_size) as u64)
         });
         PROGRAM_BYTES + kept + evaluation.max(self.plan.peak_bytes(self.texts.calibration_tokens()))
