@@ -109,6 +109,12 @@ pub enum CalibError {
     /// Token ids do not form a batch.
     #[error("token ids: {0}")]
     Tokens(String),
+    /// Texts cannot be mixed as asked.
+    #[error("cannot mix calibration texts: {problem}")]
+    Mix {
+        /// What does not fit.
+        problem: String,
+    },
     /// The hub or a token file failed.
     #[error(transparent)]
     Core(#[from] CoreError),

@@ -12,6 +12,7 @@
 //! | `moment` | [`SecondMoment`]: the one statistic of a layer's inputs |
 //! | `gradient` | [`output_gradients`]: what the loss notices of each layer's attention output |
 //! | `sensitivity` | [`Sensitivity`]: which scores, queries and values the loss notices |
+//! | `mix` | [`divide_samples`], [`interleave`]: samples from several texts |
 //! | `windows` | [`evaluation_windows`]: the text that perplexity is measured on |
 //!
 //! # Example
@@ -53,6 +54,7 @@ mod folder;
 mod gradient;
 mod holdout;
 mod line_rows;
+mod mix;
 mod moment;
 mod named;
 mod parquet_rows;
@@ -67,6 +69,7 @@ pub use dataset::{DatasetSource, TextRows, load};
 pub use error::CalibError;
 pub use gradient::output_gradients;
 pub use holdout::split_holdout;
+pub use mix::{divide_samples, interleave};
 pub use moment::SecondMoment;
 pub use sample::{SampleSpec, Sampled, sample};
 pub use sensitivity::Sensitivity;

@@ -10,7 +10,7 @@ mod texts;
 use std::path::Path;
 use std::time::Instant;
 
-use transmla_calib::{DatasetSource, TextTokenizer};
+use transmla_calib::TextTokenizer;
 use transmla_convert::{Evaluation, Plan, Recipe, Request, convert};
 use transmla_core::hub::is_path;
 use transmla_core::model::model_tensors;
@@ -24,7 +24,7 @@ use self::texts::TextPlan;
 use crate::generate::{Sampler, Writer, end_ids};
 use crate::model::ModelFolder;
 use crate::printer::Printer;
-use crate::text::TextSource;
+use crate::text::TextMix;
 use crate::{embedded, memory};
 
 /// Models of more parameters write no sample text: that would read all weights again.
@@ -123,8 +123,8 @@ fn recipe_file(recipe: &Recipe) -> anyhow::Result<Vec<u8>> {
     }
     let evaluation = recipe.evaluation.eval_dataset.as_mut();
     for dataset in [&mut recipe.calibration.cal_dataset].into_iter().chain(evaluation) {
-        if let Ok(TextSource::Dataset(DatasetSource::Path(path))) = dataset.parse() {
-            *dataset = absolute(&path).display().to_string();
+        if let Ok(mix) = dataset.parse::<TextMix>() {
+            *dataset = mix.absolute().to_string();
         }
     }
     for tokens in [&mut recipe.calibration.cal_tokens, &mut recipe.evaluation.eval_tokens] {

@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use transmla_calib::{
-    CalibError, DatasetSource, SampleSpec, Split, TextRows, TextTokenizer, evaluation_windows, load, sample,
+    CalibError, DatasetSource, SampleSpec, Split, TextRows, TextTokenizer, divide_samples, evaluation_windows,
+    interleave, load, sample,
 };
 use transmla_core::checkpoint::read_input_ids;
 use transmla_core::{ModelConfig, TokenBatch};
@@ -69,6 +70,72 @@ impl TextSource {
     }
 }
 
+/// Texts with weights: `wikitext2`, or `wikitext2:2,ptb:1,notes.txt`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextMix(Vec<(TextSource, f64)>);
+
+impl FromStr for TextMix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // A path may contain commas and colons itself.
+        if let Ok(source) = text.parse() {
+            return Ok(Self(vec![(source, 1.0)]));
+        }
+        let part = |part: &str| match part.rsplit_once(':') {
+            Some((name, weight)) => match weight.parse::<f64>() {
+                Ok(number) if number > 0.0 && number.is_finite() => Ok((name.parse()?, number)),
+                _ => Err(format!("'{weight}' in '{part}' is not a weight, a positive number")),
+            },
+            None => Ok((part.parse()?, 1.0)),
+        };
+        text.split(',').map(part).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl fmt::Display for TextMix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let [(source, _)] = &self.0[..] {
+            return source.fmt(f);
+        }
+        for (index, (source, weight)) in self.0.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            write!(f, "{comma}{source}:{weight}")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<TextSource> for TextMix {
+    fn from(source: TextSource) -> Self {
+        Self(vec![(source, 1.0)])
+    }
+}
+
+impl TextMix {
+    /// The text that comes first: what an evaluation uses where nothing else is asked for.
+    pub fn first(&self) -> &TextSource {
+        &self.0[0].0
+    }
+
+    /// The same with every path made absolute.
+    pub fn absolute(&self) -> Self {
+        let absolute = |source: &TextSource| match source {
+            TextSource::Dataset(DatasetSource::Path(path)) => {
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                TextSource::Dataset(DatasetSource::Path(path))
+            }
+            other => other.clone(),
+        };
+        Self(
+            self.0
+                .iter()
+                .map(|(source, weight)| (absolute(source), *weight))
+                .collect(),
+        )
+    }
+}
+
 /// Token ids and where they are from.
 #[derive(Debug, Clone)]
 pub struct Corpus {
@@ -112,25 +179,33 @@ impl Corpus {
         Self::checked(tokens, file.display().to_string(), config)
     }
 
-    /// Calibration samples of the train split.
+    /// Calibration samples of the train split, from each text of a mix in proportion to its weight.
     pub fn samples(
-        source: &TextSource,
+        mix: &TextMix,
         spec: &SampleSpec,
         tokenizer: &TextTokenizer,
         config: &ModelConfig,
         printer: &Printer,
     ) -> anyhow::Result<Self> {
-        let text = source.load(Split::Train, printer)?;
-        let sampled = sample(&text.rows, tokenizer, spec)
-            .with_context(|| format!("cannot draw calibration samples from {}", text.origin))?;
-        let found = sampled.tokens.batch();
-        if found < sampled.requested {
-            let (wanted, origin) = (sampled.requested, &text.origin);
-            printer.warn(format!(
-                "{origin} yields {found} calibration samples where {wanted} were asked for"
-            ));
+        let weights: Vec<f64> = mix.0.iter().map(|(_, weight)| *weight).collect();
+        let (mut batches, mut origins) = (Vec::new(), Vec::new());
+        for ((source, _), samples) in mix.0.iter().zip(divide_samples(spec.samples, &weights)?) {
+            let text = source.load(Split::Train, printer)?;
+            let sampled = sample(&text.rows, tokenizer, &SampleSpec { samples, ..*spec })
+                .with_context(|| format!("cannot draw calibration samples from {}", text.origin))?;
+            let (found, origin) = (sampled.tokens.batch(), text.origin);
+            if found < samples {
+                printer.warn(format!(
+                    "{origin} yields {found} calibration samples where {samples} were asked for"
+                ));
+            }
+            batches.push(sampled.tokens);
+            origins.push(match weights.len() {
+                1 => origin,
+                _ => format!("{found} x {origin}"),
+            });
         }
-        Self::checked(sampled.tokens, text.origin, config)
+        Self::checked(interleave(&batches)?, origins.join("; "), config)
     }
 
     /// Windows of the test split.

@@ -9,7 +9,7 @@ use transmla_core::{ModelConfig, StorageDtype};
 
 use crate::arguments::{ComputeArguments, OutputArguments};
 use crate::embedded;
-use crate::text::TextSource;
+use crate::text::{TextMix, TextSource};
 use crate::values::{self, AutoOr};
 
 /// Convert a model with grouped-query attention to multi-head latent attention.
@@ -118,9 +118,10 @@ struct ShapeArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Calibration text")]
 struct CalibrationArguments {
-    /// wikitext2, ptb, c4, alpaca, stories, or a file or folder [default: wikitext2; embedded: stories]
+    /// wikitext2, ptb, c4, alpaca, stories, a file or folder, or several with weights, such as
+    /// wikitext2:2,ptb:1,notes.txt [default: wikitext2; embedded: stories]
     #[arg(long, value_name = "NAME|PATH")]
-    cal_dataset: Option<TextSource>,
+    cal_dataset: Option<TextMix>,
 
     /// Exact token ids instead: `input_ids` [samples, seq] of a safetensors file
     #[arg(long, value_name = "FILE")]
@@ -150,7 +151,7 @@ struct EvaluationArguments {
     #[arg(long, value_name = "N")]
     ppl_eval_batch_size: Option<usize>,
 
-    /// Text to measure perplexity on, its test split [default: as --cal-dataset]
+    /// Text to measure perplexity on, its test split [default: the first of --cal-dataset]
     #[arg(long, value_name = "NAME|PATH", conflicts_with = "eval_tokens")]
     eval_dataset: Option<TextSource>,
 

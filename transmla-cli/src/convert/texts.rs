@@ -9,7 +9,7 @@ use transmla_core::ModelConfig;
 
 use crate::printer::{Hint, Printer};
 use crate::table;
-use crate::text::{Corpus, TextSource, default_window, warn_of_long_windows};
+use crate::text::{Corpus, TextMix, TextSource, default_window, warn_of_long_windows};
 
 /// Published number of calibration samples.
 const SAMPLES: usize = 128;
@@ -36,7 +36,7 @@ struct WindowPlan {
 
 #[derive(Debug)]
 enum Source {
-    Dataset(TextSource),
+    Dataset(TextMix),
     Ids(Corpus),
 }
 
@@ -55,6 +55,14 @@ impl Source {
         parsed
             .map(Self::Dataset)
             .with_context(|| format!("cannot use {option} {name}"))
+    }
+
+    /// Only the first text of a mix.
+    fn first(self) -> Self {
+        match self {
+            Self::Dataset(mix) => Self::Dataset(TextMix::from(TextSource::clone(mix.first()))),
+            ids => ids,
+        }
     }
 }
 
@@ -165,7 +173,7 @@ impl TextPlan {
             Source::Ids(corpus) => corpus,
             Source::Dataset(dataset) => {
                 let (sequence, most) = (windows.sequence, windows.most);
-                Corpus::windows(&dataset, sequence, most, tokenizer.get()?, config, printer).context(Hint(
+                Corpus::windows(dataset.first(), sequence, most, tokenizer.get()?, config, printer).context(Hint(
                     "give another --eval-dataset (a file or folder will do) or --eval-tokens, \
                      or --ppl-eval-batch-size 0 for no evaluation",
                 ))?
@@ -197,10 +205,12 @@ impl WindowPlan {
                 let (sequence, remark) = text
                     .eval_seqlen
                     .map_or_else(|| default_window(config), |given| (given, ""));
-                let dataset = text.eval_dataset.as_ref().unwrap_or(&recipe.calibration.cal_dataset);
-                let source = Source::dataset("--eval-dataset", dataset)?;
+                let source = match &text.eval_dataset {
+                    Some(dataset) => Source::dataset("--eval-dataset", dataset)?,
+                    None => Source::dataset("--cal-dataset", &recipe.calibration.cal_dataset)?,
+                };
                 Self {
-                    source,
+                    source: source.first(),
                     sequence,
                     remark,
                     most,

@@ -214,3 +214,64 @@ fn text_may_be_a_folder() {
         "{recipe}"
     );
 }
+
+#[test]
+fn calibration_text_can_be_a_weighted_mix() {
+    let place = Workplace::new();
+    let notes = place.path("notes, 1:2.txt");
+    let line = "The cat sat on the mat and looked at the big red ball in the garden. ";
+    std::fs::write(&notes, format!("{}\n\n", line.repeat(20)).repeat(40)).unwrap();
+    let notes = notes.to_str().unwrap();
+    let run = |mix: &str, target: &str| {
+        let target = place.arg(target);
+        let quick = [
+            "--cal-nsamples",
+            "12",
+            "--cal-max-seqlen",
+            "64",
+            "--ppl-eval-batch-size",
+            "0",
+        ];
+        transmla(
+            &[
+                &[
+                    "convert",
+                    "--save-path",
+                    &target,
+                    "--freqfold",
+                    "1",
+                    "--cal-dataset",
+                    mix,
+                ],
+                &quick[..],
+            ]
+            .concat(),
+        )
+    };
+    // A path with a comma and a colon is a path.
+    let alone = run(notes, "alone");
+    assert!(alone.stderr.contains("12 x 64 tokens of"), "{alone:?}");
+    alone.succeeds();
+    let plain = place.path("notes.txt");
+    std::fs::copy(notes, &plain).unwrap();
+    let mixed = run(&format!("stories:2,{}:1", plain.display()), "mixed");
+    let origin = "12 x 64 tokens of 8 x embedded stories, train split; 4 x ";
+    assert!(mixed.stderr.contains(origin), "{mixed:?}");
+    mixed.succeeds();
+    let recipe = std::fs::read_to_string(place.path("mixed/transmla.toml")).unwrap();
+    assert!(recipe.contains(&format!("stories:2,{}:1", plain.display())), "{recipe}");
+
+    transmla(&["convert", "--cal-dataset", "stories:0,ptb:1"]).fails(2, &["'0'", "positive number"]);
+    transmla(&["convert", "--cal-dataset", "stories:2,nothing-here:1"]).fails(2, &["wikitext2, ptb"]);
+    run("stories,stories", "few").succeeds();
+    let few = [
+        "convert",
+        "--cal-dataset",
+        "stories:1,ptb:1",
+        "--cal-nsamples",
+        "1",
+        "--freqfold",
+        "1",
+    ];
+    transmla(&[&few[..], &["--save-path", &place.arg("one")]].concat()).fails(1, &["--cal-nsamples 2"]);
+}
