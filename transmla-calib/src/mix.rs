@@ -23,11 +23,10 @@ pub fn divide_samples(samples: usize, weights: &[f64]) -> Result<Vec<usize>, Cal
         ));
     }
     let whole: f64 = weights.iter().sum();
-    let spare = samples - weights.len();
     let exact: Vec<f64> = weights.iter().map(|weight| weight / whole * samples as f64).collect();
     let mut shares: Vec<usize> = exact.iter().map(|exact| (*exact as usize).max(1)).collect();
-    // One for everybody may have been too much, rounding down too little.
-    while shares.iter().sum::<usize>() > samples && spare > 0 {
+    // One for everybody may have been too much, rounding down too little. While there are too many, somebody has two.
+    while shares.iter().sum::<usize>() > samples {
         let most = (0..shares.len()).max_by_key(|i| shares[*i]);
         most.into_iter().for_each(|i| shares[i] -= 1);
     }
