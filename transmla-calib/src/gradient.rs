@@ -1,7 +1,7 @@
 //! What the loss notices of each layer's attention output.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use transmla_core::model::{AttentionBackward, Rotary};
+use transmla_core::model::{RecordedAttention, Rotary};
 use transmla_core::{CoreError, Decoder, LayeredModel, TokenBatch};
 
 /// Gradients of the loss with respect to the attention output of every layer, `[batch·seq, hidden]` each.
@@ -34,27 +34,18 @@ pub fn output_gradients(model: &Decoder, tokens: &TokenBatch) -> Result<Vec<Tens
     let last = states.pop().map(|state| state.flatten::<2>(0, 1));
     let Some(last) = last else { return Ok(Vec::new()) };
     let mut gradient = loss_gradient(&traced, last, tokens, &tracking)?;
-    let traced_rotary = rotary.clone().autodiff();
+    let traced_rotary = rotary.autodiff();
     let mut gradients = Vec::with_capacity(layers);
     for index in (0..layers).rev() {
         let layer = traced.layer(index)?;
         let hidden = leaf(states[index].clone().flatten::<2>(0, 1));
         let input = layer.input_norm.forward(hidden.clone());
-        let middle = {
-            let plain = model.layer(index)?;
-            let state = states[index].clone();
-            let attended = plain
-                .attention
-                .forward(plain.attention_input(state.clone()), batch, &rotary, None);
-            leaf(state.flatten::<2>(0, 1) + attended)
-        };
+        let attention = RecordedAttention::run(&layer.attention, input, batch, &traced_rotary);
+        let middle = leaf((hidden.clone() + attention.output()).detach().without_autodiff());
         gradient = pull_back(layer.feed_forward(middle.clone()), gradient, &middle)?;
         gradients.push(gradient.clone());
-        let at_output = gradient.clone().autodiff();
-        let through = AttentionBackward::run(&layer.attention, input, batch, &traced_rotary, |output| {
-            (output * at_output).sum()
-        });
-        if let Some(through) = through.of(&hidden) {
+        let loss = (attention.output() * gradient.clone().autodiff()).sum();
+        if let Some(through) = attention.backward(loss).of(&hidden) {
             gradient = gradient + through;
         }
         states.truncate(index);

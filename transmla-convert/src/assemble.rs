@@ -18,13 +18,13 @@ pub(crate) type NamedValues = (String, Vec<f32>);
 pub(crate) fn attention(
     plan: &Plan,
     layer: usize,
-    factors: &Factors,
+    factors: &Factors<'_>,
     output: Linear,
     device: &Device,
 ) -> Result<LatentAttention, ConvertError> {
     let hidden = plan.source.hidden_size;
     let with_rope = |queries| with_rope_rows(plan, factors, queries).map_err(ConvertError::rope(layer));
-    let q = match &factors.queries {
+    let q = match factors.queries {
         Queries::Full(queries) => {
             QueryProjection::Plain(to_linear(with_rope(queries.as_ref())?.as_ref(), hidden, device))
         }
@@ -172,7 +172,7 @@ fn reorder(values: &[f32], columns: usize, order: Option<Rows>, scale: &dyn Fn(u
 /// Per head: d rows for keys without position, then d_r half-split rotary rows, all scaled for DeepSeek's softmax.
 fn with_rope_rows(
     plan: &Plan,
-    factors: &Factors,
+    factors: &Factors<'_>,
     queries: MatRef<'_, f64>,
 ) -> Result<Mat<f64>, transmla_rope::RopeError> {
     let (nope, rope_dim) = (plan.latent.qk_nope_head_dim, plan.latent.qk_rope_head_dim);

@@ -9,7 +9,7 @@ use transmla_core::{CoreError, Decoder, LayeredModel, host_values};
 use transmla_lowrank::{KvInput, OutputMetric, metric_pca, quadratic_form};
 use transmla_rope::{AttentionProfile, CoherentSplit, Eligibility, coherent, slot_frequencies};
 
-use crate::compress::{Factors, factorise_queries};
+use crate::compress::{Factors, Queries, factorise_queries};
 use crate::weights::HostWeights;
 use crate::{ConvertError, Plan, assemble};
 
@@ -73,11 +73,12 @@ pub(crate) fn closed_form(problem: &LayerProblem<'_>) -> Result<ClosedForm, Conv
         distances: &statistics.profiles,
         pair_power: &statistics.pair_power,
     };
+    let queries = factorise_queries(plan, layer, weights.q.as_ref(), problem.moment)?;
     let mut best: Option<ClosedForm> = None;
     for eligibility in CANDIDATES {
         let split =
             coherent(key_moment.as_ref(), shape, &slots, &profile, eligibility).map_err(ConvertError::rope(layer))?;
-        let candidate = solve(problem, &weights, &statistics, split)?;
+        let candidate = solve(problem, &weights, &queries, &statistics, split)?;
         if best.as_ref().is_none_or(|best| candidate.error < best.error) {
             best = Some(candidate);
         }
@@ -141,6 +142,7 @@ impl Statistics {
 fn solve(
     problem: &LayerProblem<'_>,
     weights: &HostWeights,
+    queries: &Queries,
     statistics: &Statistics,
     split: CoherentSplit,
 ) -> Result<ClosedForm, ConvertError> {
@@ -168,7 +170,7 @@ fn solve(
     let factors = Factors {
         kv,
         rope_keys: keys.rope,
-        queries: factorise_queries(plan, layer, weights.q.clone(), problem.moment)?,
+        queries,
         decoupling: split.decoupling,
     };
     let output = problem.attention.o.clone();

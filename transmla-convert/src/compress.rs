@@ -12,13 +12,13 @@ use crate::{ConvertError, Plan};
 const DAMPING: f64 = 0.01;
 
 /// One layer's factorised attention, on the host.
-pub(crate) struct Factors {
+pub(crate) struct Factors<'a> {
     /// Keys and values.
     pub kv: KvFactors,
     /// The shared rotary key, `[d_r, hidden (+ 1)]`, half-split.
     pub rope_keys: Mat<f64>,
     /// Queries.
-    pub queries: Queries,
+    pub queries: &'a Queries,
     /// The split that made the rotary key; it gives the rotary queries.
     pub decoupling: Decoupling,
 }
@@ -37,13 +37,14 @@ pub(crate) enum Queries {
 }
 
 /// Factorises one layer, given the second moment of its inputs.
-pub(crate) fn factorise(
+pub(crate) fn factorise<'a>(
     plan: &Plan,
     layer: usize,
-    weights: HostWeights,
+    weights: &HostWeights,
+    queries: &'a Queries,
     decoupling: Decoupling,
     moment: MatRef<'_, f64>,
-) -> Result<Factors, ConvertError> {
+) -> Result<Factors<'a>, ConvertError> {
     let lowrank = ConvertError::lowrank(layer);
     let SplitKeys { rope, nope } = decoupling
         .split_keys(weights.k.as_ref())
@@ -62,7 +63,6 @@ pub(crate) fn factorise(
         damping: DAMPING,
     };
     let kv = joint_pca(&input, moment, &spec).map_err(&lowrank)?;
-    let queries = factorise_queries(plan, layer, weights.q, moment)?;
     Ok(Factors {
         kv,
         rope_keys: rope,
@@ -75,15 +75,15 @@ pub(crate) fn factorise(
 pub(crate) fn factorise_queries(
     plan: &Plan,
     layer: usize,
-    queries: Mat<f64>,
+    queries: MatRef<'_, f64>,
     moment: MatRef<'_, f64>,
 ) -> Result<Queries, ConvertError> {
     let Some(rank) = plan.latent.q_lora_rank else {
-        return Ok(Queries::Full(queries));
+        return Ok(Queries::Full(queries.to_owned()));
     };
     // The bias is kept exactly, so only what varies with the input has to go through the latent.
     let hidden = plan.source.hidden_size;
-    let (linear, bias) = queries.as_ref().split_at_col(hidden);
+    let (linear, bias) = queries.split_at_col(hidden);
     let moment = moment.submatrix(0, 0, hidden, hidden);
     Ok(Queries::LowRank {
         factors: query_pca(linear, moment, rank, DAMPING).map_err(ConvertError::lowrank(layer))?,

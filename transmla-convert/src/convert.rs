@@ -8,7 +8,7 @@ use transmla_core::{CoreError, Decoder, LayeredModel, Residency, TokenBatch};
 use transmla_eval::{EvalOptions, Perplexity, perplexity};
 
 use crate::assemble;
-use crate::compress::factorise;
+use crate::compress::{factorise, factorise_queries};
 use crate::decouple::{self, decouple};
 use crate::latent_norm::latent_norms;
 use crate::sequential::sequential;
@@ -137,7 +137,15 @@ fn compress(
         let layer = model.layer(index)?;
         let moment = stream.moment(&layer)?;
         let weights = HostWeights::read(model.source(), plan, index)?;
-        let factors = factorise(plan, index, weights, model.decoupling(index), moment.matrix())?;
+        let queries = factorise_queries(plan, index, weights.q.as_ref(), moment.matrix())?;
+        let factors = factorise(
+            plan,
+            index,
+            &weights,
+            &queries,
+            model.decoupling(index),
+            moment.matrix(),
+        )?;
         let Attention::Decoupled(decoupled) = &layer.attention else {
             return Err(ConvertError::AlreadyLatent {
                 model_type: plan.source.model_type.clone(),
@@ -154,7 +162,8 @@ fn compress(
             kept_energy: factors.kv.kept_energy,
             output_error: None,
         });
-        drop((factors, moment));
+        drop(factors);
+        drop((queries, weights, moment));
         // Nothing is asked of the text behind the last layer.
         if index + 1 < layers {
             stream.advance(&layer, &mut || {

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use transmla_core::CoreError;
 use transmla_core::model::attention::{Attention, LatentAttention, QueryProjection};
-use transmla_core::model::{AttentionBackward, Rotary};
+use transmla_core::model::{RecordedAttention, Rotary};
 
 use crate::coherent::{Example, output_error, scalar};
 
@@ -34,7 +34,10 @@ pub(crate) fn refine(
 ) -> Result<(LatentAttention, f64), CoreError> {
     let mut best = (start.clone(), start_error);
     let mut current = start;
-    let mut states: Vec<Adam> = Vec::new();
+    let mut states = collect(&mut current)
+        .iter()
+        .map(|tensor| Adam::new(tensor, plan.rate))
+        .collect::<Result<Vec<_>, _>>()?;
     let power = mean_power(training)?;
     let traced_rotary = rotary.clone().autodiff();
     for step in 0..plan.steps {
@@ -45,31 +48,19 @@ pub(crate) fn refine(
         });
         let leaves = collect(&mut tracked);
         let tracked = Attention::Latent(tracked);
-        let target = example.target.clone().autodiff();
         let inputs = example.inputs.clone().autodiff();
-        let backward = AttentionBackward::run(&tracked, inputs, example.batch, &traced_rotary, |output| {
-            (output - target).square().mean().div_scalar(power)
-        });
+        let attention = RecordedAttention::run(&tracked, inputs, example.batch, &traced_rotary);
+        let error = attention.output() - example.target.clone().autodiff();
+        let backward = attention.backward(error.square().mean().div_scalar(power));
         let fraction = 1.0 - step as f64 / plan.steps as f64;
-        let mut index = 0;
-        let mut failed = None;
+        let mut optimisers = states.iter_mut().zip(&leaves);
         parameters(&mut current, &mut |tensor| {
-            if let Some(gradient) = backward.of(&leaves[index]) {
-                if states.len() == index {
-                    match Adam::new(tensor, plan.rate) {
-                        Ok(state) => states.push(state),
-                        Err(error) => failed = Some(error),
-                    }
-                }
-                if let Some(state) = states.get_mut(index) {
-                    *tensor = state.step(tensor.clone(), gradient, step, fraction);
-                }
+            if let Some((state, leaf)) = optimisers.next()
+                && let Some(gradient) = backward.of(leaf)
+            {
+                *tensor = state.step(tensor.clone(), gradient, step, fraction);
             }
-            index += 1;
         });
-        if let Some(error) = failed {
-            return Err(error);
-        }
         step_done();
         if (step + 1) * CHECKS % plan.steps < CHECKS || step + 1 == plan.steps {
             let error = output_error(&current, held_out, rotary)?;

@@ -1,39 +1,16 @@
 //! The coherent method: exact where nothing is cut, ahead of the published one where something is.
 
-use std::path::{Path, PathBuf};
-
 use burn::tensor::Device;
-use transmla_convert::{ConvertOptions, Evaluation, FreqFold, Method, Plan, Report, Request, Silent, convert};
-use transmla_core::checkpoint::read_input_ids;
+use transmla_convert::{ConvertOptions, FreqFold, Method, Plan, Report, Request, Silent, convert};
 use transmla_core::{Decoder, LayeredModel, Residency, StorageDtype, TokenBatch};
 use transmla_eval::{EvalOptions, divergence};
 
 mod common;
-
-fn path(relative: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
-}
+mod stories;
 
 /// stories260K on the first calibration samples and test windows.
 fn run(options: ConvertOptions, samples: usize) -> Report {
-    let source = Decoder::open(&path("../models/stories260k"), &Device::flex(), Residency::Loaded).unwrap();
-    let calibration = read_input_ids(&path("tests/tokens/stories260k-calibration.safetensors")).unwrap();
-    let windows = read_input_ids(&path("tests/tokens/stories260k-test.safetensors")).unwrap();
-    let plan = Plan::new(source.config(), &options).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let request = Request {
-        plan: &plan,
-        source: &source,
-        calibration: &calibration.rows(0..samples).unwrap(),
-        evaluation: Some(Evaluation {
-            windows: &windows.rows(0..8).unwrap(),
-            options: EvalOptions::default(),
-        }),
-        target: &folder.path().join("mla"),
-        replace: false,
-        extra_files: &[],
-    };
-    convert(&request, &mut Silent).unwrap()
+    stories::convert_stories(&options, samples, 8)
 }
 
 fn options(method: Method, rope_dim: usize, rank: usize) -> ConvertOptions {

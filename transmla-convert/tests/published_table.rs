@@ -1,17 +1,10 @@
 //! The figures of the published Python converter on stories260K, reproduced from the same calibration and test tokens.
 
-use std::path::{Path, PathBuf};
-
-use burn::tensor::Device;
-use transmla_convert::{ConvertOptions, Evaluation, FreqFold, Plan, Report, Request, Silent, convert};
-use transmla_core::checkpoint::read_input_ids;
+use transmla_convert::{ConvertOptions, FreqFold, Report};
+use transmla_core::StorageDtype;
 use transmla_core::config::LatentStyle;
-use transmla_core::{Decoder, LayeredModel, Residency, StorageDtype};
-use transmla_eval::EvalOptions;
 
-fn path(relative: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
-}
+mod stories;
 
 fn options(rope_dim: usize, rank: usize, freqfold: usize) -> ConvertOptions {
     ConvertOptions {
@@ -23,25 +16,9 @@ fn options(rope_dim: usize, rank: usize, freqfold: usize) -> ConvertOptions {
     }
 }
 
+/// On all recorded tokens.
 fn run(options: ConvertOptions) -> Report {
-    let source = Decoder::open(&path("../models/stories260k"), &Device::flex(), Residency::Loaded).unwrap();
-    let calibration = read_input_ids(&path("tests/tokens/stories260k-calibration.safetensors")).unwrap();
-    let windows = read_input_ids(&path("tests/tokens/stories260k-test.safetensors")).unwrap();
-    let plan = Plan::new(source.config(), &options).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let request = Request {
-        plan: &plan,
-        source: &source,
-        calibration: &calibration,
-        evaluation: Some(Evaluation {
-            windows: &windows,
-            options: EvalOptions::default(),
-        }),
-        target: &folder.path().join("mla"),
-        replace: false,
-        extra_files: &[],
-    };
-    convert(&request, &mut Silent).unwrap()
+    stories::convert_stories(&options, 128, 58)
 }
 
 #[track_caller]

@@ -6,16 +6,9 @@ use transmla_lowrank::{
     JointPca, KvFactors, KvInput, balance_ratio, joint_pca, principal_components, quadratic_form, query_pca,
 };
 
-/// Numbers in -1..1 that depend on the seed alone (splitmix64).
-fn random(rows: usize, columns: usize, seed: u64) -> Mat<f64> {
-    let mut state = seed;
-    Mat::from_fn(rows, columns, |_, _| {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) as f64 / u64::MAX as f64 * 2.0 - 1.0
-    })
-}
+use random::random;
+
+mod random;
 
 /// A random layer: weights as in [`KvInput`], owned, and the second moment of its inputs.
 #[derive(Debug)]

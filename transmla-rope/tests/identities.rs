@@ -6,19 +6,12 @@ use transmla_rope::{
     Decoupling, FoldSpec, HeadShape, SplitKeys, deinterleave_rows, interleave_rows, rororope, slot_frequencies,
 };
 
+use random::random;
+
+mod random;
+
 const THETA: f64 = 10_000.0;
 const INPUTS: usize = 5;
-
-/// Numbers in -1..1 that depend on the seed alone (splitmix64).
-fn random(rows: usize, columns: usize, seed: u64) -> Mat<f64> {
-    let mut state = seed;
-    Mat::from_fn(rows, columns, |_, _| {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) as f64 / u64::MAX as f64 * 2.0 - 1.0
-    })
-}
 
 fn divisors(n: usize) -> Vec<usize> {
     (1..=n).filter(|i| n.is_multiple_of(*i)).collect()

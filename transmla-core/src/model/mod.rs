@@ -11,7 +11,7 @@ mod rotary;
 mod tensors;
 mod tokens;
 
-pub use backward::AttentionBackward;
+pub use backward::{AttentionBackward, RecordedAttention};
 pub use cache::{CachedRows, KvCache, LayerCache};
 pub use decoder::{Decoder, OutputHead, Residency};
 pub use layer::{DecoderLayer, layer_prefix};
