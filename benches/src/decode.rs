@@ -61,6 +61,9 @@ impl Layer {
             o: linear(heads.hidden, queries, numbers),
             query_heads: heads.query,
             key_heads: heads.key,
+            q_norm: None,
+            k_norm: None,
+            scoring: config.scoring(0),
         });
         Self::new("grouped".into(), config, attention, context, numbers)
     }
@@ -78,12 +81,14 @@ impl Layer {
         };
         let attention = Attention::Latent(LatentAttention {
             q: QueryProjection::Plain(linear(heads.query * shape.query_width(), heads.hidden, numbers)),
+            q_heads: None,
             kv_down: linear(rank + rope, heads.hidden, numbers),
             kv_norm: None,
             kv_up: linear(heads.query * 2 * heads.width, rank, numbers),
             o: linear(heads.hidden, heads.query * heads.width, numbers),
             heads: heads.query,
             shape,
+            scoring: config.scoring(0),
         });
         Self::new(format!("latent-{rank}+{rope}"), config, attention, context, numbers)
     }

@@ -41,10 +41,18 @@ pub fn output_gradients(model: &Decoder, tokens: &TokenBatch) -> Result<Vec<Tens
         let hidden = leaf(states[index].clone().flatten::<2>(0, 1));
         let input = layer.input_norm.forward(hidden.clone());
         let attention = RecordedAttention::run(&layer.attention, input, batch, &traced_rotary);
-        let middle = leaf((hidden.clone() + attention.output()).detach().without_autodiff());
+        let middle = layer.add_attention(hidden.clone(), attention.output());
+        let middle = leaf(middle.detach().without_autodiff());
         gradient = pull_back(layer.feed_forward(middle.clone()), gradient, &middle)?;
-        gradients.push(gradient.clone());
-        let loss = (attention.output() * gradient.clone().autodiff()).sum();
+        let at_output = match &layer.attention_output_norm {
+            Some(norm) => {
+                let attended = leaf(attention.output().detach().without_autodiff());
+                pull_back(norm.forward(attended.clone()), gradient.clone(), &attended)?
+            }
+            None => gradient.clone(),
+        };
+        gradients.push(at_output.clone());
+        let loss = (attention.output() * at_output.autodiff()).sum();
         if let Some(through) = attention.backward(loss).of(&hidden) {
             gradient = gradient + through;
         }

@@ -1,7 +1,7 @@
 //! What the attention output of a layer notices: distance profiles, weighted query moments, value weights.
 
 use burn::tensor::activation::softmax;
-use burn::tensor::{Bool, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use faer::Mat;
 use transmla_core::model::Rotary;
 use transmla_core::model::attention::GroupedAttention;
@@ -127,16 +127,25 @@ impl Sensitivity {
                 .reshape([self.heads, sequence, width])
         };
         let rotate = |y: Tensor<3>| rotary.apply(y.unsqueeze_dim(0)).squeeze_dim::<3>(0);
-        let q = split(attention.q.forward(x.clone()), self.heads); // [H, T, d]
-        let k = split(attention.k.forward(x.clone()), attention.key_heads);
+        let q = split(attention.queries(x.clone()), self.heads); // [H, T, d]
+        let k = split(attention.keys(x.clone()), attention.key_heads);
         let v = repeat(split(attention.v.forward(x), attention.key_heads));
-        let scale = (self.head_dim as f64).powf(-0.5);
-        let scores = rotate(q.clone())
+        let scoring = &attention.scoring;
+        let mut scores = rotate(q.clone())
             .matmul(repeat(rotate(k)).swap_dims(1, 2))
-            .mul_scalar(scale);
-        let future = Tensor::<2, Bool>::tril_mask([sequence, sequence], 0, &scores.device());
-        let future = future.unsqueeze::<3>().expand([self.heads, sequence, sequence]);
-        let p = softmax(scores.mask_fill(future, f32::NEG_INFINITY), 2); // [H, T, T]
+            .mul_scalar(scoring.scale);
+        // What a change of a score changes after its bound.
+        let mut slope = None;
+        if let Some(cap) = scoring.softcap {
+            let bounded = scores.div_scalar(cap).tanh();
+            slope = Some(bounded.clone().square().neg().add_scalar(1.0));
+            scores = bounded.mul_scalar(cap);
+        }
+        if let Some(mask) = scoring.mask(sequence, sequence, &scores.device()) {
+            let mask = mask.unsqueeze::<3>().expand([self.heads, sequence, sequence]);
+            scores = scores.mask_fill(mask, f32::NEG_INFINITY);
+        }
+        let p = softmax(scores, 2); // [H, T, T]
         let o = p.clone().matmul(v.clone());
         // r = W_O,hᵀ g: the gradient at each head's output.
         let r = split(gradients.matmul(attention.o.weight.clone()), self.heads); // [H, T, d]
@@ -144,6 +153,10 @@ impl Sensitivity {
         let gap = (r.clone().matmul(v.swap_dims(1, 2)) - own).square();
         let weight = p.clone().square();
         let a = zero_first_key(weight.clone() * gap);
+        let a = match slope {
+            Some(slope) => a * slope.square(),
+            None => a,
+        };
         let per_query = a.clone().sum_dim(2); // [H, T, 1]
         add_moments(&mut self.query_moment, q.clone() * per_query, q)?;
         add_moments(&mut self.value_metric, r.clone() * weight.sum_dim(2), r)?;

@@ -6,7 +6,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use faer::Mat;
 use transmla_calib::{Sensitivity, output_gradients};
 use transmla_core::checkpoint::read_input_ids;
-use transmla_core::config::{RopeConfig, RopeLayout};
+use transmla_core::config::{RopeConfig, RopeLayout, RopeScaling};
+use transmla_core::kernels::Scoring;
 use transmla_core::model::attention::{Attention, GroupedAttention};
 use transmla_core::model::{Linear, Rotary};
 use transmla_core::{CoreError, Decoder, LayeredModel, Residency, TokenBatch};
@@ -75,6 +76,9 @@ impl Numbers {
             o: Linear::new(tensor(&self.o, HIDDEN)),
             query_heads: HEADS,
             key_heads: GROUPS,
+            q_norm: None,
+            k_norm: None,
+            scoring: Scoring::of_width(WIDTH),
         }
     }
 }
@@ -84,6 +88,7 @@ fn rope() -> RopeConfig {
         theta: 50.0,
         dim: WIDTH,
         layout: RopeLayout::HalfSplit,
+        scaling: RopeScaling::Default,
     }
 }
 

@@ -1,10 +1,11 @@
 //! From factors to a latent attention, and from that to the tensors of a DeepSeek checkpoint.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use faer::{Mat, MatRef, Scale};
-use transmla_core::model::attention::{LatentAttention, QueryProjection};
+use transmla_core::model::attention::{LatentAttention, NormedQueries, QueryProjection};
 use transmla_core::model::{Linear, RmsNorm};
 use transmla_core::{CoreError, host_values};
+use transmla_rope::Decoupling;
 
 use crate::compress::{Factors, Queries, attention_prefix};
 use crate::latent_norm::LatentNorms;
@@ -14,16 +15,26 @@ use crate::{ConvertError, Plan};
 /// Name and values of a tensor to write.
 pub(crate) type NamedValues = (String, Vec<f32>);
 
-/// The attention that factors make, on a device: half-split, without latent norms, with the source's `o_proj`.
+/// The attention that factors make, on a device: half-split, without latent norms, with the source's `q_norm`, if it has
+/// one, and `o_proj`.
 pub(crate) fn attention(
     plan: &Plan,
     layer: usize,
     factors: &Factors<'_>,
+    q_norm: Option<&RmsNorm>,
     output: Linear,
     device: &Device,
 ) -> Result<LatentAttention, ConvertError> {
     let hidden = plan.source.hidden_size;
-    let with_rope = |queries| with_rope_rows(plan, factors, queries).map_err(ConvertError::rope(layer));
+    let q_heads = q_norm.map(|norm| {
+        let scale = plan.query_scale();
+        normed_queries(norm, &factors.decoupling, [scale, plan.rope_share()], device)
+    });
+    let with_rope = |queries: MatRef<'_, f64>| match &q_heads {
+        // Rotary queries are made of normalised ones.
+        Some(_) => Ok(queries.to_owned()),
+        None => with_rope_rows(plan, factors, queries).map_err(ConvertError::rope(layer)),
+    };
     let q = match factors.queries {
         Queries::Full(queries) => {
             QueryProjection::Plain(to_linear(with_rope(queries.as_ref())?.as_ref(), hidden, device))
@@ -48,13 +59,42 @@ pub(crate) fn attention(
     let down = stack(factors.kv.down.as_ref(), factors.rope_keys.as_ref());
     Ok(LatentAttention {
         q,
+        q_heads,
         kv_down: to_linear(down.as_ref(), hidden, device),
         kv_norm: None,
         kv_up: to_linear(factors.kv.kv_b().as_ref(), plan.latent.kv_lora_rank, device),
         o: output,
         heads: plan.source.num_attention_heads,
         shape: plan.latent.clone(),
+        scoring: plan.target.scoring(layer),
     })
+}
+
+/// The source's query norm times a number, and the rotary queries of a split after it, times another.
+pub(crate) fn normed_queries(
+    norm: &RmsNorm,
+    decoupling: &Decoupling,
+    [scale, share]: [f64; 2],
+    device: &Device,
+) -> NormedQueries {
+    let shape = [
+        decoupling.shape.query_heads,
+        decoupling.rope_dim(),
+        decoupling.shape.head_dim,
+    ];
+    let mut values = Vec::with_capacity(shape.iter().product());
+    for map in &decoupling.query_rope {
+        for i in 0..map.nrows() {
+            values.extend((0..map.ncols()).map(|j| (map[(i, j)] * share) as f32));
+        }
+    }
+    NormedQueries {
+        norm: RmsNorm {
+            weight: norm.weight.clone().mul_scalar(scale),
+            eps: norm.eps,
+        },
+        rope: Tensor::from_data(TensorData::new(values, shape), device),
+    }
 }
 
 /// Puts norms that are not the identity on an attention.
@@ -102,7 +142,7 @@ pub(crate) fn tensors(
         }
         Ok::<(), CoreError>(())
     };
-    let heads = Some(Rows { plain: nope, rope });
+    let heads = attention.q_heads.is_none().then_some(Rows { plain: nope, rope });
     match &attention.q {
         QueryProjection::Plain(q) => add("q_proj", q, heads, &|_| 1.0)?,
         QueryProjection::Lora { down, up, .. } => {
@@ -110,6 +150,12 @@ pub(crate) fn tensors(
             add("q_a_proj", down, None, &|_| scale)?;
             add("q_b_proj", up, heads, &|_| 1.0)?;
         }
+    }
+    if let Some(NormedQueries { norm, rope: map }) = &attention.q_heads {
+        let [heads, rope, nope] = map.dims();
+        let map = Linear::new(map.clone().reshape([heads * rope, nope]));
+        add("q_rope_proj", &map, Some(Rows { plain: 0, rope }), &|_| 1.0)?;
+        add("q_norm", &Linear::new(norm.weight.clone().unsqueeze()), None, &|_| 1.0)?;
     }
     let scale = norms.map_or(1.0, |norms| norms.kv.scale);
     let latent = |row: usize| if row < rank { scale } else { 1.0 };
@@ -184,6 +230,7 @@ fn with_rope_rows(
         let (mut plain, mut rotary) = block.split_at_row_mut(nope);
         plain.copy_from(queries.subrows(head * nope, nope));
         rotary.copy_from(rope.subrows(head * rope_dim, rope_dim));
+        rotary *= Scale(plan.rope_share());
     }
     rows *= Scale(plan.query_scale());
     Ok(rows)

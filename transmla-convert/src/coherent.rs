@@ -7,11 +7,11 @@ use transmla_core::model::Rotary;
 use transmla_core::model::attention::{Attention, GroupedAttention, LatentAttention};
 use transmla_core::{CoreError, Decoder, LayeredModel, host_values};
 use transmla_lowrank::{KvInput, OutputMetric, metric_pca, quadratic_form};
-use transmla_rope::{AttentionProfile, CoherentSplit, Eligibility, coherent, slot_frequencies};
+use transmla_rope::{AttentionProfile, CoherentSplit, Eligibility, coherent};
 
 use crate::compress::{Factors, Queries, factorise_queries};
 use crate::weights::HostWeights;
-use crate::{ConvertError, Plan, assemble};
+use crate::{ConvertError, FittedKeys, Plan, assemble};
 
 /// The slot choices that are tried in every layer; no single one is best for all.
 const CANDIDATES: [Eligibility; 4] = [
@@ -42,6 +42,8 @@ pub(crate) struct LayerProblem<'a> {
     pub source: &'a Decoder,
     pub layer: usize,
     pub attention: &'a GroupedAttention,
+    /// What stands for keys that are normalised.
+    pub keys: Option<&'a FittedKeys>,
     /// Second moment of the inputs, per token.
     pub moment: MatRef<'a, f64>,
     /// Sequences for the sensitivity statistics.
@@ -56,6 +58,8 @@ pub(crate) struct LayerProblem<'a> {
 pub(crate) struct ClosedForm {
     pub attention: LatentAttention,
     pub kept_energy: f64,
+    /// Relative squared error of fitted keys.
+    pub key_error: Option<f64>,
     /// Relative squared error of the attention output on the held-out sequences.
     pub error: f64,
 }
@@ -64,10 +68,10 @@ pub(crate) struct ClosedForm {
 pub(crate) fn closed_form(problem: &LayerProblem<'_>) -> Result<ClosedForm, ConvertError> {
     let (plan, layer) = (problem.plan, problem.layer);
     let shape = plan.head_shape();
-    let weights = HostWeights::read(problem.source, plan, layer)?;
+    let weights = HostWeights::read(problem.source, plan, layer, problem.keys)?;
     let statistics = Statistics::collect(problem)?;
     let key_moment = quadratic_form(weights.k.as_ref(), problem.moment).map_err(ConvertError::lowrank(layer))?;
-    let slots = slot_frequencies(plan.source.rope.theta, plan.latent.qk_rope_head_dim);
+    let slots = plan.target.rope.frequencies();
     let profile = AttentionProfile {
         frequencies: &statistics.frequencies,
         distances: &statistics.profiles,
@@ -127,12 +131,13 @@ impl Statistics {
     fn metric(&self, problem: &LayerProblem<'_>, split: &CoherentSplit) -> OutputMetric {
         let shape = problem.plan.head_shape();
         let d = shape.head_dim;
+        let scale = problem.plan.source_scale();
         let mut keys = vec![Mat::zeros(d, d); shape.key_heads];
         let mut values = vec![Mat::zeros(d, d); shape.key_heads];
         for head in 0..shape.query_heads {
             let group = shape.key_head_of(head);
             let turn = split.decoupling.key_up[head].as_ref().subcols(group * d, d);
-            keys[group] += Scale(1.0 / d as f64) * (turn.transpose() * &self.query_moments[head] * turn);
+            keys[group] += Scale(scale * scale) * (turn.transpose() * &self.query_moments[head] * turn);
             values[group] += &self.value_metrics[head];
         }
         OutputMetric { keys, values }
@@ -174,24 +179,30 @@ fn solve(
         decoupling: split.decoupling,
     };
     let output = problem.attention.o.clone();
-    let attention = assemble::attention(plan, layer, &factors, output, problem.source.device())?;
+    let q_norm = problem.attention.q_norm.as_ref();
+    let attention = assemble::attention(plan, layer, &factors, q_norm, output, problem.source.device())?;
     let error = output_error(&attention, problem.held_out, problem.rotary)?;
     Ok(ClosedForm {
         attention,
         kept_energy,
+        key_error: problem.keys.map(|keys| keys.error),
         error,
     })
 }
 
+/// Share of what an error in a random direction costs below which the metric does not see the target.
+const BLIND: f64 = 1e-3;
+
 /// What the error of an attention's output costs: in the metric of the loss's gradients where they are known, otherwise
-/// squared; relative to the target's own size in the same metric.
+/// squared; relative to the target's own size in the same metric. A norm behind attention makes the metric blind to the
+/// target itself; there it is relative to an error of the target's size in a random direction.
 pub(crate) fn output_error(
     attention: &LatentAttention,
     examples: &[Example],
     rotary: &Rotary,
 ) -> Result<f64, CoreError> {
     let attention = Attention::Latent(attention.clone());
-    let (mut error, mut power) = (0.0, 0.0);
+    let (mut error, mut power, mut random) = (0.0, 0.0, 0.0);
     for example in examples {
         let output = attention.forward(example.inputs.clone(), example.batch, rotary, None);
         let difference = output - example.target.clone();
@@ -201,7 +212,13 @@ pub(crate) fn output_error(
         };
         error += scalar(cost(difference))?;
         power += scalar(cost(example.target.clone()))?;
+        if let Some(gradients) = &example.gradients {
+            let lengths = |x: &Tensor<2>| x.clone().square().mean_dim(1);
+            let width = gradients.dims()[1] as f64;
+            random += scalar((lengths(&example.target) * lengths(gradients)).sum())? * width;
+        }
     }
+    let power = if power < BLIND * random { random } else { power };
     Ok(error / power.max(f64::MIN_POSITIVE))
 }
 

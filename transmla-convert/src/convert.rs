@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use transmla_core::checkpoint::CheckpointWriter;
-use transmla_core::model::attention::Attention;
+use transmla_core::model::attention::{Attention, DecoupledQueries};
+use transmla_core::model::is_attention_tensor;
 use transmla_core::{CoreError, Decoder, LayeredModel, Residency, TokenBatch};
 use transmla_eval::{EvalOptions, Perplexity, perplexity};
 
@@ -84,7 +85,7 @@ pub fn convert(request: &Request<'_>, observer: &mut dyn Observer) -> Result<Rep
     match plan.options.method {
         Method::Transmla => {
             let decoupled = decouple(plan, source, request.calibration, &eval_options, observer)?;
-            let model = DecoupledModel::new(source, plan, &decoupled.rotations);
+            let model = DecoupledModel::new(source, plan, &decoupled.rotations).with_keys(&decoupled.keys);
             report.partial_rope = evaluate(request, &model, Stage::EvaluateDecoupled, observer)?;
             report.layers = compress(request, &model, &mut writer, observer)?;
             report.freqfold = Some(decoupled.freqfold);
@@ -136,7 +137,7 @@ fn compress(
     for index in 0..layers {
         let layer = model.layer(index)?;
         let moment = stream.moment(&layer)?;
-        let weights = HostWeights::read(model.source(), plan, index)?;
+        let weights = HostWeights::read(model.source(), plan, index, model.keys(index))?;
         let queries = factorise_queries(plan, index, weights.q.as_ref(), moment.matrix())?;
         let factors = factorise(
             plan,
@@ -151,7 +152,11 @@ fn compress(
                 model_type: plan.source.model_type.clone(),
             });
         };
-        let attention = assemble::attention(plan, index, &factors, decoupled.o.clone(), model.device())?;
+        let q_norm = match &decoupled.q {
+            DecoupledQueries::Linear { .. } => None,
+            DecoupledQueries::Normed { heads, .. } => Some(&heads.norm),
+        };
+        let attention = assemble::attention(plan, index, &factors, q_norm, decoupled.o.clone(), model.device())?;
         let norms = latent_norms(plan, &attention, &stream, &layer)?;
         for (name, values) in assemble::tensors(index, &attention, norms.as_ref(), plan.residual_scale())? {
             writer.write(&name, &values)?;
@@ -160,6 +165,7 @@ fn compress(
             layer: index,
             balance_ratio: factors.kv.ratio,
             kept_energy: factors.kv.kept_energy,
+            key_error: model.keys(index).map(|keys| keys.error),
             output_error: None,
         });
         drop(factors);
@@ -183,7 +189,7 @@ fn write_rest(request: &Request<'_>, writer: &mut CheckpointWriter) -> Result<()
     let scale = plan.residual_scale();
     for tensor in &plan.tensors {
         let name = tensor.name.as_str();
-        if name.contains(".self_attn.") {
+        if is_attention_tensor(name) {
             continue;
         }
         let factor = match name {

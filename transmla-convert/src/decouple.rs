@@ -1,19 +1,25 @@
 //! The first pass: one rotation per layer, and the choice of freqfold.
 
+use faer::Mat;
 use transmla_calib::SecondMoment;
+use transmla_core::model::attention::Attention;
+use transmla_core::model::{DecoderLayer, RmsNorm};
 use transmla_core::{Decoder, LayeredModel, TokenBatch};
 use transmla_eval::{EvalOptions, perplexity};
 use transmla_lowrank::quadratic_form;
 use transmla_rope::{FoldSpec, KeyRotation};
 
+use crate::key_norm::KeyMoment;
 use crate::weights::HostWeights;
-use crate::{CalibrationStream, ConvertError, DecoupledModel, Method, Observer, Plan, Stage};
+use crate::{CalibrationStream, ConvertError, DecoupledModel, FittedKeys, Method, Observer, Plan, Stage};
 
 /// The result of the first pass.
 #[derive(Debug, Clone)]
 pub struct Decoupled {
     /// One rotation per layer.
     pub rotations: Vec<KeyRotation>,
+    /// Keys of each layer, where the source normalises them; otherwise empty.
+    pub keys: Vec<FittedKeys>,
     /// Frequency folding of all of them.
     pub freqfold: usize,
     /// Perplexity on held-out calibration text of each folding that was tried.
@@ -41,6 +47,7 @@ pub fn decouple(
         let mut fits = fit(plan, source, calibration, None, observer)?;
         return Ok(Decoupled {
             rotations: fits.all.remove(0),
+            keys: fits.keys,
             freqfold,
             trials: Vec::new(),
         });
@@ -55,7 +62,7 @@ pub fn decouple(
         let freqfold = plan.freqfolds[index];
         let stage = Stage::TryFreqfold(freqfold);
         observer.begin(stage);
-        let model = DecoupledModel::new(source, plan, rotations);
+        let model = DecoupledModel::new(source, plan, rotations).with_keys(&fits.part_keys);
         let result = perplexity(&model, &held_out, evaluation, &mut |done, total| {
             observer.advance(done, total);
         })?;
@@ -69,6 +76,7 @@ pub fn decouple(
     }
     Ok(Decoupled {
         rotations: fits.all.swap_remove(best),
+        keys: fits.keys,
         freqfold: plan.freqfolds[best],
         trials,
     })
@@ -93,6 +101,9 @@ struct Fits {
     all: Vec<Vec<KeyRotation>>,
     /// Fitted without the held-out text; empty if there is none.
     part: Vec<Vec<KeyRotation>>,
+    /// Keys by layer, where the source normalises them: fitted on all text, and without the held-out text.
+    keys: Vec<FittedKeys>,
+    part_keys: Vec<FittedKeys>,
 }
 
 fn fit(
@@ -112,6 +123,8 @@ fn fit(
     let mut fits = Fits {
         all: vec![Vec::new(); folds.len()],
         part: vec![Vec::new(); if held_out.is_some() { folds.len() } else { 0 }],
+        keys: Vec::new(),
+        part_keys: Vec::new(),
     };
     let stream = |tokens| {
         let constant = plan.grouped.qkv_bias;
@@ -125,20 +138,26 @@ fn fit(
     let mut done = 0;
     for index in 0..layers {
         let layer = source.layer(index)?;
-        let keys = HostWeights::read_keys(source, plan, index)?;
-        let rotations = |moment: &SecondMoment, into: &mut Vec<Vec<KeyRotation>>| {
+        let weights = HostWeights::read_keys(source, plan, index)?;
+        let rotations = |keys: &Mat<f64>, moment: &SecondMoment, into: &mut Vec<Vec<KeyRotation>>| {
             let moment = quadratic_form(keys.as_ref(), moment.matrix()).map_err(ConvertError::lowrank(index))?;
             for (fold, rotations) in folds.iter().zip(into) {
                 rotations.push(KeyRotation::fit(moment.as_ref(), shape, fold).map_err(ConvertError::rope(index))?);
             }
             Ok::<(), ConvertError>(())
         };
+        let mut normed = NormedKeys::collect(&streams[0], &layer, plan)?;
         let mut moment = streams[0].moment(&layer)?;
         if let Some(held_out) = streams.get(1) {
-            rotations(&moment, &mut fits.part)?;
+            let keys = fit_keys(normed.as_ref(), &weights, &moment, index, &mut fits.part_keys)?;
+            rotations(&keys, &moment, &mut fits.part)?;
             moment.merge(&held_out.moment(&layer)?);
+            if let (Some(normed), Some(more)) = (&mut normed, NormedKeys::collect(held_out, &layer, plan)?) {
+                normed.moment.merge(&more.moment);
+            }
         }
-        rotations(&moment, &mut fits.all)?;
+        let keys = fit_keys(normed.as_ref(), &weights, &moment, index, &mut fits.keys)?;
+        rotations(&keys, &moment, &mut fits.all)?;
         for stream in &mut streams {
             // Nothing is asked of the text behind the last layer.
             if index + 1 < layers {
@@ -152,4 +171,41 @@ fn fit(
     observer.advance(total, total);
     observer.end(Stage::Decouple, None);
     Ok(fits)
+}
+
+/// What is known of keys that are normalised.
+struct NormedKeys<'a> {
+    norm: &'a RmsNorm,
+    moment: KeyMoment,
+}
+
+impl<'a> NormedKeys<'a> {
+    /// Nothing if the layer does not normalise its keys.
+    fn collect(stream: &CalibrationStream, layer: &'a DecoderLayer, plan: &Plan) -> Result<Option<Self>, ConvertError> {
+        let Attention::Grouped(attention) = &layer.attention else {
+            return Ok(None);
+        };
+        let Some(norm) = &attention.k_norm else {
+            return Ok(None);
+        };
+        let moment = KeyMoment::collect(stream, layer, attention, plan.grouped.qkv_bias)?;
+        Ok(Some(Self { norm, moment }))
+    }
+}
+
+/// The weights as they are, or fitted ones, which are kept too.
+fn fit_keys(
+    normed: Option<&NormedKeys<'_>>,
+    weights: &Mat<f64>,
+    moment: &SecondMoment,
+    layer: usize,
+    kept: &mut Vec<FittedKeys>,
+) -> Result<Mat<f64>, ConvertError> {
+    let Some(NormedKeys { norm, moment: keys }) = normed else {
+        return Ok(weights.clone());
+    };
+    let fitted = keys.fit(weights.as_ref(), norm, moment, layer)?;
+    let weights = fitted.weights();
+    kept.push(fitted);
+    Ok(weights)
 }

@@ -2,12 +2,13 @@
 
 use burn::tensor::{Device, Tensor};
 use transmla_core::model::OutputHead;
-use transmla_core::model::attention::{Attention, DecoupledAttention};
+use transmla_core::model::attention::{Attention, DecoupledAttention, DecoupledQueries};
 use transmla_core::{CoreError, Decoder, DecoderLayer, LayeredModel, ModelConfig, TokenBatch};
 use transmla_rope::{Decoupling, KeyRotation};
 
+use crate::assemble::normed_queries;
 use crate::weights::{HostWeights, to_linear};
-use crate::{ConvertError, Plan};
+use crate::{ConvertError, FittedKeys, Plan};
 
 /// The source with RoPE decoupled in every layer. Layers are made when they are asked for.
 #[derive(Debug)]
@@ -15,6 +16,7 @@ pub struct DecoupledModel<'a> {
     source: &'a Decoder,
     plan: &'a Plan,
     rotations: &'a [KeyRotation],
+    keys: &'a [FittedKeys],
     config: ModelConfig,
 }
 
@@ -22,13 +24,24 @@ impl<'a> DecoupledModel<'a> {
     /// A model from one rotation per layer.
     pub fn new(source: &'a Decoder, plan: &'a Plan, rotations: &'a [KeyRotation]) -> Self {
         let mut config = plan.source.clone();
-        config.rope.dim = plan.latent.qk_rope_head_dim;
+        config.rope = plan.target.rope;
         Self {
             source,
             plan,
             rotations,
+            keys: &[],
             config,
         }
+    }
+
+    /// The same with fitted keys in every layer, for models that normalise theirs.
+    pub fn with_keys(self, keys: &'a [FittedKeys]) -> Self {
+        Self { keys, ..self }
+    }
+
+    /// The fitted keys of one layer, if there are any.
+    pub fn keys(&self, layer: usize) -> Option<&'a FittedKeys> {
+        self.keys.get(layer)
     }
 
     /// The split of one layer's keys.
@@ -48,22 +61,31 @@ impl<'a> DecoupledModel<'a> {
             });
         };
         let rope = ConvertError::rope(layer);
-        let weights = HostWeights::read(self.source, self.plan, layer)?;
+        let weights = HostWeights::read(self.source, self.plan, layer, self.keys(layer))?;
         let decoupling = self.decoupling(layer);
         let keys = decoupling.split_keys(weights.k.as_ref()).map_err(&rope)?;
         let nope = decoupling.expand_nope_grouped(keys.nope.as_ref()).map_err(&rope)?;
-        let mut queries = decoupling.rope_queries(weights.q.as_ref()).map_err(&rope)?;
-        // The attention divides by sqrt(d + d_r), the original by sqrt(d).
-        let scale = self.plan.query_scale();
-        queries *= faer::Scale(scale);
         let hidden = self.config.hidden_size;
         let linear = |matrix: &faer::Mat<f64>| to_linear(matrix.as_ref(), hidden, self.device());
-        let mut q_nope = grouped.q;
-        q_nope.weight = q_nope.weight.mul_scalar(scale);
-        q_nope.bias = q_nope.bias.map(|bias| bias.mul_scalar(scale));
+        let share = self.plan.rope_share();
+        let q = match &grouped.q_norm {
+            None => {
+                let mut queries = decoupling.rope_queries(weights.q.as_ref()).map_err(&rope)?;
+                queries *= faer::Scale(share);
+                DecoupledQueries::Linear {
+                    nope: grouped.q,
+                    rope: linear(&queries),
+                }
+            }
+            Some(norm) => DecoupledQueries::Normed {
+                raw: grouped.q,
+                heads: normed_queries(norm, &decoupling, [1.0, share], self.device()),
+            },
+        };
+        let mut scoring = self.plan.source.scoring(layer);
+        scoring.scale = self.plan.source_scale();
         let attention = DecoupledAttention {
-            q_nope,
-            q_rope: linear(&queries),
+            q,
             k_nope: linear(&nope),
             k_rope: linear(&keys.rope),
             v: grouped.v,
@@ -71,6 +93,7 @@ impl<'a> DecoupledModel<'a> {
             query_heads: grouped.query_heads,
             nope_heads: grouped.key_heads,
             value_heads: grouped.key_heads,
+            scoring,
         };
         Ok(DecoderLayer {
             attention: Attention::Decoupled(attention),

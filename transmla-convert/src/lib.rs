@@ -6,6 +6,8 @@
 //! | `plan`, `budget` | [`Plan`]: everything that follows from config and headers; [`shapes_for_budget`] |
 //! | `stream` | calibration text through a model, layer by layer |
 //! | `decouple`, `decoupled` | the first pass: [`decouple()`] RoPE; [`DecoupledModel`] in between |
+//! | `key_norm` | keys that are normalised, fitted by a linear map |
+//! | `support` | what is exact, and what stock DeepSeek code can express |
 //! | `compress`, `latent_norm`, `assemble` | the second pass: the factorisation, and DeepSeek's tensors from it |
 //! | `convert` | [`convert()`]: both passes, the evaluations, and the files |
 //! | `report`, `error` | progress, results, errors |
@@ -52,6 +54,7 @@ mod convert;
 mod decouple;
 mod decoupled;
 mod error;
+mod key_norm;
 mod latent_norm;
 mod options;
 mod plan;
@@ -60,6 +63,7 @@ mod refine;
 mod report;
 mod sequential;
 mod stream;
+mod support;
 mod weights;
 
 pub use budget::shapes_for_budget;
@@ -67,8 +71,10 @@ pub use convert::{Evaluation, Request, convert};
 pub use decouple::{Decoupled, decouple};
 pub use decoupled::DecoupledModel;
 pub use error::ConvertError;
+pub use key_norm::FittedKeys;
 pub use options::{ConvertOptions, FreqFold, Method};
 pub use plan::Plan;
 pub use recipe::{Recipe, RecipeError};
 pub use report::{LayerReport, Observer, Report, Silent, Stage};
 pub use stream::CalibrationStream;
+pub use support::{approximation, stock_obstacle};

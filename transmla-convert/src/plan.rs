@@ -2,11 +2,12 @@
 
 use serde_json::{Map, Value};
 use transmla_core::config::LatentStyle;
-use transmla_core::model::{layer_prefix, model_tensors};
-use transmla_core::{GroupedConfig, LatentConfig, ModelConfig, StorageDtype, TensorSpec};
+use transmla_core::model::{carried_tensors, layer_prefix, model_tensors};
+use transmla_core::{GroupedConfig, LatentConfig, ModelConfig, TensorSpec};
 use transmla_rope::{FoldSpec, HeadShape};
 
 use crate::sequential::gradient_tokens;
+use crate::support::stock_obstacle;
 use crate::{ConvertError, ConvertOptions, FreqFold, Method};
 
 /// Epsilon of all norms of a model in stock DeepSeek form: transformers fixes that of the latent norms, vLLM and
@@ -46,7 +47,7 @@ impl Plan {
         })?;
         let freqfolds = check_rope(source, &grouped, options)?;
         check_ranks(source, &grouped, options)?;
-        check_style(&grouped, options)?;
+        check_style(source, options)?;
         let stock = options.style == LatentStyle::DeepseekV3;
         let eps = if stock { STOCK_EPS } else { source.rms_norm_eps };
         let latent = LatentConfig {
@@ -60,7 +61,8 @@ impl Plan {
         };
         let target_json = source.latent_json(&latent, options.style, eps, options.dtype);
         let target = ModelConfig::from_json(target_json.clone())?;
-        let tensors = target_tensors(&target, &latent, &grouped);
+        let mut tensors = target_tensors(&target, &latent, &grouped);
+        tensors.extend(carried_tensors(source));
         Ok(Self {
             options: options.clone(),
             source: source.clone(),
@@ -83,9 +85,19 @@ impl Plan {
         }
     }
 
-    /// DeepSeek divides scores by `sqrt(d + d_r)` where the source divides by `sqrt(d)`: queries carry the quotient.
+    /// What the source multiplies products of queries and keys by, the attention factor of its RoPE included.
+    pub(crate) fn source_scale(&self) -> f64 {
+        self.source.score_scale * self.source.rope.attention_factor().powi(2)
+    }
+
+    /// DeepSeek divides scores by `sqrt(d + d_r)` where the source mostly divides by `sqrt(d)`: queries carry the quotient.
     pub(crate) fn query_scale(&self) -> f64 {
-        (self.latent.query_width() as f64 / self.grouped.head_dim as f64).sqrt()
+        self.source_scale() / self.target.score_scale
+    }
+
+    /// What rotary queries are multiplied by beyond that: the converted model's own attention factor comes on top of them.
+    pub(crate) fn rope_share(&self) -> f64 {
+        self.target.rope.attention_factor().powi(-2)
     }
 
     /// Numbers per token and layer in the KV cache, before and after.
@@ -223,20 +235,14 @@ fn check_ranks(source: &ModelConfig, grouped: &GroupedConfig, options: &ConvertO
     Ok(())
 }
 
-fn check_style(grouped: &GroupedConfig, options: &ConvertOptions) -> Result<(), ConvertError> {
+fn check_style(source: &ModelConfig, options: &ConvertOptions) -> Result<(), ConvertError> {
     if options.style != LatentStyle::DeepseekV3 {
         return Ok(());
     }
-    let obstacle = if grouped.qkv_bias || grouped.output_bias {
-        "the model's attention projections have biases, which stock DeepSeek attention does not"
-    } else if options.dtype == StorageDtype::F16 && !options.use_qkv_norm {
-        "its latent norm becomes the identity by a latent too small for fp16 (use --dtype bf16 or fp32)"
-    } else {
-        return Ok(());
-    };
-    Err(ConvertError::Style {
-        obstacle: obstacle.into(),
-    })
+    match stock_obstacle(source, options) {
+        Some(obstacle) => Err(ConvertError::Style { obstacle }),
+        None => Ok(()),
+    }
 }
 
 /// The widths that a shared rotary key can have: even divisors of the head's width, ascending.

@@ -42,10 +42,8 @@ pub(crate) fn refine(
     let traced_rotary = rotary.clone().autodiff();
     for step in 0..plan.steps {
         let example = &training[step % training.len()];
-        let mut tracked = current.clone();
-        parameters(&mut tracked, &mut |tensor| {
-            *tensor = tensor.clone().autodiff().require_grad()
-        });
+        let mut tracked = current.clone().autodiff();
+        parameters(&mut tracked, &mut |tensor| *tensor = tensor.clone().require_grad());
         let leaves = collect(&mut tracked);
         let tracked = Attention::Latent(tracked);
         let inputs = example.inputs.clone().autodiff();

@@ -56,6 +56,9 @@ pub struct LayerReport {
     pub balance_ratio: f64,
     /// Share of the balanced keys' and values' energy that the latent keeps, 0 to 1.
     pub kept_energy: f64,
+    /// Squared error of keys that are normalised in the original and fitted here, relative to their power, on the
+    /// calibration text.
+    pub key_error: Option<f64>,
     /// Squared error of the attention output on held-out calibration text, relative to its power (coherent method).
     pub output_error: Option<f64>,
 }

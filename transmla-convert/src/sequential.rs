@@ -9,8 +9,10 @@ use transmla_core::model::attention::{Attention, GroupedAttention};
 use transmla_core::{CoreError, DecoderLayer, LayeredModel, TokenBatch};
 
 use crate::coherent::{ClosedForm, Example, LayerProblem, closed_form};
+use crate::key_norm::KeyMoment;
 use crate::latent_norm::latent_norms;
 use crate::refine::{Refinement, refine};
+use crate::weights::HostWeights;
 use crate::{CalibrationStream, ConvertError, LayerReport, Observer, Plan, Request, Stage, assemble};
 
 /// Tokens that the sensitivity statistics are taken from.
@@ -82,6 +84,7 @@ pub(crate) fn sequential(
             layer: index,
             balance_ratio: 1.0,
             kept_energy: solved.kept_energy,
+            key_error: solved.key_error,
             output_error: Some(solved.error),
         });
         if let (true, Some(norms)) = (plan.options.use_qkv_norm, &norms) {
@@ -119,8 +122,17 @@ fn solve_layer(
     let moment = student.moment(layer)?;
     let per_token: Mat<f64> = Scale(1.0 / moment.tokens().max(1) as f64) * moment.matrix();
     let (training, held_out) = split.apply(examples);
+    let keys = match &grouped.k_norm {
+        None => None,
+        Some(norm) => {
+            let weights = HostWeights::read_keys(request.source, plan, index)?;
+            let key_moment = KeyMoment::collect(student, layer, grouped, plan.grouped.qkv_bias)?;
+            Some(key_moment.fit(weights.as_ref(), norm, &moment, index)?)
+        }
+    };
     let problem = LayerProblem {
         plan,
+        keys: keys.as_ref(),
         source: request.source,
         layer: index,
         attention: grouped,

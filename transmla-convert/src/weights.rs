@@ -5,7 +5,7 @@ use faer::{Mat, MatRef};
 use transmla_core::model::{Linear, layer_prefix};
 use transmla_core::{CoreError, Decoder, LayeredModel};
 
-use crate::Plan;
+use crate::{FittedKeys, Plan};
 
 /// Query, key and value weights of one layer, `[rows, hidden]` or `[rows, hidden + 1]`.
 pub(crate) struct HostWeights {
@@ -15,14 +15,17 @@ pub(crate) struct HostWeights {
 }
 
 impl HostWeights {
-    pub fn read(source: &Decoder, plan: &Plan, layer: usize) -> Result<Self, CoreError> {
+    /// The weights of a layer; `fitted` key weights go before its own.
+    pub fn read(source: &Decoder, plan: &Plan, layer: usize, fitted: Option<&FittedKeys>) -> Result<Self, CoreError> {
         let grouped = plan.grouped;
         let queries = plan.source.num_attention_heads * grouped.head_dim;
-        let keys = grouped.key_width();
         Ok(Self {
             q: read(source, plan, layer, "q_proj", queries)?,
-            k: read(source, plan, layer, "k_proj", keys)?,
-            v: read(source, plan, layer, "v_proj", keys)?,
+            k: match fitted {
+                Some(fitted) => fitted.weights(),
+                None => Self::read_keys(source, plan, layer)?,
+            },
+            v: read(source, plan, layer, "v_proj", grouped.key_width())?,
         })
     }
 

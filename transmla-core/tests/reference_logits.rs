@@ -34,6 +34,7 @@ fn check_against_recording(family: &str) {
             .zip(&expected)
             .map(|(a, b)| (a - b).abs())
             .fold(0.0, f32::max);
+        println!("{family}, {residency:?}: largest difference {worst:.1e}");
         assert!(worst < 5e-4, "{family}, {residency:?}: largest difference {worst}");
     }
 }
@@ -51,6 +52,36 @@ fn qwen_with_biases() {
 #[test]
 fn mistral_with_grouped_queries() {
     check_against_recording("mistral");
+}
+
+#[test]
+fn mistral_with_a_sliding_window() {
+    check_against_recording("mistral-window");
+}
+
+#[test]
+fn llama_with_scaled_rope_and_tied_embeddings() {
+    check_against_recording("llama3.2");
+}
+
+#[test]
+fn mixtral_with_experts() {
+    check_against_recording("mixtral");
+}
+
+#[test]
+fn gemma_with_bounds_windows_and_four_norms() {
+    check_against_recording("gemma2");
+}
+
+#[test]
+fn qwen_with_normalised_heads() {
+    check_against_recording("qwen3");
+}
+
+#[test]
+fn mimo_beside_layers_that_are_not_run() {
+    check_against_recording("mimo");
 }
 
 #[test]
@@ -91,13 +122,39 @@ fn check_cache(family: &str) {
     assert_eq!(cache.bytes_per_sequence(), per_token * sequence);
 }
 
+/// Biases, windows, bounds, experts and norms of heads included.
 #[test]
 fn cached_equals_full_for_grouped_queries() {
-    check_cache("qwen2.5");
+    for family in [
+        "llama2-mha",
+        "llama3.2",
+        "mistral",
+        "mistral-window",
+        "mixtral",
+        "qwen2.5",
+        "qwen3",
+        "mimo",
+        "gemma2",
+    ] {
+        check_cache(family);
+    }
 }
 
 #[test]
 fn cached_equals_full_for_latent_attention() {
     check_cache("deepseek-v3");
     check_cache("deepseek-v3-qlora");
+}
+
+/// The comparison above would notice a difference.
+#[test]
+fn a_recording_of_another_model_is_noticed() {
+    let model = Decoder::open(&folder("mistral"), &Device::flex(), Residency::Loaded).unwrap();
+    let recording = folder("mistral-window").join("reference.safetensors");
+    let tokens = read_input_ids(&recording).unwrap();
+    let file = Checkpoint::open_file(&recording).unwrap();
+    let shape = file.shape("logits").unwrap().to_vec();
+    let expected = file.values("logits", &shape).unwrap();
+    let found: Vec<f32> = model.logits(&tokens, None).unwrap().into_data().iter::<f32>().collect();
+    assert!(found.iter().zip(&expected).any(|(a, b)| (a - b).abs() > 0.1));
 }

@@ -68,8 +68,11 @@ fn a_model_of_unknown_type() {
     place.set_config("model_type", json!("mamba"));
     refuses(&place, &[], &["mamba", "supported: llama"]);
     place.set_config("model_type", json!("llama"));
-    place.set_config("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0}));
-    refuses(&place, &[], &["RoPE scaling", "yarn"]);
+    place.set_config("rope_scaling", json!({"rope_type": "longrope", "factor": 4.0}));
+    refuses(&place, &[], &["RoPE scaling", "longrope"]);
+    place.set_config("rope_scaling", json!(null));
+    place.set_config("quantization_config", json!({"quant_method": "fp8"}));
+    refuses(&place, &[], &["quantization_config", "fp8"]);
     std::fs::write(place.path("model/config.json"), "{").unwrap();
     refuses(&place, &[], &["config.json"]);
 }

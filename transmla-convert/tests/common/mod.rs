@@ -2,20 +2,32 @@
 
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use transmla_core::checkpoint::CheckpointWriter;
-use transmla_core::model::model_tensors;
+use transmla_core::model::{carried_tensors, model_tensors};
 use transmla_core::{ModelConfig, StorageDtype};
 
 /// A random model of 3 query heads 8 wide over `key_heads` key heads, with biases or not.
 pub fn write_random_model(folder: &Path, key_heads: usize, bias: bool, tied: bool) {
-    let config = json!({
-        "model_type": if bias { "qwen2" } else { "llama" }, "hidden_size": 24, "intermediate_size": 40,
-        "num_hidden_layers": 2, "num_attention_heads": 3, "num_key_value_heads": key_heads, "head_dim": 8, "vocab_size": 50,
-        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": tied,
+    let changes = json!({
+        "model_type": if bias { "qwen2" } else { "llama" }, "num_key_value_heads": key_heads,
+        "tie_word_embeddings": tied,
     });
-    let parsed = ModelConfig::from_json(config.as_object().cloned().unwrap()).unwrap();
-    let specs = model_tensors(&parsed);
+    write_random_variant(folder, &changes);
+}
+
+/// A random llama of 3 query heads 8 wide over one key head, with other keys in its config.json.
+pub fn write_random_variant(folder: &Path, changes: &Value) {
+    let mut config = json!({
+        "model_type": "llama", "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2,
+        "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 8, "vocab_size": 50, "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0, "tie_word_embeddings": false,
+    });
+    let raw = config.as_object_mut().unwrap();
+    raw.extend(changes.as_object().unwrap().clone());
+    let parsed = ModelConfig::from_json(raw.clone()).unwrap();
+    let mut specs = model_tensors(&parsed);
+    specs.extend(carried_tensors(&parsed));
     let mut writer = CheckpointWriter::create(folder, &specs, StorageDtype::F32, 4_000, false).unwrap();
     let mut state = 99u64;
     for spec in &specs {

@@ -11,7 +11,47 @@ pub enum BiasRule {
     QueryKeyValue,
 }
 
-/// One model family.
+/// What an RMSNorm multiplies by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormWeight {
+    /// Its weight.
+    Plain,
+    /// One more than its weight.
+    OnePlus,
+}
+
+/// Where the norms of a layer sit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormPlacement {
+    /// Before attention and before the MLP.
+    Before,
+    /// Before and after both.
+    Around,
+}
+
+/// Which layers have a sliding window, if config.json does not list them in `layer_types`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WindowRule {
+    /// None.
+    Never,
+    /// All, if `sliding_window` is a number.
+    All,
+    /// Layers 0, 2, 4 …
+    Alternate,
+    /// With `use_sliding_window`, those from `max_window_layers` on.
+    Switched,
+}
+
+/// How the tensors behind attention are called and arranged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeedForward {
+    /// `mlp.gate_proj`, `mlp.up_proj`, `mlp.down_proj`.
+    Dense,
+    /// `block_sparse_moe.gate`, `block_sparse_moe.experts.N.{w1, w3, w2}`.
+    Experts,
+}
+
+/// One model family: every difference that the one decoder knows.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Family {
     /// `model_type` of config.json.
@@ -20,7 +60,41 @@ pub struct Family {
     pub class_prefix: &'static str,
     /// Which projections have biases.
     pub bias: BiasRule,
+    /// What the norms of the residual stream multiply by.
+    pub norm_weight: NormWeight,
+    /// Where they sit.
+    pub norm_placement: NormPlacement,
+    /// Whether each head's queries and keys go through an RMSNorm before RoPE (`q_norm`, `k_norm`).
+    pub qk_norm: bool,
+    /// Which layers have a sliding window.
+    pub window: WindowRule,
+    /// Dense or experts.
+    pub feed_forward: FeedForward,
+    /// Whether Gemma's keys hold: `query_pre_attn_scalar`, both soft-caps, embeddings times the root of their width.
+    pub gemma: bool,
+    /// Activation where config.json names none.
+    pub default_activation: &'static str,
+    /// Whether embeddings are tied where config.json does not say.
+    pub tied_by_default: bool,
+    /// Prefix of the layers that predict further tokens (`num_nextn_predict_layers`): not run, carried over as they are.
+    pub mtp_prefix: Option<&'static str>,
 }
+
+/// What most families have.
+const PLAIN: Family = Family {
+    model_type: "",
+    class_prefix: "",
+    bias: BiasRule::Never,
+    norm_weight: NormWeight::Plain,
+    norm_placement: NormPlacement::Before,
+    qk_norm: false,
+    window: WindowRule::Never,
+    feed_forward: FeedForward::Dense,
+    gemma: false,
+    default_activation: "silu",
+    tied_by_default: false,
+    mtp_prefix: None,
+};
 
 impl Family {
     /// `model_type` of a converted model that keeps its family's name.
@@ -40,16 +114,55 @@ pub const FAMILIES: &[Family] = &[
         model_type: "llama",
         class_prefix: "Llama",
         bias: BiasRule::AttentionBiasKey,
+        ..PLAIN
     },
     Family {
         model_type: "mistral",
         class_prefix: "Mistral",
-        bias: BiasRule::Never,
+        window: WindowRule::All,
+        ..PLAIN
+    },
+    Family {
+        model_type: "mixtral",
+        class_prefix: "Mixtral",
+        window: WindowRule::All,
+        feed_forward: FeedForward::Experts,
+        ..PLAIN
     },
     Family {
         model_type: "qwen2",
         class_prefix: "Qwen2",
         bias: BiasRule::QueryKeyValue,
+        window: WindowRule::Switched,
+        ..PLAIN
+    },
+    Family {
+        model_type: "qwen3",
+        class_prefix: "Qwen3",
+        bias: BiasRule::AttentionBiasKey,
+        qk_norm: true,
+        window: WindowRule::Switched,
+        ..PLAIN
+    },
+    Family {
+        model_type: "mimo",
+        class_prefix: "MiMo",
+        bias: BiasRule::QueryKeyValue,
+        window: WindowRule::Switched,
+        mtp_prefix: Some("model.mtp_layers"),
+        ..PLAIN
+    },
+    Family {
+        model_type: "gemma2",
+        class_prefix: "Gemma2",
+        bias: BiasRule::AttentionBiasKey,
+        norm_weight: NormWeight::OnePlus,
+        norm_placement: NormPlacement::Around,
+        window: WindowRule::Alternate,
+        gemma: true,
+        default_activation: "gelu_pytorch_tanh",
+        tied_by_default: true,
+        ..PLAIN
     },
 ];
 
@@ -58,4 +171,5 @@ pub(super) const DEEPSEEK: Family = Family {
     model_type: "deepseek_v3",
     class_prefix: "DeepseekV3",
     bias: BiasRule::AttentionBiasKey,
+    ..PLAIN
 };

@@ -74,8 +74,11 @@ impl ModelConfig {
         dtype: StorageDtype,
     ) -> Map<String, Value> {
         let mut out = self.raw.clone();
-        for key in ["auto_map", "head_dim", "rope_scaling", "dtype", "transformers_version"] {
+        for key in ["auto_map", "head_dim", "dtype", "transformers_version"] {
             out.remove(key);
+        }
+        if style == LatentStyle::DeepseekV3 {
+            out.remove("rope_scaling");
         }
         let mut set = |key: &str, value: Value| {
             out.insert(key.to_owned(), value);
@@ -99,6 +102,13 @@ impl ModelConfig {
                 set("model_type", json!(family.latent_model_type()));
                 set("architectures", json!([family.latent_class()]));
                 set("use_qkv_norm", json!(latent.latent_norm_eps.is_some()));
+                if family.gemma {
+                    // The queries carry the source's scale, and scores are divided by the root of their width.
+                    set("query_pre_attn_scalar", json!(latent.query_width()));
+                }
+                if let Some(mtp) = &self.mtp {
+                    set("mtp_num_key_value_heads", json!(mtp.num_key_value_heads));
+                }
             }
             LatentStyle::DeepseekV3 => {
                 set("model_type", json!("deepseek_v3"));

@@ -1,16 +1,22 @@
 //! `config.json` of every supported family, and of latent attention models.
 
 mod family;
+mod features;
 mod json;
 mod latent;
 mod parse;
 mod rope;
+mod scaling;
 
-pub use family::{BiasRule, FAMILIES, Family};
+pub use family::{BiasRule, FAMILIES, Family, FeedForward, NormPlacement, NormWeight, WindowRule};
+pub use features::{Activation, ExpertConfig, MtpConfig, SlidingWindow, WindowLayers};
 pub use latent::{LatentConfig, LatentStyle};
 pub use rope::{RopeConfig, RopeLayout};
+pub use scaling::RopeScaling;
 
 use serde_json::{Map, Value};
+
+use crate::kernels::Scoring;
 
 /// What the decoder needs to know about a model, whatever its family.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +41,22 @@ pub struct ModelConfig {
     pub rms_norm_eps: f64,
     /// Whether the output head is the embedding matrix.
     pub tie_word_embeddings: bool,
+    /// Nonlinearity of the MLP.
+    pub activation: Activation,
+    /// What token embeddings are multiplied by.
+    pub embedding_scale: f64,
+    /// What scores are multiplied by before the softmax.
+    pub score_scale: f64,
+    /// Bound c of the scores, `c · tanh(score / c)`.
+    pub score_softcap: Option<f64>,
+    /// Bound of the logits, in the same way.
+    pub logit_softcap: Option<f64>,
+    /// Sliding-window attention.
+    pub window: Option<SlidingWindow>,
+    /// A mixture of experts in the place of each MLP.
+    pub experts: Option<ExpertConfig>,
+    /// Layers that predict further tokens.
+    pub mtp: Option<MtpConfig>,
     /// Positions.
     pub rope: RopeConfig,
     /// Grouped-query or latent attention.
@@ -87,6 +109,16 @@ impl AttentionConfig {
 }
 
 impl ModelConfig {
+    /// How the scores of one layer become probabilities.
+    pub fn scoring(&self, layer: usize) -> Scoring {
+        let window = self.window.as_ref().filter(|window| window.covers(layer));
+        Scoring {
+            scale: self.score_scale,
+            softcap: self.score_softcap,
+            window: window.map(|window| window.size),
+        }
+    }
+
     /// The grouped-query shapes, or nothing if the model already has latent attention.
     pub fn grouped(&self) -> Option<&GroupedConfig> {
         match &self.attention {

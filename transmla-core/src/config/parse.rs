@@ -6,8 +6,10 @@ use serde_json::{Map, Value};
 
 use super::family::DEEPSEEK;
 use super::json::Keys;
+use super::scaling::deepseek_score_factor;
 use super::{
-    AttentionConfig, BiasRule, FAMILIES, Family, GroupedConfig, LatentConfig, ModelConfig, RopeConfig, RopeLayout,
+    Activation, AttentionConfig, BiasRule, ExpertConfig, FAMILIES, Family, GroupedConfig, LatentConfig, ModelConfig,
+    MtpConfig, RopeConfig, RopeLayout, RopeScaling, SlidingWindow,
 };
 use crate::CoreError;
 
@@ -50,28 +52,48 @@ impl ModelConfig {
             Form::LatentFamily => AttentionConfig::Latent(LatentConfig::read(&keys, false, rms_norm_eps)?),
             Form::DeepseekV3 => AttentionConfig::Latent(LatentConfig::read(&keys, true, rms_norm_eps)?),
         };
+        let num_hidden_layers = keys.size("num_hidden_layers")?;
+        let max_position_embeddings = keys.tokens("max_position_embeddings")?.unwrap_or(2048);
+        let (query_width, rope_dim) = match &attention {
+            AttentionConfig::Grouped(grouped) => (grouped.head_dim, grouped.head_dim),
+            AttentionConfig::Latent(latent) => (latent.query_width(), latent.qk_rope_head_dim),
+        };
         let rope = RopeConfig {
             theta: read_theta(&keys)?,
-            dim: match &attention {
-                AttentionConfig::Grouped(grouped) => grouped.head_dim,
-                AttentionConfig::Latent(latent) => latent.qk_rope_head_dim,
-            },
+            dim: rope_dim,
             layout: match form {
                 Form::Grouped => RopeLayout::HalfSplit,
                 _ => RopeLayout::Interleaved,
             },
+            scaling: RopeScaling::read(&keys, max_position_embeddings)?,
         };
+        let gemma = |key: &str| if family.gemma { keys.number(key) } else { Ok(None) };
+        let mut score_scale = gemma("query_pre_attn_scalar")?.unwrap_or(query_width as f64).powf(-0.5);
+        if form == Form::DeepseekV3 {
+            score_scale *= deepseek_score_factor(&keys);
+        }
         Ok(Self {
             model_type: model_type.to_owned(),
             family,
             hidden_size,
             intermediate_size: keys.size("intermediate_size")?,
-            num_hidden_layers: keys.size("num_hidden_layers")?,
+            num_hidden_layers,
             num_attention_heads,
             vocab_size: keys.vocabulary("vocab_size")?,
-            max_position_embeddings: keys.tokens("max_position_embeddings")?.unwrap_or(2048),
+            max_position_embeddings,
             rms_norm_eps,
-            tie_word_embeddings: keys.flag("tie_word_embeddings")?,
+            tie_word_embeddings: match keys.get("tie_word_embeddings") {
+                None => family.tied_by_default,
+                Some(_) => keys.flag("tie_word_embeddings")?,
+            },
+            activation: Activation::read(&keys, family)?,
+            embedding_scale: if family.gemma { (hidden_size as f64).sqrt() } else { 1.0 },
+            score_scale,
+            score_softcap: gemma("attn_logit_softcapping")?,
+            logit_softcap: gemma("final_logit_softcapping")?,
+            window: SlidingWindow::read(&keys, family, num_hidden_layers)?,
+            experts: ExpertConfig::read(&keys, family)?,
+            mtp: read_mtp(&keys, family, &attention)?,
             rope,
             attention,
             eos_token_ids: keys.token_ids("eos_token_id"),
@@ -121,16 +143,27 @@ fn refuse_unsupported(keys: &Keys<'_>, form: Form) -> Result<(), CoreError> {
     if let Some(found) = keys.get("quantization_config") {
         return refuse("quantization_config", found, "unquantised fp32, fp16 or bf16 weights");
     }
-    refuse_rope_variants(keys)?;
-    if let Some(found) = keys.get("sliding_window") {
-        // Qwen2 carries a window that use_sliding_window switches on; Mistral's is on when present.
-        let used = keys.get("use_sliding_window").is_none_or(|v| v == &Value::Bool(true));
-        if used {
-            return refuse("sliding-window attention", found, "sliding_window null");
+    for key in ["vision_config", "audio_config"] {
+        if keys.get(key).is_some() {
+            return refuse(
+                key,
+                &Value::from("present"),
+                "language models alone, without towers for other inputs",
+            );
         }
     }
-    if let Some(found) = keys.get("hidden_act").filter(|v| v.as_str() != Some("silu")) {
-        return refuse("hidden_act", found, "silu");
+    if let Some(found) = keys.get("mlp_bias").filter(|v| *v != &Value::Bool(false)) {
+        return refuse("mlp_bias", found, "MLPs without biases");
+    }
+    for rope in [
+        Some(keys.0),
+        object(keys, "rope_scaling"),
+        object(keys, "rope_parameters"),
+    ] {
+        let factor = rope.and_then(|rope| Keys(rope).get("partial_rotary_factor"));
+        if let Some(found) = factor.filter(|found| found.as_f64() != Some(1.0)) {
+            return refuse("partial_rotary_factor", found, "1");
+        }
     }
     if form == Form::DeepseekV3 {
         let dense = keys.get("first_k_dense_replace").and_then(Value::as_u64).unwrap_or(0);
@@ -149,33 +182,29 @@ fn refuse_unsupported(keys: &Keys<'_>, form: Form) -> Result<(), CoreError> {
     Ok(())
 }
 
-fn refuse_rope_variants(keys: &Keys<'_>) -> Result<(), CoreError> {
-    let refuse = |feature: &'static str, found: &Value, supported: &str| {
-        Err(CoreError::Unsupported {
-            feature,
-            found: found.to_string(),
-            supported: supported.to_owned(),
-        })
-    };
-    let partial = |keys: &Keys<'_>| match keys.get("partial_rotary_factor") {
-        Some(found) if found.as_f64() != Some(1.0) => refuse("partial_rotary_factor", found, "1"),
-        _ => Ok(()),
-    };
-    partial(keys)?;
-    for key in ["rope_scaling", "rope_parameters"] {
-        let rope = match keys.get(key) {
-            Some(Value::Object(rope)) => Keys(rope),
-            Some(found) => return Err(CoreError::config(key, format!("{found} is not an object"))),
-            None => continue,
-        };
-        let kind = rope.get("rope_type").or_else(|| rope.get("type"));
-        let scaled = rope.get("factor").is_some();
-        if kind.is_some_and(|kind| kind != "default") || (kind.is_none() && scaled) {
-            return refuse("RoPE scaling", &Value::Object(rope.0.clone()), "rope_type default");
-        }
-        partial(&rope)?;
+fn object<'a>(keys: &Keys<'a>, key: &str) -> Option<&'a Map<String, Value>> {
+    keys.get(key).and_then(Value::as_object)
+}
+
+/// Layers for further tokens, whose attention stays grouped when the model's own is converted.
+fn read_mtp(keys: &Keys<'_>, family: &Family, attention: &AttentionConfig) -> Result<Option<MtpConfig>, CoreError> {
+    // 0 is how some configurations say that there are none.
+    let none = keys.get("num_nextn_predict_layers").and_then(Value::as_u64) == Some(0);
+    if family.mtp_prefix.is_none() || none {
+        return Ok(None);
     }
-    Ok(())
+    let Some(layers) = keys.optional_size("num_nextn_predict_layers")? else {
+        return Ok(None);
+    };
+    let (num_key_value_heads, head_dim) = match attention {
+        AttentionConfig::Grouped(grouped) => (grouped.num_key_value_heads, grouped.head_dim),
+        AttentionConfig::Latent(latent) => (keys.size("mtp_num_key_value_heads")?, latent.v_head_dim),
+    };
+    Ok(Some(MtpConfig {
+        layers,
+        num_key_value_heads,
+        head_dim,
+    }))
 }
 
 fn read_grouped(
@@ -224,9 +253,9 @@ fn read_grouped(
 }
 
 fn read_theta(keys: &Keys<'_>) -> Result<f64, CoreError> {
-    let nested = match keys.get("rope_parameters") {
-        Some(Value::Object(rope)) => Keys(rope).number("rope_theta")?,
-        _ => None,
+    let nested = match object(keys, "rope_parameters") {
+        Some(rope) => Keys(rope).number("rope_theta")?,
+        None => None,
     };
     let theta = nested.or(keys.number("rope_theta")?).unwrap_or(10_000.0);
     if theta < 1.0 {
@@ -268,7 +297,34 @@ mod tests {
     fn refuses_what_it_cannot_run_by_name() {
         for (key, value, word) in [
             ("model_type", json!("mamba"), "mamba"),
-            ("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0}), "yarn"),
+            (
+                "rope_scaling",
+                json!({"rope_type": "longrope", "factor": 4.0}),
+                "longrope",
+            ),
+            (
+                "rope_scaling",
+                json!({"rope_type": "llama3", "factor": 4.0}),
+                "low_freq_factor",
+            ),
+            ("rope_scaling", json!({"rope_type": "linear"}), "factor"),
+            (
+                "rope_scaling",
+                json!({"rope_type": "linear", "factor": 0.5}),
+                "less than 1",
+            ),
+            (
+                "rope_parameters",
+                json!({"full_attention": {"rope_type": "default"}}),
+                "one RoPE",
+            ),
+            (
+                "rope_parameters",
+                json!({"rope_type": "default", "partial_rotary_factor": 0.5}),
+                "partial_rotary_factor",
+            ),
+            ("vision_config", json!({"hidden_size": 8}), "vision_config"),
+            ("mlp_bias", json!(true), "mlp_bias"),
             ("quantization_config", json!({"quant_method": "gptq"}), "gptq"),
             ("hidden_act", json!("gelu"), "gelu"),
             ("sliding_window", json!(4096), "4096"),
@@ -286,6 +342,53 @@ mod tests {
             let message = with(key, value).unwrap_err().to_string();
             assert!(message.contains(word), "{key}: {message}");
         }
+    }
+
+    #[test]
+    fn reads_what_a_family_adds() {
+        let mut raw = llama();
+        for (key, value) in [
+            ("model_type", json!("gemma2")),
+            ("query_pre_attn_scalar", json!(16)),
+            ("attn_logit_softcapping", json!(50.0)),
+            ("final_logit_softcapping", json!(30.0)),
+            ("sliding_window", json!(24)),
+            ("hidden_activation", json!("gelu_pytorch_tanh")),
+        ] {
+            raw.insert(key.into(), value);
+        }
+        raw.remove("tie_word_embeddings");
+        let config = ModelConfig::from_json(raw.clone()).unwrap();
+        assert_eq!((config.score_scale, config.embedding_scale), (0.25, 8.0));
+        assert_eq!(
+            (config.activation, config.tie_word_embeddings),
+            (Activation::GeluTanh, true)
+        );
+        assert_eq!(config.scoring(0).window, Some(24));
+        assert_eq!(
+            (config.scoring(1).window, config.scoring(1).softcap),
+            (None, Some(50.0))
+        );
+        let types = [
+            "full_attention",
+            "full_attention",
+            "full_attention",
+            "sliding_attention",
+            "full_attention",
+        ];
+        raw.insert("layer_types".into(), json!(types));
+        let listed = ModelConfig::from_json(raw).unwrap();
+        assert_eq!((listed.scoring(0).window, listed.scoring(3).window), (None, Some(24)));
+    }
+
+    #[test]
+    fn experts_that_cannot_be_chosen() {
+        let mut raw = llama();
+        for (key, value) in [("model_type", json!("mixtral")), ("num_local_experts", json!(1))] {
+            raw.insert(key.into(), value);
+        }
+        let error = ModelConfig::from_json(raw).unwrap_err().to_string();
+        assert!(error.contains("num_experts_per_tok"), "{error}");
     }
 
     #[test]

@@ -3,44 +3,68 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::module::attention as burn_attention;
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
+use super::Scoring;
 use super::host::{self, Problem};
 
-/// Softmax attention with scale `width^-1/2`; query row i sees keys up to `past + i`.
+/// [`attend`] with scale `width^-1/2` and neither bound nor window.
+pub fn causal_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+    let scoring = Scoring::of_width(q.dims()[3]);
+    attend(q, k, v, &scoring)
+}
+
+/// Causal softmax attention; query row i sees keys up to `past + i`, in a window if there is one.
 ///
-/// On the CPU this is one fused pass; elsewhere, and where gradients are recorded, burn's own operation.
+/// On the CPU this is one fused pass; elsewhere, and where gradients are recorded, burn's own operation, or plain tensor
+/// operations where scores are bounded.
 ///
 /// # Shapes
 /// q `[batch, H, new, width]`, k `[batch, G, past + new, width]`, v `[batch, G, past + new, d_v]` with H a multiple of G;
 /// result `[batch, H, new, d_v]`.
-pub fn causal_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, scoring: &Scoring) -> Tensor<4> {
     if on_host(&q)
-        && let Some(result) = fused(&q, &k, &v)
+        && let Some(result) = fused(&q, &k, &v, scoring)
     {
         return result;
     }
-    let heads = q.dims()[1];
-    let (new, tokens) = (q.dims()[2], k.dims()[2]);
-    let (mask, is_causal) = match tokens - new {
-        0 => (None, true),
-        _ if new == 1 => (None, false),
-        past => (Some(future_mask(new, past, &q.device()).unsqueeze()), false),
+    if scoring.softcap.is_some() {
+        return plain_attend(q, k, v, scoring);
+    }
+    let [_, heads, new, width] = q.dims();
+    let tokens = k.dims()[2];
+    let is_causal = tokens == new && scoring.window.is_none_or(|window| window >= tokens);
+    let mask = match is_causal {
+        true => None,
+        false => scoring.mask(new, tokens, &q.device()).map(Tensor::unsqueeze),
     };
     let options = AttentionModuleOptions {
         is_causal,
         ..Default::default()
     };
+    // The operation divides by the square root of the width.
+    let ratio = scoring.scale * (width as f64).sqrt();
+    let q = if (ratio - 1.0).abs() < 1e-12 {
+        q
+    } else {
+        q.mul_scalar(ratio)
+    };
     burn_attention(q, repeat_heads(k, heads), repeat_heads(v, heads), mask, None, options)
 }
 
-/// The same from plain tensor operations: what every other form is tested against.
+/// [`causal_attention`] from plain tensor operations.
 pub fn plain_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
-    let v = repeat_heads(v, q.dims()[1]);
-    probabilities(&q, &k).matmul(v)
+    let scoring = Scoring::of_width(q.dims()[3]);
+    plain_attend(q, k, v, &scoring)
 }
 
-/// Gradients with respect to the inputs of [`causal_attention`], each of its input's shape.
+/// [`attend`] from plain tensor operations: what every other form is tested against.
+pub fn plain_attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, scoring: &Scoring) -> Tensor<4> {
+    let v = repeat_heads(v, q.dims()[1]);
+    probabilities(&q, &k, scoring).matmul(v)
+}
+
+/// Gradients with respect to the inputs of [`attend`], each of its input's shape.
 #[derive(Debug, Clone)]
 pub struct AttentionGradients {
     /// Of the queries.
@@ -51,26 +75,42 @@ pub struct AttentionGradients {
     pub v: Tensor<4>,
 }
 
-/// The gradient of [`causal_attention`], given that at its result.
+/// The gradient of [`attend`], given that at its result.
 ///
 /// Nothing has to be kept from the forward pass: probabilities are computed again, block by block.
-pub fn attention_gradients(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, output: Tensor<4>) -> AttentionGradients {
+pub fn attention_gradients(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    output: Tensor<4>,
+    scoring: &Scoring,
+) -> AttentionGradients {
     if on_host(&q)
-        && let Some(result) = fused_gradients(&q, &k, &v, &output)
+        && let Some(result) = fused_gradients(&q, &k, &v, &output, scoring)
     {
         return result;
     }
-    plain_attention_gradients(q, k, v, output)
+    plain_attention_gradients(q, k, v, output, scoring)
 }
 
 /// The same from plain tensor operations.
-pub fn plain_attention_gradients(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, output: Tensor<4>) -> AttentionGradients {
-    let [_, heads, _, width] = q.dims();
+pub fn plain_attention_gradients(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    output: Tensor<4>,
+    scoring: &Scoring,
+) -> AttentionGradients {
+    let heads = q.dims()[1];
     let groups = k.dims()[1];
-    let p = probabilities(&q, &k); // [batch, H, new, tokens]
+    let p = probabilities(&q, &k, scoring); // [batch, H, new, tokens]
     let dp = output.clone().matmul(repeat_heads(v, heads).swap_dims(2, 3));
     let mean = (dp.clone() * p.clone()).sum_dim(3);
-    let ds = (p.clone() * (dp - mean)).mul_scalar((width as f64).powf(-0.5));
+    let mut ds = (p.clone() * (dp - mean)).mul_scalar(scoring.scale);
+    if let Some(cap) = scoring.softcap {
+        let capped = scoring.capped(products(&q, &k));
+        ds = ds * (capped.div_scalar(cap).square().neg().add_scalar(1.0));
+    }
     AttentionGradients {
         q: ds.clone().matmul(repeat_heads(k, heads)),
         k: sum_heads(ds.swap_dims(2, 3).matmul(q), groups),
@@ -78,18 +118,13 @@ pub fn plain_attention_gradients(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, outpu
     }
 }
 
-fn probabilities(q: &Tensor<4>, k: &Tensor<4>) -> Tensor<4> {
-    let [batch, heads, new, width] = q.dims();
-    let tokens = k.dims()[2];
-    let scores = q
-        .clone()
-        .mul_scalar((width as f64).powf(-0.5))
-        .matmul(repeat_heads(k.clone(), heads).swap_dims(2, 3));
-    let mask = future_mask(new, tokens - new, &q.device()).unsqueeze::<4>();
-    softmax(
-        scores.mask_fill(mask.expand([batch, heads, new, tokens]), f32::NEG_INFINITY),
-        3,
-    )
+fn products(q: &Tensor<4>, k: &Tensor<4>) -> Tensor<4> {
+    let heads = q.dims()[1];
+    q.clone().matmul(repeat_heads(k.clone(), heads).swap_dims(2, 3))
+}
+
+fn probabilities(q: &Tensor<4>, k: &Tensor<4>, scoring: &Scoring) -> Tensor<4> {
+    softmax(scoring.masked(products(q, k)), 3)
 }
 
 /// Repeats each of G heads for the query heads that share it: `[batch, G, seq, width]` to `[batch, H, seq, width]`.
@@ -114,18 +149,13 @@ fn sum_heads(x: Tensor<4>, groups: usize) -> Tensor<4> {
         .reshape([batch, groups, sequence, width])
 }
 
-/// True where a key lies in the future: `[new, past + new]`.
-pub(crate) fn future_mask(new: usize, past: usize, device: &Device) -> Tensor<2, Bool> {
-    Tensor::<2, Bool>::tril_mask([new, past + new], past as i64, device)
-}
-
 fn on_host(tensor: &Tensor<4>) -> bool {
     !tensor.is_autodiff() && tensor.dtype() == DType::F32 && tensor.device() == Device::flex()
 }
 
 /// Nothing if the shapes are not those of attention: the caller's ordinary path then says what is wrong.
-fn fused(q: &Tensor<4>, k: &Tensor<4>, v: &Tensor<4>) -> Option<Tensor<4>> {
-    let problem = Problem::new(q.dims(), k.dims(), v.dims())?;
+fn fused(q: &Tensor<4>, k: &Tensor<4>, v: &Tensor<4>, scoring: &Scoring) -> Option<Tensor<4>> {
+    let problem = Problem::new(q.dims(), k.dims(), v.dims(), scoring)?;
     let [q, k, v] = [q, k, v].map(|tensor| tensor.clone().try_into_data().ok());
     let (q, k, v) = (q?, k?, v?);
     let mut output = vec![0.0; problem.output_len()];
@@ -142,9 +172,15 @@ fn fused(q: &Tensor<4>, k: &Tensor<4>, v: &Tensor<4>) -> Option<Tensor<4>> {
     ))
 }
 
-fn fused_gradients(q: &Tensor<4>, k: &Tensor<4>, v: &Tensor<4>, output: &Tensor<4>) -> Option<AttentionGradients> {
+fn fused_gradients(
+    q: &Tensor<4>,
+    k: &Tensor<4>,
+    v: &Tensor<4>,
+    output: &Tensor<4>,
+    scoring: &Scoring,
+) -> Option<AttentionGradients> {
     let (q_dims, k_dims, v_dims) = (q.dims(), k.dims(), v.dims());
-    let problem = Problem::new(q_dims, k_dims, v_dims)?;
+    let problem = Problem::new(q_dims, k_dims, v_dims, scoring)?;
     if output.dims() != problem.output_dims() {
         return None;
     }

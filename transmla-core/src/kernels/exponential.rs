@@ -39,6 +39,34 @@ pub(super) fn scale(arch: Arch, row: &mut [f32], factor: f32) {
     );
 }
 
+/// Bounds scores: `c · tanh(score / c)`.
+pub(super) fn cap(arch: Arch, scores: &mut [f32], bound: f32) {
+    let inverse = bound.recip();
+    arch.dispatch(
+        #[inline(always)]
+        || {
+            for score in &mut *scores {
+                let e = exp(-2.0 * (*score * inverse).abs());
+                *score = (bound * (1.0 - e) / (1.0 + e)).copysign(*score);
+            }
+        },
+    );
+}
+
+/// Multiplies gradients by the slope of [`cap`] where it gave `capped`: `1 - (capped / c)²`.
+pub(super) fn slope_of_cap(arch: Arch, capped: &[f32], bound: f32, gradients: &mut [f32]) {
+    let inverse = bound.recip();
+    arch.dispatch(
+        #[inline(always)]
+        || {
+            for (gradient, capped) in gradients.iter_mut().zip(capped) {
+                let share = capped * inverse;
+                *gradient *= 1.0 - share * share;
+            }
+        },
+    );
+}
+
 /// From probabilities p and their gradients to those of the scores, in place of the gradients: `p (dp - Σ p dp)`.
 pub(super) fn softmax_gradient(arch: Arch, probabilities: &[f32], gradients: &mut [f32]) {
     arch.dispatch(
@@ -114,6 +142,18 @@ mod tests {
                 prop_assert!((f64::from(*found) / expected - 1.0).abs() < 5e-7, "{x} - {largest}: {found} {expected}");
             }
             prop_assert!((f64::from(sum) / expected_sum - 1.0).abs() < 1e-6);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn is_the_bounded_score(row in prop::collection::vec(-400.0f32..400.0, 1..40), bound in 1.0f32..60.0) {
+            let mut found = row.clone();
+            cap(Arch::new(), &mut found, bound);
+            for (found, x) in found.iter().zip(&row) {
+                let expected = f64::from(bound) * (f64::from(*x) / f64::from(bound)).tanh();
+                prop_assert!((f64::from(*found) - expected).abs() < 1e-6 * f64::from(bound), "{x}: {found} {expected}");
+            }
         }
     }
 

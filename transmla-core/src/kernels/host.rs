@@ -6,7 +6,8 @@
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::exponential::{exponentiate, scale, softmax_gradient};
+use super::Scoring;
+use super::exponential::{cap, exponentiate, scale, slope_of_cap, softmax_gradient};
 use super::product::{View, multiply};
 
 /// Query rows of a block.
@@ -22,6 +23,10 @@ pub(super) struct Problem {
     tokens: usize,
     width: usize,
     value_width: usize,
+    scale: f32,
+    softcap: Option<f32>,
+    /// Keys that a query sees.
+    window: usize,
 }
 
 /// Queries, keys and values, contiguous.
@@ -31,16 +36,17 @@ pub(super) struct Inputs<'a> {
     pub v: &'a [f32],
 }
 
-/// Rows of one block and the keys that they see.
+/// Rows of one block and the keys that any of them sees.
 struct Block {
     start: usize,
     rows: usize,
+    first_key: usize,
     keys: usize,
 }
 
 impl Problem {
     /// The shapes of q, k and v, if they belong together.
-    pub fn new(q: [usize; 4], k: [usize; 4], v: [usize; 4]) -> Option<Self> {
+    pub fn new(q: [usize; 4], k: [usize; 4], v: [usize; 4], scoring: &Scoring) -> Option<Self> {
         let [batch, heads, new, width] = q;
         let [_, groups, tokens, value_width] = v;
         let fits = k == [batch, groups, tokens, width]
@@ -57,6 +63,9 @@ impl Problem {
             tokens,
             width,
             value_width,
+            scale: scoring.scale as f32,
+            softcap: scoring.softcap.map(|cap| cap as f32),
+            window: scoring.window.unwrap_or(tokens).clamp(1, tokens),
         })
     }
 
@@ -74,30 +83,48 @@ impl Problem {
         let past = self.tokens - self.new;
         (0..self.new).step_by(BLOCK).map(move |start| {
             let rows = BLOCK.min(self.new - start);
+            let first_key = (past + start + 1).saturating_sub(self.window);
             Block {
                 start,
                 rows,
-                keys: past + start + rows,
+                first_key,
+                keys: past + start + rows - first_key,
             }
         })
     }
 
-    fn scale(&self) -> f32 {
-        (self.width as f32).sqrt().recip()
+    /// Scores of a block with scale and bound, rows `keys` long.
+    fn scores(&self, arch: Arch, block: &Block, q: &[f32], k: &[f32], scores: &mut [f32]) {
+        let queries = View::new(&q[block.start * self.width..], block.rows, self.width, self.width);
+        multiply(scores, block.keys, false, self.scale, queries, self.keys(block, k).t());
+        if let Some(bound) = self.softcap {
+            cap(arch, &mut scores[..block.rows * block.keys], bound);
+        }
     }
 
     /// Normalised probabilities of a block, rows `keys` long, into `scores`.
     fn probabilities(&self, arch: Arch, block: &Block, q: &[f32], k: &[f32], scores: &mut [f32]) {
-        let queries = View::new(&q[block.start * self.width..], block.rows, self.width, self.width);
-        let keys = View::new(k, block.keys, self.width, self.width);
-        multiply(scores, block.keys, false, self.scale(), queries, keys.t());
+        self.scores(arch, block, q, k, scores);
         let first = block.keys - block.rows;
         for (row, scores) in scores.chunks_exact_mut(block.keys).take(block.rows).enumerate() {
-            let (seen, future) = scores.split_at_mut(first + row + 1);
+            let (past, future) = scores.split_at_mut(first + row + 1);
+            let (forgotten, seen) = past.split_at_mut((first + row + 1).saturating_sub(self.window));
             let sum = exponentiate(arch, seen);
             scale(arch, seen, sum.recip());
+            forgotten.fill(0.0);
             future.fill(0.0);
         }
+    }
+
+    /// The keys of a block.
+    fn keys<'a>(&self, block: &Block, k: &'a [f32]) -> View<'a> {
+        View::new(&k[block.first_key * self.width..], block.keys, self.width, self.width)
+    }
+
+    /// The values of a block.
+    fn values<'a>(&self, block: &Block, v: &'a [f32]) -> View<'a> {
+        let width = self.value_width;
+        View::new(&v[block.first_key * width..], block.keys, width, width)
     }
 
     fn part<'a>(&self, values: &'a [f32], index: usize, rows: usize, width: usize) -> &'a [f32] {
@@ -105,7 +132,7 @@ impl Problem {
     }
 }
 
-/// `output[b, h] = softmax(q kᵀ / sqrt(width)) v`.
+/// `output[b, h] = softmax(scores(q kᵀ)) v`.
 pub(super) fn forward(problem: &Problem, q: &[f32], k: &[f32], v: &[f32], output: &mut [f32]) {
     let arch = Arch::new();
     let shared = problem.heads / problem.groups;
@@ -121,9 +148,8 @@ pub(super) fn forward(problem: &Problem, q: &[f32], k: &[f32], v: &[f32], output
             for block in problem.blocks() {
                 problem.probabilities(arch, &block, q, k, scores);
                 let p = View::new(scores, block.rows, block.keys, block.keys);
-                let values = View::new(v, block.keys, problem.value_width, problem.value_width);
                 let target = &mut output[block.start * problem.value_width..];
-                multiply(target, problem.value_width, false, 1.0, p, values);
+                multiply(target, problem.value_width, false, 1.0, p, problem.values(&block, v));
             }
         });
 }
@@ -135,14 +161,19 @@ pub(super) fn backward(problem: &Problem, inputs: &Inputs<'_>, output: &[f32], g
     let [dq, dk, dv] = gradients;
     let scratch = || {
         let scores = vec![0.0; BLOCK.min(problem.new) * problem.tokens];
-        (scores.clone(), scores)
+        let slopes = if problem.softcap.is_some() {
+            scores.clone()
+        } else {
+            Vec::new()
+        };
+        (scores.clone(), scores, slopes)
     };
     // The query heads of a key head add up in its gradients, so a key head is the unit of work.
     dq.par_chunks_exact_mut(shared * problem.new * problem.width)
         .zip(dk.par_chunks_exact_mut(problem.tokens * problem.width))
         .zip(dv.par_chunks_exact_mut(problem.tokens * problem.value_width))
         .enumerate()
-        .for_each_init(scratch, |(p, ds), (group, ((dq, dk), dv))| {
+        .for_each_init(scratch, |(p, ds, slopes), (group, ((dq, dk), dv))| {
             let k = problem.part(inputs.k, group, problem.tokens, problem.width);
             let v = problem.part(inputs.v, group, problem.tokens, problem.value_width);
             for (index, dq) in dq.chunks_exact_mut(problem.new * problem.width).enumerate() {
@@ -151,7 +182,7 @@ pub(super) fn backward(problem: &Problem, inputs: &Inputs<'_>, output: &[f32], g
                 let output = problem.part(output, head, problem.new, problem.value_width);
                 for block in problem.blocks() {
                     problem.probabilities(arch, &block, q, k, p);
-                    problem.pull_back(arch, &block, [q, k, v, output], [p, ds], [dq, dk, dv]);
+                    problem.pull_back(arch, &block, [q, k, v, output], [p, ds, slopes], [dq, dk, dv]);
                 }
             }
         });
@@ -163,7 +194,7 @@ impl Problem {
         arch: Arch,
         block: &Block,
         [q, k, v, output]: [&[f32]; 4],
-        [p, ds]: [&mut Vec<f32>; 2],
+        [p, ds, slopes]: [&mut Vec<f32>; 3],
         [dq, dk, dv]: [&mut [f32]; 3],
     ) {
         let (width, value_width, keys) = (self.width, self.value_width, block.keys);
@@ -173,10 +204,14 @@ impl Problem {
             value_width,
             value_width,
         );
-        let values = View::new(v, keys, value_width, value_width);
-        multiply(ds, keys, false, 1.0, outputs, values.t());
+        multiply(ds, keys, false, 1.0, outputs, self.values(block, v).t());
         let rows = p.chunks_exact(keys).zip(ds.chunks_exact_mut(keys)).take(block.rows);
         rows.for_each(|(p, dp)| softmax_gradient(arch, p, dp));
+        if let Some(bound) = self.softcap {
+            self.scores(arch, block, q, k, slopes);
+            let count = block.rows * keys;
+            slope_of_cap(arch, &slopes[..count], bound, &mut ds[..count]);
+        }
         let p = View::new(p, block.rows, keys, keys);
         let ds = View::new(ds, block.rows, keys, keys);
         let queries = View::new(&q[block.start * width..], block.rows, width, width);
@@ -184,11 +219,13 @@ impl Problem {
             &mut dq[block.start * width..],
             width,
             false,
-            self.scale(),
+            self.scale,
             ds,
-            View::new(k, keys, width, width),
+            self.keys(block, k),
         );
-        multiply(dk, width, true, self.scale(), ds.t(), queries);
+        let dk = &mut dk[block.first_key * width..];
+        multiply(dk, width, true, self.scale, ds.t(), queries);
+        let dv = &mut dv[block.first_key * value_width..];
         multiply(dv, value_width, true, 1.0, p.t(), outputs);
     }
 }

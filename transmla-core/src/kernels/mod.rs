@@ -2,6 +2,7 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
+//! | `scoring` | [`Scoring`]: scale, bound and window of the scores |
 //! | `attention` | causal attention and its gradient; picks the form |
 //! | `host` | both in blocks on the CPU: score matrices never leave the cache, keys of the future are not looked at |
 //! | `product`, `exponential` | small matrix products, and a vectorised softmax |
@@ -10,8 +11,11 @@ mod attention;
 mod exponential;
 mod host;
 mod product;
+mod scoring;
 
+pub(crate) use attention::repeat_heads;
 pub use attention::{
-    AttentionGradients, attention_gradients, causal_attention, plain_attention, plain_attention_gradients,
+    AttentionGradients, attend, attention_gradients, causal_attention, plain_attend, plain_attention,
+    plain_attention_gradients,
 };
-pub(crate) use attention::{future_mask, repeat_heads};
+pub use scoring::Scoring;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::cache::KvCache;
-use super::layer::DecoderLayer;
+use super::layer::{DecoderLayer, residual_norm};
 use super::linear::{Linear, RmsNorm};
 use super::rotary::Rotary;
 use super::tensors::check_headers;
@@ -37,12 +37,17 @@ pub struct Decoder {
 pub struct OutputHead {
     norm: RmsNorm,
     projection: Linear,
+    softcap: Option<f64>,
 }
 
 impl OutputHead {
     /// Residual stream `[rows, hidden]` to logits `[rows, vocabulary]`.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        self.projection.forward(self.norm.forward(hidden))
+        let logits = self.projection.forward(self.norm.forward(hidden));
+        match self.softcap {
+            Some(cap) => logits.div_scalar(cap).tanh().mul_scalar(cap),
+            None => logits,
+        }
     }
 }
 
@@ -150,6 +155,10 @@ impl LayeredModel for Decoder {
         self.checkpoint
             .rows("model.embed_tokens.weight", [vocab_size, hidden], ids, &mut rows)?;
         let shape = [tokens.batch(), tokens.sequence(), hidden];
+        if self.config.embedding_scale != 1.0 {
+            let scale = self.config.embedding_scale as f32;
+            rows.iter_mut().for_each(|value| *value *= scale);
+        }
         Ok(Tensor::from_data(TensorData::new(rows, shape), &self.device))
     }
 
@@ -171,14 +180,9 @@ impl LayeredModel for Decoder {
         };
         let shape = [config.vocab_size, config.hidden_size];
         Ok(OutputHead {
-            norm: RmsNorm::read(
-                &self.checkpoint,
-                "model.norm",
-                config.hidden_size,
-                config.rms_norm_eps,
-                &self.device,
-            )?,
+            norm: residual_norm(&self.checkpoint, "model.norm", config, &self.device)?,
             projection: Linear::read(&self.checkpoint, name, shape, &self.device)?,
+            softcap: config.logit_softcap,
         })
     }
 }

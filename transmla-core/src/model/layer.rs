@@ -5,21 +5,26 @@ use burn::tensor::{Device, Tensor};
 use super::attention::{Attention, GroupedAttention, LatentAttention};
 use super::cache::LayerCache;
 use super::linear::RmsNorm;
-use super::mlp::Mlp;
+use super::mlp::FeedForwardLayer;
 use super::rotary::Rotary;
+use crate::config::{NormPlacement, NormWeight};
 use crate::{AttentionConfig, Checkpoint, CoreError, ModelConfig};
 
-/// A pre-norm decoder layer. Cloning shares the weights.
+/// A decoder layer with norms before attention and MLP, and possibly behind both. Cloning shares the weights.
 #[derive(Debug, Clone)]
 pub struct DecoderLayer {
-    /// `input_layernorm`.
+    /// `input_layernorm`, before attention.
     pub input_norm: RmsNorm,
     /// `self_attn`.
     pub attention: Attention,
-    /// `post_attention_layernorm`.
-    pub post_attention_norm: RmsNorm,
-    /// `mlp`.
-    pub mlp: Mlp,
+    /// Behind attention: Gemma's `post_attention_layernorm`.
+    pub attention_output_norm: Option<RmsNorm>,
+    /// Before the MLP: `post_attention_layernorm`, or Gemma's `pre_feedforward_layernorm`.
+    pub feed_forward_norm: RmsNorm,
+    /// `mlp`, or `block_sparse_moe`.
+    pub mlp: FeedForwardLayer,
+    /// Behind the MLP: Gemma's `post_feedforward_layernorm`.
+    pub feed_forward_output_norm: Option<RmsNorm>,
 }
 
 impl DecoderLayer {
@@ -34,32 +39,30 @@ impl DecoderLayer {
         device: &Device,
     ) -> Result<Self, CoreError> {
         let prefix = layer_prefix(index);
-        let attention_prefix = format!("{prefix}.self_attn");
-        let norm = |name: &str| {
-            let eps = config.rms_norm_eps;
-            RmsNorm::read(checkpoint, &format!("{prefix}.{name}"), config.hidden_size, eps, device)
-        };
+        let norm = |name: &str| residual_norm(checkpoint, &format!("{prefix}.{name}"), config, device);
         let attention = match &config.attention {
-            AttentionConfig::Grouped(grouped) => Attention::Grouped(GroupedAttention::read(
-                checkpoint,
-                &attention_prefix,
-                config,
-                grouped,
-                device,
-            )?),
-            AttentionConfig::Latent(latent) => Attention::Latent(LatentAttention::read(
-                checkpoint,
-                &attention_prefix,
-                config,
-                latent,
-                device,
-            )?),
+            AttentionConfig::Grouped(grouped) => {
+                Attention::Grouped(GroupedAttention::read(checkpoint, index, config, grouped, device)?)
+            }
+            AttentionConfig::Latent(latent) => {
+                Attention::Latent(LatentAttention::read(checkpoint, index, config, latent, device)?)
+            }
+        };
+        let (attention_output_norm, feed_forward_norm, feed_forward_output_norm) = match config.family.norm_placement {
+            NormPlacement::Before => (None, norm("post_attention_layernorm")?, None),
+            NormPlacement::Around => (
+                Some(norm("post_attention_layernorm")?),
+                norm("pre_feedforward_layernorm")?,
+                Some(norm("post_feedforward_layernorm")?),
+            ),
         };
         Ok(Self {
             input_norm: norm("input_layernorm")?,
             attention,
-            post_attention_norm: norm("post_attention_layernorm")?,
-            mlp: Mlp::read(checkpoint, &format!("{prefix}.mlp"), config, device)?,
+            attention_output_norm,
+            feed_forward_norm,
+            mlp: FeedForwardLayer::read(checkpoint, &prefix, config, device)?,
+            feed_forward_output_norm,
         })
     }
 
@@ -83,15 +86,42 @@ impl DecoderLayer {
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
         let [batch, sequence, width] = hidden.dims();
-        let hidden = hidden.flatten(0, 1) + self.attention.forward(input, batch, rotary, cache);
+        let attended = self.attention.forward(input, batch, rotary, cache);
+        let hidden = self.add_attention(hidden.flatten(0, 1), attended);
         self.feed_forward(hidden).reshape([batch, sequence, width])
+    }
+
+    /// The residual stream with the attention's output in it, all `[rows, hidden]`.
+    pub fn add_attention(&self, hidden: Tensor<2>, attended: Tensor<2>) -> Tensor<2> {
+        hidden + through(self.attention_output_norm.as_ref(), attended)
     }
 
     /// The second half of the layer: residual stream `[rows, hidden]` after attention to after the MLP.
     pub fn feed_forward(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let fed = self.mlp.forward(self.post_attention_norm.forward(hidden.clone()));
-        hidden + fed
+        let fed = self.mlp.forward(self.feed_forward_norm.forward(hidden.clone()));
+        hidden + through(self.feed_forward_output_norm.as_ref(), fed)
     }
+}
+
+fn through(norm: Option<&RmsNorm>, x: Tensor<2>) -> Tensor<2> {
+    match norm {
+        Some(norm) => norm.forward(x),
+        None => x,
+    }
+}
+
+/// A norm of the residual stream.
+pub(super) fn residual_norm(
+    checkpoint: &Checkpoint,
+    prefix: &str,
+    config: &ModelConfig,
+    device: &Device,
+) -> Result<RmsNorm, CoreError> {
+    let norm = RmsNorm::read(checkpoint, prefix, config.hidden_size, config.rms_norm_eps, device)?;
+    Ok(match config.family.norm_weight {
+        NormWeight::Plain => norm,
+        NormWeight::OnePlus => norm.one_plus(),
+    })
 }
 
 /// `model.layers.{index}`.

@@ -36,6 +36,14 @@ impl Linear {
         })
     }
 
+    /// The same map, a constant among tensors that gradients flow through.
+    pub(crate) fn autodiff(self) -> Self {
+        Self {
+            weight: self.weight.autodiff(),
+            bias: self.bias.map(Tensor::autodiff),
+        }
+    }
+
     /// `x Wᵀ + b`: `[rows, in]` to `[rows, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let y = x.matmul(self.weight.clone().transpose());
@@ -76,6 +84,22 @@ impl RmsNorm {
     ) -> Result<Self, CoreError> {
         let weight = checkpoint.vector(&format!("{prefix}.weight"), width, device)?;
         Ok(Self { weight, eps })
+    }
+
+    /// The same norm, a constant among tensors that gradients flow through.
+    pub(crate) fn autodiff(self) -> Self {
+        Self {
+            weight: self.weight.autodiff(),
+            ..self
+        }
+    }
+
+    /// The same with one added to its weight.
+    pub(crate) fn one_plus(self) -> Self {
+        Self {
+            weight: self.weight.add_scalar(1.0),
+            ..self
+        }
     }
 
     /// Normalises each row of `[rows, width]`.

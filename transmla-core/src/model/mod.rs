@@ -4,6 +4,7 @@ pub mod attention;
 mod backward;
 mod cache;
 mod decoder;
+mod experts;
 mod layer;
 mod linear;
 mod mlp;
@@ -14,11 +15,14 @@ mod tokens;
 pub use backward::{AttentionBackward, RecordedAttention};
 pub use cache::{CachedRows, KvCache, LayerCache};
 pub use decoder::{Decoder, OutputHead, Residency};
+pub use experts::Experts;
 pub use layer::{DecoderLayer, layer_prefix};
 pub use linear::{Linear, RmsNorm};
-pub use mlp::Mlp;
+pub use mlp::{FeedForwardLayer, Mlp};
 pub use rotary::Rotary;
-pub use tensors::{attention_tensors, check_headers, model_tensors, residual_tensors};
+pub use tensors::{
+    attention_tensors, carried_tensors, check_headers, is_attention_tensor, model_tensors, residual_tensors,
+};
 pub use tokens::TokenBatch;
 
 use burn::tensor::{Device, Tensor};

@@ -1,7 +1,8 @@
 //! The tensors that a configuration implies, by their names in Hugging Face checkpoints.
 
 use super::layer::layer_prefix;
-use crate::config::GroupedConfig;
+use super::mlp::MlpNames;
+use crate::config::{BiasRule, GroupedConfig, NormPlacement};
 use crate::{AttentionConfig, Checkpoint, CoreError, LatentConfig, ModelConfig, TensorSpec};
 
 /// Every tensor that a model of this configuration must have, layer after layer.
@@ -33,17 +34,85 @@ pub fn attention_tensors(config: &ModelConfig, index: usize) -> Vec<TensorSpec> 
     }
 }
 
-/// The tensors of one layer that attention conversion leaves as they are: norms and MLP.
+/// Whether a tensor belongs to the attention of a layer that is run, and so to what a conversion replaces.
+pub fn is_attention_tensor(name: &str) -> bool {
+    name.starts_with("model.layers.") && name.contains(".self_attn.")
+}
+
+/// The tensors of one layer that attention conversion leaves as they are: norms and MLP or experts.
 pub fn residual_tensors(config: &ModelConfig, index: usize) -> Vec<TensorSpec> {
     let prefix = layer_prefix(index);
     let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-    vec![
-        TensorSpec::new(format!("{prefix}.input_layernorm.weight"), [hidden]),
-        TensorSpec::new(format!("{prefix}.post_attention_layernorm.weight"), [hidden]),
-        TensorSpec::new(format!("{prefix}.mlp.gate_proj.weight"), [inner, hidden]),
-        TensorSpec::new(format!("{prefix}.mlp.up_proj.weight"), [inner, hidden]),
-        TensorSpec::new(format!("{prefix}.mlp.down_proj.weight"), [hidden, inner]),
-    ]
+    let norms: &[&str] = match config.family.norm_placement {
+        NormPlacement::Before => &["input_layernorm", "post_attention_layernorm"],
+        NormPlacement::Around => &[
+            "input_layernorm",
+            "post_attention_layernorm",
+            "pre_feedforward_layernorm",
+            "post_feedforward_layernorm",
+        ],
+    };
+    let mut tensors: Vec<TensorSpec> = norms
+        .iter()
+        .map(|name| TensorSpec::new(format!("{prefix}.{name}.weight"), [hidden]))
+        .collect();
+    let mut mlp = |prefix: &str, names: MlpNames| {
+        for (name, shape) in [
+            (names.gate, [inner, hidden]),
+            (names.up, [inner, hidden]),
+            (names.down, [hidden, inner]),
+        ] {
+            tensors.push(TensorSpec::new(format!("{prefix}.{name}.weight"), shape));
+        }
+    };
+    match &config.experts {
+        None => mlp(&format!("{prefix}.mlp"), MlpNames::DENSE),
+        Some(experts) => {
+            let prefix = format!("{prefix}.block_sparse_moe");
+            (0..experts.count).for_each(|expert| mlp(&format!("{prefix}.experts.{expert}"), MlpNames::EXPERT));
+            tensors.push(TensorSpec::new(
+                format!("{prefix}.gate.weight"),
+                [experts.count, hidden],
+            ));
+        }
+    }
+    tensors
+}
+
+/// The tensors of layers that predict further tokens: never run, and the same in a converted model.
+pub fn carried_tensors(config: &ModelConfig) -> Vec<TensorSpec> {
+    let (Some(mtp), Some(prefix)) = (&config.mtp, config.family.mtp_prefix) else {
+        return Vec::new();
+    };
+    let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+    let grouped = GroupedConfig {
+        num_key_value_heads: mtp.num_key_value_heads,
+        head_dim: mtp.head_dim,
+        qkv_bias: config.family.bias == BiasRule::QueryKeyValue,
+        output_bias: false,
+    };
+    let mut tensors = Vec::new();
+    for index in 0..mtp.layers {
+        let prefix = format!("{prefix}.{index}");
+        let mut add = |name: &str, shape: &[usize]| {
+            tensors.push(TensorSpec::new(format!("{prefix}.{name}.weight"), shape));
+        };
+        for name in [
+            "input_layernorm",
+            "post_attention_layernorm",
+            "token_layernorm",
+            "hidden_layernorm",
+            "final_layernorm",
+        ] {
+            add(name, &[hidden]);
+        }
+        add("input_proj", &[hidden, 2 * hidden]);
+        add("mlp.gate_proj", &[inner, hidden]);
+        add("mlp.up_proj", &[inner, hidden]);
+        add("mlp.down_proj", &[hidden, inner]);
+        tensors.extend(grouped_tensors(config, &grouped, &format!("{prefix}.self_attn")));
+    }
+    tensors
 }
 
 fn grouped_tensors(config: &ModelConfig, grouped: &GroupedConfig, prefix: &str) -> Vec<TensorSpec> {
@@ -60,13 +129,21 @@ fn grouped_tensors(config: &ModelConfig, grouped: &GroupedConfig, prefix: &str) 
     if grouped.output_bias {
         tensors.push(TensorSpec::new(format!("{prefix}.o_proj.bias"), [hidden]));
     }
+    if config.family.qk_norm {
+        for name in ["q_norm", "k_norm"] {
+            tensors.push(TensorSpec::new(format!("{prefix}.{name}.weight"), [grouped.head_dim]));
+        }
+    }
     tensors
 }
 
 fn latent_tensors(config: &ModelConfig, latent: &LatentConfig, prefix: &str) -> Vec<TensorSpec> {
     let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
-    let query_rows = heads * latent.query_width();
     let (rank, rope) = (latent.kv_lora_rank, latent.qk_rope_head_dim);
+    let query_rows = match config.family.qk_norm {
+        true => heads * latent.qk_nope_head_dim,
+        false => heads * latent.query_width(),
+    };
     let norms = latent.latent_norm_eps.is_some();
     let mut tensors = Vec::new();
     let mut add = |name: &str, shape: &[usize]| tensors.push(TensorSpec::new(format!("{prefix}.{name}.weight"), shape));
@@ -79,6 +156,10 @@ fn latent_tensors(config: &ModelConfig, latent: &LatentConfig, prefix: &str) -> 
             }
             add("q_b_proj", &[query_rows, q_rank]);
         }
+    }
+    if config.family.qk_norm {
+        add("q_norm", &[latent.qk_nope_head_dim]);
+        add("q_rope_proj", &[heads * rope, latent.qk_nope_head_dim]);
     }
     add("kv_a_proj_with_mqa", &[rank + rope, hidden]);
     if norms {
@@ -100,7 +181,10 @@ fn latent_tensors(config: &ModelConfig, latent: &LatentConfig, prefix: &str) -> 
 pub fn check_headers(config: &ModelConfig, checkpoint: &Checkpoint) -> Result<(), CoreError> {
     // The first layer that is not there ends this, however many a damaged configuration claims.
     let mut known = std::collections::BTreeSet::new();
-    for spec in tensor_groups(config).flatten() {
+    for spec in tensor_groups(config)
+        .flatten()
+        .chain(std::iter::once_with(|| carried_tensors(config)).flatten())
+    {
         checkpoint.check(&spec.name, &spec.shape)?;
         known.insert(spec.name);
     }
@@ -115,6 +199,11 @@ pub fn check_headers(config: &ModelConfig, checkpoint: &Checkpoint) -> Result<()
         .find(|name| !known.contains(*name) && !optional(name) && !derived(name))
     {
         None => Ok(()),
+        Some(name) if name.ends_with(".sinks") => Err(CoreError::Unsupported {
+            feature: "attention sinks",
+            found: name.to_owned(),
+            supported: "softmax over the tokens alone".into(),
+        }),
         Some(name) => Err(CoreError::Unsupported {
             feature: "tensor",
             found: format!(

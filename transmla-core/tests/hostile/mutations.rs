@@ -150,6 +150,7 @@ proptest! {
         ] {
             config.insert(name.into(), value);
         }
+        let rope_type = ["default", "linear", "llama3", "yarn"][number.unsigned_abs() as usize % 4];
         let name = config.keys().nth(key.index(config.len())).unwrap().clone();
         config[&name] = match kind {
             0 => number.into(),
@@ -157,7 +158,11 @@ proptest! {
             2 => number.unsigned_abs().into(),
             3 => vec![number].into(),
             4 => number.to_string().into(),
-            _ => serde_json::json!({"rope_theta": float, "rope_type": "default", "factor": number}),
+            _ => serde_json::json!({
+                "rope_type": rope_type,
+                "rope_theta": float, "factor": number,
+                "original_max_position_embeddings": float, "low_freq_factor": float, "high_freq_factor": number,
+            }),
         };
         if let Ok(parsed) = ModelConfig::from_json(config) {
             prop_assert!(parsed.rope.frequencies().iter().all(|f| f.is_finite()));

@@ -54,6 +54,13 @@ fn tensors_that_the_decoder_would_ignore() {
 }
 
 #[test]
+fn attention_sinks_are_named() {
+    let mut model = Model::valid();
+    model.add("model.layers.1.self_attn.sinks", &[2]);
+    assert_says(&model.error(), &["unsupported", "attention sinks", "layers.1"]);
+}
+
+#[test]
 fn tensors_that_follow_from_others_are_no_obstacle() {
     let mut model = Model::valid();
     model.add("model.layers.0.self_attn.rotary_emb.inv_freq", &[2]);

@@ -2,21 +2,19 @@
 
 use burn::tensor::Tensor;
 
-use super::{Projected, causal_attention, merge_heads, split_heads};
-use crate::kernels::repeat_heads;
+use super::normed::NormedQueries;
+use super::{Projected, merge_heads, split_heads};
+use crate::kernels::{Scoring, attend, repeat_heads};
 use crate::model::linear::Linear;
 use crate::model::rotary::Rotary;
 
 /// Full-rank attention with decoupled positions (TransMLA, arXiv 2502.07864, section 4.2).
 ///
-/// A head's score is `(q_nope · k_nope + q_rope · k_rope) · (d + d_r)^-1/2`; whoever builds it scales the queries so that
-/// the original scale results. Rotary rows are half-split.
+/// A head's score is `q_nope · k_nope + q_rope · k_rope`, with the scoring of the original. Rotary rows are half-split.
 #[derive(Debug, Clone)]
 pub struct DecoupledAttention {
-    /// `[H·d, hidden]`.
-    pub q_nope: Linear,
-    /// `[H·d_r, hidden]`.
-    pub q_rope: Linear,
+    /// Queries.
+    pub q: DecoupledQueries,
     /// `[G·d, hidden]`: the keys without position, expanded for each key head.
     pub k_nope: Linear,
     /// `[d_r, hidden]`, shared by all heads.
@@ -31,18 +29,56 @@ pub struct DecoupledAttention {
     pub nope_heads: usize,
     /// G.
     pub value_heads: usize,
+    /// How scores become probabilities.
+    pub scoring: Scoring,
+}
+
+/// How queries come from the hidden state.
+#[derive(Debug, Clone)]
+pub enum DecoupledQueries {
+    /// By one map for each part.
+    Linear {
+        /// `[H·d, hidden]`.
+        nope: Linear,
+        /// `[H·d_r, hidden]`.
+        rope: Linear,
+    },
+    /// Through a norm of each head.
+    Normed {
+        /// `[H·d, hidden]`.
+        raw: Linear,
+        /// The norm, and the rotary query from what it gives.
+        heads: NormedQueries,
+    },
+}
+
+impl DecoupledQueries {
+    /// Both parts of every head, `[batch, H, seq, d]` and, not yet rotated, `[batch, H, seq, d_r]`.
+    fn forward(&self, x: Tensor<2>, batch: usize, heads: usize) -> (Tensor<4>, Tensor<4>) {
+        match self {
+            Self::Linear { nope, rope } => (
+                split_heads(nope.forward(x.clone()), batch, heads),
+                split_heads(rope.forward(x), batch, heads),
+            ),
+            Self::Normed { raw, heads: normed } => {
+                let both = split_heads(normed.forward(raw.forward(x)), batch, heads);
+                let [_, rope, nope] = normed.rope.dims();
+                (both.clone().narrow(3, 0, nope), both.narrow(3, nope, rope))
+            }
+        }
+    }
 }
 
 impl DecoupledAttention {
     pub(super) fn forward(&self, x: Tensor<2>, batch: usize, rotary: &Rotary) -> Tensor<2> {
         let Projected { q, k, v } = self.project(x, batch, rotary);
-        self.o.forward(merge_heads(causal_attention(q, k, v)))
+        self.o.forward(merge_heads(attend(q, k, v, &self.scoring)))
     }
 
     pub(super) fn project(&self, x: Tensor<2>, batch: usize, rotary: &Rotary) -> Projected {
         let heads = self.query_heads;
-        let q_nope = split_heads(self.q_nope.forward(x.clone()), batch, heads);
-        let q_rope = rotary.apply(split_heads(self.q_rope.forward(x.clone()), batch, heads));
+        let (q_nope, q_rope) = self.q.forward(x.clone(), batch, heads);
+        let q_rope = rotary.apply(q_rope);
         let k_nope = split_heads(self.k_nope.forward(x.clone()), batch, self.nope_heads);
         let k_rope = rotary.apply(split_heads(self.k_rope.forward(x.clone()), batch, 1));
         let v = split_heads(self.v.forward(x), batch, self.value_heads);

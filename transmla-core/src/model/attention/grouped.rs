@@ -2,10 +2,13 @@
 
 use burn::tensor::{Device, Tensor};
 
-use super::{Projected, causal_attention, merge_heads, split_heads};
+use super::normed::normalise_heads;
+use super::{Projected, merge_heads, split_heads};
 use crate::config::GroupedConfig;
+use crate::kernels::{Scoring, attend};
 use crate::model::cache::LayerCache;
-use crate::model::linear::Linear;
+use crate::model::layer::layer_prefix;
+use crate::model::linear::{Linear, RmsNorm};
 use crate::model::rotary::Rotary;
 use crate::{Checkpoint, CoreError, ModelConfig};
 
@@ -24,17 +27,36 @@ pub struct GroupedAttention {
     pub query_heads: usize,
     /// G.
     pub key_heads: usize,
+    /// `q_norm`, `[d]`, on each head's query before RoPE.
+    pub q_norm: Option<RmsNorm>,
+    /// `k_norm`, `[d]`, on each head's key before RoPE.
+    pub k_norm: Option<RmsNorm>,
+    /// How scores become probabilities.
+    pub scoring: Scoring,
 }
 
 impl GroupedAttention {
     pub(crate) fn read(
         checkpoint: &Checkpoint,
-        prefix: &str,
+        layer: usize,
         config: &ModelConfig,
         grouped: &GroupedConfig,
         device: &Device,
     ) -> Result<Self, CoreError> {
+        let prefix = format!("{}.self_attn", layer_prefix(layer));
         let hidden = config.hidden_size;
+        let norm = |name: &str| {
+            let read = || {
+                RmsNorm::read(
+                    checkpoint,
+                    &format!("{prefix}.{name}"),
+                    grouped.head_dim,
+                    config.rms_norm_eps,
+                    device,
+                )
+            };
+            config.family.qk_norm.then(read).transpose()
+        };
         let (queries, keys) = (config.num_attention_heads * grouped.head_dim, grouped.key_width());
         let read = |name: &str, shape| Linear::read(checkpoint, &format!("{prefix}.{name}"), shape, device);
         Ok(Self {
@@ -44,6 +66,9 @@ impl GroupedAttention {
             o: read("o_proj", [hidden, queries])?,
             query_heads: config.num_attention_heads,
             key_heads: grouped.num_key_value_heads,
+            q_norm: norm("q_norm")?,
+            k_norm: norm("k_norm")?,
+            scoring: config.scoring(layer),
         })
     }
 
@@ -59,14 +84,31 @@ impl GroupedAttention {
             k = keys.append(k);
             v = values.append(v);
         }
-        self.o.forward(merge_heads(causal_attention(q, k, v)))
+        self.o.forward(merge_heads(attend(q, k, v, &self.scoring)))
     }
 
     pub(super) fn project(&self, x: Tensor<2>, batch: usize, rotary: &Rotary) -> Projected {
         Projected {
-            q: rotary.apply(split_heads(self.q.forward(x.clone()), batch, self.query_heads)),
-            k: rotary.apply(split_heads(self.k.forward(x.clone()), batch, self.key_heads)),
+            q: rotary.apply(split_heads(self.queries(x.clone()), batch, self.query_heads)),
+            k: rotary.apply(split_heads(self.keys(x.clone()), batch, self.key_heads)),
             v: split_heads(self.v.forward(x), batch, self.key_heads),
         }
+    }
+
+    /// Queries before RoPE, normalised if the model does that: `[rows, hidden]` to `[rows, H·d]`.
+    pub fn queries(&self, x: Tensor<2>) -> Tensor<2> {
+        normalised(self.q.forward(x), self.q_norm.as_ref())
+    }
+
+    /// Keys before RoPE, normalised if the model does that: `[rows, hidden]` to `[rows, G·d]`.
+    pub fn keys(&self, x: Tensor<2>) -> Tensor<2> {
+        normalised(self.k.forward(x), self.k_norm.as_ref())
+    }
+}
+
+fn normalised(x: Tensor<2>, norm: Option<&RmsNorm>) -> Tensor<2> {
+    match norm {
+        Some(norm) => normalise_heads(norm, x),
+        None => x,
     }
 }

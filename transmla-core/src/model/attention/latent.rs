@@ -3,10 +3,12 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 
-use super::{Projected, causal_attention, merge_heads, split_heads};
+use super::normed::NormedQueries;
+use super::{Projected, merge_heads, split_heads};
 use crate::config::LatentConfig;
-use crate::kernels::{future_mask, repeat_heads};
+use crate::kernels::{Scoring, attend, repeat_heads};
 use crate::model::cache::{CachedRows, LayerCache};
+use crate::model::layer::layer_prefix;
 use crate::model::linear::{Linear, RmsNorm};
 use crate::model::rotary::Rotary;
 use crate::{Checkpoint, CoreError, ModelConfig, RopeLayout};
@@ -49,8 +51,10 @@ impl QueryProjection {
 /// Attention through a shared latent of width r and a shared rotary key of width d_r.
 #[derive(Debug, Clone)]
 pub struct LatentAttention {
-    /// Queries, `[H·(d + d_r)]`, rotary rows half-split.
+    /// Queries, `[H·(d + d_r)]`, rotary rows half-split; `[H·d]` if they are normalised.
     pub q: QueryProjection,
+    /// The norm of each head's query, and the rotary query after it.
+    pub q_heads: Option<NormedQueries>,
     /// `kv_a_proj_with_mqa`, `[r + d_r, hidden]`, rotary rows half-split.
     pub kv_down: Linear,
     /// `kv_a_layernorm`, if the model has one.
@@ -63,16 +67,19 @@ pub struct LatentAttention {
     pub heads: usize,
     /// Shapes.
     pub shape: LatentConfig,
+    /// How scores become probabilities.
+    pub scoring: Scoring,
 }
 
 impl LatentAttention {
     pub(crate) fn read(
         checkpoint: &Checkpoint,
-        prefix: &str,
+        layer: usize,
         config: &ModelConfig,
         latent: &LatentConfig,
         device: &Device,
     ) -> Result<Self, CoreError> {
+        let prefix = format!("{}.self_attn", layer_prefix(layer));
         let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
         let read = |name: &str, shape| Linear::read(checkpoint, &format!("{prefix}.{name}"), shape, device);
         let norm = |name: &str, width| {
@@ -81,13 +88,19 @@ impl LatentAttention {
                 .map(|eps| RmsNorm::read(checkpoint, &format!("{prefix}.{name}"), width, eps, device))
                 .transpose()
         };
-        let query_rows = heads * latent.query_width();
-        let query_order = rope_order(
-            config.rope.layout,
-            heads,
-            latent.qk_nope_head_dim,
-            latent.qk_rope_head_dim,
-        );
+        let (nope, rope, layout) = (latent.qk_nope_head_dim, latent.qk_rope_head_dim, config.rope.layout);
+        let (query_rows, query_order, q_heads) = match config.family.qk_norm {
+            false => (
+                heads * latent.query_width(),
+                rope_order(layout, heads, nope, rope),
+                None,
+            ),
+            true => {
+                let (shape, eps) = ([heads, rope, nope], config.rms_norm_eps);
+                let normed = NormedQueries::read(checkpoint, &prefix, shape, eps, layout, device)?;
+                (heads * nope, (0..heads * nope).collect(), Some(normed))
+            }
+        };
         let q = match latent.q_lora_rank {
             None => QueryProjection::Plain(read("q_proj", [query_rows, hidden])?.select_outputs(&query_order)),
             Some(rank) => QueryProjection::Lora {
@@ -96,10 +109,11 @@ impl LatentAttention {
                 up: read("q_b_proj", [query_rows, rank])?.select_outputs(&query_order),
             },
         };
-        let (rank, rope) = (latent.kv_lora_rank, latent.qk_rope_head_dim);
-        let key_order = rope_order(config.rope.layout, 1, rank, rope);
+        let rank = latent.kv_lora_rank;
+        let key_order = rope_order(layout, 1, rank, rope);
         Ok(Self {
             q,
+            q_heads,
             kv_down: read("kv_a_proj_with_mqa", [rank + rope, hidden])?.select_outputs(&key_order),
             kv_norm: norm("kv_a_layernorm", rank)?,
             kv_up: read(
@@ -109,6 +123,7 @@ impl LatentAttention {
             o: read("o_proj", [hidden, heads * latent.v_head_dim])?,
             heads,
             shape: latent.clone(),
+            scoring: config.scoring(layer),
         })
     }
 
@@ -129,7 +144,7 @@ impl LatentAttention {
                     rows.append(Tensor::cat(vec![latent.clone(), k_rope.clone()], 3));
                 }
                 let Projected { q, k, v } = self.expand(q_nope, q_rope, latent, k_rope);
-                self.o.forward(merge_heads(causal_attention(q, k, v)))
+                self.o.forward(merge_heads(attend(q, k, v, &self.scoring)))
             }
         }
     }
@@ -140,10 +155,38 @@ impl LatentAttention {
         self.expand(q_nope, q_rope, latent, k_rope)
     }
 
+    /// The same attention, its tensors constants among those that gradients flow through.
+    pub fn autodiff(self) -> Self {
+        Self {
+            q: match self.q {
+                QueryProjection::Plain(linear) => QueryProjection::Plain(linear.autodiff()),
+                QueryProjection::Lora { down, norm, up } => QueryProjection::Lora {
+                    down: down.autodiff(),
+                    norm: norm.map(RmsNorm::autodiff),
+                    up: up.autodiff(),
+                },
+            },
+            q_heads: self.q_heads.map(|heads| NormedQueries {
+                norm: heads.norm.autodiff(),
+                rope: heads.rope.autodiff(),
+            }),
+            kv_down: self.kv_down.autodiff(),
+            kv_norm: self.kv_norm.map(RmsNorm::autodiff),
+            kv_up: self.kv_up.autodiff(),
+            o: self.o.autodiff(),
+            ..self
+        }
+    }
+
     /// Queries without position, `[batch, H, seq, d]`, and rotated ones, `[batch, H, seq, d_r]`.
     fn queries(&self, x: Tensor<2>, batch: usize, rotary: &Rotary) -> (Tensor<4>, Tensor<4>) {
         let (nope, rope) = (self.shape.qk_nope_head_dim, self.shape.qk_rope_head_dim);
-        let q = split_heads(self.q.forward(x), batch, self.heads);
+        let q = self.q.forward(x);
+        let q = match &self.q_heads {
+            Some(heads) => heads.forward(q),
+            None => q,
+        };
+        let q = split_heads(q, batch, self.heads);
         (q.clone().narrow(3, 0, nope), rotary.apply(q.narrow(3, nope, rope)))
     }
 
@@ -194,22 +237,11 @@ impl LatentAttention {
             vec![q_nope.matmul(key_up.expand([batch, heads, nope, rank])), q_rope],
             3,
         );
-        let scale = (self.shape.query_width() as f64).powf(-0.5);
         let scores = q
             .reshape([batch, 1, heads * new, width])
-            .mul_scalar(scale)
             .matmul(cached.clone().swap_dims(2, 3))
             .reshape([batch, heads, new, tokens]);
-        let scores = match new {
-            1 => scores,
-            _ => {
-                let mask = future_mask(new, tokens - new, &scores.device());
-                scores.mask_fill(
-                    mask.unsqueeze::<4>().expand([batch, heads, new, tokens]),
-                    f32::NEG_INFINITY,
-                )
-            }
-        };
+        let scores = self.scoring.masked(scores);
         let attended = softmax(scores, 3)
             .reshape([batch, 1, heads * new, tokens])
             .matmul(cached.narrow(3, 0, rank))
@@ -221,7 +253,7 @@ impl LatentAttention {
 }
 
 /// For rows laid out as `heads` blocks of `[plain, rope]`, where each half-split output row comes from.
-fn rope_order(layout: RopeLayout, heads: usize, plain: usize, rope: usize) -> Vec<usize> {
+pub(super) fn rope_order(layout: RopeLayout, heads: usize, plain: usize, rope: usize) -> Vec<usize> {
     let half = rope / 2;
     let within = |j: usize| match layout {
         RopeLayout::HalfSplit => j,

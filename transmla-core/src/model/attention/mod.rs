@@ -3,16 +3,18 @@
 mod decoupled;
 mod grouped;
 mod latent;
+mod normed;
 
-pub use decoupled::DecoupledAttention;
+pub use decoupled::{DecoupledAttention, DecoupledQueries};
 pub use grouped::GroupedAttention;
 pub use latent::{LatentAttention, QueryProjection};
+pub use normed::NormedQueries;
 
 use burn::tensor::Tensor;
 
 use super::cache::LayerCache;
 use super::rotary::Rotary;
-use crate::kernels::causal_attention;
+use crate::kernels::Scoring;
 
 /// Queries, keys and values of some tokens, rotated: q `[batch, H, seq, width]`, k and v with H heads or a divisor of it.
 #[derive(Debug, Clone)]
@@ -58,6 +60,15 @@ impl Attention {
             Self::Grouped(attention) => attention.project(x, batch, rotary),
             Self::Decoupled(attention) => attention.project(x, batch, rotary),
             Self::Latent(attention) => attention.project(x, batch, rotary),
+        }
+    }
+
+    /// How its scores become probabilities.
+    pub fn scoring(&self) -> &Scoring {
+        match self {
+            Self::Grouped(attention) => &attention.scoring,
+            Self::Decoupled(attention) => &attention.scoring,
+            Self::Latent(attention) => &attention.scoring,
         }
     }
 

@@ -1,77 +1,12 @@
-//! What must come out exactly: with nothing cut, a conversion keeps the function.
+//! Families that add nothing, biases apart.
 
-use std::path::{Path, PathBuf};
-
-use burn::tensor::Device;
 use proptest::prelude::*;
-use transmla_convert::{ConvertOptions, DecoupledModel, FreqFold, Plan, Request, Silent, convert, decouple};
+use transmla_convert::{ConvertOptions, FreqFold, Plan};
+use transmla_core::ModelConfig;
 use transmla_core::config::LatentStyle;
-use transmla_core::{Decoder, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch};
-use transmla_eval::{Divergence, EvalOptions, divergence};
 
-mod common;
-
-fn family(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../transmla-core/tests/families")
-        .join(name)
-}
-
-/// Token ids without meaning, but reproducible.
-fn tokens(vocab_size: usize, batch: usize, sequence: usize) -> TokenBatch {
-    let mut state = 12345u64;
-    let ids = (0..batch * sequence).map(|_| {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        ((state >> 33) % vocab_size as u64) as i64
-    });
-    TokenBatch::from_ids(ids.collect(), batch, sequence).unwrap()
-}
-
-fn compare(first: &dyn LayeredModel, second: &dyn LayeredModel) -> Divergence {
-    let text = tokens(first.config().vocab_size, 2, 48);
-    divergence(first, second, &text, &EvalOptions::default(), &mut |_, _| {}).unwrap()
-}
-
-/// Converts a folder; gives the distance of the result from the decoupled model and from the original.
-fn distances(folder: &Path, options: &ConvertOptions) -> (Divergence, Divergence) {
-    let device = Device::flex();
-    let source = Decoder::open(folder, &device, Residency::Loaded).unwrap();
-    let plan = Plan::new(source.config(), options).unwrap();
-    let calibration = tokens(source.config().vocab_size, 4, 32);
-    let output = tempfile::tempdir().unwrap();
-    let target = output.path().join("mla");
-    let request = Request {
-        plan: &plan,
-        source: &source,
-        calibration: &calibration,
-        evaluation: None,
-        target: &target,
-        replace: false,
-        extra_files: &[],
-    };
-    convert(&request, &mut Silent).unwrap();
-    let converted = Decoder::open(&target, &device, Residency::Streamed).unwrap();
-    let decoupled = decouple(&plan, &source, &calibration, &EvalOptions::default(), &mut Silent).unwrap();
-    let decoupled = DecoupledModel::new(&source, &plan, &decoupled.rotations);
-    (compare(&decoupled, &converted), compare(&source, &converted))
-}
-
-/// Everything at full rank: keys, values and, if asked for, queries.
-fn full_rank(folder: &Path, rope_dim: usize, freqfold: usize, low_rank_queries: bool) -> ConvertOptions {
-    let config = ModelConfig::read(folder).unwrap();
-    let grouped = config.grouped().unwrap();
-    ConvertOptions {
-        qk_mqa_dim: rope_dim,
-        freqfold: FreqFold::Fixed(freqfold),
-        kv_lora_rank: 2 * grouped.key_width() - rope_dim,
-        q_lora_rank: low_rank_queries.then_some(config.num_attention_heads * grouped.head_dim),
-        dtype: StorageDtype::F32,
-        max_shard_bytes: 100_000,
-        ..ConvertOptions::default()
-    }
-}
+use crate::common::write_random_model;
+use crate::conversion::{distances, family, full_rank};
 
 /// With r = all, the low-rank step loses nothing, biases and low-rank queries included.
 #[test]
@@ -112,7 +47,7 @@ fn one_key_head_at_full_rank_equals_the_original() {
     for bias in [false, true] {
         let models = tempfile::tempdir().unwrap();
         let folder = models.path().join("one");
-        common::write_random_model(&folder, 1, bias, !bias);
+        write_random_model(&folder, 1, bias, !bias);
         let (_, from_original) = distances(&folder, &full_rank(&folder, 8, 1, bias));
         let worst = from_original.max_logit_difference;
         assert!(worst < 5e-4, "bias {bias}: {worst}");

@@ -1,0 +1,48 @@
+//! What of a model a conversion keeps exactly, and what stock DeepSeek code can express.
+
+use transmla_core::config::{Activation, NormPlacement, NormWeight, RopeScaling};
+use transmla_core::{ModelConfig, StorageDtype};
+
+use crate::{ConvertOptions, Method};
+
+/// What a latent model cannot have exactly even with every rank and position kept; nothing for most families.
+///
+/// "Exact" is about the form: whatever a smaller cache leaves out comes on top.
+pub fn approximation(source: &ModelConfig) -> Option<&'static str> {
+    source.family.qk_norm.then_some(
+        "each key's norm depends on its token, which no linear latent can express: keys are fitted by regression, and the \
+         loss is reported; queries keep their norm",
+    )
+}
+
+/// Why stock `DeepseekV3ForCausalLM` code cannot run this model once it is converted.
+pub fn stock_obstacle(source: &ModelConfig, options: &ConvertOptions) -> Option<String> {
+    let biases = source
+        .grouped()
+        .is_some_and(|grouped| grouped.qkv_bias || grouped.output_bias);
+    let family = source.family;
+    let obstacle = if source.experts.is_some() {
+        "the model's experts are chosen by a softmax, DeepSeek-V3's by a sigmoid"
+    } else if family.norm_placement != NormPlacement::Before || family.norm_weight != NormWeight::Plain {
+        "the model has norms behind attention and MLP and soft-caps, which stock DeepSeek code has not"
+    } else if family.qk_norm {
+        "the model normalises the queries of each head, which stock DeepSeek code does not"
+    } else if source.window.is_some() {
+        "the model has sliding-window attention, which stock DeepSeek code has not"
+    } else if biases {
+        "the model's attention projections have biases, which stock DeepSeek attention does not"
+    } else if source.activation != Activation::Silu {
+        "the model's activation is not silu"
+    } else if source.rope.scaling != RopeScaling::Default && options.method == Method::Transmla {
+        return Some(format!(
+            "its RoPE scaling ({}) is not in every engine's DeepSeek code, and --method transmla needs the scaled \
+             frequencies; --method coherent fits its slots to the unscaled ones",
+            source.rope.scaling.rope_type()
+        ));
+    } else if options.dtype == StorageDtype::F16 && !options.use_qkv_norm {
+        "its latent norm becomes the identity by a latent too small for fp16 (use --dtype bf16 or fp32)"
+    } else {
+        return None;
+    };
+    Some(obstacle.into())
+}

@@ -1,0 +1,203 @@
+//! Every family through the conversion: what is exact comes out exactly, what is not is reported or refused.
+
+use serde_json::{Value, json};
+use transmla_convert::{ConvertOptions, FreqFold, Method, Plan, approximation};
+use transmla_core::checkpoint::Checkpoint;
+use transmla_core::config::LatentStyle;
+use transmla_core::model::carried_tensors;
+use transmla_core::{ModelConfig, StorageDtype};
+
+use crate::common::write_random_variant;
+use crate::conversion::{family, full_rank, run};
+
+/// Those that the identities of the plain families do not cover.
+const FAMILIES: [&str; 7] = [
+    "llama3.2",
+    "mistral-window",
+    "mixtral",
+    "gemma2",
+    "mimo",
+    "qwen3",
+    "qwen2.5",
+];
+
+/// With r = all, the low-rank step loses nothing, whatever the family adds.
+#[test]
+fn full_rank_equals_the_decoupled_model() {
+    for name in FAMILIES {
+        let folder = family(name);
+        let head_dim = ModelConfig::read(&folder).unwrap().grouped().unwrap().head_dim;
+        for (rope_dim, freqfold, low_rank_queries) in [(head_dim, 1, false), (head_dim / 2, 4, true)] {
+            let outcome = run(&folder, &full_rank(&folder, rope_dim, freqfold, low_rank_queries));
+            let worst = outcome.from_decoupled.unwrap().max_logit_difference;
+            assert!(worst < 5e-4, "{name}, d_r {rope_dim}: {worst}");
+            let exact = approximation(&outcome.plan.source).is_none();
+            let errors = outcome.report.layers.iter().map(|layer| layer.key_error);
+            assert_eq!(errors.flatten().count(), if exact { 0 } else { 3 }, "{name}");
+        }
+    }
+}
+
+/// Changes of config.json that make each family of a small llama.
+fn variants() -> Vec<(&'static str, Value)> {
+    let yarn = json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16});
+    let llama3 = json!({
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    });
+    vec![
+        ("window", json!({"model_type": "mistral", "sliding_window": 9})),
+        ("experts", json!({"model_type": "mixtral", "num_local_experts": 3})),
+        ("mtp", json!({"model_type": "mimo", "num_nextn_predict_layers": 2})),
+        ("llama3", json!({"rope_scaling": llama3})),
+        ("yarn", json!({"rope_parameters": yarn})),
+        ("linear", json!({"rope_scaling": {"type": "linear", "factor": 4.0}})),
+        ("every bias", json!({"attention_bias": true})),
+        (
+            "gemma",
+            json!({
+                "model_type": "gemma2", "query_pre_attn_scalar": 20, "attn_logit_softcapping": 3.0,
+                "final_logit_softcapping": 5.0, "sliding_window": 9,
+            }),
+        ),
+    ]
+}
+
+/// With one key head and d_r = d nothing has to be decoupled: the original comes out, by either method.
+#[test]
+fn one_key_head_at_full_rank_equals_the_original() {
+    for (name, changes) in variants() {
+        let models = tempfile::tempdir().unwrap();
+        let folder = models.path().join("one");
+        write_random_variant(&folder, &changes);
+        for method in [Method::Transmla, Method::Coherent] {
+            let options = ConvertOptions {
+                method,
+                ..full_rank(&folder, 8, 1, false)
+            };
+            let worst = run(&folder, &options).from_original.max_logit_difference;
+            assert!(worst < 5e-4, "{name}, {method:?}: {worst}");
+        }
+    }
+}
+
+/// Half of the rank, by both methods and refined: the result runs, and its first layer errs less than one that
+/// gives nothing.
+#[test]
+fn every_family_converts_by_both_methods() {
+    for name in FAMILIES {
+        let folder = family(name);
+        let half = {
+            let full = full_rank(&folder, 8, 4, false);
+            ConvertOptions {
+                kv_lora_rank: full.kv_lora_rank / 2,
+                ..full
+            }
+        };
+        for (method, refine, use_qkv_norm) in [
+            (Method::Transmla, 0, true),
+            (Method::Coherent, 0, false),
+            (Method::Coherent, 3, false),
+        ] {
+            let options = ConvertOptions {
+                method,
+                refine,
+                use_qkv_norm,
+                ..half.clone()
+            };
+            let outcome = run(&folder, &options);
+            let difference = outcome.from_original.max_logit_difference;
+            assert!(difference.is_finite(), "{name}, {method:?}, {refine}: {difference}");
+            // Random weights compress badly, so only the layer that has the original's inputs is held to something.
+            let error = outcome.report.layers[0].output_error.unwrap_or(0.0);
+            assert!(error < 0.8, "{name}, {method:?}, {refine}: {error}");
+        }
+    }
+}
+
+/// What a linear map cannot express of normalised keys is told, layer by layer, and is really lost.
+#[test]
+fn the_loss_of_normalised_keys_is_reported() {
+    let folder = family("qwen3");
+    let outcome = run(&folder, &full_rank(&folder, 16, 1, false));
+    let errors: Vec<f64> = outcome
+        .report
+        .layers
+        .iter()
+        .map(|layer| layer.key_error.unwrap())
+        .collect();
+    assert!(errors.iter().all(|error| (1e-4..0.5).contains(error)), "{errors:?}");
+    assert!(outcome.from_original.max_logit_difference > 1e-3);
+}
+
+/// Layers that predict further tokens are in the new folder as they were, to the byte.
+#[test]
+fn mtp_layers_are_carried_over_untouched() {
+    let folder = family("mimo");
+    let options = ConvertOptions {
+        dtype: StorageDtype::Bf16,
+        ..full_rank(&folder, 8, 4, false)
+    };
+    let outcome = run(&folder, &options);
+    let config = ModelConfig::read(&outcome.target()).unwrap();
+    let (before, after) = (
+        Checkpoint::open(&folder).unwrap(),
+        Checkpoint::open(&outcome.target()).unwrap(),
+    );
+    let carried = carried_tensors(&config);
+    assert_eq!(carried.len(), 16);
+    assert_eq!(carried, carried_tensors(&outcome.plan.source));
+    for spec in carried {
+        let (before, after) = (before.raw(&spec.name).unwrap(), after.raw(&spec.name).unwrap());
+        assert_eq!(
+            (before.shape, before.bytes),
+            (after.shape, after.bytes),
+            "{}",
+            spec.name
+        );
+    }
+}
+
+/// Stock DeepSeek code would load these and be wrong: the feature in the way is named.
+#[test]
+fn stock_form_is_refused_by_feature() {
+    for (name, word) in [
+        ("mixtral", "experts"),
+        ("gemma2", "soft-caps"),
+        ("qwen3", "normalises the queries"),
+        ("mistral-window", "sliding-window"),
+        ("qwen2.5", "biases"),
+        ("mimo", "biases"),
+        ("llama3.2", "llama3"),
+    ] {
+        let folder = family(name);
+        let options = ConvertOptions {
+            style: LatentStyle::DeepseekV3,
+            ..full_rank(&folder, 8, 4, false)
+        };
+        let config = ModelConfig::read(&folder).unwrap();
+        let error = Plan::new(&config, &options).unwrap_err().to_string();
+        assert!(
+            error.contains("--deepseek-style") && error.contains(word),
+            "{name}: {error}"
+        );
+    }
+}
+
+/// Slots of the stock form turn unscaled; the coherent method fits them to that, and says what it costs.
+#[test]
+fn scaled_rope_in_stock_form_by_the_coherent_method() {
+    let folder = family("llama3.2");
+    let options = ConvertOptions {
+        style: LatentStyle::DeepseekV3,
+        method: Method::Coherent,
+        freqfold: FreqFold::Fixed(1),
+        ..full_rank(&folder, 16, 1, false)
+    };
+    let outcome = run(&folder, &options);
+    assert_eq!(outcome.plan.target_json["rope_scaling"], Value::Null);
+    let plain: Vec<f64> = (0..8).map(|j| 500000f64.powf(-f64::from(j) / 8.0)).collect();
+    assert_eq!(outcome.plan.target.rope.frequencies(), plain);
+    let errors = outcome.report.layers.iter().map(|layer| layer.output_error.unwrap());
+    assert!(errors.into_iter().all(|error| error < 1.0));
+}

@@ -1,0 +1,7 @@
+//! What must come out exactly: with nothing cut, a conversion keeps the function.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod conversion;
+mod families;
+mod plain;

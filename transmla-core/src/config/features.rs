@@ -1,0 +1,162 @@
+//! What some models have and others do not.
+
+use serde_json::Value;
+
+use super::json::Keys;
+use super::{Family, FeedForward, WindowRule};
+use crate::CoreError;
+
+/// The nonlinearity of the MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x · sigmoid(x)`.
+    Silu,
+    /// The Gaussian error linear unit, by its approximation with tanh.
+    GeluTanh,
+}
+
+impl Activation {
+    pub(super) fn read(keys: &Keys<'_>, family: &Family) -> Result<Self, CoreError> {
+        // Gemma 2 has both keys and obeys the second, which its first releases lack.
+        let gemma = if family.gemma {
+            keys.get("hidden_activation")
+        } else {
+            None
+        };
+        let name = gemma.or_else(|| keys.get("hidden_act"));
+        match name.map_or(Some(family.default_activation), Value::as_str) {
+            Some("silu" | "swish") => Ok(Self::Silu),
+            Some("gelu_pytorch_tanh") => Ok(Self::GeluTanh),
+            _ => Err(CoreError::Unsupported {
+                feature: "hidden_act",
+                found: name.map(Value::to_string).unwrap_or_default(),
+                supported: "silu, gelu_pytorch_tanh".into(),
+            }),
+        }
+    }
+}
+
+/// Sliding-window attention: a query sees itself and the `size - 1` tokens before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlidingWindow {
+    /// Tokens that a query sees.
+    pub size: usize,
+    /// The layers that have it.
+    pub layers: WindowLayers,
+}
+
+/// The layers with a sliding window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WindowLayers {
+    /// All.
+    All,
+    /// Layers 0, 2, 4 …
+    Even,
+    /// From this one on.
+    From(usize),
+    /// Those that `layer_types` names.
+    Listed(Vec<bool>),
+}
+
+impl SlidingWindow {
+    /// Whether a layer has it.
+    pub fn covers(&self, layer: usize) -> bool {
+        match &self.layers {
+            WindowLayers::All => true,
+            WindowLayers::Even => layer.is_multiple_of(2),
+            WindowLayers::From(first) => layer >= *first,
+            WindowLayers::Listed(list) => list.get(layer).copied().unwrap_or(false),
+        }
+    }
+
+    pub(super) fn read(keys: &Keys<'_>, family: &Family, num_layers: usize) -> Result<Option<Self>, CoreError> {
+        let switch = keys.get("use_sliding_window");
+        if switch == Some(&Value::Bool(false)) {
+            return Ok(None);
+        }
+        let Some(size) = keys.tokens("sliding_window")? else {
+            return Ok(None);
+        };
+        let listed = layer_types(keys, num_layers)?;
+        let layers = match (family.window, listed) {
+            (WindowRule::Never, _) => {
+                return Err(CoreError::Unsupported {
+                    feature: "sliding-window attention",
+                    found: size.to_string(),
+                    supported: format!("sliding_window null for model_type {}", family.model_type),
+                });
+            }
+            (WindowRule::Switched, _) if switch.is_none() => return Ok(None),
+            (_, Some(list)) => WindowLayers::Listed(list),
+            (WindowRule::All, None) => WindowLayers::All,
+            (WindowRule::Alternate, None) => WindowLayers::Even,
+            (WindowRule::Switched, None) => {
+                WindowLayers::From(keys.optional_size("max_window_layers")?.unwrap_or(num_layers))
+            }
+        };
+        Ok(Some(Self { size, layers }))
+    }
+}
+
+/// Which layers slide, if config.json has a list of all layers.
+fn layer_types(keys: &Keys<'_>, num_layers: usize) -> Result<Option<Vec<bool>>, CoreError> {
+    let Some(value) = keys.get("layer_types") else {
+        return Ok(None);
+    };
+    let kinds = value.as_array().filter(|list| list.len() == num_layers);
+    let kinds = kinds.ok_or_else(|| CoreError::config("layer_types", "is not a list with one entry for each layer"))?;
+    let slides = |kind: &Value| match kind.as_str() {
+        Some("full_attention") => Ok(false),
+        Some("sliding_attention") => Ok(true),
+        _ => Err(CoreError::Unsupported {
+            feature: "layer_types",
+            found: kind.to_string(),
+            supported: "full_attention, sliding_attention".into(),
+        }),
+    };
+    kinds.iter().map(slides).collect::<Result<_, _>>().map(Some)
+}
+
+/// A mixture of experts: the best few by a softmax over all, their shares normalised to sum to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpertConfig {
+    /// Number of experts.
+    pub count: usize,
+    /// Experts that a token goes through.
+    pub per_token: usize,
+}
+
+/// Far beyond any model, and a layer's tensors can still be listed.
+const MOST_EXPERTS: usize = 1 << 12;
+
+impl ExpertConfig {
+    pub(super) fn read(keys: &Keys<'_>, family: &Family) -> Result<Option<Self>, CoreError> {
+        if family.feed_forward == FeedForward::Dense {
+            return Ok(None);
+        }
+        let experts = Self {
+            count: keys.size("num_local_experts")?,
+            per_token: keys.optional_size("num_experts_per_tok")?.unwrap_or(2),
+        };
+        if experts.count > MOST_EXPERTS {
+            let problem = format!("{} is more than {MOST_EXPERTS}", experts.count);
+            return Err(CoreError::config("num_local_experts", problem));
+        }
+        if experts.per_token > experts.count {
+            let problem = format!("{} exceeds num_local_experts {}", experts.per_token, experts.count);
+            return Err(CoreError::config("num_experts_per_tok", problem));
+        }
+        Ok(Some(experts))
+    }
+}
+
+/// Layers that predict further tokens: grouped attention in any case, carried over and never run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MtpConfig {
+    /// Their number.
+    pub layers: usize,
+    /// Key heads of their attention.
+    pub num_key_value_heads: usize,
+    /// Width of their heads.
+    pub head_dim: usize,
+}

@@ -1,0 +1,217 @@
+//! RoPE scaling for contexts longer than those of the pre-training.
+
+use std::f64::consts::TAU;
+
+use serde_json::Value;
+
+use super::json::Keys;
+use crate::CoreError;
+
+/// What is done to RoPE's frequencies, by the `rope_type` of config.json.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum RopeScaling {
+    /// Nothing.
+    #[default]
+    Default,
+    /// Positions are divided by a number.
+    Linear {
+        /// The number.
+        factor: f64,
+    },
+    /// Llama 3.1: long waves are slowed down, short ones kept, with a ramp in between.
+    Llama3 {
+        /// By how much long waves are slowed down.
+        factor: f64,
+        /// Waves longer than the original context over this are long.
+        low_freq_factor: f64,
+        /// Waves shorter than the original context over this are short.
+        high_freq_factor: f64,
+        /// Context of the pre-training.
+        original_context: f64,
+    },
+    /// YaRN (arXiv 2309.00071, section 3): slow dimensions are interpolated, fast ones kept, scores sharpened.
+    Yarn {
+        /// By how much slow dimensions are slowed down.
+        factor: f64,
+        /// Turns within the original context above which a dimension is fast.
+        beta_fast: f64,
+        /// Turns below which it is slow.
+        beta_slow: f64,
+        /// Whether the bounds of the ramp are rounded to whole dimensions.
+        truncate: bool,
+        /// Context of the pre-training.
+        original_context: f64,
+        /// What rotated queries and keys are multiplied by.
+        attention_factor: f64,
+    },
+}
+
+impl RopeScaling {
+    /// Its name in config.json.
+    pub fn rope_type(&self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Linear { .. } => "linear",
+            Self::Llama3 { .. } => "llama3",
+            Self::Yarn { .. } => "yarn",
+        }
+    }
+
+    pub(super) fn attention_factor(&self) -> f64 {
+        match self {
+            Self::Yarn { attention_factor, .. } => *attention_factor,
+            _ => 1.0,
+        }
+    }
+
+    /// Scaled frequencies from plain ones.
+    pub(super) fn apply(&self, mut plain: Vec<f64>, theta: f64) -> Vec<f64> {
+        match *self {
+            Self::Default => {}
+            Self::Linear { factor } => plain.iter_mut().for_each(|f| *f /= factor),
+            Self::Llama3 {
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                original_context,
+            } => {
+                for f in &mut plain {
+                    // Turns within the original context, on the ramp from low to high.
+                    let turns = original_context * *f / TAU;
+                    let kept = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0);
+                    *f = (1.0 - kept) * *f / factor + kept * *f;
+                }
+            }
+            Self::Yarn {
+                factor,
+                beta_fast,
+                beta_slow,
+                truncate,
+                original_context,
+                ..
+            } => {
+                let dim = 2.0 * plain.len() as f64;
+                // The dimension that turns so many times within the original context.
+                let base = theta.ln().max(f64::MIN_POSITIVE);
+                let dimension = |turns: f64| dim * (original_context / (turns * TAU)).ln() / (2.0 * base);
+                let (mut low, mut high) = (dimension(beta_fast), dimension(beta_slow));
+                if truncate {
+                    (low, high) = (low.floor(), high.ceil());
+                }
+                (low, high) = (low.clamp(0.0, dim - 1.0), high.clamp(0.0, dim - 1.0));
+                if low == high {
+                    high += 0.001;
+                }
+                for (j, f) in plain.iter_mut().enumerate() {
+                    let slow = ((j as f64 - low) / (high - low)).clamp(0.0, 1.0);
+                    *f = *f / factor * slow + *f * (1.0 - slow);
+                }
+            }
+        }
+        plain
+    }
+
+    /// From `rope_scaling` or, as transformers 5 has it, `rope_parameters`.
+    pub(super) fn read(keys: &Keys<'_>, context: usize) -> Result<Self, CoreError> {
+        let mut found = Self::Default;
+        for key in ["rope_parameters", "rope_scaling"] {
+            let rope = match keys.get(key) {
+                Some(Value::Object(rope)) => rope,
+                Some(other) => return Err(CoreError::config(key, format!("{other} is not an object"))),
+                None => continue,
+            };
+            if rope.values().any(Value::is_object) {
+                return Err(unsupported(rope, "one RoPE for all layers"));
+            }
+            let read = Self::read_one(&Keys(rope), context)?;
+            if found == Self::Default {
+                found = read;
+            }
+        }
+        Ok(found)
+    }
+
+    fn read_one(rope: &Keys<'_>, context: usize) -> Result<Self, CoreError> {
+        let kind = rope.get("rope_type").or_else(|| rope.get("type"));
+        if let Some(factor) = rope.number("factor")?.filter(|factor| *factor < 1.0) {
+            return Err(CoreError::config("factor", format!("{factor} is less than 1")));
+        }
+        let required = |key: &str| {
+            let number = rope.number(key)?;
+            number.ok_or_else(|| CoreError::config(key, "is required by this rope_type and absent"))
+        };
+        match kind.map(Value::as_str) {
+            None if rope.get("factor").is_none() => Ok(Self::Default),
+            Some(Some("default")) => Ok(Self::Default),
+            Some(Some("linear")) => Ok(Self::Linear {
+                factor: required("factor")?,
+            }),
+            Some(Some("llama3")) => {
+                let (low, high) = (required("low_freq_factor")?, required("high_freq_factor")?);
+                if low >= high {
+                    return Err(CoreError::config(
+                        "high_freq_factor",
+                        format!("{high} is not greater than low_freq_factor {low}"),
+                    ));
+                }
+                Ok(Self::Llama3 {
+                    factor: required("factor")?,
+                    low_freq_factor: low,
+                    high_freq_factor: high,
+                    original_context: required("original_max_position_embeddings")?,
+                })
+            }
+            Some(Some("yarn")) => Self::read_yarn(rope, context),
+            _ => Err(unsupported(rope.0, "rope_type default, linear, llama3, yarn")),
+        }
+    }
+
+    fn read_yarn(rope: &Keys<'_>, context: usize) -> Result<Self, CoreError> {
+        let original = rope.number("original_max_position_embeddings")?;
+        let original_context = original.unwrap_or(context as f64);
+        let factor = rope.number("factor")?.unwrap_or(context as f64 / original_context);
+        let share = |key: &str| rope.get(key).and_then(Value::as_f64).unwrap_or(0.0);
+        let (mscale, mscale_all) = (share("mscale"), share("mscale_all_dim"));
+        let attention_factor = match rope.number("attention_factor")? {
+            Some(given) => given,
+            None if mscale > 0.0 && mscale_all > 0.0 => yarn_mscale(factor, mscale) / yarn_mscale(factor, mscale_all),
+            None => yarn_mscale(factor, 1.0),
+        };
+        let (fast, slow) = (rope.number("beta_fast")?, rope.number("beta_slow")?);
+        Ok(Self::Yarn {
+            factor,
+            beta_fast: fast.unwrap_or(32.0),
+            beta_slow: slow.unwrap_or(1.0),
+            truncate: rope.get("truncate") != Some(&Value::Bool(false)),
+            original_context,
+            attention_factor,
+        })
+    }
+}
+
+/// YaRN's sharpening of scores (its equation 22), with DeepSeek's weight.
+fn yarn_mscale(factor: f64, weight: f64) -> f64 {
+    if factor <= 1.0 {
+        return 1.0;
+    }
+    0.1 * weight * factor.ln() + 1.0
+}
+
+/// What stock DeepSeek-V3 multiplies its score scale by, on top of the attention factor.
+pub(super) fn deepseek_score_factor(keys: &Keys<'_>) -> f64 {
+    let rope = ["rope_parameters", "rope_scaling"]
+        .into_iter()
+        .filter_map(|key| keys.get(key));
+    let number = |rope: &Value, key: &str| rope.get(key).and_then(Value::as_f64).filter(|n| *n > 0.0);
+    let pair = |rope: &Value| Some((number(rope, "factor")?, number(rope, "mscale_all_dim")?));
+    let found = rope.filter_map(pair).next();
+    found.map_or(1.0, |(factor, weight)| yarn_mscale(factor, weight).powi(2))
+}
+
+fn unsupported(rope: &serde_json::Map<String, Value>, supported: &str) -> CoreError {
+    CoreError::Unsupported {
+        feature: "RoPE scaling",
+        found: Value::Object(rope.clone()).to_string(),
+        supported: supported.to_owned(),
+    }
+}

@@ -1,0 +1,57 @@
+//! Queries and keys with an RMSNorm on each head (Qwen3).
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::model::linear::RmsNorm;
+use crate::{Checkpoint, CoreError, RopeLayout};
+
+/// Normalises every head's row: `[rows, heads·d]` to the same shape, the norm d wide.
+pub(super) fn normalise_heads(norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {
+    let [rows, width] = x.dims();
+    let head_dim = norm.weight.dims()[0];
+    let heads = width / head_dim;
+    norm.forward(x.reshape([rows * heads, head_dim])).reshape([rows, width])
+}
+
+/// Queries whose heads are normalised before their rotary part is made.
+///
+/// The norm's scale depends on the token, so it can be folded into no matrix: queries are normalised as they were, and a
+/// map of each head then makes its rotary query. The normalised query itself meets the keys without position.
+#[derive(Debug, Clone)]
+pub struct NormedQueries {
+    /// `q_norm`, `[d]`.
+    pub norm: RmsNorm,
+    /// `q_rope_proj`, `[H, d_r, d]`, half-split.
+    pub rope: Tensor<3>,
+}
+
+impl NormedQueries {
+    pub(super) fn read(
+        checkpoint: &Checkpoint,
+        prefix: &str,
+        [heads, rope_dim, head_dim]: [usize; 3],
+        eps: f64,
+        layout: RopeLayout,
+        device: &Device,
+    ) -> Result<Self, CoreError> {
+        let shape = [heads * rope_dim, head_dim];
+        let rows = checkpoint.matrix(&format!("{prefix}.q_rope_proj.weight"), shape, device)?;
+        let order = super::latent::rope_order(layout, heads, 0, rope_dim);
+        let order: Vec<i64> = order.into_iter().map(|i| i as i64).collect();
+        let order = Tensor::from_data(TensorData::new(order, [shape[0]]), device);
+        Ok(Self {
+            norm: RmsNorm::read(checkpoint, &format!("{prefix}.q_norm"), head_dim, eps, device)?,
+            rope: rows.select(0, order).reshape([heads, rope_dim, head_dim]),
+        })
+    }
+
+    /// From raw queries `[rows, H·d]`: per head the normalised query and the rotary one before its rotation,
+    /// `[rows, H·(d + d_r)]`.
+    pub(super) fn forward(&self, raw: Tensor<2>) -> Tensor<2> {
+        let [heads, rope_dim, head_dim] = self.rope.dims();
+        let rows = raw.dims()[0];
+        let q = normalise_heads(&self.norm, raw).reshape([rows, heads, head_dim]);
+        let rope = q.clone().swap_dims(0, 1).matmul(self.rope.clone().swap_dims(1, 2)); // [H, rows, d_r]
+        Tensor::cat(vec![q, rope.swap_dims(0, 1)], 2).reshape([rows, heads * (head_dim + rope_dim)])
+    }
+}

@@ -1,0 +1,90 @@
+//! A mixture of experts in the place of the MLP.
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+
+use super::linear::Linear;
+use super::mlp::{Mlp, MlpNames};
+use crate::config::ExpertConfig;
+use crate::{Checkpoint, CoreError, ModelConfig, host_values};
+
+/// Experts of which each token goes through a few (Mixtral, arXiv 2401.04088, section 2.1).
+#[derive(Debug, Clone)]
+pub struct Experts {
+    gate: Linear,
+    experts: Vec<Mlp>,
+    per_token: usize,
+}
+
+impl Experts {
+    pub(crate) fn read(
+        checkpoint: &Checkpoint,
+        prefix: &str,
+        config: &ModelConfig,
+        experts: &ExpertConfig,
+        device: &Device,
+    ) -> Result<Self, CoreError> {
+        let gate = [experts.count, config.hidden_size];
+        let expert = |index| {
+            let prefix = format!("{prefix}.experts.{index}");
+            Mlp::read(checkpoint, &prefix, MlpNames::EXPERT, config, device)
+        };
+        Ok(Self {
+            gate: Linear::read(checkpoint, &format!("{prefix}.gate"), gate, device)?,
+            experts: (0..experts.count).map(expert).collect::<Result<_, _>>()?,
+            per_token: experts.per_token,
+        })
+    }
+
+    /// `[rows, hidden]` to `[rows, hidden]`.
+    ///
+    /// A device that fails while the experts are chosen gives NaN, which whoever reads the result reports.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let shares = softmax(self.gate.forward(x.clone()), 1); // [rows, experts]
+        let [rows, count] = shares.dims();
+        let Ok(values) = host_values(shares.clone().detach()) else {
+            return x.mul_scalar(f32::NAN);
+        };
+        let device = x.device();
+        let mut chosen = vec![0.0f32; values.len()];
+        let mut tokens: Vec<Vec<i64>> = vec![Vec::new(); count];
+        for (row, shares) in values.chunks_exact(count).enumerate() {
+            for expert in best(shares, self.per_token) {
+                chosen[row * count + expert] = 1.0;
+                tokens[expert].push(row as i64);
+            }
+        }
+        let weights = shares * Tensor::from_data(TensorData::new(chosen, [rows, count]), &device);
+        let weights = weights.clone() / weights.sum_dim(1);
+        let mut output = x.zeros_like();
+        for (index, (expert, tokens)) in self.experts.iter().zip(tokens).enumerate() {
+            if tokens.is_empty() {
+                continue;
+            }
+            let length = tokens.len();
+            let tokens = Tensor::<1, Int>::from_data(TensorData::new(tokens, [length]), &device);
+            let weight = weights.clone().narrow(1, index, 1).select(0, tokens.clone());
+            let fed = expert.forward(x.clone().select(0, tokens.clone())) * weight;
+            output = output.select_assign(0, tokens, fed, IndexingUpdateOp::Add);
+        }
+        output
+    }
+}
+
+/// Indices of the largest few, the first of equals.
+fn best(shares: &[f32], count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..shares.len()).collect();
+    order.sort_by(|a, b| shares[*b].total_cmp(&shares[*a]));
+    order.truncate(count);
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_equals_is_chosen() {
+        assert_eq!(best(&[0.1, 0.4, 0.1, 0.4], 3), [1, 3, 0]);
+    }
+}
