@@ -52,8 +52,11 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     let config = ModelConfig::read(folder.path())?;
     arguments.apply_budget(&mut recipe, &config)?;
     let plan = Plan::new(&config, &recipe.options())?;
-    // Opening a model as streamed checks the headers and reads no weight.
-    let mut source = folder.open_as(&arguments.compute, config.clone(), Residency::Streamed)?;
+    // Opening a model as streamed checks the headers and reads no weight. A plan can do without.
+    let mut source = match arguments.dry_run && !folder.has_weights() {
+        true => None,
+        false => Some(folder.open_as(&arguments.compute, config.clone(), Residency::Streamed)?),
+    };
     let text_plan = TextPlan::new(&recipe, &config, &printer)?;
     text_plan.complete(&mut recipe);
     let eval_options = memory::eval_options(recipe.evaluation.ppl_eval_batch_size, arguments.compute.max_memory);
@@ -63,7 +66,7 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
         target: &arguments.save_path,
         plan: &plan,
         texts: &text_plan,
-        source_bytes: source.checkpoint().total_bytes(),
+        source_bytes: source.as_ref().map(|source| source.checkpoint().total_bytes()),
         residency,
     };
     if arguments.dry_run {
@@ -72,9 +75,10 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     printer.note(view.table());
     let texts = text_plan.read(folder.path(), &config, &printer)?;
     let extra_files = [("transmla.toml".to_owned(), recipe_file(&recipe)?)];
-    if residency == Residency::Loaded {
-        source = folder.open_as(&arguments.compute, config.clone(), Residency::Loaded)?;
-    }
+    let source = match (residency, source.take()) {
+        (Residency::Streamed, Some(source)) => source,
+        (residency, _) => folder.open_as(&arguments.compute, config.clone(), residency)?,
+    };
 
     let request = Request {
         plan: &plan,

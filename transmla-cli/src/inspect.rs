@@ -1,15 +1,18 @@
 //! `transmla inspect`: what a model is, and what it can be converted to.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
-use transmla_convert::{Recipe, shapes_for_budget};
-use transmla_core::model::check_headers;
+use transmla_convert::{ConvertOptions, Recipe, approximation, shapes_for_budget, stock_obstacle};
+use transmla_core::config::RopeScaling;
+use transmla_core::model::{carried_tensors, check_headers, model_tensors};
 use transmla_core::{AttentionConfig, Checkpoint, ModelConfig};
 
 use crate::arguments::{ModelArguments, OutputArguments};
+use crate::model::declared_bytes;
 use crate::printer::Printer;
 use crate::table::{self, Table};
 
@@ -43,20 +46,68 @@ struct Inspection {
     attention_heads: usize,
     vocab_size: usize,
     context: usize,
-    parameters: u64,
-    weight_bytes: u64,
-    dtypes: BTreeMap<String, usize>,
+    #[serde(flatten)]
+    weights: Weights,
     kv_cache: CacheSize,
     attention: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conversion: Option<Conversion>,
     suggestions: Vec<Suggestion>,
     #[serde(skip_serializing_if = "Option::is_none")]
     converted_from: Option<String>,
+}
+
+/// The weights that are there, or that config.json implies.
+#[derive(Debug, Serialize)]
+struct Weights {
+    parameters: u64,
+    weight_bytes: u64,
+    dtypes: BTreeMap<String, usize>,
+}
+
+impl Weights {
+    fn read(folder: &Path, config: &ModelConfig) -> anyhow::Result<Self> {
+        let checkpoint = Checkpoint::open(folder)?;
+        check_headers(config, &checkpoint)?;
+        let mut dtypes = BTreeMap::new();
+        let mut parameters = 0;
+        for name in checkpoint.names() {
+            let raw = checkpoint.raw(name)?;
+            parameters += raw.shape.iter().product::<usize>() as u64;
+            *dtypes.entry(format!("{:?}", raw.dtype)).or_insert(0) += 1;
+        }
+        Ok(Self {
+            parameters,
+            weight_bytes: checkpoint.total_bytes(),
+            dtypes,
+        })
+    }
+
+    fn implied(config: &ModelConfig) -> Self {
+        let tensors = model_tensors(config).into_iter().chain(carried_tensors(config));
+        let parameters = tensors.map(|spec| spec.elements() as u64).sum();
+        Self {
+            parameters,
+            weight_bytes: parameters * declared_bytes(config),
+            dtypes: BTreeMap::new(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
 struct CacheSize {
     numbers_per_token_and_layer: usize,
     mib_per_1000_tokens_bf16: f64,
+}
+
+/// What a conversion keeps; nothing for a model that is converted already.
+#[derive(Debug, Serialize)]
+struct Conversion {
+    exact: bool,
+    approximation: Option<&'static str>,
+    class: String,
+    deepseek_style: bool,
+    deepseek_style_obstacle: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,15 +121,10 @@ pub fn run(arguments: &InspectArguments) -> anyhow::Result<()> {
     let printer = Printer::from(&arguments.output);
     let folder = arguments.model.locate(&printer)?;
     let config = ModelConfig::read(folder.path())?;
-    let checkpoint = Checkpoint::open(folder.path())?;
-    check_headers(&config, &checkpoint)?;
-    let mut dtypes = BTreeMap::new();
-    let mut parameters = 0;
-    for name in checkpoint.names() {
-        let raw = checkpoint.raw(name)?;
-        parameters += raw.shape.iter().product::<usize>() as u64;
-        *dtypes.entry(format!("{:?}", raw.dtype)).or_insert(0) += 1;
-    }
+    let weights = match folder.has_weights() {
+        true => Weights::read(folder.path(), &config)?,
+        false => Weights::implied(&config),
+    };
     let numbers = config.attention.cache_numbers();
     let recipe = std::fs::read_to_string(folder.path().join("transmla.toml")).ok();
     let inspection = Inspection {
@@ -91,14 +137,13 @@ pub fn run(arguments: &InspectArguments) -> anyhow::Result<()> {
         attention_heads: config.num_attention_heads,
         vocab_size: config.vocab_size,
         context: config.max_position_embeddings,
-        parameters,
-        weight_bytes: checkpoint.total_bytes(),
-        dtypes,
+        weights,
         kv_cache: CacheSize {
             numbers_per_token_and_layer: numbers,
             mib_per_1000_tokens_bf16: mebibytes(numbers, config.num_hidden_layers),
         },
         attention: attention(&config),
+        conversion: conversion(&config),
         suggestions: suggestions(&config),
         converted_from: recipe.and_then(|text| Some(Recipe::from_toml(&text).ok()?.model_path)),
     };
@@ -132,6 +177,21 @@ fn attention(config: &ModelConfig) -> Value {
     }
 }
 
+fn conversion(config: &ModelConfig) -> Option<Conversion> {
+    config.grouped()?;
+    let (approximation, obstacle) = (
+        approximation(config),
+        stock_obstacle(config, &ConvertOptions::default()),
+    );
+    Some(Conversion {
+        exact: approximation.is_none(),
+        approximation,
+        class: config.family.latent_class(),
+        deepseek_style: obstacle.is_none(),
+        deepseek_style_obstacle: obstacle,
+    })
+}
+
 /// Shapes for some budgets; none for a model that is converted already, or too small for the budget.
 fn suggestions(config: &ModelConfig) -> Vec<Suggestion> {
     let suggest = |budget: &f64| {
@@ -143,6 +203,30 @@ fn suggestions(config: &ModelConfig) -> Vec<Suggestion> {
         })
     };
     BUDGETS.iter().filter_map(suggest).collect()
+}
+
+/// What the family adds to the plain decoder.
+fn features(config: &ModelConfig) -> Vec<String> {
+    let mut features = Vec::new();
+    let mut add = |feature: Option<String>| features.extend(feature);
+    let scaling = config.rope.scaling;
+    add((scaling != RopeScaling::Default).then(|| format!("RoPE scaling {}", scaling.rope_type())));
+    add(config.window.as_ref().map(|window| {
+        let layers = (0..config.num_hidden_layers)
+            .filter(|layer| window.covers(*layer))
+            .count();
+        format!("a window of {} tokens on {layers} layers", window.size)
+    }));
+    add(config
+        .experts
+        .map(|it| format!("{} experts, {} per token", it.count, it.per_token)));
+    add(config.family.qk_norm.then(|| "normalised queries and keys".into()));
+    add(config.score_softcap.map(|cap| format!("scores up to {cap}")));
+    add(config.logit_softcap.map(|cap| format!("logits up to {cap}")));
+    add(config
+        .mtp
+        .map(|it| table::plural(it.layers, "layer") + " for further tokens, carried over"));
+    features
 }
 
 fn describe(inspection: &Inspection, config: &ModelConfig) -> String {
@@ -188,14 +272,21 @@ fn describe(inspection: &Inspection, config: &ModelConfig) -> String {
             );
         }
     }
-    let dtypes: Vec<String> = it.dtypes.keys().map(|dtype| dtype.to_lowercase()).collect();
+    let features = features(config);
+    if !features.is_empty() {
+        table.row("with", features.join(", "));
+    }
+    let dtypes: Vec<String> = it.weights.dtypes.keys().map(|dtype| dtype.to_lowercase()).collect();
     table.row(
         "weights",
         format!(
             "{} parameters, {} ({})",
-            table::count(it.parameters),
-            table::bytes(it.weight_bytes),
-            dtypes.join(", ")
+            table::count(it.weights.parameters),
+            table::bytes(it.weights.weight_bytes),
+            match dtypes.is_empty() {
+                true => "by config.json; there are none here".to_owned(),
+                false => dtypes.join(", "),
+            }
         ),
     );
     table.row(
@@ -207,6 +298,22 @@ fn describe(inspection: &Inspection, config: &ModelConfig) -> String {
     );
     if let Some(source) = &it.converted_from {
         table.row("converted", format!("from {source}; transmla.toml is the recipe"));
+    }
+    if let Some(conversion) = &it.conversion {
+        table.row(
+            "conversion",
+            match conversion.approximation {
+                None => "exact in form: what is lost is what the smaller cache leaves out".into(),
+                Some(why) => format!("approximate: {why}"),
+            },
+        );
+        table.row(
+            "",
+            match &conversion.deepseek_style_obstacle {
+                None => format!("as {}, or stock with --deepseek-style", conversion.class),
+                Some(why) => format!("as {}; not in --deepseek-style: {why}", conversion.class),
+            },
+        );
     }
     for (index, suggestion) in it.suggestions.iter().enumerate() {
         let numbers = suggestion.qk_mqa_dim + suggestion.kv_lora_rank;

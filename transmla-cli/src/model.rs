@@ -38,6 +38,15 @@ impl ModelFolder {
         &self.path
     }
 
+    /// Whether there are weights, complete or not, or other files that are meant to be them.
+    pub fn has_weights(&self) -> bool {
+        let names = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
+        names.map(|entry| entry.file_name()).any(|name| {
+            let name = name.to_string_lossy();
+            name.contains(".safetensors") || name.contains("pytorch_model")
+        })
+    }
+
     /// Its decoder, with weights in memory or not, whichever the allowed memory says.
     pub fn open(&self, compute: &ComputeArguments) -> anyhow::Result<Decoder> {
         let config = ModelConfig::read(&self.path)?;
@@ -55,6 +64,15 @@ impl ModelFolder {
         let device = compute.device.open()?;
         let checkpoint = Checkpoint::open(&self.path)?;
         Ok(Decoder::new(config, checkpoint, &device, residency)?)
+    }
+}
+
+/// Bytes of a number in the dtype that config.json names.
+pub fn declared_bytes(config: &ModelConfig) -> u64 {
+    let name = config.raw.get("torch_dtype").or_else(|| config.raw.get("dtype"));
+    match name.and_then(|name| name.as_str()) {
+        Some("float32") => 4,
+        _ => 2,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 use transmla_core::config::LatentStyle;
-use transmla_core::model::{carried_tensors, layer_prefix, model_tensors};
+use transmla_core::model::{attention_tensors, carried_tensors, layer_prefix, model_tensors, residual_tensors};
 use transmla_core::{GroupedConfig, LatentConfig, ModelConfig, TensorSpec};
 use transmla_rope::{FoldSpec, HeadShape};
 
@@ -120,30 +120,44 @@ impl Plan {
         (self.target.rms_norm_eps / self.source.rms_norm_eps).sqrt()
     }
 
-    /// Estimated peak of memory in bytes for a number of calibration tokens: hidden states twice over, one layer in
-    /// f32 with its attention also in f64, the second moment, and the factorisation's work space.
-    pub fn peak_bytes(&self, calibration_tokens: usize) -> u64 {
+    /// Estimated peak of memory in bytes for `samples` calibration sequences of `tokens` tokens, mapped files apart.
+    ///
+    /// Hidden states of all tokens, one layer in f32, a batch's activations, the layer's attention and what its
+    /// factorisation works with in f64; the coherent method adds the teacher's states, the inputs and targets of one layer
+    /// and gradients of all layers, which need the output head while they are taken.
+    pub fn peak_bytes(&self, samples: usize, tokens: usize) -> u64 {
         let grouped = self.grouped;
         let (hidden, keys) = (self.source.hidden_size as u64, grouped.key_width() as u64);
-        let queries = (self.source.num_attention_heads * grouped.head_dim) as u64;
-        let layer: u64 = transmla_core::model::residual_tensors(&self.source, 0)
-            .iter()
-            .chain(&transmla_core::model::attention_tensors(&self.source, 0))
-            .map(|spec| spec.elements() as u64)
-            .sum();
+        let heads = self.source.num_attention_heads as u64;
+        let queries = heads * grouped.head_dim as u64;
+        let rope_queries = heads * self.latent.qk_rope_head_dim as u64;
+        let elements = |specs: Vec<TensorSpec>| specs.iter().map(|spec| spec.elements() as u64).sum::<u64>();
+        let layer = elements(residual_tensors(&self.source, 0)) + elements(attention_tensors(&self.source, 0));
+        let calibration_tokens = samples.saturating_mul(tokens);
         let states = calibration_tokens as u64 * hidden * 4;
-        let batch = (self.options.cal_batch_size * calibration_tokens.min(4096)) as u64;
-        let activations = batch.min(calibration_tokens as u64) * self.source.intermediate_size as u64 * 4 * 3;
-        let host = 8 * (2 * hidden * hidden + 3 * hidden * (queries + 2 * keys) + 4 * (2 * keys) * (2 * keys));
-        let of_method = match self.options.method {
-            Method::Transmla => 0,
-            // The teacher's states beside the student's, inputs and targets of one layer, and the gradients of all.
+        let batch = (self.options.cal_batch_size.min(samples) * tokens) as u64;
+        let activations = batch * 4 * (3 * self.source.intermediate_size as u64 + 2 * queries + 2 * hidden);
+        let rows = 2 * queries + rope_queries + 2 * keys;
+        let joint = 2 * keys;
+        // Second moment and its products; attention weights before and after; the joint moment and its eigenvectors; one
+        // up-projection of all keys for each query head.
+        let host = 8 * (3 * hidden * hidden + hidden * rows + 4 * joint * joint + 2 * queries * keys);
+        let fitted_keys = match self.source.family.qk_norm && self.options.method == Method::Transmla {
+            true => 4 * keys * hidden * self.source.num_hidden_layers as u64,
+            false => 0,
+        };
+        let main = 4 * layer + states + activations + host + fitted_keys;
+        match self.options.method {
+            Method::Transmla => main,
             Method::Coherent => {
                 let layers = self.source.num_hidden_layers as u64;
-                3 * states + gradient_tokens(calibration_tokens) as u64 * hidden * layers * 4
+                let gradients = gradient_tokens(calibration_tokens) as u64 * hidden * layers * 4;
+                let head = 4 * self.source.vocab_size as u64 * hidden;
+                // A layer, its gradient and its recorded activations, or the head with its gradient.
+                let backwards = (8 * layer + 3 * activations).max(2 * head);
+                gradients + (main + 3 * states).max(gradients + backwards)
             }
-        };
-        states + activations + 8 * layer + host + of_method
+        }
     }
 }
 

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use transmla_convert::{FreqFold, Method, Plan};
+use transmla_convert::{FreqFold, Method, Plan, approximation};
 use transmla_core::config::LatentStyle;
-use transmla_core::model::model_tensors;
+use transmla_core::model::{carried_tensors, model_tensors};
 use transmla_core::{Residency, TensorSpec};
 use transmla_eval::LOGITS_AT_ONCE;
 
 use super::texts::TextPlan;
+use crate::model::declared_bytes;
 use crate::table::{self, Table};
 
 /// Memory of the program itself: code, allocator, thread stacks.
@@ -28,8 +29,8 @@ pub struct PlanView<'a> {
     pub plan: &'a Plan,
     /// On which text.
     pub texts: &'a TextPlan,
-    /// Size of the source's weights.
-    pub source_bytes: u64,
+    /// Size of the source's weights, if they are there.
+    pub source_bytes: Option<u64>,
     /// Whether they are kept in memory.
     pub residency: Residency,
 }
@@ -46,19 +47,28 @@ impl PlanView<'_> {
             let logits = (LOGITS_AT_ONCE as u64).min(window as u64 * source.vocab_size as u64);
             FLOAT * (3 * logits + (source.vocab_size * source.hidden_size) as u64)
         });
-        PROGRAM_BYTES + kept + evaluation.max(self.plan.peak_bytes(self.texts.calibration_tokens()))
+        let (samples, tokens) = self.texts.calibration_shape();
+        PROGRAM_BYTES + kept + evaluation.max(self.plan.peak_bytes(samples, tokens))
     }
 
     /// Weights that are mapped into memory; the system takes them back when it needs room.
     fn mapped_bytes(&self) -> u64 {
         let written = self.texts.window_tokens().map_or(0, |_| self.plan.output_bytes());
-        self.source_bytes + written
+        self.source_bytes() + written
+    }
+
+    /// Size of the source's weights; without them, what they would take in the dtype of config.json.
+    fn source_bytes(&self) -> u64 {
+        self.source_bytes
+            .unwrap_or_else(|| self.parameters() * declared_bytes(&self.plan.source))
     }
 
     /// Numbers of the source, output head included.
     fn parameters(&self) -> u64 {
-        model_tensors(&self.plan.source)
+        let source = &self.plan.source;
+        model_tensors(source)
             .iter()
+            .chain(&carried_tensors(source))
             .map(|spec| spec.elements() as u64)
             .sum()
     }
@@ -118,6 +128,12 @@ impl PlanView<'_> {
                 style(plan)
             ),
         );
+        if self.source_bytes.is_none() {
+            table.row("source", "config.json alone: nothing is known of its weights");
+        }
+        if let Some(why) = approximation(source) {
+            table.row("approximate", why);
+        }
         table.row("calibration", self.texts.describe_calibration());
         table.row("evaluation", self.texts.describe_evaluation());
         let (peak, mapped) = (table::bytes(self.peak_bytes()), table::bytes(self.mapped_bytes()));
@@ -125,6 +141,8 @@ impl PlanView<'_> {
             "memory",
             format!("about {peak} at peak, and up to {mapped} of mapped files"),
         );
+        let (read, written) = (table::bytes(self.source_bytes()), table::bytes(plan.output_bytes()));
+        table.row("disk", format!("{read} are read, {written} written"));
         table
     }
 
@@ -162,6 +180,9 @@ impl PlanView<'_> {
             "freqfold": plan.options.freqfold.to_string(),
             "freqfold_candidates": plan.freqfolds,
             "dtype": plan.options.dtype.to_string(),
+            "parameters": self.parameters(),
+            "source_bytes": self.source_bytes(),
+            "approximation": approximation(&plan.source),
             "output_bytes": plan.output_bytes(),
             "peak_memory_estimate_bytes": self.peak_bytes(),
             "mapped_bytes": self.mapped_bytes(),

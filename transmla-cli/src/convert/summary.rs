@@ -67,6 +67,7 @@ impl Summary<'_> {
                 "layer": it.layer,
                 "balance_ratio": it.balance_ratio,
                 "kept_energy": it.kept_energy,
+                "key_error": it.key_error,
                 "output_error": it.output_error,
             })
         };
@@ -127,6 +128,18 @@ impl Summary<'_> {
         );
         if let Some(freqfold) = self.freqfold() {
             table.row("freqfold", freqfold);
+        }
+        let errors: Vec<f64> = report.layers.iter().filter_map(|layer| layer.key_error).collect();
+        if let Some(worst) = errors.iter().copied().reduce(f64::max) {
+            let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+            table.row(
+                "keys",
+                format!(
+                    "normalised by token, fitted with {:.1} % of their power lost on average, {:.1} % at worst",
+                    100.0 * mean,
+                    100.0 * worst
+                ),
+            );
         }
         let bytes = table::bytes(plan.output_bytes());
         table.row("weights", format!("{bytes} in {}, {}", plan.options.dtype, style(plan)));

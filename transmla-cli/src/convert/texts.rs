@@ -102,9 +102,9 @@ impl TextPlan {
         })
     }
 
-    /// Number of calibration tokens.
-    pub fn calibration_tokens(&self) -> usize {
-        self.spec.samples.saturating_mul(self.spec.sequence)
+    /// Number of calibration samples, and tokens of each.
+    pub fn calibration_shape(&self) -> (usize, usize) {
+        (self.spec.samples, self.spec.sequence)
     }
 
     /// Tokens of an evaluation window, if there is an evaluation.

@@ -4,7 +4,9 @@
 
 use std::path::Path;
 
-use crate::support::transmla;
+use serde_json::Value;
+
+use crate::support::{configs, names, transmla};
 
 #[track_caller]
 fn check(name: &str, text: &str) {
@@ -47,6 +49,76 @@ fn plan() {
         }
     });
     check("dry-run", &(lines.collect::<Vec<_>>().join("\n") + "\n"));
+}
+
+/// What becomes of real models at the published budgets, from their config.json alone.
+#[test]
+fn plans_of_real_models() {
+    let mut text = String::new();
+    for name in names(&configs()) {
+        let model = configs().join(&name);
+        for (rank, rope) in [("512", "64"), ("448", "128")] {
+            let plan = [
+                "convert",
+                "--dry-run",
+                "--kv-lora-rank",
+                rank,
+                "--qk-mqa-dim",
+                rope,
+                "--cal-dataset",
+                "stories",
+                "--format",
+                "json",
+                "--model-path",
+            ];
+            let ran = transmla(&[&plan[..], &[model.to_str().unwrap()]].concat());
+            text += &format!("{name} at {rank} + {rope}\n");
+            if ran.code == Some(0) {
+                text += &describe_plan(&ran.json());
+            } else {
+                text += &format!("  {}\n", ran.stderr.trim_end());
+            }
+        }
+    }
+    check("plans", &text);
+}
+
+fn describe_plan(plan: &Value) -> String {
+    let number = |value: &Value| value.as_u64().unwrap();
+    let gib = |value: &Value| number(value) as f64 / f64::from(1 << 30);
+    let (before, after) = (number(&plan["kv_cache"]["original"]), number(&plan["kv_cache"]["mla"]));
+    let layers = number(&plan["shapes"]["num_hidden_layers"]);
+    let cache = |numbers: u64| (numbers * layers * 2) as f64 / 1024.0;
+    let mut text = format!(
+        "  {:.2} billion numbers, {:.1} GiB read, {:.1} GiB written, about {:.1} GiB of memory\n",
+        number(&plan["parameters"]) as f64 / 1e9,
+        gib(&plan["source_bytes"]),
+        gib(&plan["output_bytes"]),
+        gib(&plan["peak_memory_estimate_bytes"]),
+    );
+    text += &format!(
+        "  KV cache {before} -> {after} numbers per token and layer, {:.1} -> {:.1} KiB per token in bf16\n",
+        cache(before),
+        cache(after),
+    );
+    for tensor in plan["tensors"].as_array().unwrap() {
+        let name = tensor["name"].as_str().unwrap();
+        if let Some(name) = name.strip_prefix("model.layers.0.self_attn.") {
+            text += &format!("  {name} {}\n", tensor["shape"]);
+        }
+    }
+    text
+}
+
+#[test]
+fn inspections_of_real_models() {
+    let mut text = String::new();
+    for name in names(&configs()) {
+        let inspection = transmla(&["inspect", "--model-path", configs().join(&name).to_str().unwrap()]).succeeds();
+        // The first line is the path.
+        text += &format!("{name}\n{}\n", inspection.split_once('\n').unwrap().1);
+    }
+    check("inspections", &text);
 }
 
 #[test]

@@ -139,6 +139,11 @@ pub fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../models")
 }
 
+/// Folders with config.json files of real models, and nothing else.
+pub fn configs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configs")
+}
+
 /// Writes a file of token ids.
 pub fn write_ids(path: &Path, ids: &[i64], shape: [usize; 2]) {
     let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();

@@ -1,14 +1,15 @@
 //! Every family through the conversion: what is exact comes out exactly, what is not is reported or refused.
 
+use burn::tensor::Device;
 use serde_json::{Value, json};
 use transmla_convert::{ConvertOptions, FreqFold, Method, Plan, approximation};
 use transmla_core::checkpoint::Checkpoint;
 use transmla_core::config::LatentStyle;
 use transmla_core::model::carried_tensors;
-use transmla_core::{ModelConfig, StorageDtype};
+use transmla_core::{Decoder, KvCache, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch};
 
 use crate::common::write_random_variant;
-use crate::conversion::{family, full_rank, run};
+use crate::conversion::{family, full_rank, run, tokens};
 
 /// Those that the identities of the plain families do not cover.
 const FAMILIES: [&str; 7] = [
@@ -111,6 +112,35 @@ fn every_family_converts_by_both_methods() {
             // Random weights compress badly, so only the layer that has the original's inputs is held to something.
             let error = outcome.report.layers[0].output_error.unwrap_or(0.0);
             assert!(error < 0.8, "{name}, {method:?}, {refine}: {error}");
+        }
+    }
+}
+
+/// Decoding from the latent cache in pieces, absorbed, gives what all tokens at once give, expanded: windows, bounds and
+/// normalised queries included.
+#[test]
+fn absorbed_equals_expanded() {
+    for name in FAMILIES {
+        let folder = family(name);
+        let full = full_rank(&folder, 8, 4, false);
+        let options = ConvertOptions {
+            kv_lora_rank: full.kv_lora_rank / 2,
+            ..full
+        };
+        let outcome = run(&folder, &options);
+        let model = Decoder::open(&outcome.target(), &Device::flex(), Residency::Loaded).unwrap();
+        let text = tokens(512, 2, 60);
+        let whole = model.logits(&text, None).unwrap();
+        let mut cache = KvCache::new(model.config(), 4);
+        let mut start = 0;
+        for length in [30, 1, 7, 1, 21] {
+            let ids = (0..2).flat_map(|row| text.row(row)[start..start + length].to_vec());
+            let piece = TokenBatch::from_ids(ids.collect(), 2, length).unwrap();
+            let found = model.logits(&piece, Some(&mut cache)).unwrap();
+            let difference = found - whole.clone().narrow(1, start, length);
+            let worst: f32 = difference.abs().max().into_scalar();
+            assert!(worst < 1e-4, "{name}, tokens {start}..{}: {worst}", start + length);
+            start += length;
         }
     }
 }
