@@ -7,6 +7,7 @@
 //! | [`model`] | the decoder, its layers, both kinds of attention and their caches |
 //! | [`kernels`] | attention and its gradient, fused on the CPU |
 //! | [`device`] | picking a backend at run time |
+//! | [`synthetic`] | random weights in the shape of any supported model |
 //! | [`hub`] | folders and hub ids (feature `hub`) |
 //!
 //! Everything that consumes a model works on [`LayeredModel`]: embeddings in, one layer at a time, logits out.
@@ -47,6 +48,7 @@ mod host;
 pub mod hub;
 pub mod kernels;
 pub mod model;
+pub mod synthetic;
 
 pub use checkpoint::{Checkpoint, CheckpointWriter, StorageDtype, TensorSpec};
 pub use config::{AttentionConfig, GroupedConfig, LatentConfig, ModelConfig, RopeLayout};

@@ -1,6 +1,7 @@
 //! Repository tasks, run as `cargo xtask TASK`.
 
 mod bench;
+mod synth;
 
 use std::process::ExitCode;
 
@@ -17,11 +18,13 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Task {
     Bench(bench::Arguments),
+    Synth(synth::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Synth(arguments) => synth::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

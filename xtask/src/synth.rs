@@ -1,0 +1,73 @@
+//! `cargo xtask synth`: random weights in the shape of a model.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+
+/// Write a model folder of random weights for a config.json.
+///
+/// For measurements of time and memory at real sizes, where what the model says does not matter. The weights are sharded as
+/// on the hub and the same for the same seed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  cargo xtask synth --config transmla-cli/tests/configs/llama-3.2-1b/config.json --output /tmp/llama-1b")]
+pub struct Arguments {
+    /// The config.json
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+
+    /// Folder to make
+    #[arg(long, value_name = "FOLDER")]
+    output: PathBuf,
+
+    /// Number format of the weights: fp32, fp16 or bf16
+    #[arg(long, value_name = "DTYPE", default_value = "bf16")]
+    dtype: String,
+
+    /// Largest file of weights, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 5_000_000_000)]
+    shard_size: u64,
+
+    /// Seed of the weights
+    #[arg(long, value_name = "SEED", default_value_t = 42)]
+    seed: u64,
+}
+
+/// Runs the task.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // See bench: what tells that this is xtask must not reach other packages' build scripts, and the command-line program
+    // is selected so that burn is not compiled again.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(name);
+        }
+    }
+    cargo.current_dir(root).args(["build", "--release", "--quiet"]);
+    cargo.args([
+        "--package",
+        "transmla-core",
+        "--package",
+        "transmla-cli",
+        "--example",
+        "synth",
+    ]);
+    let status = cargo.status().context("cannot start cargo")?;
+    ensure!(status.success(), "building the generator failed ({status})");
+    // Beside this program.
+    let program = std::env::current_exe()?.with_file_name("examples").join("synth");
+    let status = Command::new(&program)
+        .args([&arguments.config, &arguments.output])
+        .args([
+            &arguments.dtype,
+            &arguments.shard_size.to_string(),
+            &arguments.seed.to_string(),
+        ])
+        .status()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    ensure!(status.success(), "the generator failed ({status})");
+    Ok(())
+}
