@@ -153,8 +153,9 @@ impl Plan {
                 let layers = self.source.num_hidden_layers as u64;
                 let gradients = gradient_tokens(calibration_tokens) as u64 * hidden * layers * 4;
                 let head = 4 * self.source.vocab_size as u64 * hidden;
-                // A layer, its gradient and its recorded activations, or the head with its gradient.
-                let backwards = (8 * layer + 3 * activations).max(2 * head);
+                // The residual stream before every layer, and a layer with its gradient and recorded activations, or the
+                // head with its gradient.
+                let backwards = batch * hidden * layers * 4 + (8 * layer + 3 * activations).max(2 * head);
                 gradients + (main + 3 * states).max(gradients + backwards)
             }
         }

@@ -5,6 +5,7 @@ mod convert;
 mod damage;
 mod hub;
 mod read_back;
+mod recipes;
 mod save_path;
 mod snapshots;
 mod support;

@@ -70,8 +70,14 @@ pub struct Family {
     pub window: WindowRule,
     /// Dense or experts.
     pub feed_forward: FeedForward,
-    /// Whether Gemma's keys hold: `query_pre_attn_scalar`, both soft-caps, embeddings times the root of their width.
-    pub gemma: bool,
+    /// Whether scores are divided by the root of `query_pre_attn_scalar` instead of that of the query's width.
+    pub query_pre_attn_scalar: bool,
+    /// Whether `attn_logit_softcapping` and `final_logit_softcapping` bound scores and logits.
+    pub soft_caps: bool,
+    /// Whether token embeddings are multiplied by the root of their width.
+    pub scaled_embeddings: bool,
+    /// The keys of the activation, the first one that is there counting.
+    pub activation_keys: &'static [&'static str],
     /// Activation where config.json names none.
     pub default_activation: &'static str,
     /// Whether embeddings are tied where config.json does not say.
@@ -90,7 +96,10 @@ const PLAIN: Family = Family {
     qk_norm: false,
     window: WindowRule::Never,
     feed_forward: FeedForward::Dense,
-    gemma: false,
+    query_pre_attn_scalar: false,
+    soft_caps: false,
+    scaled_embeddings: false,
+    activation_keys: &["hidden_act"],
     default_activation: "silu",
     tied_by_default: false,
     mtp_prefix: None,
@@ -159,7 +168,11 @@ pub const FAMILIES: &[Family] = &[
         norm_weight: NormWeight::OnePlus,
         norm_placement: NormPlacement::Around,
         window: WindowRule::Alternate,
-        gemma: true,
+        query_pre_attn_scalar: true,
+        soft_caps: true,
+        scaled_embeddings: true,
+        // Later releases have both and obey the first.
+        activation_keys: &["hidden_activation", "hidden_act"],
         default_activation: "gelu_pytorch_tanh",
         tied_by_default: true,
         ..PLAIN

@@ -17,13 +17,7 @@ pub enum Activation {
 
 impl Activation {
     pub(super) fn read(keys: &Keys<'_>, family: &Family) -> Result<Self, CoreError> {
-        // Gemma 2 has both keys and obeys the second, which its first releases lack.
-        let gemma = if family.gemma {
-            keys.get("hidden_activation")
-        } else {
-            None
-        };
-        let name = gemma.or_else(|| keys.get("hidden_act"));
+        let name = family.activation_keys.iter().find_map(|key| keys.get(key));
         match name.map_or(Some(family.default_activation), Value::as_str) {
             Some("silu" | "swish") => Ok(Self::Silu),
             Some("gelu_pytorch_tanh") => Ok(Self::GeluTanh),

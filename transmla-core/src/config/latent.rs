@@ -102,7 +102,7 @@ impl ModelConfig {
                 set("model_type", json!(family.latent_model_type()));
                 set("architectures", json!([family.latent_class()]));
                 set("use_qkv_norm", json!(latent.latent_norm_eps.is_some()));
-                if family.gemma {
+                if family.query_pre_attn_scalar {
                     // The queries carry the source's scale, and scores are divided by the root of their width.
                     set("query_pre_attn_scalar", json!(latent.query_width()));
                 }

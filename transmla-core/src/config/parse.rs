@@ -67,11 +67,15 @@ impl ModelConfig {
             },
             scaling: RopeScaling::read(&keys, max_position_embeddings)?,
         };
-        let gemma = |key: &str| if family.gemma { keys.number(key) } else { Ok(None) };
-        let mut score_scale = gemma("query_pre_attn_scalar")?.unwrap_or(query_width as f64).powf(-0.5);
+        let query_scalar = match family.query_pre_attn_scalar {
+            true => keys.number("query_pre_attn_scalar")?,
+            false => None,
+        };
+        let mut score_scale = query_scalar.unwrap_or(query_width as f64).powf(-0.5);
         if form == Form::DeepseekV3 {
             score_scale *= deepseek_score_factor(&keys);
         }
+        let soft_cap = |key: &str| if family.soft_caps { keys.number(key) } else { Ok(None) };
         Ok(Self {
             model_type: model_type.to_owned(),
             family,
@@ -87,10 +91,13 @@ impl ModelConfig {
                 Some(_) => keys.flag("tie_word_embeddings")?,
             },
             activation: Activation::read(&keys, family)?,
-            embedding_scale: if family.gemma { (hidden_size as f64).sqrt() } else { 1.0 },
+            embedding_scale: match family.scaled_embeddings {
+                true => (hidden_size as f64).sqrt(),
+                false => 1.0,
+            },
             score_scale,
-            score_softcap: gemma("attn_logit_softcapping")?,
-            logit_softcap: gemma("final_logit_softcapping")?,
+            score_softcap: soft_cap("attn_logit_softcapping")?,
+            logit_softcap: soft_cap("final_logit_softcapping")?,
             window: SlidingWindow::read(&keys, family, num_hidden_layers)?,
             experts: ExpertConfig::read(&keys, family)?,
             mtp: read_mtp(&keys, family, &attention)?,
