@@ -220,7 +220,11 @@ fn features(config: &ModelConfig) -> Vec<String> {
     add(config
         .experts
         .map(|it| format!("{} experts, {} per token", it.count, it.per_token)));
-    add(config.family.qk_norm.then(|| "normalised queries and keys".into()));
+    let normalised = match config.grouped() {
+        Some(_) => "normalised queries and keys",
+        None => "normalised queries",
+    };
+    add(config.family.qk_norm.then(|| normalised.into()));
     add(config.score_softcap.map(|cap| format!("scores up to {cap}")));
     add(config.logit_softcap.map(|cap| format!("logits up to {cap}")));
     add(config

@@ -10,6 +10,9 @@ use crate::sequential::gradient_tokens;
 use crate::support::stock_obstacle;
 use crate::{ConvertError, ConvertOptions, FreqFold, Method};
 
+/// Tokens whose logits the gradients of the coherent method are taken for at once.
+const LOGIT_ROWS: u64 = 256;
+
 /// Epsilon of all norms of a model in stock DeepSeek form: transformers fixes that of the latent norms, vLLM and
 /// llama.cpp take `rms_norm_eps` for them, so both must be this.
 pub(crate) const STOCK_EPS: f64 = 1e-6;
@@ -154,8 +157,9 @@ impl Plan {
                 let gradients = gradient_tokens(calibration_tokens) as u64 * hidden * layers * 4;
                 let head = 4 * self.source.vocab_size as u64 * hidden;
                 // The residual stream before every layer, and a layer with its gradient and recorded activations, or the
-                // head with its gradient.
-                let backwards = batch * hidden * layers * 4 + (8 * layer + 3 * activations).max(2 * head);
+                // head with some logits.
+                let logits = 3 * LOGIT_ROWS * self.source.vocab_size as u64 * 4;
+                let backwards = batch * hidden * layers * 4 + (8 * layer + 3 * activations).max(head + logits);
                 gradients + (main + 3 * states).max(gradients + backwards)
             }
         }

@@ -1,12 +1,14 @@
 //! Every family through the conversion: what is exact comes out exactly, what is not is reported or refused.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use serde_json::{Value, json};
-use transmla_convert::{ConvertOptions, FreqFold, Method, Plan, approximation};
+use transmla_convert::{ConvertOptions, DecoupledModel, FreqFold, Method, Plan, Silent, approximation, decouple};
 use transmla_core::checkpoint::Checkpoint;
 use transmla_core::config::LatentStyle;
-use transmla_core::model::carried_tensors;
-use transmla_core::{Decoder, KvCache, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch};
+use transmla_core::model::{Rotary, carried_tensors};
+use transmla_core::{Decoder, DecoderLayer, KvCache, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch};
+
+use transmla_eval::EvalOptions;
 
 use crate::common::write_random_variant;
 use crate::conversion::{family, full_rank, run, tokens};
@@ -158,6 +160,46 @@ fn the_loss_of_normalised_keys_is_reported() {
         .collect();
     assert!(errors.iter().all(|error| (1e-4..0.5).contains(error)), "{errors:?}");
     assert!(outcome.from_original.max_logit_difference > 1e-3);
+}
+
+/// With one key head, no folding and d_r = d: normalised queries are the original's, and keys differ from the original's by
+/// the error that is reported, which is that of a regression: what is left is uncorrelated with the inputs.
+#[test]
+fn normalised_queries_are_exact_and_keys_a_regression() {
+    let models = tempfile::tempdir().unwrap();
+    let folder = models.path().join("one");
+    write_random_variant(&folder, &json!({"model_type": "qwen3"}));
+    let source = Decoder::open(&folder, &Device::flex(), Residency::Loaded).unwrap();
+    let plan = Plan::new(source.config(), &full_rank(&folder, 8, 1, false)).unwrap();
+    let text = tokens(50, 4, 32);
+    let decoupled = decouple(&plan, &source, &text, &EvalOptions::default(), &mut Silent).unwrap();
+    let model = DecoupledModel::new(&source, &plan, &decoupled.rotations).with_keys(&decoupled.keys);
+    let (original, decoupled_layer) = (source.layer(0).unwrap(), model.layer(0).unwrap());
+    let input = original.attention_input(source.embed(&text).unwrap());
+    let rotary = Rotary::new(&source.config().rope, 0..32, source.device());
+    let expected = original.attention.project(input.clone(), 4, &rotary);
+    let found = decoupled_layer.attention.project(input.clone(), 4, &rotary);
+    let rope = |x: &Tensor<4>| x.clone().narrow(3, 8, 8);
+    let worst: f32 = (rope(&found.q) - expected.q).abs().max().into_scalar();
+    assert!(worst < 1e-5, "{worst}");
+    let sum = |x: Tensor<4>| -> f64 { x.square().sum().into_data().iter::<f32>().map(f64::from).sum() };
+    let error = sum(rope(&found.k) - expected.k.clone()) / sum(expected.k);
+    let reported = decoupled.keys[0].error;
+    assert!(
+        (error / reported - 1.0).abs() < 1e-3 && error > 1e-3,
+        "{error} {reported}"
+    );
+    let still = Rotary::new(&source.config().rope, 0..1, source.device());
+    let keys = |layer: &DecoderLayer| {
+        // Every token as a text of its own, so that none is rotated.
+        let k = layer.attention.project(input.clone(), 128, &still).k;
+        let width = k.dims()[3];
+        k.narrow(3, width - 8, 8).reshape([128, 8])
+    };
+    let (wanted, fitted) = (keys(&original), keys(&decoupled_layer));
+    let with_inputs = |x: Tensor<2>| -> f32 { x.transpose().matmul(input.clone()).abs().max().into_scalar() };
+    let left = with_inputs(fitted - wanted.clone()) / with_inputs(wanted);
+    assert!(left < 0.02, "{left}");
 }
 
 /// Layers that predict further tokens are in the new folder as they were, to the byte.

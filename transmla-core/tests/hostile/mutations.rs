@@ -169,4 +169,37 @@ proptest! {
             prop_assert!(parsed.attention.cache_numbers() > 0);
         }
     }
+
+    /// Every key of every family's configuration set to any JSON value of another.
+    #[test]
+    fn any_value_of_any_key_of_any_family(
+        family in any::<prop::sample::Index>(),
+        key in any::<prop::sample::Index>(),
+        number in any::<i64>(),
+        small in 0i64..40,
+        kind in 0..7,
+    ) {
+        let families = ["gemma2", "mixtral", "qwen3", "mimo", "mistral-window", "llama3.2", "deepseek-v3"];
+        let path = format!("tests/families/{}/config.json", families[family.index(families.len())]);
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        let mut config: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let mut names: Vec<String> = config.keys().cloned().collect();
+        names.extend(["layer_types", "use_sliding_window", "rope_parameters"].map(String::from));
+        config.insert(names[key.index(names.len())].clone(), match kind {
+            0 => number.into(),
+            1 | 2 => small.into(),
+            3 => (number as f64 / 7.0).into(),
+            4 => vec!["full_attention"; small as usize].into(),
+            5 => serde_json::json!({"rope_type": "yarn", "rope_theta": small}),
+            _ => (small % 2 == 0).into(),
+        });
+        if let Ok(parsed) = ModelConfig::from_json(config) {
+            prop_assert!(parsed.rope.frequencies().iter().all(|f| f.is_finite()));
+            let scoring = parsed.scoring(1);
+            prop_assert!(scoring.scale.is_finite() && scoring.scale > 0.0);
+            prop_assert!(scoring.window.is_none_or(|window| window > 0));
+            prop_assert!(parsed.experts.is_none_or(|experts| experts.per_token <= experts.count));
+        }
+    }
 }
