@@ -5,18 +5,26 @@ use std::hint::black_box;
 use burn::tensor::Tensor;
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
-use transmla_core::kernels::{causal_attention, plain_attention};
+use transmla_core::kernels::{Scoring, attend, plain_attend};
 
 use crate::case::{Case, Timed, compare};
 use crate::numbers::Numbers;
 
-pub(crate) fn build(heads: usize, width: usize, tokens: usize) -> Box<dyn Case> {
+/// Bound of the scores of Gemma 2.
+const SOFT_CAP: f64 = 50.0;
+
+pub(crate) fn build(heads: usize, width: usize, tokens: usize, window: Option<usize>) -> Box<dyn Case> {
     let mut numbers = Numbers::new(3);
     let mut tensor = || numbers.tensor([1, heads, tokens, width], 1.0);
     Box::new(Prefill {
         q: tensor(),
         k: tensor(),
         v: tensor(),
+        scoring: Scoring {
+            softcap: window.map(|_| SOFT_CAP),
+            window,
+            ..Scoring::of_width(width)
+        },
     })
 }
 
@@ -25,23 +33,31 @@ struct Prefill {
     q: Tensor<4>,
     k: Tensor<4>,
     v: Tensor<4>,
+    scoring: Scoring,
 }
 
 impl Prefill {
     fn plain(&self) -> Tensor<4> {
-        plain_attention(self.q.clone(), self.k.clone(), self.v.clone())
+        plain_attend(self.q.clone(), self.k.clone(), self.v.clone(), &self.scoring)
     }
 
     fn fused(&self) -> Tensor<4> {
-        causal_attention(self.q.clone(), self.k.clone(), self.v.clone())
+        attend(self.q.clone(), self.k.clone(), self.v.clone(), &self.scoring)
     }
 
     fn burn(&self) -> Tensor<4> {
+        let tokens = self.q.dims()[2];
         let options = AttentionModuleOptions {
-            is_causal: true,
+            is_causal: self.scoring.window.is_none(),
+            softcap: self.scoring.softcap,
             ..Default::default()
         };
-        attention(self.q.clone(), self.k.clone(), self.v.clone(), None, None, options)
+        let window = self
+            .scoring
+            .window
+            .and_then(|_| self.scoring.mask(tokens, tokens, &self.q.device()));
+        let mask = window.map(|mask| mask.unsqueeze::<4>().expand([1, self.q.dims()[1], tokens, tokens]));
+        attention(self.q.clone(), self.k.clone(), self.v.clone(), mask, None, options)
     }
 }
 

@@ -25,7 +25,12 @@ pub(crate) fn build(problem: &Problem) -> Box<dyn Case> {
     match problem.kind {
         Kind::Matmul { size, precision } => matmul::build(size, precision),
         Kind::Moment { rows, width } => moment::build(rows, width),
-        Kind::Prefill { heads, width, tokens } => attention::build(heads, width, tokens),
+        Kind::Prefill {
+            heads,
+            width,
+            tokens,
+            window,
+        } => attention::build(heads, width, tokens, window),
         Kind::Decode {
             heads,
             context,

@@ -58,6 +58,8 @@ pub enum Kind {
         width: usize,
         /// Tokens.
         tokens: usize,
+        /// Tokens that a query sees, if they are not all of them; its scores are then bounded too, as in Gemma 2.
+        window: Option<usize>,
     },
     /// One more token through a layer's attention, the others being in a cache.
     Decode {
@@ -113,6 +115,7 @@ pub enum Precision {
 const SMOLLM2: Heads = heads(576, 9, 3, 64);
 const LLAMA2_7B: Heads = heads(4096, 32, 32, 128);
 const LLAMA3_8B: Heads = heads(4096, 32, 8, 128);
+const GEMMA2_9B: Heads = heads(3584, 16, 8, 256);
 const HIDDEN_1024: Heads = heads(1024, 16, 8, 64);
 
 const fn heads(hidden: usize, query: usize, key: usize, width: usize) -> Heads {
@@ -133,9 +136,11 @@ pub fn catalogue(long: bool) -> Vec<Problem> {
         moment(2048, 2048),
     ];
     problems.extend([
-        prefill("smollm2", SMOLLM2, 256),
-        prefill("smollm2", SMOLLM2, 512),
-        prefill("llama3-8b", LLAMA3_8B, 512),
+        prefill("smollm2", SMOLLM2, 256, None),
+        prefill("smollm2", SMOLLM2, 512, None),
+        prefill("llama3-8b", LLAMA3_8B, 512, None),
+        // A window much shorter than the text, for what it leaves out; Gemma's own is 4096.
+        prefill("gemma2-9b-window-128", GEMMA2_9B, 512, Some(128)),
     ]);
     for context in [512, 2048].into_iter().chain(long.then_some(8192)) {
         // SmolLM2 caches 384 numbers: a latent of 384 loses nothing, one of 128 is a third.
@@ -189,7 +194,7 @@ fn moment(rows: usize, width: usize) -> Problem {
     }
 }
 
-fn prefill(model: &str, shape: Heads, tokens: usize) -> Problem {
+fn prefill(model: &str, shape: Heads, tokens: usize, window: Option<usize>) -> Problem {
     // Of whole score matrices: what a causal kernel leaves out counts for it.
     let flops = Some(4 * shape.query * tokens * tokens * shape.width);
     Problem {
@@ -199,6 +204,7 @@ fn prefill(model: &str, shape: Heads, tokens: usize) -> Problem {
             heads: shape.query,
             width: shape.width,
             tokens,
+            window,
         },
         strategies: vec![
             strategy("plain", flops),
