@@ -6,8 +6,10 @@
 //! | `plan`, `budget` | [`Plan`]: everything that follows from config and headers; [`shapes_for_budget`] |
 //! | `stream` | calibration text through a model, layer by layer |
 //! | `decouple`, `decoupled` | the first pass: [`decouple()`] RoPE; [`DecoupledModel`] in between |
-//! | `compress`, `latent_norm`, `assemble` | the second pass: the factorisation, and DeepSeek's tensors from it |
-//! | `convert` | [`convert()`]: both passes, the evaluations, and the files |
+//! | `compress`, `latent_norm`, `assemble` | the factorisation, and DeepSeek's tensors from it |
+//! | `second_pass` | the second pass: every layer factorised and written |
+//! | `coherent`, `sequential`, `refine` | the coherent method: one layer, all of them, reconstruction |
+//! | `convert`, `sweep` | [`convert()`]: passes, evaluations, and files; [`sweep()`]: the same for several shapes |
 //! | `report`, `error` | progress, results, errors |
 //!
 //! ```
@@ -58,8 +60,10 @@ mod plan;
 mod recipe;
 mod refine;
 mod report;
+mod second_pass;
 mod sequential;
 mod stream;
+mod sweep;
 mod weights;
 
 pub use budget::shapes_for_budget;
@@ -72,3 +76,4 @@ pub use plan::Plan;
 pub use recipe::{Recipe, RecipeError};
 pub use report::{LayerReport, Observer, Report, Silent, Stage};
 pub use stream::CalibrationStream;
+pub use sweep::{Sweep, Target, sweep};
