@@ -8,4 +8,5 @@ mod read_back;
 mod save_path;
 mod snapshots;
 mod support;
+mod sweep;
 mod usage;
