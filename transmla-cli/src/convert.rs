@@ -99,6 +99,7 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
         text: texts.evaluation.as_ref().map(|corpus| corpus.origin.as_str()),
         stages: &progress.stages,
         total_seconds,
+        cpu_seconds: memory::cpu_seconds(),
         peak_bytes: memory::peak_bytes(),
         sample: sample(arguments, &source, &printer),
         has_tokenizer: arguments.save_path.join("tokenizer.json").is_file(),

@@ -1,6 +1,9 @@
 //! Repository tasks, run as `cargo xtask TASK`.
 
 mod bench;
+mod cargo;
+mod fidelity;
+mod json;
 
 use std::process::ExitCode;
 
@@ -17,11 +20,13 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Task {
     Bench(bench::Arguments),
+    Fidelity(fidelity::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Fidelity(arguments) => fidelity::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
