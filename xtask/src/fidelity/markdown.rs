@@ -8,11 +8,12 @@ use super::store::{Cell, Evaluated, Measured, Store};
 const HEAD: &str = "\
 # Results
 
-Made by `cargo xtask fidelity`, which measures and writes this file; [results.json](results.json) has all digits. Every
-perplexity is that of a converted model as it was written, in fp32. *Excess* is the logarithm of a model's perplexity less
-that of the original's, as a share of what it is for the published method, `transmla`, at the same budget: on text like that of the
-calibration, and on text unlike it. CPU seconds (all processors together) and peak memory (mapped files included) are
-those of the conversion alone, in a process of its own. KV numbers are per token and layer.
+Made by `cargo xtask fidelity`, which measures and writes this file; [results.json](results.json) has all digits.
+
+Every perplexity is that of a converted model as it was written, in fp32. *Excess* is the logarithm of a model's perplexity
+less that of the original's, as a share of what it is for the published method, `transmla`, at the same budget: on text like
+that of the calibration, and on text unlike it. CPU seconds (all processors together) and peak memory (mapped files
+included) are those of the conversion alone, in a process of its own. KV numbers are per token and layer.
 ";
 
 /// docs/results.md.
@@ -49,8 +50,8 @@ fn section(text: &mut String, model: Model, measured: &Measured) {
     // Writing to a string does not fail.
     let _ = write!(
         text,
-        "\n## {}\n\nCalibrated on {} x {} tokens of {}. Evaluated on {like} windows of {} tokens of {}, and, as text \
-         unlike it, on {unlike} of {}. {}\n\n",
+        "\n## {}\n\nCalibrated on {} x {} tokens of {}.\nEvaluated on {like} windows of {} tokens of {}, and, as text \
+         unlike it, on {unlike} of {}.\n{}\n\n",
         model.title(),
         settings.samples,
         settings.sample_tokens,
@@ -62,7 +63,7 @@ fn section(text: &mut String, model: Model, measured: &Measured) {
     );
     let _ = write!(
         text,
-        "| d_r, r | KV numbers | method | {} | {} | excess, like | unlike | CPU s | peak MiB |\n\
+        "| d_r, r | KV numbers | method | {} | {} | excess, like | excess, unlike | CPU s | peak MiB |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
         settings.like, settings.unlike
     );
@@ -157,6 +158,7 @@ mod tests {
 
     use super::super::catalogue::Setup;
     use super::*;
+    use crate::cargo::root;
 
     fn cell(kv_numbers: usize, like: f64, unlike: f64, refine: usize) -> Cell {
         let measured = |perplexity: f64, windows| Evaluated {
@@ -211,5 +213,16 @@ mod tests {
         ] {
             assert!(text.contains(words), "no {words} in {text}");
         }
+    }
+
+    #[test]
+    fn the_table_in_the_repository_is_that_of_its_figures() {
+        let docs = root().join("docs");
+        let store = Store::read(&docs.join("results.json")).unwrap();
+        let table = std::fs::read_to_string(docs.join("results.md")).unwrap();
+        assert!(
+            table == render(&store),
+            "cargo xtask fidelity --cells original writes docs/results.md anew"
+        );
     }
 }
