@@ -3,6 +3,9 @@
 //! A colour for each method, a marker for each width of the rotary key; points of one colour and marker are joined.
 
 use std::fmt::Write;
+use std::path::Path;
+
+use transmla_core::hub::is_path;
 
 use super::axis::{self, Axis};
 use super::labels::{self, Label};
@@ -115,13 +118,16 @@ impl<'a> Picture<'a> {
     }
 
     fn headings(&mut self) {
-        let title = format!("Perplexity by size of the KV cache: {}", self.outcome.model);
+        let model = self.outcome.model;
+        let name = Path::new(model).file_name().filter(|_| is_path(model));
+        let name = name.map_or(model.into(), |name| name.to_string_lossy());
+        let title = format!("Perplexity by size of the KV cache: {name}");
         self.text(
             (PLOT.0, 34.0),
             r#"font-size="18" font-weight="bold""#,
             &shorten(&title, 80),
         );
-        let text = format!("{}; every point is a converted model", self.outcome.evaluation());
+        let text = format!("on {}", self.outcome.evaluation());
         self.text((PLOT.0, 58.0), &format!(r#"fill="{SOFT}""#), &shorten(&text, LINE));
     }
 
