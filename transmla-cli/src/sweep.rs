@@ -62,21 +62,7 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
     let text_plan = TextPlan::new(&recipe, &config, &printer)?;
     let eval_options = memory::eval_options(recipe.evaluation.ppl_eval_batch_size, arguments.compute.max_memory);
     let residency = memory::residency(&config, arguments.compute.max_memory);
-    let widths: Vec<String> = entries.iter().map(|entry| shapes(&entry.plan)).collect();
-    printer.note(format!(
-        "Sweep: {} to {}: {}",
-        recipe.model_path,
-        table::plural(entries.len(), "model"),
-        curves
-            .iter()
-            .map(|curve| {
-                let of_curve = entries.iter().zip(&widths).filter(|(entry, _)| entry.curve == *curve);
-                let widths: Vec<&str> = of_curve.map(|(_, widths)| widths.as_str()).collect();
-                format!("{} at {}", curve.label(), widths.join(", "))
-            })
-            .collect::<Vec<_>>()
-            .join("; ")
-    ));
+    printer.note(announcement(&recipe.model_path, &curves, &entries));
     let mut extra_files = Vec::with_capacity(entries.len());
     for entry in &mut entries {
         text_plan.complete(&mut entry.recipe);
@@ -110,8 +96,7 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
         }),
         targets: &targets,
     };
-    let names = entries.iter().zip(&widths);
-    let names = names.map(|(entry, widths)| (entry.curve.label(), widths.clone()));
+    let names = entries.iter().map(|entry| (entry.curve.label(), entry.widths()));
     let reports = sweep(&request, &mut SweepProgress::new(&printer, names.collect()))?;
 
     let points = entries.iter().zip(&reports).filter_map(|(entry, report)| {
@@ -168,9 +153,24 @@ fn plan(
     Ok(entries)
 }
 
-/// The two widths, as `--budgets` has them.
-fn shapes(plan: &Plan) -> String {
-    format!("{}+{}", plan.latent.qk_rope_head_dim, plan.latent.kv_lora_rank)
+impl Entry {
+    /// The two widths, as `--budgets` has them.
+    fn widths(&self) -> String {
+        let latent = &self.plan.latent;
+        format!("{}+{}", latent.qk_rope_head_dim, latent.kv_lora_rank)
+    }
+}
+
+/// What is about to be done, on one line.
+fn announcement(model: &str, curves: &[Curve], entries: &[Entry]) -> String {
+    let of_curve = |curve: &Curve| {
+        let entries = entries.iter().filter(|entry| entry.curve == *curve);
+        let widths: Vec<String> = entries.map(Entry::widths).collect();
+        format!("{} at {}", curve.label(), widths.join(", "))
+    };
+    let curves: Vec<String> = curves.iter().map(of_curve).collect();
+    let models = table::plural(entries.len(), "model");
+    format!("Sweep: {model} to {models}: {}", curves.join("; "))
 }
 
 fn write(outcome: &Outcome<'_>, files: &Files) -> anyhow::Result<()> {

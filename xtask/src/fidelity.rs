@@ -5,14 +5,14 @@ mod markdown;
 mod measure;
 mod store;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
 use crate::cargo::root;
-use catalogue::{Model, Setup, Way};
+use catalogue::{CellId, Model, Setup, Way};
 use measure::Tool;
-use store::{Cell, Store};
+use store::Store;
 
 /// Measure every method on every model and budget and write docs/results.md.
 ///
@@ -109,7 +109,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 impl Arguments {
     /// The models that there is everything for.
-    fn setups(&self, temporary: &std::path::Path) -> anyhow::Result<Vec<Setup>> {
+    fn setups(&self, temporary: &Path) -> anyhow::Result<Vec<Setup>> {
         let mut setups = vec![Setup::stories(self.stories_unlike.as_deref(), temporary)?];
         if let (Some(model), Some(wikitext), Some(ptb)) = (&self.smollm2, &self.wikitext, &self.ptb) {
             setups.push(Setup::smollm2(model, wikitext, ptb, self.samples, self.windows)?);
@@ -123,61 +123,136 @@ impl Arguments {
         Ok(setups)
     }
 
-    /// The cells to measure, in order.
-    fn choose<'a>(&self, setups: &'a [Setup], store: &Store) -> anyhow::Result<Vec<(&'a Setup, catalogue::CellId)>> {
+    /// Whether a cell is among those asked for.
+    fn selects(&self, name: &str) -> bool {
+        self.cells.is_empty() || self.cells.iter().any(|pattern| catalogue::matches(name, pattern))
+    }
+
+    /// Checks that there is a cell, and everything for it, behind each of --cells.
+    fn check_cells(&self, setups: &[Setup]) -> anyhow::Result<()> {
+        let all = || Model::ALL.into_iter().flat_map(Model::cells_by_name);
         for pattern in &self.cells {
-            let all = Model::ALL.into_iter().flat_map(Model::cells_by_name);
-            let models: Vec<Model> = all
+            let mut models = all()
                 .filter(|(name, _)| catalogue::matches(name, pattern))
                 .map(|(_, model)| model)
-                .collect();
-            if models.is_empty() {
-                let names = Model::ALL
-                    .into_iter()
-                    .flat_map(Model::cells_by_name)
-                    .map(|(name, _)| name);
-                bail!(
-                    "--cells {pattern} is no cell; there are {}",
-                    names.collect::<Vec<_>>().join(", ")
-                );
+                .peekable();
+            if models.peek().is_none() {
+                let names: Vec<String> = all().map(|(name, _)| name).collect();
+                bail!("--cells {pattern} is no cell; there are {}", names.join(", "));
             }
-            if !setups.iter().any(|setup| models.contains(&setup.model)) {
+            if !models.any(|model| setups.iter().any(|setup| setup.model == model)) {
                 bail!("--cells {pattern} needs --smollm2, --wikitext and --ptb");
             }
         }
+        Ok(())
+    }
+
+    /// The cells to measure, in order.
+    fn choose<'a>(&self, setups: &'a [Setup], store: &Store) -> anyhow::Result<Vec<(&'a Setup, CellId)>> {
+        self.check_cells(setups)?;
         let mut chosen = Vec::new();
         for setup in setups {
             let known = store.models.get(setup.model.key());
-            let same = known.is_none_or(|known| known.settings == setup.settings());
-            let mut wanted = Vec::new();
-            for cell in setup.model.cells() {
-                let name = setup.model.name_of(cell);
-                if !self.cells.is_empty() && !self.cells.iter().any(|pattern| catalogue::matches(&name, pattern)) {
-                    continue;
-                }
-                let stale = |found: &Cell| cell.way == Way::Refined && found.refine != setup.refine;
+            let fresh = |cell: CellId| {
                 let found = known.and_then(|known| known.cells.get(&cell.key()));
-                if self.again || found.is_none_or(stale) {
-                    wanted.push(cell);
-                }
-            }
-            if !(wanted.is_empty() || same || self.again) {
+                found.is_some_and(|found| cell.way != Way::Refined || found.refine == setup.refine)
+            };
+            let mut wanted = setup.model.cells();
+            wanted.retain(|cell| self.selects(&setup.model.name_of(*cell)) && (self.again || !fresh(*cell)));
+            let other = known.filter(|known| known.settings != setup.settings());
+            if let (Some(other), false, false) = (other, wanted.is_empty(), self.again) {
                 bail!(
                     "{} was measured with other settings, {}; this run has {}: give the same, or --again to start over, or \
                      other --cells",
                     setup.model.key(),
-                    known.map_or_else(String::new, |known| known.settings.to_string()),
+                    other.settings,
                     setup.settings()
                 );
             }
             // Every other figure is compared with the original's.
-            let original = catalogue::CellId::ORIGINAL;
-            let there = same && known.is_some_and(|known| known.cells.contains_key(&original.key()));
-            if !(wanted.is_empty() || there || wanted.contains(&original)) {
-                wanted.insert(0, original);
+            let there = other.is_none() && fresh(CellId::ORIGINAL);
+            if !(wanted.is_empty() || there || wanted.contains(&CellId::ORIGINAL)) {
+                wanted.insert(0, CellId::ORIGINAL);
             }
             chosen.extend(wanted.into_iter().map(|cell| (setup, cell)));
         }
         Ok(chosen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::store::{Cell, Evaluated};
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    /// The names of what a command line chooses on top of a store.
+    fn chosen(line: &str, store: &Store) -> anyhow::Result<Vec<String>> {
+        let arguments = Line::parse_from(["fidelity"].into_iter().chain(line.split_whitespace())).arguments;
+        let folder = tempfile::tempdir()?;
+        let setups = arguments.setups(folder.path())?;
+        let chosen = arguments.choose(&setups, store)?;
+        Ok(chosen.iter().map(|(_, cell)| cell.key()).collect())
+    }
+
+    /// A store that has everything that a command line chooses.
+    fn filled(line: &str) -> Store {
+        let arguments = Line::parse_from(["fidelity"].into_iter().chain(line.split_whitespace())).arguments;
+        let folder = tempfile::tempdir().unwrap();
+        let setups = arguments.setups(folder.path()).unwrap();
+        let mut store = Store::default();
+        let evaluated = Evaluated {
+            perplexity: 2.0,
+            mean_nll: 2f64.ln(),
+            windows: 1,
+        };
+        for (setup, id) in arguments.choose(&setups, &Store::default()).unwrap() {
+            let cell = Cell {
+                kv_numbers: 1,
+                like: evaluated,
+                unlike: evaluated,
+                refine: if id.way == Way::Refined { setup.refine } else { 0 },
+                freqfold: None,
+                cpu_seconds: None,
+                peak_bytes: None,
+                revision: None,
+            };
+            store.open(setup, false).unwrap().cells.insert(id.key(), cell);
+        }
+        store
+    }
+
+    #[test]
+    fn what_is_there_is_not_measured_again_unless_asked_for() {
+        let empty = Store::default();
+        assert_eq!(chosen("", &empty).unwrap().len(), 13);
+        let first = ["original", "8+28/transmla"];
+        assert_eq!(chosen("--cells 8+28/transmla", &empty).unwrap(), first);
+        let store = filled("--cells 8+28,4+12/coherent");
+        assert_eq!(store.models["stories"].cells.len(), 5);
+        assert_eq!(chosen("", &store).unwrap().len(), 8);
+        assert!(chosen("--cells 8+28", &store).unwrap().is_empty());
+        assert_eq!(chosen("--cells 8+28 --refine 7", &store).unwrap(), ["8+28/refined"]);
+        assert_eq!(chosen("--cells 8+28 --again", &store).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn other_settings_start_over_or_not_at_all() {
+        let store = filled("--quick");
+        let error = chosen("--cells 8+28", &store).unwrap_err().to_string();
+        assert!(error.contains("2 windows") && error.contains("58 windows"), "{error}");
+        let all = chosen("--cells 8+28/coherent --again", &store).unwrap();
+        assert_eq!(all, ["original", "8+28/coherent"]);
+        for (line, word) in [("--cells 9+9", "no cell"), ("--cells smollm2", "--smollm2")] {
+            let error = chosen(line, &store).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
     }
 }
