@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use transmla_core::DeviceChoice;
 
 use crate::values;
-use crate::{completions, convert, eval, generate, inspect, logits};
+use crate::{completions, convert, eval, generate, inspect, logits, sweep};
 
 /// Convert language models with grouped-query attention to multi-head latent attention.
 ///
@@ -22,6 +22,7 @@ Examples:
   transmla convert                                   convert the embedded model, to see how it goes
   transmla inspect --model-path org/model            what a model can be converted to
   transmla convert --model-path org/model --kv-budget 25% --save-path converted
+  transmla sweep --model-path org/model --budgets 75%,50%,25%
   transmla eval --model-path converted --dataset wikitext2
   transmla generate --model-path converted --prompt 'Once upon a time'
 
@@ -30,6 +31,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.";
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Convert(Box<convert::ConvertArguments>),
+    Sweep(Box<sweep::SweepArguments>),
     Eval(eval::EvalArguments),
     Logits(logits::LogitsArguments),
     Inspect(inspect::InspectArguments),

@@ -1,11 +1,11 @@
 //! `transmla convert`: from arguments to a converted model.
 
-mod arguments;
+pub mod arguments;
 mod plan_view;
-mod progress;
-mod save_path;
+pub mod progress;
+pub mod save_path;
 mod summary;
-mod texts;
+pub mod texts;
 
 use std::path::Path;
 use std::time::Instant;
@@ -103,6 +103,7 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
         text: texts.evaluation.as_ref().map(|corpus| corpus.origin.as_str()),
         stages: &progress.stages,
         total_seconds,
+        cpu_seconds: memory::cpu_seconds(),
         peak_bytes: memory::peak_bytes(),
         sample: sample(arguments, &source, &printer),
         has_tokenizer: arguments.save_path.join("tokenizer.json").is_file(),
@@ -119,7 +120,7 @@ fn numbers(config: &ModelConfig) -> usize {
 }
 
 /// The recipe as a file that means the same wherever it is read.
-fn recipe_file(recipe: &Recipe) -> anyhow::Result<Vec<u8>> {
+pub fn recipe_file(recipe: &Recipe) -> anyhow::Result<Vec<u8>> {
     let mut recipe = recipe.clone();
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     if recipe.model_path != embedded::MODEL && is_path(&recipe.model_path) {

@@ -3,7 +3,7 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `arguments`, `values` | the commands, options that several share, and what an option's value may be |
-//! | `convert`, `eval`, `logits`, `inspect`, `generate`, `completions` | one module per command |
+//! | `convert`, `sweep`, `eval`, `logits`, `inspect`, `generate`, `completions` | one module per command |
 //! | `model`, `text`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
 //! | `printer`, `table`, `memory`, `environment` | the only places that print, and that read the system |
 
@@ -19,6 +19,7 @@ mod logits;
 mod memory;
 mod model;
 mod printer;
+mod sweep;
 mod table;
 mod text;
 mod values;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Convert(options) => convert::run(&options),
+        Command::Sweep(options) => sweep::run(&options),
         Command::Eval(options) => eval::run(&options),
         Command::Logits(options) => logits::run(&options),
         Command::Inspect(options) => inspect::run(&options),

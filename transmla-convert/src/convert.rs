@@ -1,20 +1,13 @@
-//! The whole conversion: two passes, the evaluations, and the files.
+//! One conversion, and the files that every converted model has beside its attention.
 
 use std::path::Path;
 
 use transmla_core::checkpoint::CheckpointWriter;
-use transmla_core::model::attention::{Attention, DecoupledQueries};
 use transmla_core::model::is_attention_tensor;
-use transmla_core::{CoreError, Decoder, LayeredModel, Residency, TokenBatch};
-use transmla_eval::{EvalOptions, Perplexity, perplexity};
+use transmla_core::{CoreError, Decoder, TokenBatch};
+use transmla_eval::EvalOptions;
 
-use crate::assemble;
-use crate::compress::{factorise, factorise_queries};
-use crate::decouple::{self, decouple};
-use crate::latent_norm::latent_norms;
-use crate::sequential::sequential;
-use crate::weights::HostWeights;
-use crate::{CalibrationStream, ConvertError, DecoupledModel, LayerReport, Method, Observer, Plan, Report, Stage};
+use crate::{ConvertError, Observer, Plan, Report, Sweep, Target, sweep};
 
 /// Text to evaluate on.
 #[derive(Debug, Clone, Copy)]
@@ -71,120 +64,24 @@ const COMPANIONS: &[&str] = &[
 /// # Errors
 /// Bad weights or text, a target that exists or cannot be written, a failing device.
 pub fn convert(request: &Request<'_>, observer: &mut dyn Observer) -> Result<Report, ConvertError> {
-    let Request { plan, source, .. } = *request;
-    request.calibration.check_vocabulary(plan.source.vocab_size)?;
-    decouple::check_samples(plan, request.calibration)?;
-    let (dtype, shard) = (plan.options.dtype, plan.options.max_shard_bytes);
-    let mut writer = CheckpointWriter::create(request.target, &plan.tensors, dtype, shard, request.replace)?;
-    let eval_options = request.evaluation.map_or_else(EvalOptions::default, |e| e.options);
-
-    let mut report = Report {
-        original: evaluate(request, source, Stage::EvaluateOriginal, observer)?,
-        ..Report::default()
+    let target = Target {
+        plan: request.plan,
+        folder: request.target,
+        replace: request.replace,
+        keep: true,
+        extra_files: request.extra_files,
     };
-    match plan.options.method {
-        Method::Transmla => {
-            let decoupled = decouple(plan, source, request.calibration, &eval_options, observer)?;
-            let model = DecoupledModel::new(source, plan, &decoupled.rotations).with_keys(&decoupled.keys);
-            report.partial_rope = evaluate(request, &model, Stage::EvaluateDecoupled, observer)?;
-            report.layers = compress(request, &model, &mut writer, observer)?;
-            report.freqfold = Some(decoupled.freqfold);
-            report.freqfold_trials = decoupled.trials;
-        }
-        Method::Coherent => report.layers = sequential(request, &mut writer, observer)?,
-    }
-    write_rest(request, &mut writer)?;
-    writer.finish()?;
-    let converted = Decoder::open(writer.work_folder(), source.device(), Residency::Streamed)?;
-    report.mla = evaluate(request, &converted, Stage::EvaluateConverted, observer)?;
-    drop(converted);
-    writer.commit()?;
-    Ok(report)
-}
-
-fn evaluate(
-    request: &Request<'_>,
-    model: &dyn LayeredModel,
-    stage: Stage,
-    observer: &mut dyn Observer,
-) -> Result<Option<Perplexity>, ConvertError> {
-    let Some(evaluation) = &request.evaluation else {
-        return Ok(None);
+    let alone = Sweep {
+        source: request.source,
+        calibration: request.calibration,
+        evaluation: request.evaluation,
+        targets: &[target],
     };
-    observer.begin(stage);
-    let result = perplexity(model, evaluation.windows, &evaluation.options, &mut |done, total| {
-        observer.advance(done, total);
-    })?;
-    observer.end(stage, Some(result.perplexity));
-    Ok(Some(result))
-}
-
-/// The second pass: streams the decoupled model over the calibration text, factorises and writes each layer's attention.
-fn compress(
-    request: &Request<'_>,
-    model: &DecoupledModel<'_>,
-    writer: &mut CheckpointWriter,
-    observer: &mut dyn Observer,
-) -> Result<Vec<LayerReport>, ConvertError> {
-    let plan = request.plan;
-    let constant = plan.grouped.qkv_bias;
-    observer.begin(Stage::Compress);
-    let mut stream = CalibrationStream::new(model, request.calibration, plan.options.cal_batch_size, constant)?;
-    let layers = plan.source.num_hidden_layers;
-    let total = (layers * stream.batches()) as u64;
-    let mut done = 0;
-    let mut reports = Vec::with_capacity(layers);
-    for index in 0..layers {
-        let layer = model.layer(index)?;
-        let moment = stream.moment(&layer)?;
-        let weights = HostWeights::read(model.source(), plan, index, model.keys(index))?;
-        let queries = factorise_queries(plan, index, weights.q.as_ref(), moment.matrix())?;
-        let factors = factorise(
-            plan,
-            index,
-            &weights,
-            &queries,
-            model.decoupling(index),
-            moment.matrix(),
-        )?;
-        let Attention::Decoupled(decoupled) = &layer.attention else {
-            return Err(ConvertError::AlreadyLatent {
-                model_type: plan.source.model_type.clone(),
-            });
-        };
-        let q_norm = match &decoupled.q {
-            DecoupledQueries::Linear { .. } => None,
-            DecoupledQueries::Normed { heads, .. } => Some(&heads.norm),
-        };
-        let attention = assemble::attention(plan, index, &factors, q_norm, decoupled.o.clone(), model.device())?;
-        let norms = latent_norms(plan, &attention, &stream, &layer)?;
-        for (name, values) in assemble::tensors(index, &attention, norms.as_ref(), plan.residual_scale())? {
-            writer.write(&name, &values)?;
-        }
-        reports.push(LayerReport {
-            layer: index,
-            balance_ratio: factors.kv.ratio,
-            kept_energy: factors.kv.kept_energy,
-            key_error: model.keys(index).map(|keys| keys.error),
-            output_error: None,
-        });
-        drop(factors);
-        drop((queries, weights, moment));
-        // Nothing is asked of the text behind the last layer.
-        if index + 1 < layers {
-            stream.advance(&layer, &mut || {
-                done += 1;
-                observer.advance(done, total);
-            });
-        }
-    }
-    observer.advance(total, total);
-    observer.end(Stage::Compress, None);
-    Ok(reports)
+    Ok(sweep(&alone, observer)?.swap_remove(0))
 }
 
 /// Everything but attention: copied, and rescaled where one epsilon must serve all norms.
-fn write_rest(request: &Request<'_>, writer: &mut CheckpointWriter) -> Result<(), ConvertError> {
+pub(crate) fn write_rest(request: &Request<'_>, writer: &mut CheckpointWriter) -> Result<(), ConvertError> {
     let (plan, checkpoint) = (request.plan, request.source.checkpoint());
     let scale = plan.residual_scale();
     for tensor in &plan.tensors {

@@ -8,8 +8,10 @@
 //! | `decouple`, `decoupled` | the first pass: [`decouple()`] RoPE; [`DecoupledModel`] in between |
 //! | `key_norm` | keys that are normalised, fitted by a linear map |
 //! | `support` | what is exact, and what stock DeepSeek code can express |
-//! | `compress`, `latent_norm`, `assemble` | the second pass: the factorisation, and DeepSeek's tensors from it |
-//! | `convert` | [`convert()`]: both passes, the evaluations, and the files |
+//! | `compress`, `latent_norm`, `assemble` | the factorisation, and DeepSeek's tensors from it |
+//! | `second_pass` | the second pass: every layer factorised and written |
+//! | `coherent`, `sequential`, `refine` | the coherent method: one layer, all of them, reconstruction |
+//! | `convert`, `sweep` | [`convert()`]: passes, evaluations, and files; [`sweep()`]: the same for several shapes |
 //! | `report`, `error` | progress, results, errors |
 //!
 //! ```
@@ -61,9 +63,11 @@ mod plan;
 mod recipe;
 mod refine;
 mod report;
+mod second_pass;
 mod sequential;
 mod stream;
 mod support;
+mod sweep;
 mod weights;
 
 pub use budget::shapes_for_budget;
@@ -78,3 +82,4 @@ pub use recipe::{Recipe, RecipeError};
 pub use report::{LayerReport, Observer, Report, Silent, Stage};
 pub use stream::CalibrationStream;
 pub use support::{approximation, stock_obstacle};
+pub use sweep::{Sweep, Target, sweep};

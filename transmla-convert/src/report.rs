@@ -35,6 +35,12 @@ pub trait Observer {
 
     /// A stage is done; evaluations have a perplexity.
     fn end(&mut self, stage: Stage, perplexity: Option<f64>);
+
+    /// The stages that follow are of these of a sweep's targets, by index.
+    fn converting(&mut self, _targets: &[usize]) {}
+
+    /// One of a sweep's targets is done.
+    fn converted(&mut self, _target: usize, _report: &Report) {}
 }
 
 /// An observer that ignores everything.

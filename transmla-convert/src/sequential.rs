@@ -33,21 +33,55 @@ pub(crate) fn gradient_tokens(tokens: usize) -> usize {
     (STATISTICS + tokens / HOLDOUT).min(tokens)
 }
 
+/// The calibration text as this method reads it, and the loss's gradients on part of it: what does not depend on the
+/// shapes of the converted model.
+pub(crate) struct LossGradients {
+    text: TokenBatch,
+    cal_batch_size: usize,
+    batch_size: usize,
+    split: Split,
+    /// By batch, where needed, those at every layer's attention output.
+    batches: Vec<Option<Vec<Tensor<2>>>>,
+}
+
+impl LossGradients {
+    /// Streams the original forwards and backwards.
+    pub fn take(request: &Request<'_>, observer: &mut dyn Observer) -> Result<Self, ConvertError> {
+        let plan = request.plan;
+        let text = join_samples(request.calibration, plan.source.max_position_embeddings.min(SEQUENCE));
+        let cal_batch_size = plan.options.cal_batch_size;
+        let batch_size = (cal_batch_size * request.calibration.sequence() / text.sequence()).max(1);
+        let split = Split::new(text.batch().div_ceil(batch_size), batch_size * text.sequence());
+        let batches = gradients(request, &text, batch_size, &split, observer)?;
+        Ok(Self {
+            text,
+            cal_batch_size,
+            batch_size,
+            split,
+            batches,
+        })
+    }
+
+    /// Whether they are what a plan for the same model and text would take.
+    pub fn serve(&self, plan: &Plan) -> bool {
+        self.cal_batch_size == plan.options.cal_batch_size
+    }
+}
+
 /// Converts and writes every layer's attention.
 pub(crate) fn sequential(
     request: &Request<'_>,
+    gradients: &LossGradients,
     writer: &mut CheckpointWriter,
     observer: &mut dyn Observer,
 ) -> Result<Vec<LayerReport>, ConvertError> {
     let Request { plan, source, .. } = *request;
-    let text = join_samples(request.calibration, plan.source.max_position_embeddings.min(SEQUENCE));
-    let batch_size = (plan.options.cal_batch_size * request.calibration.sequence() / text.sequence()).max(1);
-    let split = Split::new(text.batch().div_ceil(batch_size), batch_size * text.sequence());
-    let gradients = gradients(request, &text, batch_size, &split, observer)?;
+    let LossGradients { text, split, .. } = gradients;
+    let (batch_size, gradients) = (gradients.batch_size, &gradients.batches);
 
     observer.begin(Stage::Compress);
     let constant = plan.grouped.qkv_bias;
-    let stream = |rope| CalibrationStream::with_rope(source, rope, &text, batch_size, constant);
+    let stream = |rope| CalibrationStream::with_rope(source, rope, text, batch_size, constant);
     let mut teacher = stream(&plan.source.rope)?;
     let mut student = stream(&plan.target.rope)?;
     let rotary = student.rotary().clone();
@@ -72,7 +106,7 @@ pub(crate) fn sequential(
             .map(|batch| batch.as_ref().map(|layers| layers[index].clone()));
         let examples = examples(&student, &teacher, &layer, of_layer);
         let solved = solve_layer(
-            request, index, grouped, &student, &layer, &examples, &split, &rotary, &mut step,
+            request, index, grouped, &student, &layer, &examples, split, &rotary, &mut step,
         )?;
         drop(examples);
         let mut attention = solved.attention;

@@ -1,6 +1,9 @@
 //! Repository tasks, run as `cargo xtask TASK`.
 
 mod bench;
+mod cargo;
+mod fidelity;
+mod json;
 mod synth;
 
 use std::process::ExitCode;
@@ -18,12 +21,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Task {
     Bench(bench::Arguments),
+    Fidelity(fidelity::Arguments),
     Synth(synth::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Fidelity(arguments) => fidelity::run(&arguments),
         Task::Synth(arguments) => synth::run(&arguments),
     };
     match result {

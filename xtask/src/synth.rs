@@ -1,9 +1,11 @@
 //! `cargo xtask synth`: random weights in the shape of a model.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
+
+use crate::cargo::cargo;
 
 /// Write a model folder of random weights for a config.json.
 ///
@@ -36,17 +38,9 @@ pub struct Arguments {
 
 /// Runs the task.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // See bench: what tells that this is xtask must not reach other packages' build scripts, and the command-line program
-    // is selected so that burn is not compiled again.
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy().into_owned();
-        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
-            cargo.env_remove(name);
-        }
-    }
-    cargo.current_dir(root).args(["build", "--release", "--quiet"]);
+    let mut cargo = cargo();
+    // The command-line program is selected too, so that burn is not compiled again.
+    cargo.args(["build", "--release", "--quiet"]);
     cargo.args([
         "--package",
         "transmla-core",

@@ -47,6 +47,9 @@ pub struct ConvertArguments {
     shape: ShapeArguments,
 
     #[command(flatten)]
+    form: FormArguments,
+
+    #[command(flatten)]
     calibration: CalibrationArguments,
 
     #[command(flatten)]
@@ -82,6 +85,15 @@ struct ShapeArguments {
     #[arg(long, value_name = "SHARE", value_parser = values::share, conflicts_with_all = ["kv_lora_rank", "qk_mqa_dim"])]
     kv_budget: Option<f64>,
 
+    /// Frequencies per slot of the rotary key; auto is head_dim / qk-mqa-dim [default: auto]
+    #[arg(long, value_name = "auto|N")]
+    collapse: Option<AutoOr>,
+}
+
+/// What does not depend on the two widths.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Converted model")]
+pub struct FormArguments {
     /// Width of a query latent [default: none, full queries]
     #[arg(long, value_name = "R", value_parser = values::positive)]
     q_lora_rank: Option<usize>,
@@ -89,10 +101,6 @@ struct ShapeArguments {
     /// Adjacent RoPE frequencies that share one rotation, or auto, which tries on held-out text [default: auto]
     #[arg(long, value_name = "auto|N")]
     freqfold: Option<AutoOr>,
-
-    /// Frequencies per slot of the rotary key; auto is head_dim / qk-mqa-dim [default: auto]
-    #[arg(long, value_name = "auto|N")]
-    collapse: Option<AutoOr>,
 
     /// How much larger than values the keys count in the joint PCA [default: 1]
     #[arg(long, value_name = "RATIO")]
@@ -115,9 +123,10 @@ struct ShapeArguments {
     max_shard_size: Option<u64>,
 }
 
+/// Which text is calibrated on.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Calibration text")]
-struct CalibrationArguments {
+pub struct CalibrationArguments {
     /// wikitext2, ptb, c4, alpaca, stories, a file or folder, or several with weights, such as
     /// wikitext2:2,ptb:1,notes.txt [default: wikitext2; embedded: stories]
     #[arg(long, value_name = "NAME|PATH")]
@@ -144,9 +153,10 @@ struct CalibrationArguments {
     seed: Option<u64>,
 }
 
+/// Which text is evaluated on.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Evaluation")]
-struct EvaluationArguments {
+pub struct EvaluationArguments {
     /// Windows that go through a layer together; 0 for no evaluation [default: 2]
     #[arg(long, value_name = "N")]
     ppl_eval_batch_size: Option<usize>,
@@ -169,12 +179,21 @@ struct EvaluationArguments {
 }
 
 /// The name of a method.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum MethodName {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MethodName {
     /// RoRoPE with FreqFold, then balanced joint PCA (arXiv 2502.07864)
     Transmla,
     /// Experimental: slots by phase coherence, and a PCA in the metric of what the loss notices
     Coherent,
+}
+
+impl From<MethodName> for Method {
+    fn from(name: MethodName) -> Self {
+        match name {
+            MethodName::Transmla => Self::Transmla,
+            MethodName::Coherent => Self::Coherent,
+        }
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -197,6 +216,7 @@ impl ConvertArguments {
         set(&mut recipe.model_path, self.model_path.clone());
         set(&mut recipe.revision, self.revision.clone());
         self.shape.apply(&mut recipe);
+        self.form.apply(&mut recipe);
         self.calibration.apply(&mut recipe);
         self.evaluation.apply(&mut recipe);
         Ok(recipe)
@@ -219,20 +239,22 @@ fn read_recipe(file: &Path) -> anyhow::Result<Recipe> {
 
 impl ShapeArguments {
     fn apply(&self, recipe: &mut Recipe) {
-        let method = self.method.map(|method| match method {
-            MethodName::Transmla => Method::Transmla,
-            MethodName::Coherent => Method::Coherent,
-        });
-        set(&mut recipe.method, method);
+        set(&mut recipe.method, self.method.map(Method::from));
         set(&mut recipe.refine, self.refine);
         set(&mut recipe.kv_lora_rank, self.kv_lora_rank);
         set(&mut recipe.qk_mqa_dim, self.qk_mqa_dim);
+        set(&mut recipe.collapse, self.collapse.map(|AutoOr(number)| number));
+    }
+}
+
+impl FormArguments {
+    /// Sets what is given.
+    pub fn apply(&self, recipe: &mut Recipe) {
         set(&mut recipe.q_lora_rank, self.q_lora_rank.map(Some));
         set(
             &mut recipe.freqfold,
             self.freqfold.map(|AutoOr(number)| FreqFold::from(number)),
         );
-        set(&mut recipe.collapse, self.collapse.map(|AutoOr(number)| number));
         set(&mut recipe.balance_kv_ratio, self.balance_kv_ratio);
         set(&mut recipe.use_qkv_norm, self.use_qkv_norm);
         set(&mut recipe.deepseek_style, self.deepseek_style);
@@ -242,7 +264,8 @@ impl ShapeArguments {
 }
 
 impl CalibrationArguments {
-    fn apply(&self, recipe: &mut Recipe) {
+    /// Sets what is given.
+    pub fn apply(&self, recipe: &mut Recipe) {
         let text = &mut recipe.calibration;
         if let Some(dataset) = &self.cal_dataset {
             text.cal_dataset = dataset.to_string();
@@ -257,7 +280,8 @@ impl CalibrationArguments {
 }
 
 impl EvaluationArguments {
-    fn apply(&self, recipe: &mut Recipe) {
+    /// Sets what is given.
+    pub fn apply(&self, recipe: &mut Recipe) {
         let text = &mut recipe.evaluation;
         set(&mut text.ppl_eval_batch_size, self.ppl_eval_batch_size);
         if let Some(dataset) = &self.eval_dataset {
@@ -270,7 +294,8 @@ impl EvaluationArguments {
     }
 }
 
-fn set<T>(slot: &mut T, given: Option<T>) {
+/// Changes what is given and leaves the rest.
+pub fn set<T>(slot: &mut T, given: Option<T>) {
     if let Some(value) = given {
         *slot = value;
     }

@@ -27,6 +27,8 @@ pub struct Summary<'a> {
     pub stages: &'a [StageTime],
     /// Seconds from start to end.
     pub total_seconds: f64,
+    /// Seconds of all processors together.
+    pub cpu_seconds: Option<f64>,
     /// The most memory in use.
     pub peak_bytes: Option<u64>,
     /// Text of the converted model.
@@ -50,6 +52,7 @@ struct JsonSummary<'a> {
     output_bytes: u64,
     evaluation: Value,
     timings: Map<String, Value>,
+    cpu_seconds: Option<f64>,
     peak_memory_bytes: Option<u64>,
     peak_memory_bytes_after: Map<String, Value>,
     layers: Vec<Value>,
@@ -102,6 +105,7 @@ impl Summary<'_> {
                 |it| json!({"windows": it.windows, "predictions": it.predictions, "text": self.text}),
             ),
             timings,
+            cpu_seconds: self.cpu_seconds,
             peak_memory_bytes: self.peak_bytes,
             peak_memory_bytes_after: peaks.collect(),
             layers: report.layers.iter().map(layer).collect(),

@@ -73,6 +73,7 @@ fn json_has_what_programs_need() {
     assert_eq!(result["save_path"], place.arg("outputs"));
     if cfg!(target_os = "linux") {
         assert!(result["peak_memory_bytes"].as_u64() > Some(1 << 20), "{result}");
+        assert!(result["cpu_seconds"].as_f64() > Some(0.0), "{result}");
     }
 }
 

@@ -9,4 +9,5 @@ mod recipes;
 mod save_path;
 mod snapshots;
 mod support;
+mod sweep;
 mod usage;

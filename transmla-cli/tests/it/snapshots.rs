@@ -32,7 +32,15 @@ fn check(name: &str, text: &str) {
 #[test]
 fn help() {
     check("help", &transmla(&["--help"]).succeeds());
-    for command in ["convert", "eval", "logits", "inspect", "generate", "completions"] {
+    for command in [
+        "convert",
+        "sweep",
+        "eval",
+        "logits",
+        "inspect",
+        "generate",
+        "completions",
+    ] {
         check(&format!("help-{command}"), &transmla(&[command, "--help"]).succeeds());
     }
 }
@@ -122,6 +130,25 @@ fn inspections_of_real_models() {
 }
 
 #[test]
+fn sweep() {
+    let folder = tempfile::tempdir().unwrap();
+    let svg = folder.path().join("sweep.svg");
+    let line = "sweep --budgets 8+28,25% --freqfold 2 --cal-nsamples 4 --cal-max-seqlen 32 --eval-seqlen 32 --eval-max-windows 2 --svg";
+    let arguments: Vec<&str> = line.split(' ').chain(svg.to_str()).collect();
+    let table = transmla(&arguments).succeeds();
+    // Times and digits of perplexities are not the same everywhere.
+    let hidden = |word: &str| match word.trim_end().split_once('.') {
+        Some((_, decimals)) if decimals.len() == 4 => word.replace(|c: char| c.is_ascii_digit(), "#"),
+        _ => word.to_owned(),
+    };
+    let lines = table.lines().map(|line| match line.split_whitespace().next() {
+        Some(label @ ("time" | "peak" | "picture")) => format!("  {label} (…)"),
+        _ => line.split_inclusive(' ').map(hidden).collect(),
+    });
+    check("sweep", &(lines.collect::<Vec<_>>().join("\n") + "\n"));
+}
+
+#[test]
 fn inspection() {
     check(
         "inspect",
@@ -139,6 +166,9 @@ fn errors() {
         "convert --cal-dataset wikitext3",
         "convert --save-path /dev/null/x",
         "eval --model-path embedded",
+        "sweep --budgets 8+28,8+512",
+        "sweep --budgets 8",
+        "sweep --methods transmla --refine 100",
     ] {
         let ran = transmla(&line.split(' ').collect::<Vec<_>>());
         text += &format!(

@@ -28,6 +28,10 @@ fn wrong_usage_has_its_own_exit_code() {
         ("convert --format yaml", ["--format", "json"]),
         ("convert --seed -1", ["-1", "Usage"]),
         ("convert surplus", ["surplus", "Usage"]),
+        ("sweep --budgets 8-28", ["--budgets", "8+28"]),
+        ("sweep --methods other", ["--methods", "coherent"]),
+        ("sweep --svg a --output b", ["--output", "cannot be used with"]),
+        ("sweep --force", ["--save-path", "required"]),
         ("eval --model-path embedded", ["--dataset", "--tokens"]),
         (
             "eval --model-path embedded --dataset stories --tokens x",

@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use super::criterion::read_json;
 use super::results::{Results, Row};
+use crate::json::read_json;
 
 /// What `--json` writes and `--baseline` reads.
 #[derive(Debug, Serialize, Deserialize)]

@@ -3,29 +3,22 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::SystemTime;
 
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 
 use super::Arguments;
+use crate::cargo::{cargo, root};
+use crate::json::read_json;
 
 /// Median nanoseconds by problem and strategy.
 pub type Medians = BTreeMap<(String, String), f64>;
 
 /// Builds and runs the benchmarks; their own output goes to the terminal.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root()).env("CRITERION_HOME", home());
-    // `cargo run` tells xtask which package it is; a build script that looks at that would be run, and everything behind
-    // it compiled, once for each side.
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy().into_owned();
-        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
-            cargo.env_remove(name);
-        }
-    }
+    let mut cargo = cargo();
+    cargo.env("CRITERION_HOME", home());
     // The command-line program is selected too, for cargo's sake: its dependencies then have the features that they have
     // in every other build, and burn is not compiled again.
     cargo.args(["bench", "--package", "benches", "--package", "transmla-cli"]);
@@ -104,16 +97,6 @@ fn read_measurement(folder: &Path, since: SystemTime) -> anyhow::Result<Option<(
         bail!("{}: a median of {median} ns", folder.display());
     }
     Ok(Some(((benchmark.group_id, benchmark.function_id), median)))
-}
-
-/// Reads a JSON file of a known form.
-pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
-    let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&text).with_context(|| format!("{} is not what it should be", path.display()))
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 fn home() -> PathBuf {

@@ -1,0 +1,185 @@
+//! `transmla sweep`: what each budget costs in perplexity, as a table and a picture.
+
+mod arguments;
+mod axis;
+mod labels;
+mod outcome;
+mod plot;
+mod progress;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use transmla_convert::{Evaluation, Plan, Recipe, Sweep, Target, sweep};
+use transmla_core::{ModelConfig, Residency};
+
+pub use self::arguments::SweepArguments;
+use self::arguments::{Curve, Files};
+use self::outcome::{Outcome, Point};
+use self::progress::SweepProgress;
+use crate::convert::texts::TextPlan;
+use crate::convert::{recipe_file, save_path};
+use crate::memory;
+use crate::model::ModelFolder;
+use crate::printer::Printer;
+use crate::table;
+
+/// One of the models to make.
+struct Entry {
+    curve: Curve,
+    plan: Plan,
+    recipe: Recipe,
+    folder: PathBuf,
+}
+
+/// Everything that can be found wrong without reading a weight is found first.
+pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let printer = Printer::from(&arguments.printing);
+    let recipe = arguments.recipe();
+    let curves = arguments.curves()?;
+    if recipe.evaluation.ppl_eval_batch_size == 0 {
+        bail!("a sweep compares perplexities: --ppl-eval-batch-size must be at least 1");
+    }
+    arguments.compute.device.open()?;
+    let files = arguments.files();
+    files.check()?;
+    let folder = ModelFolder::locate(&recipe.model_path, &recipe.revision, &printer)?;
+    let config = ModelConfig::read(folder.path())?;
+    let temporary = tempfile::Builder::new().prefix("transmla-").tempdir();
+    let temporary = temporary.context("cannot create a temporary folder")?;
+    let kept = arguments.save_path.as_deref();
+    let mut entries = plan(arguments, &recipe, &curves, &config, kept.unwrap_or(temporary.path()))?;
+    if kept.is_some() {
+        for entry in &entries {
+            save_path::check(&entry.folder, arguments.force)?;
+            save_path::check_apart(&entry.folder, folder.path())?;
+        }
+    }
+    // Opening a model as streamed checks the headers and reads no weight.
+    let mut source = folder.open_as(&arguments.compute, config.clone(), Residency::Streamed)?;
+    let text_plan = TextPlan::new(&recipe, &config, &printer)?;
+    let eval_options = memory::eval_options(recipe.evaluation.ppl_eval_batch_size, arguments.compute.max_memory);
+    let residency = memory::residency(&config, arguments.compute.max_memory);
+    printer.note(announcement(&recipe.model_path, &curves, &entries));
+    let mut extra_files = Vec::with_capacity(entries.len());
+    for entry in &mut entries {
+        text_plan.complete(&mut entry.recipe);
+        extra_files.push([("transmla.toml".to_owned(), recipe_file(&entry.recipe)?)]);
+    }
+    let texts = text_plan.read(folder.path(), &config, &printer)?;
+    let Some(evaluation) = &texts.evaluation else {
+        bail!("there is no text to evaluate on");
+    };
+    if residency == Residency::Loaded {
+        source = folder.open_as(&arguments.compute, config.clone(), Residency::Loaded)?;
+    }
+
+    let targets: Vec<Target<'_>> = entries
+        .iter()
+        .zip(&extra_files)
+        .map(|(entry, extra_files)| Target {
+            plan: &entry.plan,
+            folder: &entry.folder,
+            replace: arguments.force,
+            keep: kept.is_some(),
+            extra_files,
+        })
+        .collect();
+    let request = Sweep {
+        source: &source,
+        calibration: &texts.calibration.tokens,
+        evaluation: Some(Evaluation {
+            windows: &evaluation.tokens,
+            options: eval_options,
+        }),
+        targets: &targets,
+    };
+    let names = entries.iter().map(|entry| (entry.curve.label(), entry.widths()));
+    let reports = sweep(&request, &mut SweepProgress::new(&printer, names.collect()))?;
+
+    let points = entries.iter().zip(&reports).filter_map(|(entry, report)| {
+        let folder = kept.map(|_| entry.folder.as_path());
+        Point::new(entry.curve, &entry.plan, report, folder)
+    });
+    let outcome = Outcome {
+        model: &recipe.model_path,
+        text: &evaluation.origin,
+        window: evaluation.tokens.sequence(),
+        original_cache: config.attention.cache_numbers(),
+        original: reports.first().and_then(|report| report.original),
+        points: points.collect(),
+        curves: &curves,
+        total_seconds: started.elapsed().as_secs_f64(),
+        peak_bytes: memory::peak_bytes(),
+    };
+    // What took long is shown even if it cannot be written.
+    let written = write(&outcome, &files);
+    printer.note("");
+    printer.result(&outcome.text(&files), &outcome.json())?;
+    written
+}
+
+/// All budgets on all curves, each known to fit.
+fn plan(
+    arguments: &SweepArguments,
+    recipe: &Recipe,
+    curves: &[Curve],
+    config: &ModelConfig,
+    parent: &Path,
+) -> anyhow::Result<Vec<Entry>> {
+    let mut entries: Vec<Entry> = Vec::new();
+    for curve in curves {
+        for budget in &arguments.budgets {
+            let fail = || format!("cannot use --budgets {budget}");
+            let mut recipe = recipe.clone();
+            (recipe.qk_mqa_dim, recipe.kv_lora_rank) = budget.shapes(config).with_context(fail)?;
+            (recipe.method, recipe.refine) = (curve.method, curve.refine);
+            let plan = Plan::new(config, &recipe.options()).with_context(fail)?;
+            let name = format!("{}-{}-{}", curve.slug(), recipe.qk_mqa_dim, recipe.kv_lora_rank);
+            let folder = parent.join(name);
+            // Two budgets may come to the same shapes.
+            if entries.iter().all(|entry| entry.folder != folder) {
+                entries.push(Entry {
+                    curve: *curve,
+                    plan,
+                    recipe,
+                    folder,
+                });
+            }
+        }
+    }
+    Ok(entries)
+}
+
+impl Entry {
+    /// The two widths, as `--budgets` has them.
+    fn widths(&self) -> String {
+        let latent = &self.plan.latent;
+        format!("{}+{}", latent.qk_rope_head_dim, latent.kv_lora_rank)
+    }
+}
+
+/// What is about to be done, on one line.
+fn announcement(model: &str, curves: &[Curve], entries: &[Entry]) -> String {
+    let of_curve = |curve: &Curve| {
+        let entries = entries.iter().filter(|entry| entry.curve == *curve);
+        let widths: Vec<String> = entries.map(Entry::widths).collect();
+        format!("{} at {}", curve.label(), widths.join(", "))
+    };
+    let curves: Vec<String> = curves.iter().map(of_curve).collect();
+    let models = table::plural(entries.len(), "model");
+    format!("Sweep: {model} to {models}: {}", curves.join("; "))
+}
+
+fn write(outcome: &Outcome<'_>, files: &Files) -> anyhow::Result<()> {
+    let mut json = serde_json::to_string_pretty(&outcome.json())?;
+    json.push('\n');
+    for (file, contents) in [(&files.svg, plot::svg(outcome)), (&files.json, json)] {
+        if let Some(file) = file {
+            std::fs::write(file, contents).with_context(|| format!("cannot write {}", file.display()))?;
+        }
+    }
+    Ok(())
+}

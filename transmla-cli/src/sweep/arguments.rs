@@ -1,0 +1,270 @@
+//! The options of `transmla sweep`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use transmla_convert::{ConvertError, Method, Recipe, shapes_for_budget};
+use transmla_core::ModelConfig;
+
+use crate::arguments::{ComputeArguments, OutputArguments};
+use crate::convert::arguments::{CalibrationArguments, EvaluationArguments, FormArguments, MethodName, set};
+use crate::{embedded, values};
+
+/// Convert a model to several sizes of the KV cache and show what each costs in perplexity.
+///
+/// The picture to choose a budget by: perplexity against KV numbers per token and layer, for each method. Work that the
+/// conversions have in common is done once. Every perplexity is that of a converted model read back from its files,
+/// the same that `transmla convert` reports; the files are temporary (in TMPDIR) unless --save-path is given.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct SweepArguments {
+    /// Model to convert: a folder, a hub id, or `embedded` [default: embedded]
+    #[arg(long, value_name = "PATH|ID")]
+    model_path: Option<String>,
+
+    /// Branch, tag or commit of a model on the hub [default: main]
+    #[arg(long, value_name = "REVISION")]
+    revision: Option<String>,
+
+    /// Widths of the rotary key and of the latent, such as 8+28, or shares of the original KV cache, such as 25%
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "75%,50%,25%")]
+    pub budgets: Vec<Budget>,
+
+    /// How the latent models are found
+    #[arg(
+        long,
+        value_enum,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "transmla,coherent"
+    )]
+    methods: Vec<MethodName>,
+
+    /// Steps of layer-wise reconstruction in the coherent method; a curve for each number
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0")]
+    refine: Vec<usize>,
+
+    /// Folder for sweep.svg and sweep.json
+    #[arg(long, value_name = "FOLDER", default_value = "sweep", conflicts_with_all = ["svg", "json"])]
+    output: PathBuf,
+
+    /// File for the picture, instead of --output
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+
+    /// File for the figures, instead of --output
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Keep the converted models, in folders such as transmla-8-28 of this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub save_path: Option<PathBuf>,
+
+    /// Replace models that are in the folders of --save-path
+    #[arg(long, requires = "save_path")]
+    pub force: bool,
+
+    #[command(flatten)]
+    form: FormArguments,
+
+    #[command(flatten)]
+    calibration: CalibrationArguments,
+
+    #[command(flatten)]
+    evaluation: EvaluationArguments,
+
+    #[command(flatten, next_help_heading = "Computation and output")]
+    pub compute: ComputeArguments,
+
+    #[command(flatten)]
+    pub printing: OutputArguments,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  transmla sweep --budgets 8+28,8+12,4+28,4+12 --refine 0,100
+  transmla sweep --model-path org/model --budgets 50%,25%,12.5% --freqfold 4 --eval-max-windows 20
+  transmla sweep --model-path ./model --budgets 32+128,32+64 --methods coherent --save-path models";
+
+/// A size of the KV cache as a user asks for it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Budget {
+    /// Widths of the rotary key and of the latent.
+    Shapes(usize, usize),
+    /// A share of the original.
+    Share(f64),
+}
+
+impl FromStr for Budget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('+') {
+            Some((rope, rank)) => match (values::positive(rope.trim()), values::positive(rank.trim())) {
+                (Ok(rope), Ok(rank)) => Some(Self::Shapes(rope, rank)),
+                _ => None,
+            },
+            None => values::share(text).ok().map(Self::Share),
+        }
+        .ok_or_else(|| "expected two widths such as 8+28 (qk-mqa-dim + kv-lora-rank) or a share such as 25%".into())
+    }
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shapes(rope, rank) => write!(f, "{rope}+{rank}"),
+            Self::Share(share) => write!(f, "{}%", 100.0 * share),
+        }
+    }
+}
+
+impl Budget {
+    /// Widths of the rotary key and of the latent.
+    pub fn shapes(self, config: &ModelConfig) -> Result<(usize, usize), ConvertError> {
+        match self {
+            Self::Shapes(rope, rank) => Ok((rope, rank)),
+            Self::Share(share) => shapes_for_budget(config, share),
+        }
+    }
+}
+
+/// What is drawn in one colour: a method, and how far it refines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Curve {
+    /// How models are found.
+    pub method: Method,
+    /// Steps of reconstruction.
+    pub refine: usize,
+}
+
+impl Curve {
+    fn name(self) -> &'static str {
+        match self.method {
+            Method::Transmla => "transmla",
+            Method::Coherent => "coherent",
+        }
+    }
+
+    /// For people.
+    pub fn label(self) -> String {
+        match self.refine {
+            0 => self.name().into(),
+            steps => format!("{}, refine {steps}", self.name()),
+        }
+    }
+
+    /// For names of folders.
+    pub fn slug(self) -> String {
+        match self.refine {
+            0 => self.name().into(),
+            steps => format!("{}-refine{steps}", self.name()),
+        }
+    }
+}
+
+/// Where results are written beside stdout.
+#[derive(Debug)]
+pub struct Files {
+    /// The picture.
+    pub svg: Option<PathBuf>,
+    /// The figures.
+    pub json: Option<PathBuf>,
+}
+
+impl Files {
+    /// Makes the folders that they are in.
+    ///
+    /// # Errors
+    /// A folder that cannot be made or written to, or a folder in the place of a file.
+    pub fn check(&self) -> anyhow::Result<()> {
+        for (option, file) in [("--svg", &self.svg), ("--json", &self.json)] {
+            let Some(file) = file else { continue };
+            let path = file.display();
+            if file.is_dir() {
+                bail!("cannot write {path}: it is a folder; give {option} a file");
+            }
+            let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let parent = parent.unwrap_or(Path::new("."));
+            let probe = std::fs::create_dir_all(parent).and_then(|()| tempfile::tempfile_in(parent).map(drop));
+            probe.with_context(|| format!("cannot write {path}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl SweepArguments {
+    /// What all conversions have in common: defaults, then the options given.
+    pub fn recipe(&self) -> Recipe {
+        let mut recipe = match self.model_path.as_deref() {
+            None | Some(embedded::MODEL) => embedded::recipe(),
+            Some(_) => Recipe::default(),
+        };
+        set(&mut recipe.model_path, self.model_path.clone());
+        set(&mut recipe.revision, self.revision.clone());
+        self.form.apply(&mut recipe);
+        self.calibration.apply(&mut recipe);
+        self.evaluation.apply(&mut recipe);
+        recipe
+    }
+
+    /// The curves in the order of the options, each once.
+    ///
+    /// # Errors
+    /// Refinement of a method that has none.
+    pub fn curves(&self) -> anyhow::Result<Vec<Curve>> {
+        let methods: Vec<Method> = self.methods.iter().map(|name| Method::from(*name)).collect();
+        if self.refine.iter().any(|steps| *steps > 0) && !methods.contains(&Method::Coherent) {
+            bail!("--refine is part of the coherent method, which --methods leaves out; add it, or leave out --refine");
+        }
+        let mut curves: Vec<Curve> = Vec::new();
+        for method in methods {
+            let steps: &[usize] = match method {
+                Method::Transmla => &[0],
+                Method::Coherent => &self.refine,
+            };
+            for refine in steps {
+                let curve = Curve {
+                    method,
+                    refine: *refine,
+                };
+                if !curves.contains(&curve) {
+                    curves.push(curve);
+                }
+            }
+        }
+        Ok(curves)
+    }
+
+    /// The files to write.
+    pub fn files(&self) -> Files {
+        match (&self.svg, &self.json) {
+            (None, None) => Files {
+                svg: Some(self.output.join("sweep.svg")),
+                json: Some(self.output.join("sweep.json")),
+            },
+            (svg, json) => Files {
+                svg: svg.clone(),
+                json: json.clone(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_are_widths_or_shares() {
+        assert_eq!("8+28".parse(), Ok(Budget::Shapes(8, 28)));
+        assert_eq!("12.5%".parse(), Ok(Budget::Share(0.125)));
+        assert_eq!(Budget::Share(0.125).to_string(), "12.5%");
+        for wrong in ["8", "8+", "+28", "0+28", "8+28+1", "8-28", ""] {
+            assert!(wrong.parse::<Budget>().is_err(), "{wrong}");
+        }
+    }
+}

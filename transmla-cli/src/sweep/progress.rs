@@ -1,0 +1,54 @@
+//! Progress of a sweep on the terminal.
+
+use transmla_convert::{Observer, Report, Stage};
+
+use crate::convert::progress::Progress;
+use crate::printer::Printer;
+
+/// That of its conversions, and whose turn it is.
+pub struct SweepProgress<'a> {
+    printer: &'a Printer,
+    stages: Progress<'a>,
+    /// Curve and widths of each target.
+    names: Vec<(String, String)>,
+}
+
+impl<'a> SweepProgress<'a> {
+    /// Nothing is done yet; `names` are the curve and the widths of each target.
+    pub fn new(printer: &'a Printer, names: Vec<(String, String)>) -> Self {
+        Self {
+            printer,
+            stages: Progress::new(printer),
+            names,
+        }
+    }
+}
+
+impl Observer for SweepProgress<'_> {
+    fn begin(&mut self, stage: Stage) {
+        self.stages.begin(stage);
+    }
+
+    fn advance(&mut self, done: u64, total: u64) {
+        self.stages.advance(done, total);
+    }
+
+    fn end(&mut self, stage: Stage, perplexity: Option<f64>) {
+        self.stages.end(stage, perplexity);
+    }
+
+    fn converting(&mut self, targets: &[usize]) {
+        let curve = targets.first().map_or("", |first| &self.names[*first].0);
+        let widths: Vec<&str> = targets.iter().map(|index| self.names[*index].1.as_str()).collect();
+        self.printer.note(format!("{curve} at {}", widths.join(", ")));
+    }
+
+    fn converted(&mut self, target: usize, report: &Report) {
+        if let Some(measured) = report.mla {
+            let (curve, widths) = &self.names[target];
+            let perplexity = measured.perplexity;
+            self.printer
+                .note(format!("  {curve} at {widths} has perplexity {perplexity:.4}"));
+        }
+    }
+}

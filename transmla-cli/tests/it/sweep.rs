@@ -1,0 +1,132 @@
+//! Sweeps: as conversions one by one, with a picture.
+
+use std::fs;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::support::{Workplace, names, transmla};
+
+const QUICK: &str = "--cal-dataset stories --cal-nsamples 8 --cal-max-seqlen 64 --eval-seqlen 64 --eval-max-windows 2";
+
+/// Arguments of a command on the model of a workplace that takes no time.
+fn quick(command: &str, place: &Workplace, more: &str) -> Vec<String> {
+    let words = format!("{command} --format json {QUICK} {more}");
+    let mut arguments: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+    arguments.extend(["--model-path".into(), place.arg("model")]);
+    arguments
+}
+
+#[test]
+fn has_the_numbers_of_conversions_one_by_one() {
+    let place = Workplace::new();
+    let (output, kept) = (place.arg("picture"), place.arg("models"));
+    let more = format!("--budgets 8+28,4+12 --refine 0,2 --output {output} --save-path {kept}");
+    let ran = transmla(&quick("sweep", &place, &more));
+    assert!(ran.stderr.contains("to 6 models: transmla at 8+28, 4+12"), "{ran:?}");
+    let result = ran.json();
+    let written: Value = serde_json::from_slice(&fs::read(place.path("picture/sweep.json")).unwrap()).unwrap();
+    assert_eq!(result, written);
+    assert_eq!(result["original"]["kv_cache"], 64);
+
+    let models = result["models"].as_array().unwrap();
+    assert_eq!(models.len(), 6);
+    for model in models {
+        let target = place.arg("alone");
+        let shape = ["method", "refine", "qk_mqa_dim", "kv_lora_rank"].map(|key| model[key].to_string());
+        let [method, refine, rope, rank] = shape.each_ref().map(|word| word.trim_matches('"'));
+        let more = format!(
+            "--method {method} --refine {refine} --qk-mqa-dim {rope} --kv-lora-rank {rank} --save-path {target} --force"
+        );
+        let alone = transmla(&quick("convert", &place, &more)).json();
+        assert_eq!(alone["perplexity"]["mla"], model["perplexity"], "{model}");
+        assert_eq!(
+            alone["perplexity"]["partial_rope"], model["partial_rope_perplexity"],
+            "{model}"
+        );
+        assert_eq!(
+            alone["perplexity"]["original"], result["original"]["perplexity"],
+            "{model}"
+        );
+        assert_eq!(alone["kv_cache"]["mla"], model["kv_cache"], "{model}");
+        assert_eq!(alone["freqfold"], model["freqfold"], "{model}");
+        let kept = model["save_path"].as_str().unwrap();
+        for file in ["model.safetensors", "config.json", "transmla.toml"] {
+            let [one, other] = [kept, &target].map(|folder| fs::read(format!("{folder}/{file}")).unwrap());
+            assert!(one == other, "{model}: {file} differs");
+        }
+    }
+    let kept = names(&place.path("models"));
+    let expected = [
+        "coherent-4-12",
+        "coherent-8-28",
+        "coherent-refine2-4-12",
+        "coherent-refine2-8-28",
+    ];
+    assert_eq!(kept, [&expected[..], &["transmla-4-12", "transmla-8-28"]].concat());
+
+    let picture = fs::read_to_string(place.path("picture/sweep.svg")).unwrap();
+    let document = roxmltree::Document::parse(&picture).unwrap();
+    let titles: Vec<&str> = document
+        .descendants()
+        .filter(|node| node.has_tag_name("title"))
+        .filter_map(|node| node.text())
+        .collect();
+    for model in models {
+        let end = format!("perplexity {:.4}", model["perplexity"].as_f64().unwrap());
+        assert!(titles.iter().any(|title| title.ends_with(&end)), "{end}: {titles:?}");
+    }
+}
+
+#[test]
+fn leaves_nothing_but_the_files_asked_for() {
+    let place = Workplace::new();
+    let json = place.arg("figures/a.json");
+    let more = format!("--budgets 25%,8+8 --methods transmla,transmla --json {json}");
+    let result = transmla(&quick("sweep", &place, &more)).json();
+    // A quarter of 64 is 8 + 8: one model.
+    assert_eq!(result["models"].as_array().map(Vec::len), Some(1));
+    assert_eq!(result["models"][0]["save_path"], json!(null));
+    assert_eq!(
+        (place.contents(), names(&place.path("figures"))),
+        (vec!["figures".into()], vec!["a.json".into()])
+    );
+}
+
+#[test]
+fn what_does_not_fit_is_found_before_any_work() {
+    let place = Workplace::new();
+    fs::create_dir_all(place.path("models/coherent-8-28")).unwrap();
+    fs::write(place.path("file"), "").unwrap();
+    let [file, output, models, model] = ["file/x", "sweep", "models", "model"].map(|name| place.arg(name));
+    for (more, words) in [
+        ("--budgets 8+28,8+57".into(), ["--budgets 8+57", "1 to 56 is possible"]),
+        ("--budgets 8+28,3+8".into(), ["--budgets 3+8", "one of 2, 4, 8"]),
+        ("--budgets 1%".into(), ["--budgets 1%", "to 100% is possible"]),
+        (
+            "--budgets 8+28,4+28 --freqfold 1".into(),
+            ["--budgets 4+28", "multiple of collapse 2"],
+        ),
+        (
+            "--ppl-eval-batch-size 0".into(),
+            ["--ppl-eval-batch-size", "at least 1"],
+        ),
+        ("--methods transmla --refine 3".into(), ["--refine", "--methods"]),
+        (
+            format!("--budgets 8+28 --save-path {models}"),
+            ["coherent-8-28 exists", "--force"],
+        ),
+        (format!("--budgets 8+28 --svg {file}"), ["cannot write", "file/x"]),
+        (format!("--budgets 8+28 --svg {model}"), ["it is a folder", "--svg"]),
+    ] {
+        let started = Instant::now();
+        let output = if more.contains("--svg") {
+            String::new()
+        } else {
+            format!("--output {output}")
+        };
+        transmla(&quick("sweep", &place, &format!("{more} {output}"))).fails(1, &words);
+        assert!(started.elapsed().as_secs() < 5, "{more}");
+    }
+    assert_eq!(names(&place.path("models")), ["coherent-8-28"]);
+}

@@ -1,0 +1,83 @@
+//! The second pass of the published method: the decoupled model, layer by layer, factorised to every rank at once.
+
+use transmla_core::LayeredModel;
+use transmla_core::checkpoint::CheckpointWriter;
+use transmla_core::model::attention::{Attention, DecoupledQueries};
+
+use crate::compress::{factorise, factorise_queries};
+use crate::latent_norm::latent_norms;
+use crate::weights::HostWeights;
+use crate::{CalibrationStream, ConvertError, DecoupledModel, LayerReport, Observer, Plan, Request, Stage, assemble};
+
+/// One of the models that a pass writes.
+pub(crate) struct Output<'a> {
+    pub plan: &'a Plan,
+    pub writer: &'a mut CheckpointWriter,
+}
+
+/// Streams the decoupled model over the calibration text of `request`, whose plan counts for what all outputs have in
+/// common; factorises and writes each layer's attention. Gives the layers' figures of every output.
+pub(crate) fn second_pass(
+    request: &Request<'_>,
+    model: &DecoupledModel<'_>,
+    outputs: &mut [Output<'_>],
+    observer: &mut dyn Observer,
+) -> Result<Vec<Vec<LayerReport>>, ConvertError> {
+    let plan = request.plan;
+    let constant = plan.grouped.qkv_bias;
+    observer.begin(Stage::Compress);
+    let mut stream = CalibrationStream::new(model, request.calibration, plan.options.cal_batch_size, constant)?;
+    let layers = plan.source.num_hidden_layers;
+    let total = (layers * stream.batches()) as u64;
+    let mut done = 0;
+    let mut reports = vec![Vec::with_capacity(layers); outputs.len()];
+    for index in 0..layers {
+        let layer = model.layer(index)?;
+        let Attention::Decoupled(decoupled) = &layer.attention else {
+            return Err(ConvertError::AlreadyLatent {
+                model_type: plan.source.model_type.clone(),
+            });
+        };
+        let q_norm = match &decoupled.q {
+            DecoupledQueries::Linear { .. } => None,
+            DecoupledQueries::Normed { heads, .. } => Some(&heads.norm),
+        };
+        let moment = stream.moment(&layer)?;
+        let weights = HostWeights::read(model.source(), plan, index, model.keys(index))?;
+        for (output, reports) in outputs.iter_mut().zip(&mut reports) {
+            let plan = output.plan;
+            let queries = factorise_queries(plan, index, weights.q.as_ref(), moment.matrix())?;
+            let factors = factorise(
+                plan,
+                index,
+                &weights,
+                &queries,
+                model.decoupling(index),
+                moment.matrix(),
+            )?;
+            let attention = assemble::attention(plan, index, &factors, q_norm, decoupled.o.clone(), model.device())?;
+            let norms = latent_norms(plan, &attention, &stream, &layer)?;
+            for (name, values) in assemble::tensors(index, &attention, norms.as_ref(), plan.residual_scale())? {
+                output.writer.write(&name, &values)?;
+            }
+            reports.push(LayerReport {
+                layer: index,
+                balance_ratio: factors.kv.ratio,
+                kept_energy: factors.kv.kept_energy,
+                key_error: model.keys(index).map(|keys| keys.error),
+                output_error: None,
+            });
+        }
+        drop((weights, moment));
+        // Nothing is asked of the text behind the last layer.
+        if index + 1 < layers {
+            stream.advance(&layer, &mut || {
+                done += 1;
+                observer.advance(done, total);
+            });
+        }
+    }
+    observer.advance(total, total);
+    observer.end(Stage::Compress, None);
+    Ok(reports)
+}

@@ -1,0 +1,147 @@
+//! A sweep makes what conversions one by one make, and does what they share once.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use transmla_convert::{
+    ConvertOptions, Evaluation, FreqFold, Method, Observer, Plan, Report, Request, Silent, Stage, Sweep, Target,
+    convert, sweep,
+};
+use transmla_core::checkpoint::read_input_ids;
+use transmla_core::{Decoder, LayeredModel, Residency};
+use transmla_eval::EvalOptions;
+
+/// Remembers what happened.
+#[derive(Default)]
+struct Log {
+    stages: Vec<Stage>,
+    groups: Vec<Vec<usize>>,
+    done: Vec<(usize, Report)>,
+}
+
+impl Observer for Log {
+    fn begin(&mut self, stage: Stage) {
+        self.stages.push(stage);
+    }
+
+    fn advance(&mut self, _: u64, _: u64) {}
+
+    fn end(&mut self, _: Stage, _: Option<f64>) {}
+
+    fn converting(&mut self, targets: &[usize]) {
+        self.groups.push(targets.to_vec());
+    }
+
+    fn converted(&mut self, target: usize, report: &Report) {
+        self.done.push((target, report.clone()));
+    }
+}
+
+impl Log {
+    fn count(&self, wanted: Stage) -> usize {
+        self.stages.iter().filter(|stage| **stage == wanted).count()
+    }
+}
+
+fn options(method: Method, rope_dim: usize, rank: usize) -> ConvertOptions {
+    ConvertOptions {
+        method,
+        qk_mqa_dim: rope_dim,
+        kv_lora_rank: rank,
+        freqfold: FreqFold::Auto,
+        ..ConvertOptions::default()
+    }
+}
+
+fn path(relative: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+}
+
+#[test]
+fn as_one_by_one_but_with_shared_work_once() {
+    let source = Decoder::open(&path("../models/stories260k"), &Device::flex(), Residency::Loaded).unwrap();
+    let calibration = read_input_ids(&path("tests/tokens/stories260k-calibration.safetensors")).unwrap();
+    let windows = read_input_ids(&path("tests/tokens/stories260k-test.safetensors")).unwrap();
+    let (calibration, windows) = (calibration.rows(0..16).unwrap(), windows.rows(0..2).unwrap());
+    let evaluation = Some(Evaluation {
+        windows: &windows,
+        options: EvalOptions::default(),
+    });
+    let plans: Vec<Plan> = [
+        options(Method::Transmla, 8, 28),
+        options(Method::Coherent, 8, 28),
+        options(Method::Transmla, 4, 28),
+        options(Method::Transmla, 8, 12),
+        ConvertOptions {
+            refine: 2,
+            ..options(Method::Coherent, 4, 12)
+        },
+    ]
+    .iter()
+    .map(|options| Plan::new(source.config(), options).unwrap())
+    .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str, index: usize| folder.path().join(format!("{name}-{index}"));
+    let swept: Vec<PathBuf> = (0..plans.len()).map(|index| place("swept", index)).collect();
+    let dropped = 3;
+    let targets: Vec<Target<'_>> = (0..plans.len())
+        .map(|index| Target {
+            plan: &plans[index],
+            folder: &swept[index],
+            replace: false,
+            keep: index != dropped,
+            extra_files: &[],
+        })
+        .collect();
+    let mut log = Log::default();
+    let request = Sweep {
+        source: &source,
+        calibration: &calibration,
+        evaluation,
+        targets: &targets,
+    };
+    let reports = sweep(&request, &mut log).unwrap();
+
+    assert_eq!(log.groups, [vec![0, 3], vec![1], vec![2], vec![4]]);
+    assert_eq!(log.count(Stage::EvaluateOriginal), 1);
+    assert_eq!(log.count(Stage::Decouple), 2);
+    assert_eq!(log.count(Stage::EvaluateDecoupled), 2);
+    assert_eq!(log.count(Stage::Gradients), 1);
+    assert_eq!(log.count(Stage::EvaluateConverted), 5);
+    let order: Vec<usize> = log.done.iter().map(|(target, _)| *target).collect();
+    assert_eq!(order, [0, 3, 1, 2, 4]);
+    assert!(log.done.iter().all(|(target, report)| *report == reports[*target]));
+
+    for (index, plan) in plans.iter().enumerate() {
+        let alone = place("alone", index);
+        let request = Request {
+            plan,
+            source: &source,
+            calibration: &calibration,
+            evaluation,
+            target: &alone,
+            replace: false,
+            extra_files: &[],
+        };
+        assert_eq!(
+            convert(&request, &mut Silent).unwrap(),
+            reports[index],
+            "target {index}"
+        );
+        if index == dropped {
+            continue;
+        }
+        for file in ["model.safetensors", "config.json", "tokenizer.json"] {
+            let [one, other] = [&swept[index], &alone].map(|folder| fs::read(folder.join(file)).unwrap());
+            assert!(one == other, "target {index}: {file} differs");
+        }
+    }
+    let mut left: Vec<String> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.starts_with("alone"))
+        .collect();
+    left.sort();
+    assert_eq!(left, ["swept-0", "swept-1", "swept-2", "swept-4"]);
+}

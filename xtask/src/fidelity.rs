@@ -1,0 +1,258 @@
+//! `cargo xtask fidelity`: what the methods cost in perplexity, measured and tabulated.
+
+mod catalogue;
+mod markdown;
+mod measure;
+mod store;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use crate::cargo::root;
+use catalogue::{CellId, Model, Setup, Way};
+use measure::Tool;
+use store::Store;
+
+/// Measure every method on every model and budget and write docs/results.md.
+///
+/// stories260K and its texts are part of the repository; SmolLM2-135M-Instruct and its texts are added by --smollm2. Each
+/// cell is one model: `transmla convert` in a process of its own, then `transmla eval` on text like that of the
+/// calibration and on text unlike it. What is measured is kept in a JSON file beside the table, after every cell: only
+/// cells that are not there yet are measured, so that a run that was ended goes on where it was.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask fidelity
+  cargo xtask fidelity --cells refined --again
+  cargo xtask fidelity --smollm2 SmolLM2-135M-Instruct --wikitext wikitext-2-raw-v1 --ptb ptb --cells smollm2
+  cargo xtask fidelity --quick --cells stories/8+28")]
+pub struct Arguments {
+    /// Folder of SmolLM2-135M-Instruct
+    #[arg(long, value_name = "FOLDER", requires_all = ["wikitext", "ptb"])]
+    smollm2: Option<PathBuf>,
+
+    /// Folder of wikitext-2, to calibrate SmolLM2 on its validation split and evaluate on its test split
+    #[arg(long, value_name = "FOLDER")]
+    wikitext: Option<PathBuf>,
+
+    /// Folder of the Penn Treebank, the text unlike the calibration text for SmolLM2
+    #[arg(long, value_name = "FOLDER")]
+    ptb: Option<PathBuf>,
+
+    /// The text unlike the calibration text for stories260K, a file or folder [default: the Apache licence]
+    #[arg(long, value_name = "PATH")]
+    stories_unlike: Option<PathBuf>,
+
+    /// Only cells whose names have all parts of one of these: smollm2, refined, stories/8+28, 4+12/coherent
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    cells: Vec<String>,
+
+    /// Measure the cells even if they have been measured
+    #[arg(long)]
+    again: bool,
+
+    /// Steps of the refined models
+    #[arg(long, value_name = "STEPS", default_value_t = 100)]
+    refine: usize,
+
+    /// Calibration samples of SmolLM2
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    samples: usize,
+
+    /// Test windows of SmolLM2
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    windows: usize,
+
+    /// Few samples, windows and steps, to see that it works; writes only to an --output that is given
+    #[arg(long)]
+    quick: bool,
+
+    /// The table; the JSON file has the same name but for its ending [default: docs/results.md]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// Runs the task.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let output = arguments.output.clone();
+    let output = output.or_else(|| (!arguments.quick).then(|| root().join("docs/results.md")));
+    let file = output.as_ref().map(|output| output.with_extension("json"));
+    let mut store = match &file {
+        Some(file) if file.exists() => Store::read(file)?,
+        _ => Store::default(),
+    };
+    let temporary = tempfile::tempdir().context("cannot create a temporary folder")?;
+    let setups = arguments.setups(temporary.path())?;
+    let chosen = arguments.choose(&setups, &store)?;
+    if !chosen.is_empty() {
+        let tool = Tool::build(temporary.path())?;
+        for (done, (setup, cell)) in chosen.iter().enumerate() {
+            let name = setup.model.name_of(*cell);
+            println!("[{}/{}] {name}", done + 1, chosen.len());
+            let measured = tool.measure(setup, *cell).with_context(|| format!("cell {name}"))?;
+            println!("  {}", markdown::line(&measured));
+            let known = store.open(setup, arguments.again)?;
+            known.cells.insert(cell.key(), measured);
+            if let Some(file) = &file {
+                store.write(file)?;
+            }
+        }
+        println!();
+    }
+    let table = markdown::render(&store);
+    print!("{table}");
+    if let Some(output) = &output {
+        std::fs::write(output, table).with_context(|| format!("cannot write {}", output.display()))?;
+    }
+    Ok(())
+}
+
+impl Arguments {
+    /// The models that there is everything for.
+    fn setups(&self, temporary: &Path) -> anyhow::Result<Vec<Setup>> {
+        let mut setups = vec![Setup::stories(self.stories_unlike.as_deref(), temporary)?];
+        if let (Some(model), Some(wikitext), Some(ptb)) = (&self.smollm2, &self.wikitext, &self.ptb) {
+            setups.push(Setup::smollm2(model, wikitext, ptb, self.samples, self.windows)?);
+        }
+        for setup in &mut setups {
+            setup.refine = self.refine;
+            if self.quick {
+                setup.shorten();
+            }
+        }
+        Ok(setups)
+    }
+
+    /// Whether a cell is among those asked for.
+    fn selects(&self, name: &str) -> bool {
+        self.cells.is_empty() || self.cells.iter().any(|pattern| catalogue::matches(name, pattern))
+    }
+
+    /// Checks that there is a cell, and everything for it, behind each of --cells.
+    fn check_cells(&self, setups: &[Setup]) -> anyhow::Result<()> {
+        let all = || Model::ALL.into_iter().flat_map(Model::cells_by_name);
+        for pattern in &self.cells {
+            let mut models = all()
+                .filter(|(name, _)| catalogue::matches(name, pattern))
+                .map(|(_, model)| model)
+                .peekable();
+            if models.peek().is_none() {
+                let names: Vec<String> = all().map(|(name, _)| name).collect();
+                bail!("--cells {pattern} is no cell; there are {}", names.join(", "));
+            }
+            if !models.any(|model| setups.iter().any(|setup| setup.model == model)) {
+                bail!("--cells {pattern} needs --smollm2, --wikitext and --ptb");
+            }
+        }
+        Ok(())
+    }
+
+    /// The cells to measure, in order.
+    fn choose<'a>(&self, setups: &'a [Setup], store: &Store) -> anyhow::Result<Vec<(&'a Setup, CellId)>> {
+        self.check_cells(setups)?;
+        let mut chosen = Vec::new();
+        for setup in setups {
+            let known = store.models.get(setup.model.key());
+            let fresh = |cell: CellId| {
+                let found = known.and_then(|known| known.cells.get(&cell.key()));
+                found.is_some_and(|found| cell.way != Way::Refined || found.refine == setup.refine)
+            };
+            let mut wanted = setup.model.cells();
+            wanted.retain(|cell| self.selects(&setup.model.name_of(*cell)) && (self.again || !fresh(*cell)));
+            let other = known.filter(|known| known.settings != setup.settings());
+            if let (Some(other), false, false) = (other, wanted.is_empty(), self.again) {
+                bail!(
+                    "{} was measured with other settings, {}; this run has {}: give the same, or --again to start over, or \
+                     other --cells",
+                    setup.model.key(),
+                    other.settings,
+                    setup.settings()
+                );
+            }
+            // Every other figure is compared with the original's.
+            let there = other.is_none() && fresh(CellId::ORIGINAL);
+            if !(wanted.is_empty() || there || wanted.contains(&CellId::ORIGINAL)) {
+                wanted.insert(0, CellId::ORIGINAL);
+            }
+            chosen.extend(wanted.into_iter().map(|cell| (setup, cell)));
+        }
+        Ok(chosen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::store::{Cell, Evaluated};
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    /// The names of what a command line chooses on top of a store.
+    fn chosen(line: &str, store: &Store) -> anyhow::Result<Vec<String>> {
+        let arguments = Line::parse_from(["fidelity"].into_iter().chain(line.split_whitespace())).arguments;
+        let folder = tempfile::tempdir()?;
+        let setups = arguments.setups(folder.path())?;
+        let chosen = arguments.choose(&setups, store)?;
+        Ok(chosen.iter().map(|(_, cell)| cell.key()).collect())
+    }
+
+    /// A store that has everything that a command line chooses.
+    fn filled(line: &str) -> Store {
+        let arguments = Line::parse_from(["fidelity"].into_iter().chain(line.split_whitespace())).arguments;
+        let folder = tempfile::tempdir().unwrap();
+        let setups = arguments.setups(folder.path()).unwrap();
+        let mut store = Store::default();
+        let evaluated = Evaluated {
+            perplexity: 2.0,
+            mean_nll: 2f64.ln(),
+            windows: 1,
+        };
+        for (setup, id) in arguments.choose(&setups, &Store::default()).unwrap() {
+            let cell = Cell {
+                kv_numbers: 1,
+                like: evaluated,
+                unlike: evaluated,
+                refine: if id.way == Way::Refined { setup.refine } else { 0 },
+                freqfold: None,
+                cpu_seconds: None,
+                peak_bytes: None,
+                revision: None,
+            };
+            store.open(setup, false).unwrap().cells.insert(id.key(), cell);
+        }
+        store
+    }
+
+    #[test]
+    fn what_is_there_is_not_measured_again_unless_asked_for() {
+        let empty = Store::default();
+        assert_eq!(chosen("", &empty).unwrap().len(), 13);
+        let first = ["original", "8+28/transmla"];
+        assert_eq!(chosen("--cells 8+28/transmla", &empty).unwrap(), first);
+        let store = filled("--cells 8+28,4+12/coherent");
+        assert_eq!(store.models["stories"].cells.len(), 5);
+        assert_eq!(chosen("", &store).unwrap().len(), 8);
+        assert!(chosen("--cells 8+28", &store).unwrap().is_empty());
+        assert_eq!(chosen("--cells 8+28 --refine 7", &store).unwrap(), ["8+28/refined"]);
+        assert_eq!(chosen("--cells 8+28 --again", &store).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn other_settings_start_over_or_not_at_all() {
+        let store = filled("--quick");
+        let error = chosen("--cells 8+28", &store).unwrap_err().to_string();
+        assert!(error.contains("2 windows") && error.contains("58 windows"), "{error}");
+        let all = chosen("--cells 8+28/coherent --again", &store).unwrap();
+        assert_eq!(all, ["original", "8+28/coherent"]);
+        for (line, word) in [("--cells 9+9", "no cell"), ("--cells smollm2", "--smollm2")] {
+            let error = chosen(line, &store).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Which models, budgets and methods are measured, and on which texts.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+
+use super::store::Settings;
+use crate::cargo::root;
+
+/// A model of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Model {
+    Stories,
+    Smollm2,
+}
+
+/// How a model was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Not at all.
+    Original,
+    /// The published method.
+    Transmla,
+    /// Ours, in closed form.
+    Coherent,
+    /// Ours, with reconstruction.
+    Refined,
+}
+
+/// One model that is measured: the budget d_r + r, and how it is made for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CellId {
+    pub budget: (usize, usize),
+    pub way: Way,
+}
+
+impl CellId {
+    /// Its budget is that of the source.
+    pub const ORIGINAL: Self = Self {
+        budget: (0, 0),
+        way: Way::Original,
+    };
+
+    /// Its name among those of its model.
+    pub fn key(self) -> String {
+        let (rope, rank) = self.budget;
+        match self.way {
+            Way::Original => "original".into(),
+            way => format!("{rope}+{rank}/{}", way.name()),
+        }
+    }
+}
+
+impl Way {
+    const CONVERTED: [Self; 3] = [Self::Transmla, Self::Coherent, Self::Refined];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Original => "original",
+            Self::Transmla => "transmla",
+            Self::Coherent => "coherent",
+            Self::Refined => "refined",
+        }
+    }
+}
+
+impl Model {
+    pub const ALL: [Self; 2] = [Self::Stories, Self::Smollm2];
+
+    /// Its name in cells and in the JSON file.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Stories => "stories",
+            Self::Smollm2 => "smollm2",
+        }
+    }
+
+    /// Its name for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Stories => "stories260K",
+            Self::Smollm2 => "SmolLM2-135M-Instruct",
+        }
+    }
+
+    /// Pairs of the widths of rotary key and latent.
+    pub fn budgets(self) -> &'static [(usize, usize)] {
+        match self {
+            Self::Stories => &[(8, 28), (8, 12), (4, 28), (4, 12)],
+            Self::Smollm2 => &[(32, 128), (32, 64), (16, 112)],
+        }
+    }
+
+    /// All its cells, in the order of the table.
+    pub fn cells(self) -> Vec<CellId> {
+        let converted = self
+            .budgets()
+            .iter()
+            .flat_map(|budget| Way::CONVERTED.map(|way| CellId { budget: *budget, way }));
+        [CellId::ORIGINAL].into_iter().chain(converted).collect()
+    }
+
+    /// The name of a cell among all.
+    pub fn name_of(self, cell: CellId) -> String {
+        format!("{}/{}", self.key(), cell.key())
+    }
+
+    /// The names of all its cells.
+    pub fn cells_by_name(self) -> impl Iterator<Item = (String, Self)> {
+        self.cells().into_iter().map(move |cell| (self.name_of(cell), self))
+    }
+}
+
+/// Whether a name has all parts of a pattern.
+pub fn matches(name: &str, pattern: &str) -> bool {
+    pattern
+        .split('/')
+        .all(|part| name.split('/').any(|other| other == part))
+}
+
+/// A model and its texts, as they are given to `transmla`.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    pub model: Model,
+    pub path: OsString,
+    pub calibration: Text,
+    pub samples: usize,
+    pub sample_tokens: usize,
+    pub like: Text,
+    pub unlike: Text,
+    pub windows: usize,
+    pub window_tokens: usize,
+    pub freqfold: &'static str,
+    pub refine: usize,
+}
+
+/// A text by what `transmla` finds it by, and its name for people.
+#[derive(Debug, Clone)]
+pub struct Text {
+    pub dataset: OsString,
+    pub name: String,
+}
+
+impl Text {
+    fn new(dataset: impl Into<OsString>, name: &str) -> Self {
+        Self {
+            dataset: dataset.into(),
+            name: name.into(),
+        }
+    }
+
+    /// A file or folder; tasks run in the folder of the workspace.
+    fn at(path: &Path, name: &str) -> anyhow::Result<Self> {
+        ensure!(path.exists(), "there is no {}", path.display());
+        Ok(Self::new(absolute(path)?, name))
+    }
+}
+
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))
+}
+
+impl Setup {
+    /// The model and the texts in the repository. The licence is the one text in it that is neither a story nor edited.
+    pub fn stories(unlike: Option<&Path>, temporary: &Path) -> anyhow::Result<Self> {
+        let unlike = match unlike {
+            Some(path) => {
+                let name = path.file_name().unwrap_or(path.as_os_str());
+                Text::at(path, &name.to_string_lossy())?
+            }
+            None => {
+                let (file, licence) = (temporary.join("licence.txt"), root().join("LICENSE"));
+                std::fs::copy(&licence, &file).with_context(|| format!("cannot copy {}", licence.display()))?;
+                Text::at(&file, "the Apache licence")?
+            }
+        };
+        Ok(Self {
+            model: Model::Stories,
+            path: "embedded".into(),
+            calibration: Text::new("stories", "stories, train split"),
+            samples: 128,
+            sample_tokens: 256,
+            like: Text::new("stories", "stories, test split"),
+            unlike,
+            windows: 58,
+            window_tokens: 512,
+            freqfold: "auto",
+            refine: 0,
+        })
+    }
+
+    /// A model and texts that must be had.
+    pub fn smollm2(model: &Path, wikitext: &Path, ptb: &Path, samples: usize, windows: usize) -> anyhow::Result<Self> {
+        ensure!(model.join("config.json").is_file(), "{} is no model", model.display());
+        Ok(Self {
+            model: Model::Smollm2,
+            path: absolute(model)?.into(),
+            calibration: Text::at(wikitext, "wikitext-2, validation split")?,
+            samples,
+            sample_tokens: 256,
+            like: Text::at(wikitext, "wikitext-2, test split")?,
+            unlike: Text::at(ptb, "Penn Treebank, test split")?,
+            windows,
+            window_tokens: 512,
+            // As in the published table of this model; auto would try 2 and more at every budget.
+            freqfold: "4",
+            refine: 0,
+        })
+    }
+
+    /// Little of everything.
+    pub fn shorten(&mut self) {
+        self.samples = self.samples.min(8);
+        self.windows = self.windows.min(2);
+        self.refine = self.refine.min(4);
+    }
+
+    /// What has to be the same for figures to be comparable.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            calibration: self.calibration.name.clone(),
+            samples: self.samples,
+            sample_tokens: self.sample_tokens,
+            like: self.like.name.clone(),
+            unlike: self.unlike.name.clone(),
+            windows: self.windows,
+            window_tokens: self.window_tokens,
+            freqfold: self.freqfold.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_parts_of_names() {
+        let chosen = |pattern: &str| {
+            let names = Model::ALL.into_iter().flat_map(Model::cells_by_name);
+            names.filter(|(name, _)| matches(name, pattern)).count()
+        };
+        assert_eq!(chosen("stories"), 13);
+        assert_eq!(chosen("smollm2"), 10);
+        assert_eq!(chosen("refined"), 7);
+        assert_eq!(chosen("original"), 2);
+        assert_eq!(chosen("8+12/coherent"), 1);
+        assert_eq!(chosen("stories/8+28"), 3);
+        assert_eq!(chosen("8"), 0);
+    }
+}

@@ -1,0 +1,166 @@
+//! Cells by way of the binary: a conversion in a process of its own, then two evaluations.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::catalogue::{CellId, Setup, Text, Way};
+use super::store::{Cell, Evaluated};
+use crate::cargo::{cargo, root};
+
+/// The binary, and a place for models.
+#[derive(Debug)]
+pub struct Tool {
+    binary: PathBuf,
+    folder: PathBuf,
+    revision: Option<String>,
+}
+
+/// What `transmla convert` says.
+#[derive(Debug, Deserialize)]
+struct Converted {
+    freqfold: Option<usize>,
+    cpu_seconds: Option<f64>,
+    peak_memory_bytes: Option<u64>,
+}
+
+/// What `transmla inspect` says.
+#[derive(Debug, Deserialize)]
+struct Inspected {
+    kv_cache: Cache,
+}
+
+#[derive(Debug, Deserialize)]
+struct Cache {
+    numbers_per_token_and_layer: usize,
+}
+
+impl Tool {
+    /// Builds the binary; models go into `folder`.
+    pub fn build(folder: &Path) -> anyhow::Result<Self> {
+        // The whole workspace, for the features of its dependencies: burn is then not compiled again.
+        let output = cargo()
+            .args(["build", "--release", "--workspace", "--bin", "transmla"])
+            .arg("--message-format=json-render-diagnostics")
+            .stderr(Stdio::inherit())
+            .output()
+            .context("cannot start cargo")?;
+        ensure!(output.status.success(), "cargo build failed ({})", output.status);
+        let binary = executable(&String::from_utf8_lossy(&output.stdout)).context("cargo built no transmla")?;
+        Ok(Self {
+            binary,
+            folder: folder.to_path_buf(),
+            revision: revision(),
+        })
+    }
+
+    /// Makes and measures one model, which is removed afterwards.
+    pub fn measure(&self, setup: &Setup, cell: CellId) -> anyhow::Result<Cell> {
+        let target = self.folder.join("model");
+        let (model, converted) = match cell.way {
+            Way::Original => (setup.path.as_os_str(), None),
+            _ => (target.as_os_str(), Some(self.convert(setup, cell, &target)?)),
+        };
+        let inspected: Inspected = self.run(Command::new(&self.binary).args(["inspect", "--model-path"]).arg(model))?;
+        let like = self.evaluate(setup, model, &setup.like)?;
+        let unlike = self.evaluate(setup, model, &setup.unlike)?;
+        if converted.is_some() {
+            std::fs::remove_dir_all(&target).with_context(|| format!("cannot remove {}", target.display()))?;
+        }
+        Ok(Cell {
+            kv_numbers: inspected.kv_cache.numbers_per_token_and_layer,
+            like,
+            unlike,
+            refine: if cell.way == Way::Refined { setup.refine } else { 0 },
+            freqfold: converted.as_ref().and_then(|it| it.freqfold),
+            cpu_seconds: converted.as_ref().and_then(|it| it.cpu_seconds),
+            peak_bytes: converted.as_ref().and_then(|it| it.peak_memory_bytes),
+            revision: self.revision.clone(),
+        })
+    }
+
+    /// No evaluation in the same process: time and memory are to be the conversion's.
+    fn convert(&self, setup: &Setup, cell: CellId, target: &Path) -> anyhow::Result<Converted> {
+        let (rope, rank) = cell.budget;
+        let mut command = Command::new(&self.binary);
+        command.arg("convert").arg("--model-path").arg(&setup.path);
+        command.arg("--save-path").arg(target).arg("--force");
+        command.arg("--cal-dataset").arg(&setup.calibration.dataset);
+        command.args(["--dtype", "fp32", "--ppl-eval-batch-size", "0"]);
+        for (option, number) in [
+            ("--qk-mqa-dim", rope),
+            ("--kv-lora-rank", rank),
+            ("--cal-nsamples", setup.samples),
+            ("--cal-max-seqlen", setup.sample_tokens),
+        ] {
+            command.arg(option).arg(number.to_string());
+        }
+        match cell.way {
+            Way::Refined => command.args(["--method", "coherent", "--refine", &setup.refine.to_string()]),
+            Way::Coherent => command.args(["--method", "coherent"]),
+            _ => command.args(["--method", "transmla", "--freqfold", setup.freqfold]),
+        };
+        self.run(&mut command)
+    }
+
+    fn evaluate(&self, setup: &Setup, model: &OsStr, text: &Text) -> anyhow::Result<Evaluated> {
+        let mut command = Command::new(&self.binary);
+        command.arg("eval").arg("--model-path").arg(model);
+        command.arg("--dataset").arg(&text.dataset);
+        command.args(["--seqlen", &setup.window_tokens.to_string()]);
+        self.run(command.args(["--max-windows", &setup.windows.to_string()]))
+    }
+
+    /// Runs the binary for its JSON; its notes go nowhere, its errors into the error.
+    fn run<T: serde::de::DeserializeOwned>(&self, command: &mut Command) -> anyhow::Result<T> {
+        let output = command.args(["--format", "json"]).output();
+        let output = output.with_context(|| format!("cannot start {}", self.binary.display()))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let error = said.find("error:").map_or("", |start| said[start..].trim_end());
+            bail!("{command:?} failed ({})\n{error}", output.status);
+        }
+        serde_json::from_slice(&output.stdout).with_context(|| format!("{command:?} gave another form of JSON"))
+    }
+}
+
+/// The path of the binary among cargo's messages.
+fn executable(messages: &str) -> Option<PathBuf> {
+    let artifact = |line: &str| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let of_binary = message["target"]["name"] == "transmla" && message["reason"] == "compiler-artifact";
+        let path = message["executable"].as_str().filter(|_| of_binary)?;
+        Some(PathBuf::from(path))
+    };
+    messages.lines().find_map(artifact)
+}
+
+/// The commit that is checked out, and whether there are changes.
+fn revision() -> Option<String> {
+    let git = Command::new("git")
+        .current_dir(root())
+        .args(["describe", "--always", "--dirty", "--exclude=*"])
+        .output()
+        .ok()?;
+    let name = String::from_utf8(git.stdout).ok()?.trim().to_owned();
+    (git.status.success() && !name.is_empty()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_binary_among_messages() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"burn"},"executable":null}
+not JSON
+{"reason":"compiler-artifact","target":{"name":"transmla"},"executable":"/target/release/transmla","fresh":true}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(executable(messages), Some(PathBuf::from("/target/release/transmla")));
+        assert_eq!(executable(""), None);
+    }
+}

@@ -1,0 +1,160 @@
+//! What was measured, on disk.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+
+use super::catalogue::Setup;
+use crate::json::read_json;
+
+/// All results, by model.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Store {
+    pub models: BTreeMap<String, Measured>,
+}
+
+/// The results of one model, all with the same settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    pub settings: Settings,
+    pub cells: BTreeMap<String, Cell>,
+}
+
+/// What has to be the same for figures to be comparable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    pub calibration: String,
+    pub samples: usize,
+    pub sample_tokens: usize,
+    pub like: String,
+    pub unlike: String,
+    /// Most test windows of each text.
+    pub windows: usize,
+    pub window_tokens: usize,
+    /// Of the published method.
+    pub freqfold: String,
+}
+
+/// One model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    pub kv_numbers: usize,
+    /// On text like that of the calibration.
+    pub like: Evaluated,
+    /// On text unlike it.
+    pub unlike: Evaluated,
+    /// Steps of reconstruction.
+    pub refine: usize,
+    /// Folding that the published method used.
+    pub freqfold: Option<usize>,
+    /// Of the conversion alone, where the system tells.
+    pub cpu_seconds: Option<f64>,
+    /// Of the conversion alone, mapped files included.
+    pub peak_bytes: Option<u64>,
+    /// The commit that it was measured at, if git knows.
+    pub revision: Option<String>,
+}
+
+/// A perplexity and how many windows it is from.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Evaluated {
+    pub perplexity: f64,
+    pub mean_nll: f64,
+    pub windows: usize,
+}
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} x {} tokens of {}, and {} windows of {} tokens of {} and of {}, freqfold {}",
+            self.samples,
+            self.sample_tokens,
+            self.calibration,
+            self.windows,
+            self.window_tokens,
+            self.like,
+            self.unlike,
+            self.freqfold
+        )
+    }
+}
+
+impl Store {
+    /// Reads a file that [`Self::write`] wrote.
+    pub fn read(file: &Path) -> anyhow::Result<Self> {
+        read_json(file)
+    }
+
+    /// Writes a file, whole or not at all.
+    pub fn write(&self, file: &Path) -> anyhow::Result<()> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        let partial = file.with_extension("json.partial");
+        let written = fs::write(&partial, text).and_then(|()| fs::rename(&partial, file));
+        written.with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// The results of a model, to add to; those of other settings are dropped if `again`.
+    pub fn open(&mut self, setup: &Setup, again: bool) -> anyhow::Result<&mut Measured> {
+        let settings = setup.settings();
+        let key = setup.model.key();
+        let other = self.models.get(key).filter(|known| known.settings != settings);
+        if let Some(other) = other {
+            if !again {
+                bail!("{key} was measured with other settings, {}", other.settings);
+            }
+            self.models.remove(key);
+        }
+        Ok(self.models.entry(key.into()).or_insert_with(|| Measured {
+            settings,
+            cells: BTreeMap::new(),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_of_other_settings_are_not_mixed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut setup = Setup::stories(None, folder.path()).unwrap();
+        let mut store = Store::default();
+        let cell = Cell {
+            kv_numbers: 36,
+            like: Evaluated {
+                perplexity: 8.0,
+                mean_nll: 8f64.ln(),
+                windows: 58,
+            },
+            unlike: Evaluated {
+                perplexity: 300.0,
+                mean_nll: 300f64.ln(),
+                windows: 14,
+            },
+            refine: 0,
+            freqfold: Some(1),
+            cpu_seconds: Some(3.5),
+            peak_bytes: None,
+            revision: None,
+        };
+        let open = store.open(&setup, false).unwrap();
+        open.cells.insert("8+28/transmla".into(), cell);
+        let file = folder.path().join("results.json");
+        store.write(&file).unwrap();
+        assert_eq!(Store::read(&file).unwrap(), store);
+        assert_eq!(store.open(&setup, true).unwrap().cells.len(), 1);
+        setup.windows = 4;
+        let error = store.open(&setup, false).unwrap_err().to_string();
+        assert!(error.contains("58 windows"), "{error}");
+        assert!(store.open(&setup, true).unwrap().cells.is_empty());
+        fs::write(&file, "{}").unwrap();
+        assert!(Store::read(&file).unwrap_err().to_string().contains("results.json"));
+    }
+}
