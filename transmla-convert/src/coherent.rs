@@ -1,15 +1,15 @@
 //! The coherent method for one layer: candidates for the split, and the one whose attention output errs least.
 
-use burn::tensor::Tensor;
 use faer::{Mat, MatRef, Scale};
 use transmla_calib::Sensitivity;
 use transmla_core::model::Rotary;
-use transmla_core::model::attention::{Attention, GroupedAttention, LatentAttention};
-use transmla_core::{CoreError, Decoder, LayeredModel, host_values};
+use transmla_core::model::attention::{GroupedAttention, LatentAttention};
+use transmla_core::{Decoder, LayeredModel};
 use transmla_lowrank::{KvInput, OutputMetric, metric_pca, quadratic_form};
 use transmla_rope::{AttentionProfile, CoherentSplit, Eligibility, coherent};
 
 use crate::compress::{Factors, Queries, factorise_queries};
+use crate::example::{Example, output_cost};
 use crate::weights::HostWeights;
 use crate::{ConvertError, FittedKeys, Plan, assemble};
 
@@ -23,18 +23,6 @@ const CANDIDATES: [Eligibility; 4] = [
 
 /// Regularisation of the metric, as a share of a block's mean eigenvalue.
 const REGULARISATION: f64 = 1e-3;
-
-/// Inputs of a layer's attention for some sequences, and what its output should be.
-pub(crate) struct Example {
-    /// `[batch·seq, hidden]`, as the converted layers before produce them.
-    pub inputs: Tensor<2>,
-    /// `[batch·seq, hidden]`, as the original model has it.
-    pub target: Tensor<2>,
-    /// Gradients of the loss at the target, if they were taken for these sequences.
-    pub gradients: Option<Tensor<2>>,
-    /// Number of sequences.
-    pub batch: usize,
-}
 
 /// Everything that the closed form of a layer is made from.
 pub(crate) struct LayerProblem<'a> {
@@ -60,8 +48,8 @@ pub(crate) struct ClosedForm {
     pub kept_energy: f64,
     /// Relative squared error of fitted keys.
     pub key_error: Option<f64>,
-    /// Relative squared error of the attention output on the held-out sequences.
-    pub error: f64,
+    /// What the error of the attention output costs on the held-out sequences.
+    pub cost: f64,
 }
 
 /// Solves every candidate and keeps the best.
@@ -83,7 +71,7 @@ pub(crate) fn closed_form(problem: &LayerProblem<'_>) -> Result<ClosedForm, Conv
         let split =
             coherent(key_moment.as_ref(), shape, &slots, &profile, eligibility).map_err(ConvertError::rope(layer))?;
         let candidate = solve(problem, &weights, &queries, &statistics, split)?;
-        if best.as_ref().is_none_or(|best| candidate.error < best.error) {
+        if best.as_ref().is_none_or(|best| candidate.cost < best.cost) {
             best = Some(candidate);
         }
     }
@@ -181,48 +169,11 @@ fn solve(
     let output = problem.attention.o.clone();
     let q_norm = problem.attention.q_norm.as_ref();
     let attention = assemble::attention(plan, layer, &factors, q_norm, output, problem.source.device())?;
-    let error = output_error(&attention, problem.held_out, problem.rotary)?;
+    let cost = output_cost(&attention, problem.held_out, problem.rotary)?;
     Ok(ClosedForm {
         attention,
         kept_energy,
         key_error: problem.keys.map(|keys| keys.error),
-        error,
+        cost,
     })
-}
-
-/// Share of what an error in a random direction costs below which the metric does not see the target.
-const BLIND: f64 = 1e-3;
-
-/// What the error of an attention's output costs: in the metric of the loss's gradients where they are known, otherwise
-/// squared; relative to the target's own size in the same metric. A norm behind attention makes the metric blind to the
-/// target itself; there it is relative to an error of the target's size in a random direction.
-pub(crate) fn output_error(
-    attention: &LatentAttention,
-    examples: &[Example],
-    rotary: &Rotary,
-) -> Result<f64, CoreError> {
-    let attention = Attention::Latent(attention.clone());
-    let (mut error, mut power, mut random) = (0.0, 0.0, 0.0);
-    for example in examples {
-        let output = attention.forward(example.inputs.clone(), example.batch, rotary, None);
-        let difference = output - example.target.clone();
-        let cost = |x: Tensor<2>| match &example.gradients {
-            Some(gradients) => (x * gradients.clone()).sum_dim(1).square().sum(),
-            None => x.square().sum(),
-        };
-        error += scalar(cost(difference))?;
-        power += scalar(cost(example.target.clone()))?;
-        if let Some(gradients) = &example.gradients {
-            let lengths = |x: &Tensor<2>| x.clone().square().mean_dim(1);
-            let width = gradients.dims()[1] as f64;
-            random += scalar((lengths(&example.target) * lengths(gradients)).sum())? * width;
-        }
-    }
-    let power = if power < BLIND * random { random } else { power };
-    Ok(error / power.max(f64::MIN_POSITIVE))
-}
-
-/// The number in a tensor of one.
-pub(crate) fn scalar(tensor: Tensor<1>) -> Result<f64, CoreError> {
-    Ok(host_values(tensor)?.into_iter().map(f64::from).sum())
 }

@@ -6,7 +6,7 @@ use transmla_core::model::Linear;
 use transmla_core::model::attention::{LatentAttention, QueryProjection};
 use transmla_core::{CoreError, DecoderLayer};
 
-use crate::coherent::scalar;
+use crate::example::scalar;
 use crate::plan::STOCK_EPS;
 use crate::{CalibrationStream, Plan};
 

@@ -10,7 +10,7 @@
 //! | `support` | what is exact, and what stock DeepSeek code can express |
 //! | `compress`, `latent_norm`, `assemble` | the factorisation, and DeepSeek's tensors from it |
 //! | `second_pass` | the second pass: every layer factorised and written |
-//! | `coherent`, `sequential`, `refine` | the coherent method: one layer, all of them, reconstruction |
+//! | `coherent`, `sequential`, `example`, `refine` | the coherent method: one layer, all of them, their data, reconstruction |
 //! | `convert`, `sweep` | [`convert()`]: passes, evaluations, and files; [`sweep()`]: the same for several shapes |
 //! | `report`, `error` | progress, results, errors |
 //!
@@ -56,6 +56,7 @@ mod convert;
 mod decouple;
 mod decoupled;
 mod error;
+mod example;
 mod key_norm;
 mod latent_norm;
 mod options;

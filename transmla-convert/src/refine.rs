@@ -1,81 +1,139 @@
-//! Layer-wise reconstruction: Adam on one layer's MLA tensors until its attention output is closest to the original's.
+//! Layer-wise reconstruction: one layer's MLA tensors are trained until its output brings the residual stream closest to
+//! the original's.
+
+mod adam;
 
 use burn::tensor::Tensor;
-use transmla_core::CoreError;
+use faer::{Mat, MatRef};
+use transmla_core::kernels::attend;
 use transmla_core::model::attention::{Attention, LatentAttention, QueryProjection};
-use transmla_core::model::{RecordedAttention, Rotary};
+use transmla_core::model::{RecordedAttention, RmsNorm, Rotary};
+use transmla_core::{CoreError, host_values};
 
-use crate::coherent::{Example, output_error, scalar};
+use crate::example::{Example, added, contribution, residual_error, scalar};
+use adam::{EigenAdam, eigenbasis};
 
-/// How long and how fast a layer is refined.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Refinement {
-    pub steps: usize,
-    /// Step of each tensor relative to its root mean square, decaying linearly to 0.
-    pub rate: f64,
-}
+/// Largest step, relative to the weights, of a matrix with one input; with n inputs it is less by `sqrt(n)`: the changes of
+/// all inputs add up (Yang et al., Tensor Programs V, arXiv 2203.03466).
+const RATE: f64 = 0.35;
 
-/// Betas of Adam (Kingma and Ba, arXiv 1412.6980).
-const BETAS: (f64, f64) = (0.9, 0.99);
+/// Share of the steps in which their length grows to its largest; from there on it falls linearly to 0.
+const WARM_UP: f64 = 0.1;
 
 /// Times that the held-out error is looked at.
 const CHECKS: usize = 8;
 
-/// Minimises the squared error of the attention output on `training`; gives the parameters that are best on `held_out`
-/// and their error there.
+/// Batches that the second moment of `o_proj`'s inputs is taken from.
+const MOMENT_BATCHES: usize = 4;
+
+/// What a layer is refined on.
+pub(crate) struct Refinement<'a> {
+    /// Second moment of the layer's inputs, with or without a constant as last dimension.
+    pub moment: MatRef<'a, f64>,
+    /// The norm between attention and residual stream, if the model has one.
+    pub norm: Option<&'a RmsNorm>,
+    /// Sequences to learn from.
+    pub training: &'a [Example],
+    /// Sequences that pick the best step.
+    pub held_out: &'a [Example],
+    /// Positions with the converted model's frequencies.
+    pub rotary: &'a Rotary,
+    /// Number of steps, one batch each.
+    pub steps: usize,
+}
+
+/// Minimises the error of the residual stream on the training sequences; gives the parameters that are best on the held-out
+/// ones. `step_done` hears of each step and of its error before it, relative as in [`residual_error`].
 pub(crate) fn refine(
     start: LatentAttention,
-    start_error: f64,
-    training: &[Example],
-    held_out: &[Example],
-    rotary: &Rotary,
-    plan: Refinement,
-    step_done: &mut dyn FnMut(),
-) -> Result<(LatentAttention, f64), CoreError> {
-    let mut best = (start.clone(), start_error);
+    problem: &Refinement<'_>,
+    step_done: &mut dyn FnMut(f64),
+) -> Result<LatentAttention, CoreError> {
+    let Refinement {
+        training, steps, norm, ..
+    } = *problem;
+    let held_out_error =
+        |attention: &LatentAttention| residual_error(attention, norm, problem.held_out, problem.rotary);
+    let mut best = (held_out_error(&start)?, start.clone());
+    let mut optimisers = optimisers(&start, problem)?;
     let mut current = start;
-    let mut states = collect(&mut current)
-        .iter()
-        .map(|tensor| Adam::new(tensor, plan.rate))
-        .collect::<Result<Vec<_>, _>>()?;
-    let power = mean_power(training)?;
-    let traced_rotary = rotary.clone().autodiff();
-    for step in 0..plan.steps {
+    let power = contribution(training, norm)? / training.len().max(1) as f64;
+    let rotary = problem.rotary.clone().autodiff();
+    let tracked_norm = norm.cloned().map(RmsNorm::autodiff);
+    for step in 0..steps {
         let example = &training[step % training.len()];
         let mut tracked = current.clone().autodiff();
         parameters(&mut tracked, &mut |tensor| *tensor = tensor.clone().require_grad());
         let leaves = collect(&mut tracked);
         let tracked = Attention::Latent(tracked);
         let inputs = example.inputs.clone().autodiff();
-        let attention = RecordedAttention::run(&tracked, inputs, example.batch, &traced_rotary);
-        let error = attention.output() - example.target.clone().autodiff();
-        let backward = attention.backward(error.square().mean().div_scalar(power));
-        let fraction = 1.0 - step as f64 / plan.steps as f64;
-        let mut optimisers = states.iter_mut().zip(&leaves);
+        let attention = RecordedAttention::run(&tracked, inputs, example.batch, &rotary);
+        let error = added(tracked_norm.as_ref(), attention.output()) - example.missing.clone().autodiff();
+        let loss = (error.square() * example.weight.clone().autodiff())
+            .sum()
+            .div_scalar(power);
+        let relative = scalar(loss.clone().detach().without_autodiff())?;
+        let backward = attention.backward(loss);
+        let fraction = step_fraction(step, steps);
+        let mut pairs = optimisers.iter_mut().zip(&leaves);
         parameters(&mut current, &mut |tensor| {
-            if let Some((state, leaf)) = optimisers.next()
+            if let Some((optimiser, leaf)) = pairs.next()
                 && let Some(gradient) = backward.of(leaf)
             {
-                *tensor = state.step(tensor.clone(), gradient, step, fraction);
+                *tensor = optimiser.step(tensor.clone(), gradient, fraction);
             }
         });
-        step_done();
-        if (step + 1) * CHECKS % plan.steps < CHECKS || step + 1 == plan.steps {
-            let error = output_error(&current, held_out, rotary)?;
-            if error < best.1 {
-                best = (current.clone(), error);
+        step_done(relative);
+        if (step + 1) * CHECKS % steps < CHECKS || step + 1 == steps {
+            let error = held_out_error(&current)?;
+            if error < best.0 {
+                best = (error, current.clone());
             }
         }
     }
-    Ok(best)
+    Ok(best.1)
 }
 
-fn mean_power(examples: &[Example]) -> Result<f64, CoreError> {
-    let mut sum = 0.0;
-    for example in examples {
-        sum += scalar(example.target.clone().square().mean())?;
+/// Length of a step relative to the longest.
+fn step_fraction(step: usize, steps: usize) -> f64 {
+    let (step, steps) = (step as f64, steps as f64);
+    let warm = (WARM_UP * steps).max(1.0);
+    ((step + 1.0) / warm).min(1.0) * (1.0 - step / steps)
+}
+
+/// One for each of [`parameters`], in their order.
+fn optimisers(start: &LatentAttention, problem: &Refinement<'_>) -> Result<Vec<EigenAdam>, CoreError> {
+    let device = start.o.weight.device();
+    let hidden = start.kv_down.weight.dims()[1];
+    let inputs = eigenbasis(problem.moment.submatrix(0, 0, hidden, hidden), &device)?;
+    let attended = eigenbasis(attended_moment(start, problem)?.as_ref(), &device)?;
+    // Latents are principal components already.
+    let bases = match start.q {
+        QueryProjection::Plain(_) => vec![Some(inputs.clone()), Some(inputs), None, Some(attended)],
+        QueryProjection::Lora { .. } => vec![Some(inputs.clone()), None, Some(inputs), None, Some(attended)],
+    };
+    let tensors = collect(&mut start.clone());
+    let optimiser = |(tensor, basis): (&Tensor<2>, Option<Tensor<2>>)| {
+        let rate = RATE / (tensor.dims()[1].max(1) as f64).sqrt();
+        EigenAdam::new(tensor, rate, basis)
+    };
+    Ok(tensors.iter().zip(bases).map(optimiser).collect())
+}
+
+/// Second moment of what `o_proj` multiplies, `[H·d_v, H·d_v]`.
+fn attended_moment(attention: &LatentAttention, problem: &Refinement<'_>) -> Result<Mat<f64>, CoreError> {
+    let width = attention.o.weight.dims()[1];
+    let attention = Attention::Latent(attention.clone());
+    let mut sum = Mat::zeros(width, width);
+    for example in problem.training.iter().take(MOMENT_BATCHES) {
+        let projected = attention.project(example.inputs.clone(), example.batch, problem.rotary);
+        let attended = attend(projected.q, projected.k, projected.v, attention.scoring());
+        let [batch, heads, sequence, value] = attended.dims();
+        let rows = attended.swap_dims(1, 2).reshape([batch * sequence, heads * value]);
+        let moment = host_values(rows.clone().transpose().matmul(rows))?;
+        sum += Mat::from_fn(width, width, |i, j| f64::from(moment[i * width + j]));
     }
-    Ok((sum / examples.len().max(1) as f64).max(f64::MIN_POSITIVE))
+    Ok(sum)
 }
 
 /// Shows every weight matrix that may be refined, always in the same order.
@@ -98,30 +156,16 @@ fn collect(attention: &mut LatentAttention) -> Vec<Tensor<2>> {
     tensors
 }
 
-/// Adam on one tensor, its step relative to the tensor's own size at the start.
-struct Adam {
-    first: Tensor<2>,
-    second: Tensor<2>,
-    rate: f64,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Adam {
-    fn new(tensor: &Tensor<2>, rate: f64) -> Result<Self, CoreError> {
-        let rms = scalar(tensor.clone().square().mean())?.sqrt();
-        Ok(Self {
-            first: tensor.zeros_like(),
-            second: tensor.zeros_like(),
-            rate: rate * rms,
-        })
-    }
-
-    fn step(&mut self, tensor: Tensor<2>, gradient: Tensor<2>, step: usize, fraction: f64) -> Tensor<2> {
-        let (b1, b2) = BETAS;
-        self.first = self.first.clone().mul_scalar(b1) + gradient.clone().mul_scalar(1.0 - b1);
-        self.second = self.second.clone().mul_scalar(b2) + gradient.square().mul_scalar(1.0 - b2);
-        let count = (step + 1) as i32;
-        let first = self.first.clone().div_scalar(1.0 - b1.powi(count));
-        let second = self.second.clone().div_scalar(1.0 - b2.powi(count));
-        tensor - (first / second.sqrt().add_scalar(1e-12)).mul_scalar(self.rate * fraction)
+    #[test]
+    fn steps_grow_and_then_fall_to_almost_nothing() {
+        let lengths: Vec<f64> = (0..50).map(|step| step_fraction(step, 50)).collect();
+        assert!(lengths[..5].windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(lengths[5..].windows(2).all(|pair| pair[0] > pair[1]));
+        assert!(lengths[0] > 0.1 && lengths[4] > 0.9 && lengths[49] < 0.03);
+        assert_eq!(step_fraction(0, 1), 1.0);
     }
 }

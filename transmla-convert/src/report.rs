@@ -36,6 +36,10 @@ pub trait Observer {
     /// A stage is done; evaluations have a perplexity.
     fn end(&mut self, stage: Stage, perplexity: Option<f64>);
 
+    /// A step of refinement began at a layer, at this squared error of the residual stream relative to what the original's
+    /// attention adds to it.
+    fn refining(&mut self, _layer: usize, _error: f64) {}
+
     /// The stages that follow are of these of a sweep's targets, by index.
     fn converting(&mut self, _targets: &[usize]) {}
 
@@ -65,7 +69,8 @@ pub struct LayerReport {
     /// Squared error of keys that are normalised in the original and fitted here, relative to their power, on the
     /// calibration text.
     pub key_error: Option<f64>,
-    /// Squared error of the attention output on held-out calibration text, relative to its power (coherent method).
+    /// Squared error of the residual stream behind this attention on held-out calibration text, relative to what the
+    /// original's attention adds to it (coherent method).
     pub output_error: Option<f64>,
 }
 

@@ -4,11 +4,11 @@ use burn::tensor::Tensor;
 use faer::{Mat, Scale};
 use transmla_calib::output_gradients;
 use transmla_core::checkpoint::CheckpointWriter;
-use transmla_core::model::Rotary;
-use transmla_core::model::attention::{Attention, GroupedAttention};
+use transmla_core::model::attention::{Attention, GroupedAttention, LatentAttention};
 use transmla_core::{CoreError, DecoderLayer, LayeredModel, TokenBatch};
 
-use crate::coherent::{ClosedForm, Example, LayerProblem, closed_form};
+use crate::coherent::{LayerProblem, closed_form};
+use crate::example::{Example, examples, residual_error};
 use crate::key_norm::KeyMoment;
 use crate::latent_norm::latent_norms;
 use crate::refine::{Refinement, refine};
@@ -24,9 +24,6 @@ const HOLDOUT: usize = 8;
 /// Shorter calibration samples are joined to sequences of this length, or the model's longest: a phase error that grows
 /// with distance must be seen at distances that will occur.
 const SEQUENCE: usize = 512;
-
-/// Step of the refinement relative to each tensor's size.
-const RATE: f64 = 0.02;
 
 /// About how many of the calibration tokens gradients are kept for.
 pub(crate) fn gradient_tokens(tokens: usize) -> usize {
@@ -84,16 +81,18 @@ pub(crate) fn sequential(
     let stream = |rope| CalibrationStream::with_rope(source, rope, text, batch_size, constant);
     let mut teacher = stream(&plan.source.rope)?;
     let mut student = stream(&plan.target.rope)?;
-    let rotary = student.rotary().clone();
     let layers = plan.source.num_hidden_layers;
     let steps = 2 * student.batches() + plan.options.refine;
     let total = (layers * steps) as u64;
     let mut reports = Vec::with_capacity(layers);
     for index in 0..layers {
         let mut done = (index * steps) as u64;
-        let mut step = || {
+        let mut step = |error: Option<f64>| {
             done += 1;
             observer.advance(done, total);
+            if let Some(error) = error {
+                observer.refining(index, error);
+            }
         };
         let layer = source.layer(index)?;
         let Attention::Grouped(grouped) = &layer.attention else {
@@ -105,9 +104,13 @@ pub(crate) fn sequential(
             .iter()
             .map(|batch| batch.as_ref().map(|layers| layers[index].clone()));
         let examples = examples(&student, &teacher, &layer, of_layer);
-        let solved = solve_layer(
-            request, index, grouped, &student, &layer, &examples, split, &rotary, &mut step,
-        )?;
+        let unsolved = Unsolved {
+            index,
+            layer: &layer,
+            attention: grouped,
+            examples: &examples,
+        };
+        let solved = unsolved.solve(request, &student, split, &mut step)?;
         drop(examples);
         let mut attention = solved.attention;
         let norms = latent_norms(plan, &attention, &student, &layer)?;
@@ -130,8 +133,8 @@ pub(crate) fn sequential(
         };
         // Nothing is asked of the text behind the last layer.
         if index + 1 < layers {
-            student.advance(&converted, &mut step);
-            teacher.advance(&layer, &mut step);
+            student.advance(&converted, &mut || step(None));
+            teacher.advance(&layer, &mut || step(None));
         }
     }
     observer.advance(total, total);
@@ -139,52 +142,77 @@ pub(crate) fn sequential(
     Ok(reports)
 }
 
-/// The closed form, refined if the plan says so.
-#[allow(clippy::too_many_arguments)] // one call; a struct for it would name the same things once more
-fn solve_layer(
-    request: &Request<'_>,
+/// One layer, in closed form and refined if the plan says so.
+struct Solved {
+    attention: LatentAttention,
+    kept_energy: f64,
+    key_error: Option<f64>,
+    error: f64,
+}
+
+/// A layer to solve, in the original model and in front of it the text through the converted layers.
+struct Unsolved<'a> {
     index: usize,
-    grouped: &GroupedAttention,
-    student: &CalibrationStream,
-    layer: &DecoderLayer,
-    examples: &[Example],
-    split: &Split,
-    rotary: &Rotary,
-    step: &mut dyn FnMut(),
-) -> Result<ClosedForm, ConvertError> {
-    let plan: &Plan = request.plan;
-    let moment = student.moment(layer)?;
-    let per_token: Mat<f64> = Scale(1.0 / moment.tokens().max(1) as f64) * moment.matrix();
-    let (training, held_out) = split.apply(examples);
-    let keys = match &grouped.k_norm {
-        None => None,
-        Some(norm) => {
-            let weights = HostWeights::read_keys(request.source, plan, index)?;
-            let key_moment = KeyMoment::collect(student, layer, grouped, plan.grouped.qkv_bias)?;
-            Some(key_moment.fit(weights.as_ref(), norm, &moment, index)?)
-        }
-    };
-    let problem = LayerProblem {
-        plan,
-        keys: keys.as_ref(),
-        source: request.source,
-        layer: index,
-        attention: grouped,
-        moment: per_token.as_ref(),
-        statistics: &training[..split.statistics],
-        held_out,
-        rotary,
-    };
-    let mut solved = closed_form(&problem)?;
-    if plan.options.refine > 0 {
-        let how = Refinement {
-            steps: plan.options.refine,
-            rate: RATE,
+    layer: &'a DecoderLayer,
+    attention: &'a GroupedAttention,
+    examples: &'a [Example],
+}
+
+impl Unsolved<'_> {
+    fn solve(
+        &self,
+        request: &Request<'_>,
+        student: &CalibrationStream,
+        split: &Split,
+        step: &mut dyn FnMut(Option<f64>),
+    ) -> Result<Solved, ConvertError> {
+        let (plan, index, layer, grouped) = (request.plan, self.index, self.layer, self.attention);
+        let rotary = student.rotary();
+        let moment = student.moment(layer)?;
+        let per_token: Mat<f64> = Scale(1.0 / moment.tokens().max(1) as f64) * moment.matrix();
+        let (training, held_out) = split.apply(self.examples);
+        let keys = match &grouped.k_norm {
+            None => None,
+            Some(norm) => {
+                let weights = HostWeights::read_keys(request.source, plan, index)?;
+                let key_moment = KeyMoment::collect(student, layer, grouped, plan.grouped.qkv_bias)?;
+                Some(key_moment.fit(weights.as_ref(), norm, &moment, index)?)
+            }
         };
-        (solved.attention, solved.error) =
-            refine(solved.attention, solved.error, training, held_out, rotary, how, step)?;
+        let problem = LayerProblem {
+            plan,
+            keys: keys.as_ref(),
+            source: request.source,
+            layer: index,
+            attention: grouped,
+            moment: per_token.as_ref(),
+            statistics: &training[..split.statistics],
+            held_out,
+            rotary,
+        };
+        let closed = closed_form(&problem)?;
+        let norm = layer.attention_output_norm.as_ref();
+        let attention = match plan.options.refine {
+            0 => closed.attention,
+            steps => {
+                let problem = Refinement {
+                    moment: per_token.as_ref(),
+                    norm,
+                    training,
+                    held_out,
+                    rotary,
+                    steps,
+                };
+                refine(closed.attention, &problem, &mut |error| step(Some(error)))?
+            }
+        };
+        Ok(Solved {
+            error: residual_error(&attention, norm, held_out, rotary)?,
+            attention,
+            kept_energy: closed.kept_energy,
+            key_error: closed.key_error,
+        })
     }
-    Ok(solved)
 }
 
 /// Which batches serve what.
@@ -253,28 +281,6 @@ fn gradients(
         .collect();
     observer.end(Stage::Gradients, None);
     gradients
-}
-
-/// What the layer's attention gets from the converted layers, and what it gave in the original model.
-fn examples(
-    student: &CalibrationStream,
-    teacher: &CalibrationStream,
-    layer: &DecoderLayer,
-    gradients: impl Iterator<Item = Option<Tensor<2>>>,
-) -> Vec<Example> {
-    gradients
-        .enumerate()
-        .map(|(index, gradients)| {
-            let (inputs, batch) = student.input(index, layer);
-            let (original, _) = teacher.input(index, layer);
-            Example {
-                inputs,
-                target: layer.attention.forward(original, batch, teacher.rotary(), None),
-                gradients,
-                batch,
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -73,6 +73,11 @@ impl CalibrationStream {
         (layer.attention_input(state.clone()), state.dims()[0])
     }
 
+    /// The residual stream of one batch in front of the layer, `[rows, hidden]`.
+    pub fn state(&self, batch: usize) -> Tensor<2> {
+        self.states[batch].clone().flatten(0, 1)
+    }
+
     /// Second moment of what the attention of `layer` sees.
     ///
     /// # Errors

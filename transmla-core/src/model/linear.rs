@@ -37,7 +37,7 @@ impl Linear {
     }
 
     /// The same map, a constant among tensors that gradients flow through.
-    pub(crate) fn autodiff(self) -> Self {
+    pub fn autodiff(self) -> Self {
         Self {
             weight: self.weight.autodiff(),
             bias: self.bias.map(Tensor::autodiff),
@@ -87,7 +87,7 @@ impl RmsNorm {
     }
 
     /// The same norm, a constant among tensors that gradients flow through.
-    pub(crate) fn autodiff(self) -> Self {
+    pub fn autodiff(self) -> Self {
         Self {
             weight: self.weight.autodiff(),
             ..self
