@@ -8,6 +8,7 @@ use transmla_core::{CoreError, DecoderLayer, host_values};
 use crate::CalibrationStream;
 
 /// Inputs of a layer's attention for some sequences, and what comes of them.
+#[derive(Clone)]
 pub(crate) struct Example {
     /// `[batch·seq, hidden]`, as the converted layers before produce them.
     pub inputs: Tensor<2>,
@@ -22,6 +23,25 @@ pub(crate) struct Example {
     pub gradients: Option<Tensor<2>>,
     /// Number of sequences.
     pub batch: usize,
+}
+
+impl Example {
+    /// Each sequence alone.
+    pub fn sequences(&self) -> Vec<Self> {
+        let length = self.inputs.dims()[0] / self.batch.max(1);
+        let one = |index: usize| {
+            let part = |all: &Tensor<2>| all.clone().narrow(0, index * length, length);
+            Self {
+                inputs: part(&self.inputs),
+                output: part(&self.output),
+                missing: part(&self.missing),
+                weight: part(&self.weight),
+                gradients: self.gradients.as_ref().map(part),
+                batch: 1,
+            }
+        };
+        (0..self.batch).map(one).collect()
+    }
 }
 
 /// The calibration text in front of one layer, by batch.

@@ -11,6 +11,7 @@
 //! | `compress`, `latent_norm`, `assemble` | the factorisation, and DeepSeek's tensors from it |
 //! | `second_pass` | the second pass: every layer factorised and written |
 //! | `coherent`, `sequential`, `example`, `refine` | the coherent method: one layer, all of them, their data, reconstruction |
+//! | `kept_layers` | refined layers on disk, for a conversion that is ended and goes on |
 //! | `convert`, `sweep` | [`convert()`]: passes, evaluations, and files; [`sweep()`]: the same for several shapes |
 //! | `report`, `error` | progress, results, errors |
 //!
@@ -57,6 +58,7 @@ mod decouple;
 mod decoupled;
 mod error;
 mod example;
+mod kept_layers;
 mod key_norm;
 mod latent_norm;
 mod options;

@@ -126,8 +126,8 @@ impl Plan {
     /// Estimated peak of memory in bytes for `samples` calibration sequences of `tokens` tokens, mapped files apart.
     ///
     /// Hidden states of all tokens, one layer in f32, a batch's activations, the layer's attention and what its
-    /// factorisation works with in f64; the coherent method adds the teacher's states, the inputs and targets of one layer
-    /// and gradients of all layers, which need the output head while they are taken.
+    /// factorisation works with in f64; the coherent method adds the teacher's states, the inputs, outputs and targets of one
+    /// layer and gradients of all layers, which need the output head while they are taken.
     pub fn peak_bytes(&self, samples: usize, tokens: usize) -> u64 {
         let grouped = self.grouped;
         let (hidden, keys) = (self.source.hidden_size as u64, grouped.key_width() as u64);
@@ -160,7 +160,7 @@ impl Plan {
                 // head with some logits.
                 let logits = 3 * LOGIT_ROWS * self.source.vocab_size as u64 * 4;
                 let backwards = batch * hidden * layers * 4 + (8 * layer + 3 * activations).max(head + logits);
-                gradients + (main + 3 * states).max(gradients + backwards)
+                gradients + (main + 4 * states).max(gradients + backwards)
             }
         }
     }

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use faer::{Mat, MatRef};
 use transmla_core::kernels::attend;
 use transmla_core::model::attention::{Attention, LatentAttention, QueryProjection};
-use transmla_core::model::{RecordedAttention, RmsNorm, Rotary};
+use transmla_core::model::{Linear, RecordedAttention, RmsNorm, Rotary};
 use transmla_core::{CoreError, host_values};
 
 use crate::example::{Example, added, contribution, residual_error, scalar};
@@ -38,40 +38,44 @@ pub(crate) struct Refinement<'a> {
     pub held_out: &'a [Example],
     /// Positions with the converted model's frequencies.
     pub rotary: &'a Rotary,
-    /// Number of steps, one batch each.
+    /// Number of steps, one sequence each.
     pub steps: usize,
 }
 
-/// Minimises the error of the residual stream on the training sequences; gives the parameters that are best on the held-out
-/// ones. `step_done` hears of each step and of its error before it, relative as in [`residual_error`].
+/// Minimises the error of the residual stream on the training sequences, one a step; gives the parameters that are best on
+/// the held-out ones. `step_done` hears of each step and of its error before it, relative as in [`residual_error`].
 pub(crate) fn refine(
     start: LatentAttention,
     problem: &Refinement<'_>,
     step_done: &mut dyn FnMut(f64),
 ) -> Result<LatentAttention, CoreError> {
-    let Refinement {
-        training, steps, norm, ..
-    } = *problem;
-    let held_out_error =
-        |attention: &LatentAttention| residual_error(attention, norm, problem.held_out, problem.rotary);
-    let mut best = (held_out_error(&start)?, start.clone());
-    let mut optimisers = optimisers(&start, problem)?;
-    let mut current = start;
-    let power = contribution(training, norm)? / training.len().max(1) as f64;
+    let Refinement { steps, norm, .. } = *problem;
+    let device = start.o.weight.device();
+    let hidden = start.kv_down.weight.dims()[1];
+    let basis = eigenbasis(problem.moment.submatrix(0, 0, hidden, hidden), &device)?;
+    let turned = |example: &Example| Example {
+        inputs: example.inputs.clone().matmul(basis.clone().transpose()),
+        ..example.clone()
+    };
+    let training: Vec<Example> = problem.training.iter().flat_map(Example::sequences).collect();
+    let held_out: Vec<Example> = problem.held_out.iter().map(turned).collect();
+    let held_out_error = |attention: &LatentAttention| residual_error(attention, norm, &held_out, problem.rotary);
+
+    let mut current = turn(start, &basis.clone().transpose());
+    let mut best = (held_out_error(&current)?, current.clone());
+    let mut optimisers = optimisers(&current, &held_out, problem.rotary)?;
+    let power = contribution(&training, norm)? / training.len().max(1) as f64;
     let rotary = problem.rotary.clone().autodiff();
     let tracked_norm = norm.cloned().map(RmsNorm::autodiff);
     for step in 0..steps {
-        let example = &training[step % training.len()];
+        let example = turned(&training[step % training.len()]);
         let mut tracked = current.clone().autodiff();
         parameters(&mut tracked, &mut |tensor| *tensor = tensor.clone().require_grad());
         let leaves = collect(&mut tracked);
         let tracked = Attention::Latent(tracked);
-        let inputs = example.inputs.clone().autodiff();
-        let attention = RecordedAttention::run(&tracked, inputs, example.batch, &rotary);
-        let error = added(tracked_norm.as_ref(), attention.output()) - example.missing.clone().autodiff();
-        let loss = (error.square() * example.weight.clone().autodiff())
-            .sum()
-            .div_scalar(power);
+        let attention = RecordedAttention::run(&tracked, example.inputs.autodiff(), example.batch, &rotary);
+        let error = added(tracked_norm.as_ref(), attention.output()) - example.missing.autodiff();
+        let loss = (error.square() * example.weight.autodiff()).sum().div_scalar(power);
         let relative = scalar(loss.clone().detach().without_autodiff())?;
         let backward = attention.backward(loss);
         let fraction = step_fraction(step, steps);
@@ -91,7 +95,18 @@ pub(crate) fn refine(
             }
         }
     }
-    Ok(best.1)
+    Ok(turn(best.1, &basis))
+}
+
+/// The attention for inputs that are turned by the transpose of `rotation`: its weights on them, times `rotation`.
+fn turn(mut attention: LatentAttention, rotation: &Tensor<2>) -> LatentAttention {
+    let by = |linear: &mut Linear| linear.weight = linear.weight.clone().matmul(rotation.clone());
+    match &mut attention.q {
+        QueryProjection::Plain(q) => by(q),
+        QueryProjection::Lora { down, .. } => by(down),
+    }
+    by(&mut attention.kv_down);
+    attention
 }
 
 /// Length of a step relative to the longest.
@@ -101,32 +116,27 @@ fn step_fraction(step: usize, steps: usize) -> f64 {
     ((step + 1.0) / warm).min(1.0) * (1.0 - step / steps)
 }
 
-/// One for each of [`parameters`], in their order.
-fn optimisers(start: &LatentAttention, problem: &Refinement<'_>) -> Result<Vec<EigenAdam>, CoreError> {
-    let device = start.o.weight.device();
-    let hidden = start.kv_down.weight.dims()[1];
-    let inputs = eigenbasis(problem.moment.submatrix(0, 0, hidden, hidden), &device)?;
-    let attended = eigenbasis(attended_moment(start, problem)?.as_ref(), &device)?;
-    // Latents are principal components already.
-    let bases = match start.q {
-        QueryProjection::Plain(_) => vec![Some(inputs.clone()), Some(inputs), None, Some(attended)],
-        QueryProjection::Lora { .. } => vec![Some(inputs.clone()), None, Some(inputs), None, Some(attended)],
-    };
+/// One for each of [`parameters`], in their order. Inputs are turned into their eigenbasis and latents are principal
+/// components; what is left is the basis of `o_proj`.
+fn optimisers(start: &LatentAttention, examples: &[Example], rotary: &Rotary) -> Result<Vec<EigenAdam>, CoreError> {
+    let moment = attended_moment(start, examples, rotary)?;
+    let attended = eigenbasis(moment.as_ref(), &start.o.weight.device())?;
     let tensors = collect(&mut start.clone());
-    let optimiser = |(tensor, basis): (&Tensor<2>, Option<Tensor<2>>)| {
+    let last = tensors.len() - 1;
+    let optimiser = |(index, tensor): (usize, &Tensor<2>)| {
         let rate = RATE / (tensor.dims()[1].max(1) as f64).sqrt();
-        EigenAdam::new(tensor, rate, basis)
+        EigenAdam::new(tensor, rate, (index == last).then(|| attended.clone()))
     };
-    Ok(tensors.iter().zip(bases).map(optimiser).collect())
+    Ok(tensors.iter().enumerate().map(optimiser).collect())
 }
 
 /// Second moment of what `o_proj` multiplies, `[H·d_v, H·d_v]`.
-fn attended_moment(attention: &LatentAttention, problem: &Refinement<'_>) -> Result<Mat<f64>, CoreError> {
+fn attended_moment(attention: &LatentAttention, examples: &[Example], rotary: &Rotary) -> Result<Mat<f64>, CoreError> {
     let width = attention.o.weight.dims()[1];
     let attention = Attention::Latent(attention.clone());
     let mut sum = Mat::zeros(width, width);
-    for example in problem.training.iter().take(MOMENT_BATCHES) {
-        let projected = attention.project(example.inputs.clone(), example.batch, problem.rotary);
+    for example in examples.iter().take(MOMENT_BATCHES) {
+        let projected = attention.project(example.inputs.clone(), example.batch, rotary);
         let attended = attend(projected.q, projected.k, projected.v, attention.scoring());
         let [batch, heads, sequence, value] = attended.dims();
         let rows = attended.swap_dims(1, 2).reshape([batch * sequence, heads * value]);

@@ -9,6 +9,7 @@ use transmla_core::{CoreError, DecoderLayer, LayeredModel, TokenBatch};
 
 use crate::coherent::{LayerProblem, closed_form};
 use crate::example::{Example, examples, residual_error};
+use crate::kept_layers::KeptLayers;
 use crate::key_norm::KeyMoment;
 use crate::latent_norm::latent_norms;
 use crate::refine::{Refinement, refine};
@@ -85,6 +86,7 @@ pub(crate) fn sequential(
     let steps = 2 * student.batches() + plan.options.refine;
     let total = (layers * steps) as u64;
     let mut reports = Vec::with_capacity(layers);
+    let mut kept = KeptLayers::of(request);
     for index in 0..layers {
         let mut done = (index * steps) as u64;
         let mut step = |error: Option<f64>| {
@@ -100,30 +102,29 @@ pub(crate) fn sequential(
                 model_type: plan.source.model_type.clone(),
             });
         };
-        let of_layer = gradients
-            .iter()
-            .map(|batch| batch.as_ref().map(|layers| layers[index].clone()));
-        let examples = examples(&student, &teacher, &layer, of_layer);
-        let unsolved = Unsolved {
-            index,
-            layer: &layer,
-            attention: grouped,
-            examples: &examples,
+        let (mut attention, report) = match kept.find(plan, index, grouped)? {
+            Some(found) => found,
+            None => {
+                let of_layer = gradients
+                    .iter()
+                    .map(|batch| batch.as_ref().map(|layers| layers[index].clone()));
+                let examples = examples(&student, &teacher, &layer, of_layer);
+                let unsolved = Unsolved {
+                    index,
+                    layer: &layer,
+                    attention: grouped,
+                    examples: &examples,
+                };
+                let (attention, report) = unsolved.solve(request, &student, split, &mut step)?;
+                kept.keep(plan, &attention, &report)?;
+                (attention, report)
+            }
         };
-        let solved = unsolved.solve(request, &student, split, &mut step)?;
-        drop(examples);
-        let mut attention = solved.attention;
         let norms = latent_norms(plan, &attention, &student, &layer)?;
         for (name, values) in assemble::tensors(index, &attention, norms.as_ref(), plan.residual_scale())? {
             writer.write(&name, &values)?;
         }
-        reports.push(LayerReport {
-            layer: index,
-            balance_ratio: 1.0,
-            kept_energy: solved.kept_energy,
-            key_error: solved.key_error,
-            output_error: Some(solved.error),
-        });
+        reports.push(report);
         if let (true, Some(norms)) = (plan.options.use_qkv_norm, &norms) {
             attention = assemble::with_norms(attention, norms, plan.target.rms_norm_eps);
         }
@@ -142,14 +143,6 @@ pub(crate) fn sequential(
     Ok(reports)
 }
 
-/// One layer, in closed form and refined if the plan says so.
-struct Solved {
-    attention: LatentAttention,
-    kept_energy: f64,
-    key_error: Option<f64>,
-    error: f64,
-}
-
 /// A layer to solve, in the original model and in front of it the text through the converted layers.
 struct Unsolved<'a> {
     index: usize,
@@ -159,13 +152,14 @@ struct Unsolved<'a> {
 }
 
 impl Unsolved<'_> {
+    /// In closed form, and refined if the plan says so.
     fn solve(
         &self,
         request: &Request<'_>,
         student: &CalibrationStream,
         split: &Split,
         step: &mut dyn FnMut(Option<f64>),
-    ) -> Result<Solved, ConvertError> {
+    ) -> Result<(LatentAttention, LayerReport), ConvertError> {
         let (plan, index, layer, grouped) = (request.plan, self.index, self.layer, self.attention);
         let rotary = student.rotary();
         let moment = student.moment(layer)?;
@@ -206,12 +200,14 @@ impl Unsolved<'_> {
                 refine(closed.attention, &problem, &mut |error| step(Some(error)))?
             }
         };
-        Ok(Solved {
-            error: residual_error(&attention, norm, held_out, rotary)?,
-            attention,
+        let report = LayerReport {
+            layer: index,
+            balance_ratio: 1.0,
             kept_energy: closed.kept_energy,
             key_error: closed.key_error,
-        })
+            output_error: Some(residual_error(&attention, norm, held_out, rotary)?),
+        };
+        Ok((attention, report))
     }
 }
 

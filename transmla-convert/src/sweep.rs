@@ -8,6 +8,7 @@ use transmla_eval::{EvalOptions, Perplexity, perplexity};
 
 use crate::convert::write_rest;
 use crate::decouple::{check_samples, decouple};
+use crate::kept_layers::forget;
 use crate::second_pass::{Output, second_pass};
 use crate::sequential::{LossGradients, sequential};
 use crate::{ConvertError, DecoupledModel, Evaluation, Method, Observer, Plan, Report, Request, Stage};
@@ -81,6 +82,7 @@ pub fn sweep(sweep: &Sweep<'_>, observer: &mut dyn Observer) -> Result<Vec<Repor
             if target.keep {
                 writer.commit()?;
             }
+            forget(target.folder)?;
             reports[index] = Report {
                 original,
                 mla,

@@ -72,7 +72,11 @@ pub struct LatentAttention {
 }
 
 impl LatentAttention {
-    pub(crate) fn read(
+    /// Reads the attention of a layer, of the shapes of `latent`.
+    ///
+    /// # Errors
+    /// A tensor is absent, has another shape than the configuration implies, or holds NaN.
+    pub fn read(
         checkpoint: &Checkpoint,
         layer: usize,
         config: &ModelConfig,
