@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use transmla_convert::{Evaluation, Plan, Recipe, Sweep, Target, sweep};
+use transmla_convert::{Evaluation, Method, Plan, Recipe, Sweep, Target, sweep};
 use transmla_core::{ModelConfig, Residency};
 
 pub use self::arguments::SweepArguments;
@@ -135,7 +135,8 @@ fn plan(
             let fail = || format!("cannot use --budgets {budget}");
             let mut recipe = recipe.clone();
             (recipe.qk_mqa_dim, recipe.kv_lora_rank) = budget.shapes(config).with_context(fail)?;
-            (recipe.method, recipe.refine) = (curve.method, curve.refine);
+            recipe.method = curve.method;
+            recipe.refine = (curve.method == Method::Coherent).then_some(curve.refine);
             let plan = Plan::new(config, &recipe.options()).with_context(fail)?;
             let name = format!("{}-{}-{}", curve.slug(), recipe.qk_mqa_dim, recipe.kv_lora_rank);
             let folder = parent.join(name);

@@ -12,9 +12,9 @@ use transmla_core::config::LatentStyle;
 #[serde(rename_all = "lowercase")]
 pub enum Method {
     /// The published method: RoRoPE with FreqFold, then balanced joint PCA (arXiv 2502.07864).
-    #[default]
     Transmla,
-    /// Slots chosen by phase coherence, and a PCA in the metric of what the loss notices.
+    /// Slots chosen by phase coherence, and a PCA in the metric of what the loss notices; then layer-wise reconstruction.
+    #[default]
     Coherent,
 }
 
@@ -56,7 +56,8 @@ impl fmt::Display for FreqFold {
 pub struct ConvertOptions {
     /// How the latent model is found.
     pub method: Method,
-    /// Steps of layer-wise reconstruction after the closed form (coherent method); 0 for none.
+    /// Steps of layer-wise reconstruction after the closed form, one calibration sequence each (coherent method); 0 for
+    /// none.
     pub refine: usize,
     /// Width d_r of the one shared rotary key.
     pub qk_mqa_dim: usize,
@@ -82,11 +83,16 @@ pub struct ConvertOptions {
     pub max_shard_bytes: u64,
 }
 
+impl ConvertOptions {
+    /// Steps of reconstruction where nothing else is said.
+    pub const REFINE: usize = 100;
+}
+
 impl Default for ConvertOptions {
     fn default() -> Self {
         Self {
-            method: Method::Transmla,
-            refine: 0,
+            method: Method::default(),
+            refine: Self::REFINE,
             qk_mqa_dim: 64,
             collapse: None,
             freqfold: FreqFold::Auto,

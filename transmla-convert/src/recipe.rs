@@ -23,8 +23,9 @@ pub struct Recipe {
     pub revision: String,
     /// How the latent model is found.
     pub method: Method,
-    /// Steps of layer-wise reconstruction after the closed form.
-    pub refine: usize,
+    /// Steps of layer-wise reconstruction after the closed form; absent for 100 in the coherent method, which alone has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refine: Option<usize>,
     /// Number format of the written weights.
     #[serde(with = "as_text")]
     pub dtype: StorageDtype,
@@ -105,7 +106,7 @@ impl Default for Recipe {
             model_path: String::new(),
             revision: "main".into(),
             method: options.method,
-            refine: options.refine,
+            refine: None,
             dtype: options.dtype,
             qk_mqa_dim: options.qk_mqa_dim,
             collapse: options.collapse,
@@ -173,7 +174,10 @@ impl Recipe {
     pub fn options(&self) -> ConvertOptions {
         ConvertOptions {
             method: self.method,
-            refine: self.refine,
+            refine: match self.method {
+                Method::Transmla => 0,
+                Method::Coherent => self.refine.unwrap_or(ConvertOptions::REFINE),
+            },
             qk_mqa_dim: self.qk_mqa_dim,
             collapse: self.collapse,
             freqfold: self.freqfold,
@@ -325,7 +329,7 @@ mod tests {
         );
         (shapes, flags, texts).prop_map(|(shapes, flags, texts)| Recipe {
             model_path: texts.0,
-            refine: 100 * flags.3,
+            refine: texts.2.map(|steps| 10 * steps),
             dtype: [StorageDtype::F32, StorageDtype::F16, StorageDtype::Bf16][flags.3],
             qk_mqa_dim: shapes.0,
             collapse: shapes.1,

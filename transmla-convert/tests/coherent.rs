@@ -16,6 +16,7 @@ fn run(options: ConvertOptions, samples: usize) -> Report {
 fn options(method: Method, rope_dim: usize, rank: usize) -> ConvertOptions {
     ConvertOptions {
         method,
+        refine: 0,
         qk_mqa_dim: rope_dim,
         kv_lora_rank: rank,
         freqfold: FreqFold::Fixed(8 / rope_dim),

@@ -1,6 +1,6 @@
 //! The figures of the published Python converter on stories260K, reproduced from the same calibration and test tokens.
 
-use transmla_convert::{ConvertOptions, FreqFold, Report};
+use transmla_convert::{ConvertOptions, FreqFold, Method, Report};
 use transmla_core::StorageDtype;
 use transmla_core::config::LatentStyle;
 
@@ -8,6 +8,7 @@ mod stories;
 
 fn options(rope_dim: usize, rank: usize, freqfold: usize) -> ConvertOptions {
     ConvertOptions {
+        method: Method::Transmla,
         qk_mqa_dim: rope_dim,
         kv_lora_rank: rank,
         freqfold: FreqFold::Fixed(freqfold),

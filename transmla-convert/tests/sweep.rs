@@ -47,6 +47,7 @@ impl Log {
 fn options(method: Method, rope_dim: usize, rank: usize) -> ConvertOptions {
     ConvertOptions {
         method,
+        refine: 0,
         qk_mqa_dim: rope_dim,
         kv_lora_rank: rank,
         freqfold: FreqFold::Auto,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use transmla_convert::{FreqFold, Method, Recipe, shapes_for_budget};
 use transmla_core::{ModelConfig, StorageDtype};
@@ -39,7 +39,7 @@ pub struct ConvertArguments {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Start from the transmla.toml of an earlier conversion; options given here go first
+    /// Start from a recipe: a file of recipes/, or the transmla.toml of an earlier conversion; options given here go first
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
 
@@ -65,11 +65,12 @@ pub struct ConvertArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Converted model")]
 struct ShapeArguments {
-    /// How the latent model is found [default: transmla]
+    /// How the latent model is found [default: coherent]
     #[arg(long, value_enum, value_name = "METHOD")]
     method: Option<MethodName>,
 
-    /// Steps of layer-wise reconstruction after the closed form, for --method coherent [default: 0]
+    /// Steps of layer-wise reconstruction after the closed form, a calibration sequence each; 0 for the closed form alone
+    /// [default: 100; --method transmla: has none]
     #[arg(long, value_name = "STEPS")]
     refine: Option<usize>,
 
@@ -98,11 +99,12 @@ pub struct FormArguments {
     #[arg(long, value_name = "R", value_parser = values::positive)]
     q_lora_rank: Option<usize>,
 
-    /// Adjacent RoPE frequencies that share one rotation, or auto, which tries on held-out text [default: auto]
+    /// Adjacent RoPE frequencies that share one rotation, for --method transmla; auto tries on held-out text [default:
+    /// auto]
     #[arg(long, value_name = "auto|N")]
     freqfold: Option<AutoOr>,
 
-    /// How much larger than values the keys count in the joint PCA [default: 1]
+    /// How much larger than values the keys count in the joint PCA of --method transmla [default: 1]
     #[arg(long, value_name = "RATIO")]
     balance_kv_ratio: Option<f64>,
 
@@ -181,9 +183,9 @@ pub struct EvaluationArguments {
 /// The name of a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum MethodName {
-    /// RoRoPE with FreqFold, then balanced joint PCA (arXiv 2502.07864)
+    /// As published: RoRoPE with FreqFold, then balanced joint PCA (arXiv 2502.07864)
     Transmla,
-    /// Experimental: slots by phase coherence, and a PCA in the metric of what the loss notices
+    /// Slots by phase coherence, a PCA in the metric of what the loss notices, then layer-wise reconstruction
     Coherent,
 }
 
@@ -219,6 +221,12 @@ impl ConvertArguments {
         self.form.apply(&mut recipe);
         self.calibration.apply(&mut recipe);
         self.evaluation.apply(&mut recipe);
+        if recipe.method == Method::Transmla && self.shape.refine.is_some_and(|steps| steps > 0) {
+            bail!("--refine is part of the coherent method; leave it out, or use --method coherent");
+        }
+        if recipe.method == Method::Transmla {
+            recipe.refine = None;
+        }
         Ok(recipe)
     }
 
@@ -240,7 +248,7 @@ fn read_recipe(file: &Path) -> anyhow::Result<Recipe> {
 impl ShapeArguments {
     fn apply(&self, recipe: &mut Recipe) {
         set(&mut recipe.method, self.method.map(Method::from));
-        set(&mut recipe.refine, self.refine);
+        set(&mut recipe.refine, self.refine.map(Some));
         set(&mut recipe.kv_lora_rank, self.kv_lora_rank);
         set(&mut recipe.qk_mqa_dim, self.qk_mqa_dim);
         set(&mut recipe.collapse, self.collapse.map(|AutoOr(number)| number));

@@ -53,6 +53,12 @@ impl Observer for Progress<'_> {
         }
     }
 
+    fn refining(&mut self, layer: usize, error: f64) {
+        if let Some((bar, _)) = &self.current {
+            bar.set_message(format!("Refine layer {layer}, error {:.1} %", 100.0 * error));
+        }
+    }
+
     fn end(&mut self, stage: Stage, perplexity: Option<f64>) {
         let Some((bar, started)) = self.current.take() else {
             return;

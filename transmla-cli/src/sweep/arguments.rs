@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use transmla_convert::{ConvertError, Method, Recipe, shapes_for_budget};
+use transmla_convert::{ConvertError, ConvertOptions, Method, Recipe, shapes_for_budget};
 use transmla_core::ModelConfig;
 
 use crate::arguments::{ComputeArguments, OutputArguments};
@@ -43,8 +43,8 @@ pub struct SweepArguments {
     )]
     methods: Vec<MethodName>,
 
-    /// Steps of layer-wise reconstruction in the coherent method; a curve for each number
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0")]
+    /// Steps of layer-wise reconstruction in the coherent method; a curve for each number [default: 100]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
     refine: Vec<usize>,
 
     /// Folder for sweep.svg and sweep.json
@@ -224,6 +224,7 @@ impl SweepArguments {
         for method in methods {
             let steps: &[usize] = match method {
                 Method::Transmla => &[0],
+                Method::Coherent if self.refine.is_empty() => &[ConvertOptions::REFINE],
                 Method::Coherent => &self.refine,
             };
             for refine in steps {

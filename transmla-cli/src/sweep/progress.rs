@@ -33,6 +33,10 @@ impl Observer for SweepProgress<'_> {
         self.stages.advance(done, total);
     }
 
+    fn refining(&mut self, layer: usize, error: f64) {
+        self.stages.refining(layer, error);
+    }
+
     fn end(&mut self, stage: Stage, perplexity: Option<f64>) {
         self.stages.end(stage, perplexity);
     }

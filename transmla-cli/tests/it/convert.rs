@@ -13,6 +13,7 @@ fn perplexity(result: &Value, of: &str) -> f64 {
 fn without_arguments_the_embedded_model_is_converted() {
     let place = Workplace::new();
     let quick = ["--cal-nsamples", "16", "--eval-max-windows", "2"];
+    let method = "method       coherent, refined in 100 steps";
     let target = place.arg("outputs");
     let ran = transmla(&[&["convert", "--save-path", &target], &quick[..]].concat());
     assert!(ran.stderr.starts_with("Plan: embedded -> "), "{ran:?}");
@@ -26,12 +27,11 @@ fn without_arguments_the_embedded_model_is_converted() {
             .contains("Evaluation text: 2 x 512 tokens of embedded stories, test split"),
         "{ran:?}"
     );
+    assert!(ran.stderr.contains(method), "{ran:?}");
     let summary = ran.succeeds();
     for words in [
         "64 -> 36 numbers",
-        "freqfold     1",
         "original",
-        "partial RoPE",
         "MLA",
         "peak memory",
     ] {
@@ -56,17 +56,15 @@ fn without_arguments_the_embedded_model_is_converted() {
 #[test]
 fn json_has_what_programs_need() {
     let place = Workplace::new();
-    let result = transmla(&place.convert(&["--format", "json"])).json();
+    let result = transmla(&place.convert(&["--format", "json", "--refine", "3"])).json();
     let (original, mla) = (perplexity(&result, "original"), perplexity(&result, "mla"));
-    assert!(
-        original > 1.0 && original < perplexity(&result, "partial_rope") && original < mla,
-        "{result}"
-    );
+    assert!(original > 1.0 && original < mla, "{result}");
     assert_eq!(result["kv_cache"], json!({"original": 64, "mla": 36}));
     assert_eq!(
-        (&result["freqfold"], &result["method"]),
-        (&json!(1), &json!("transmla"))
+        (&result["method"], &result["refine"], &result["freqfold"]),
+        (&json!("coherent"), &json!(3), &Value::Null)
     );
+    assert_eq!(result["perplexity"]["partial_rope"], Value::Null);
     assert_eq!(result["shapes"]["kv_lora_rank"], 28);
     assert_eq!(result["layers"].as_array().map(Vec::len), Some(5));
     assert!(result["timings"]["total"].as_f64() > result["timings"]["compress"].as_f64());
@@ -75,6 +73,23 @@ fn json_has_what_programs_need() {
         assert!(result["peak_memory_bytes"].as_u64() > Some(1 << 20), "{result}");
         assert!(result["cpu_seconds"].as_f64() > Some(0.0), "{result}");
     }
+}
+
+#[test]
+fn the_published_method_has_a_step_in_between() {
+    let place = Workplace::new();
+    let arguments = ["--format", "json", "--method", "transmla"];
+    let result = transmla(&place.convert(&arguments)).json();
+    assert!(
+        perplexity(&result, "original") < perplexity(&result, "partial_rope"),
+        "{result}"
+    );
+    assert_eq!(
+        (&result["method"], &result["refine"], &result["freqfold"]),
+        (&json!("transmla"), &json!(0), &json!(1))
+    );
+    let refined = [&arguments[..], &["--refine", "3"]].concat();
+    transmla(&place.convert(&refined)).fails(1, &["--refine", "coherent"]);
 }
 
 #[test]

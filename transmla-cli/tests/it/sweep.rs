@@ -113,7 +113,7 @@ fn what_does_not_fit_is_found_before_any_work() {
         ),
         ("--methods transmla --refine 3".into(), ["--refine", "--methods"]),
         (
-            format!("--budgets 8+28 --save-path {models}"),
+            format!("--budgets 8+28 --refine 0 --save-path {models}"),
             ["coherent-8-28 exists", "--force"],
         ),
         (format!("--budgets 8+28 --svg {file}"), ["cannot write", "file/x"]),

@@ -94,6 +94,8 @@ pub fn full_rank(folder: &Path, rope_dim: usize, freqfold: usize, low_rank_queri
     let config = ModelConfig::read(folder).unwrap();
     let grouped = config.grouped().unwrap();
     ConvertOptions {
+        method: Method::Transmla,
+        refine: 0,
         qk_mqa_dim: rope_dim,
         freqfold: FreqFold::Fixed(freqfold),
         kv_lora_rank: 2 * grouped.key_width() - rope_dim,

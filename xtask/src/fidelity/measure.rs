@@ -101,7 +101,7 @@ impl Tool {
         }
         match cell.way {
             Way::Refined => command.args(["--method", "coherent", "--refine", &setup.refine.to_string()]),
-            Way::Coherent => command.args(["--method", "coherent"]),
+            Way::Coherent => command.args(["--method", "coherent", "--refine", "0"]),
             _ => command.args(["--method", "transmla", "--freqfold", setup.freqfold]),
         };
         self.run(&mut command)
