@@ -37,7 +37,7 @@ pub(crate) struct LayerProblem<'a> {
     /// Sequences for the sensitivity statistics.
     pub statistics: &'a [Example],
     /// Sequences to choose on.
-    pub held_out: &'a [Example],
+    pub choice: &'a [Example],
     /// Positions with the converted model's slot frequencies.
     pub rotary: &'a Rotary,
 }
@@ -169,7 +169,7 @@ fn solve(
     let output = problem.attention.o.clone();
     let q_norm = problem.attention.q_norm.as_ref();
     let attention = assemble::attention(plan, layer, &factors, q_norm, output, problem.source.device())?;
-    let cost = output_cost(&attention, problem.held_out, problem.rotary)?;
+    let cost = output_cost(&attention, problem.choice, problem.rotary)?;
     Ok(ClosedForm {
         attention,
         kept_energy,

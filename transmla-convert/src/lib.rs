@@ -10,7 +10,8 @@
 //! | `support` | what is exact, and what stock DeepSeek code can express |
 //! | `compress`, `latent_norm`, `assemble` | the factorisation, and DeepSeek's tensors from it |
 //! | `second_pass` | the second pass: every layer factorised and written |
-//! | `coherent`, `sequential`, `example`, `refine` | the coherent method: one layer, all of them, their data, reconstruction |
+//! | `loss_gradients`, `example` | the coherent method's data: what the loss notices, what layers are given and should give |
+//! | `coherent`, `refine`, `sequential` | the coherent method: one layer, its reconstruction, all layers |
 //! | `kept_layers` | refined layers on disk, for a conversion that is ended and goes on |
 //! | `convert`, `sweep` | [`convert()`]: passes, evaluations, and files; [`sweep()`]: the same for several shapes |
 //! | `report`, `error` | progress, results, errors |
@@ -61,6 +62,7 @@ mod example;
 mod kept_layers;
 mod key_norm;
 mod latent_norm;
+mod loss_gradients;
 mod options;
 mod plan;
 mod recipe;

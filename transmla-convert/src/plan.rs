@@ -6,7 +6,7 @@ use transmla_core::model::{attention_tensors, carried_tensors, layer_prefix, mod
 use transmla_core::{GroupedConfig, LatentConfig, ModelConfig, TensorSpec};
 use transmla_rope::{FoldSpec, HeadShape};
 
-use crate::sequential::gradient_tokens;
+use crate::loss_gradients::gradient_bytes;
 use crate::support::stock_obstacle;
 use crate::{ConvertError, ConvertOptions, FreqFold, Method};
 
@@ -154,7 +154,7 @@ impl Plan {
             Method::Transmla => main,
             Method::Coherent => {
                 let layers = self.source.num_hidden_layers as u64;
-                let gradients = gradient_tokens(calibration_tokens) as u64 * hidden * layers * 4;
+                let gradients = gradient_bytes(calibration_tokens) * hidden * layers;
                 let head = 4 * self.source.vocab_size as u64 * hidden;
                 // The residual stream before every layer, and a layer with its gradient and recorded activations, or the
                 // head with some logits.

@@ -1,70 +1,19 @@
 //! The coherent conversion of a model: layer by layer, on the inputs that the converted layers before produce.
 
-use burn::tensor::Tensor;
 use faer::{Mat, Scale};
-use transmla_calib::output_gradients;
 use transmla_core::checkpoint::CheckpointWriter;
 use transmla_core::model::attention::{Attention, GroupedAttention, LatentAttention};
-use transmla_core::{CoreError, DecoderLayer, LayeredModel, TokenBatch};
+use transmla_core::{DecoderLayer, LayeredModel};
 
 use crate::coherent::{LayerProblem, closed_form};
-use crate::example::{Example, examples, residual_error};
+use crate::example::{examples, residual_error};
 use crate::kept_layers::KeptLayers;
 use crate::key_norm::KeyMoment;
 use crate::latent_norm::latent_norms;
+use crate::loss_gradients::{LossGradients, Parts};
 use crate::refine::{Refinement, refine};
 use crate::weights::HostWeights;
-use crate::{CalibrationStream, ConvertError, LayerReport, Observer, Plan, Request, Stage, assemble};
-
-/// Tokens that the sensitivity statistics are taken from.
-const STATISTICS: usize = 4096;
-
-/// One in this many batches is held out to choose on.
-const HOLDOUT: usize = 8;
-
-/// Shorter calibration samples are joined to sequences of this length, or the model's longest: a phase error that grows
-/// with distance must be seen at distances that will occur.
-const SEQUENCE: usize = 512;
-
-/// About how many of the calibration tokens gradients are kept for.
-pub(crate) fn gradient_tokens(tokens: usize) -> usize {
-    (STATISTICS + tokens / HOLDOUT).min(tokens)
-}
-
-/// The calibration text as this method reads it, and the loss's gradients on part of it: what does not depend on the
-/// shapes of the converted model.
-pub(crate) struct LossGradients {
-    text: TokenBatch,
-    cal_batch_size: usize,
-    batch_size: usize,
-    split: Split,
-    /// By batch, where needed, those at every layer's attention output.
-    batches: Vec<Option<Vec<Tensor<2>>>>,
-}
-
-impl LossGradients {
-    /// Streams the original forwards and backwards.
-    pub fn take(request: &Request<'_>, observer: &mut dyn Observer) -> Result<Self, ConvertError> {
-        let plan = request.plan;
-        let text = join_samples(request.calibration, plan.source.max_position_embeddings.min(SEQUENCE));
-        let cal_batch_size = plan.options.cal_batch_size;
-        let batch_size = (cal_batch_size * request.calibration.sequence() / text.sequence()).max(1);
-        let split = Split::new(text.batch().div_ceil(batch_size), batch_size * text.sequence());
-        let batches = gradients(request, &text, batch_size, &split, observer)?;
-        Ok(Self {
-            text,
-            cal_batch_size,
-            batch_size,
-            split,
-            batches,
-        })
-    }
-
-    /// Whether they are what a plan for the same model and text would take.
-    pub fn serve(&self, plan: &Plan) -> bool {
-        self.cal_batch_size == plan.options.cal_batch_size
-    }
-}
+use crate::{CalibrationStream, ConvertError, LayerReport, Observer, Request, Stage, assemble};
 
 /// Converts and writes every layer's attention.
 pub(crate) fn sequential(
@@ -74,12 +23,15 @@ pub(crate) fn sequential(
     observer: &mut dyn Observer,
 ) -> Result<Vec<LayerReport>, ConvertError> {
     let Request { plan, source, .. } = *request;
-    let LossGradients { text, split, .. } = gradients;
-    let (batch_size, gradients) = (gradients.batch_size, &gradients.batches);
-
+    let LossGradients {
+        text,
+        split,
+        batch_size,
+        ..
+    } = gradients;
     observer.begin(Stage::Compress);
     let constant = plan.grouped.qkv_bias;
-    let stream = |rope| CalibrationStream::with_rope(source, rope, text, batch_size, constant);
+    let stream = |rope| CalibrationStream::with_rope(source, rope, text, *batch_size, constant);
     let mut teacher = stream(&plan.source.rope)?;
     let mut student = stream(&plan.target.rope)?;
     let layers = plan.source.num_hidden_layers;
@@ -105,17 +57,15 @@ pub(crate) fn sequential(
         let (mut attention, report) = match kept.find(plan, index, grouped)? {
             Some(found) => found,
             None => {
-                let of_layer = gradients
-                    .iter()
-                    .map(|batch| batch.as_ref().map(|layers| layers[index].clone()));
+                let of_layer = gradients.of_layer(index, source.device());
                 let examples = examples(&student, &teacher, &layer, of_layer);
                 let unsolved = Unsolved {
                     index,
                     layer: &layer,
                     attention: grouped,
-                    examples: &examples,
+                    parts: split.apply(&examples),
                 };
-                let (attention, report) = unsolved.solve(request, &student, split, &mut step)?;
+                let (attention, report) = unsolved.solve(request, &student, &mut step)?;
                 kept.keep(plan, &attention, &report)?;
                 (attention, report)
             }
@@ -148,7 +98,7 @@ struct Unsolved<'a> {
     index: usize,
     layer: &'a DecoderLayer,
     attention: &'a GroupedAttention,
-    examples: &'a [Example],
+    parts: Parts<'a>,
 }
 
 impl Unsolved<'_> {
@@ -157,14 +107,12 @@ impl Unsolved<'_> {
         &self,
         request: &Request<'_>,
         student: &CalibrationStream,
-        split: &Split,
         step: &mut dyn FnMut(Option<f64>),
     ) -> Result<(LatentAttention, LayerReport), ConvertError> {
         let (plan, index, layer, grouped) = (request.plan, self.index, self.layer, self.attention);
         let rotary = student.rotary();
         let moment = student.moment(layer)?;
         let per_token: Mat<f64> = Scale(1.0 / moment.tokens().max(1) as f64) * moment.matrix();
-        let (training, held_out) = split.apply(self.examples);
         let keys = match &grouped.k_norm {
             None => None,
             Some(norm) => {
@@ -180,8 +128,8 @@ impl Unsolved<'_> {
             layer: index,
             attention: grouped,
             moment: per_token.as_ref(),
-            statistics: &training[..split.statistics],
-            held_out,
+            statistics: self.parts.statistics,
+            choice: self.parts.choice,
             rotary,
         };
         let closed = closed_form(&problem)?;
@@ -192,8 +140,8 @@ impl Unsolved<'_> {
                 let problem = Refinement {
                     moment: per_token.as_ref(),
                     norm,
-                    training,
-                    held_out,
+                    training: self.parts.training,
+                    held_out: self.parts.held_out,
                     rotary,
                     steps,
                 };
@@ -205,100 +153,8 @@ impl Unsolved<'_> {
             balance_ratio: 1.0,
             kept_energy: closed.kept_energy,
             key_error: closed.key_error,
-            output_error: Some(residual_error(&attention, norm, held_out, rotary)?),
+            output_error: Some(residual_error(&attention, norm, self.parts.held_out, rotary)?),
         };
         Ok((attention, report))
-    }
-}
-
-/// Which batches serve what.
-struct Split {
-    batches: usize,
-    /// So many batches at the start give statistics.
-    statistics: usize,
-    /// So many batches at the end are held out; the only one serves both.
-    held_out: usize,
-}
-
-impl Split {
-    fn new(batches: usize, tokens_per_batch: usize) -> Self {
-        let held_out = (batches / HOLDOUT).max(1);
-        let training = (batches - held_out).max(1);
-        Self {
-            batches,
-            statistics: STATISTICS.div_ceil(tokens_per_batch).min(training),
-            held_out,
-        }
-    }
-
-    fn apply<'a>(&self, examples: &'a [Example]) -> (&'a [Example], &'a [Example]) {
-        match self.batches {
-            1 => (examples, examples),
-            count => examples.split_at(count - self.held_out),
-        }
-    }
-
-    /// Gradients are needed where statistics are taken and where candidates are compared.
-    fn needs_gradients(&self, batch: usize) -> bool {
-        batch < self.statistics || batch + self.held_out >= self.batches
-    }
-}
-
-/// Samples one after the other in sequences of about `length` tokens, where they are shorter and there are enough.
-fn join_samples(tokens: &TokenBatch, length: usize) -> TokenBatch {
-    let factor = (length / tokens.sequence()).clamp(1, tokens.batch());
-    let (batch, sequence) = (tokens.batch() / factor, tokens.sequence() * factor);
-    let ids = tokens.ids()[..batch * sequence].to_vec();
-    TokenBatch::from_ids(ids, batch, sequence).unwrap_or_else(|_| tokens.clone())
-}
-
-/// By batch, where needed, the loss's gradients at every layer's attention output.
-fn gradients(
-    request: &Request<'_>,
-    text: &TokenBatch,
-    batch_size: usize,
-    split: &Split,
-    observer: &mut dyn Observer,
-) -> Result<Vec<Option<Vec<Tensor<2>>>>, CoreError> {
-    observer.begin(Stage::Gradients);
-    let gradients = (0..split.batches)
-        .map(|batch| {
-            let start = batch * batch_size;
-            let wanted = split
-                .needs_gradients(batch)
-                .then(|| text.rows(start..start + batch_size))
-                .flatten();
-            let gradients = wanted
-                .map(|tokens| output_gradients(request.source, &tokens))
-                .transpose();
-            observer.advance(batch as u64 + 1, split.batches as u64);
-            gradients
-        })
-        .collect();
-    observer.end(Stage::Gradients, None);
-    gradients
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn short_samples_are_joined_and_none_is_lost_without_need() {
-        let tokens = TokenBatch::from_ids((0..40).collect(), 10, 4).unwrap();
-        let joined = join_samples(&tokens, 8);
-        assert_eq!((joined.batch(), joined.sequence()), (5, 8));
-        assert_eq!(joined.ids(), tokens.ids());
-        assert_eq!(join_samples(&tokens, 3), tokens);
-        assert_eq!(join_samples(&tokens, 1000).batch(), 1);
-    }
-
-    #[test]
-    fn batches_are_used_for_one_thing() {
-        let split = Split::new(16, 2048);
-        assert_eq!((split.statistics, split.held_out), (2, 2));
-        assert!(split.needs_gradients(1) && !split.needs_gradients(2) && split.needs_gradients(14));
-        let split = Split::new(1, 512);
-        assert_eq!((split.statistics, split.held_out), (1, 1));
     }
 }

@@ -9,8 +9,9 @@ use transmla_eval::{EvalOptions, Perplexity, perplexity};
 use crate::convert::write_rest;
 use crate::decouple::{check_samples, decouple};
 use crate::kept_layers::forget;
+use crate::loss_gradients::LossGradients;
 use crate::second_pass::{Output, second_pass};
-use crate::sequential::{LossGradients, sequential};
+use crate::sequential::sequential;
 use crate::{ConvertError, DecoupledModel, Evaluation, Method, Observer, Plan, Report, Request, Stage};
 
 /// Conversions of one model on one text.

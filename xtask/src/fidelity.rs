@@ -52,7 +52,7 @@ pub struct Arguments {
     again: bool,
 
     /// Steps of the refined models
-    #[arg(long, value_name = "STEPS", default_value_t = 100)]
+    #[arg(long, value_name = "STEPS", default_value_t = 200)]
     refine: usize,
 
     /// Calibration samples of SmolLM2

@@ -29,12 +29,7 @@ fn without_arguments_the_embedded_model_is_converted() {
     );
     assert!(ran.stderr.contains(method), "{ran:?}");
     let summary = ran.succeeds();
-    for words in [
-        "64 -> 36 numbers",
-        "original",
-        "MLA",
-        "peak memory",
-    ] {
+    for words in ["64 -> 36 numbers", "original", "MLA", "peak memory"] {
         assert!(summary.contains(words), "no '{words}' in {summary}");
     }
     assert!(summary.contains("it writes    \"Once upon a time"), "{summary}");
