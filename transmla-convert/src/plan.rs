@@ -160,7 +160,12 @@ impl Plan {
                 // head with some logits.
                 let logits = 3 * LOGIT_ROWS * self.source.vocab_size as u64 * 4;
                 let backwards = batch * hidden * layers * 4 + (8 * layer + 3 * activations).max(head + logits);
-                gradients + (main + 4 * states).max(gradients + backwards)
+                // Weights, their gradient, what Adam keeps of each, and the best so far.
+                let refined = match self.options.refine {
+                    0 => 0,
+                    _ => 6 * 4 * elements(attention_tensors(&self.target, 0)),
+                };
+                gradients + (main + 4 * states + refined).max(gradients + backwards)
             }
         }
     }
