@@ -166,7 +166,7 @@ fn append_random(cache: &mut KvCache, config: &ModelConfig, tokens: usize, numbe
             keys.append(numbers.tensor(shape, 1.0));
             values.append(numbers.tensor(shape, 1.0));
         }
-        (LayerCache::Latent(rows), attention) => {
+        (LayerCache::Latent { rows, .. }, attention) => {
             rows.append(numbers.tensor([1, 1, tokens, attention.cache_numbers()], 1.0));
         }
         _ => unreachable!("a cache is of its configuration's kind"),
