@@ -5,6 +5,8 @@
 //! block is read from memory once for both. A cache of few heads is split among threads by tokens, and what the parts
 //! found is joined by their largest scores and sums (as Flash-Decoding does).
 
+use std::ops::Range;
+
 use pulp::Arch;
 use rayon::prelude::*;
 
@@ -18,6 +20,9 @@ const BLOCK: usize = 64;
 
 /// Least number of tokens that is worth a part of its own.
 const PART: usize = 4 * BLOCK;
+
+/// Multiplications that are not worth waking another thread for.
+const SERIAL: usize = 1 << 20;
 
 /// Keys and values of one key head of one sequence.
 #[derive(Debug, Clone, Copy)]
@@ -97,18 +102,23 @@ pub fn decode(shape: &DecodeShape, scoring: &Scoring, q: &[f32], heads: &[Cached
                 .map(|from| (index, from..end.min(from + size))),
         );
     }
-    let parts: Vec<(usize, Part)> = tasks
-        .into_par_iter()
-        .map_init(Scratch::default, |scratch, (index, range)| {
-            let queries = &q[index * shape.rows() * shape.width..][..shape.rows() * shape.width];
-            let mut part = Part::new(shape);
-            for start in range.clone().step_by(BLOCK) {
-                let block = start..range.end.min(start + BLOCK);
-                part.add(arch, shape, scoring, queries, &heads[index], block, scratch);
-            }
-            (index, part)
-        })
-        .collect();
+    let run = |scratch: &mut Scratch, (index, range): (usize, Range<usize>)| {
+        let queries = &q[index * shape.rows() * shape.width..][..shape.rows() * shape.width];
+        let mut part = Part::new(shape);
+        for start in range.clone().step_by(BLOCK) {
+            let block = start..range.end.min(start + BLOCK);
+            part.add(arch, shape, scoring, queries, &heads[index], block, scratch);
+        }
+        (index, part)
+    };
+    let cached: usize = tasks.iter().map(|(_, range)| range.len()).sum();
+    let parts: Vec<(usize, Part)> = match cached * shape.rows() * (shape.width + shape.value_width) < SERIAL {
+        true => {
+            let mut scratch = Scratch::default();
+            tasks.into_iter().map(|task| run(&mut scratch, task)).collect()
+        }
+        false => tasks.into_par_iter().map_init(Scratch::default, run).collect(),
+    };
     let mut output = vec![0.0; heads.len() * shape.rows() * shape.value_width];
     let mut targets = output.chunks_exact_mut(shape.rows() * shape.value_width);
     for parts in parts.chunk_by(|a, b| a.0 == b.0) {
@@ -139,7 +149,7 @@ impl Part {
         scoring: &Scoring,
         q: &[f32],
         head: &CachedHead<'_>,
-        block: std::ops::Range<usize>,
+        block: Range<usize>,
         scratch: &mut Scratch,
     ) {
         let (width, value_width, rows, count) = (shape.width, shape.value_width, shape.rows(), block.len());
@@ -190,6 +200,20 @@ impl Part {
             scale(arch, &mut self.values[row * value_width..][..value_width], factor);
         }
         self.sums[row] += exponentiate_below(arch, scores, highest);
+    }
+}
+
+/// Calls `run` with each piece of `target` and its index, by all threads if `work` multiplications are worth it.
+pub(crate) fn for_each_piece(
+    target: &mut [f32],
+    size: usize,
+    work: usize,
+    run: impl Fn(usize, &mut [f32]) + Send + Sync,
+) {
+    let each = |(index, piece): (usize, &mut [f32])| run(index, piece);
+    match work < SERIAL {
+        true => target.chunks_exact_mut(size).enumerate().for_each(each),
+        false => target.par_chunks_exact_mut(size).enumerate().for_each(each),
     }
 }
 

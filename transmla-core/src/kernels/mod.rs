@@ -25,6 +25,7 @@ pub use attention::{
     plain_attention_gradients,
 };
 pub(crate) use attention::{on_host, repeat_heads};
+pub(crate) use decode::for_each_piece;
 pub use decode::{CachedHead, DecodeShape, decode};
 pub use plain_decode::plain_decode;
 pub use scoring::Scoring;

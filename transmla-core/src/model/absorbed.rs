@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use rayon::prelude::*;
 
 use super::cached_rows::CachedRows;
 use crate::config::LatentConfig;
 use crate::host_values;
-use crate::kernels::{DecodeShape, Scoring, add_combinations, decode, dot_products};
+use crate::kernels::{DecodeShape, Scoring, add_combinations, decode, dot_products, for_each_piece};
 
 /// `kv_b_proj` in host memory, `[H, d + d_v, r]`: what turns queries into latents and attended latents into values.
 ///
@@ -49,17 +48,16 @@ impl AbsorbedUp {
         let (width, up) = (rank + rope, (nope + value) * rank);
         let (q_nope, q_rope) = (host_values(q_nope).ok()?, host_values(q_rope).ok()?);
         let mut q = vec![0.0; batch * heads * new * width];
-        q.par_chunks_exact_mut(new * width)
-            .zip(q_nope.par_chunks_exact(new * nope))
-            .zip(q_rope.par_chunks_exact(new * rope))
-            .enumerate()
-            .for_each(|(index, ((q, q_nope), q_rope))| {
-                let keys = &self.weight[index % heads * up..][..nope * rank];
-                add_combinations(q, width, q_nope, keys, [new, nope, rank]);
-                for (q, q_rope) in q.chunks_exact_mut(width).zip(q_rope.chunks_exact(rope)) {
-                    q[rank..].copy_from_slice(q_rope);
-                }
-            });
+        let work = batch * heads * new * nope * rank;
+        for_each_piece(&mut q, new * width, work, |index, q| {
+            let q_nope = &q_nope[index * new * nope..][..new * nope];
+            let q_rope = &q_rope[index * new * rope..][..new * rope];
+            let keys = &self.weight[index % heads * up..][..nope * rank];
+            add_combinations(q, width, q_nope, keys, [new, nope, rank]);
+            for (q, q_rope) in q.chunks_exact_mut(width).zip(q_rope.chunks_exact(rope)) {
+                q[rank..].copy_from_slice(q_rope);
+            }
+        });
         let shape = DecodeShape {
             shared: heads,
             new,
@@ -68,14 +66,12 @@ impl AbsorbedUp {
         };
         let attended = decode(&shape, scoring, &q, &cached);
         let mut output = vec![0.0; batch * heads * new * value];
-        output
-            .par_chunks_exact_mut(new * value)
-            .zip(attended.par_chunks_exact(new * rank))
-            .enumerate()
-            .for_each(|(index, (output, attended))| {
-                let values = &self.weight[index % heads * up + nope * rank..][..value * rank];
-                dot_products(output, attended, values, [new, rank, value]);
-            });
+        let work = batch * heads * new * value * rank;
+        for_each_piece(&mut output, new * value, work, |index, output| {
+            let attended = &attended[index * new * rank..][..new * rank];
+            let values = &self.weight[index % heads * up + nope * rank..][..value * rank];
+            dot_products(output, attended, values, [new, rank, value]);
+        });
         let output = TensorData::new(output, [batch, heads, new, value]);
         Some(Tensor::from_data(output, &Device::flex()))
     }
