@@ -22,7 +22,7 @@ const BLOCK: usize = 64;
 const PART: usize = 4 * BLOCK;
 
 /// Multiplications that are not worth waking another thread for.
-const SERIAL: usize = 1 << 20;
+const SERIAL: usize = 1 << 21;
 
 /// Keys and values of one key head of one sequence.
 #[derive(Debug, Clone, Copy)]

@@ -89,6 +89,15 @@ pub(crate) fn add_combinations(target: &mut [f32], stride: usize, weights: &[f32
     );
 }
 
+/// Rows of the next tile of those left: as many as fit, but with no single row at the end.
+#[inline(always)]
+fn tile_rows(left: usize) -> usize {
+    match left {
+        5 | 6 | 9 => 3,
+        _ => left.min(TILE),
+    }
+}
+
 struct Dots<'a> {
     target: &'a mut [f32],
     stride: usize,
@@ -121,7 +130,7 @@ impl Dots<'_> {
     fn column<S: Simd, const N: usize>(&mut self, simd: S, j: usize) -> usize {
         let mut i = 0;
         while i < self.a.count {
-            i += match self.a.count - i {
+            i += match tile_rows(self.a.count - i) {
                 1 => self.tile::<S, 1, N>(simd, i, j),
                 2 => self.tile::<S, 2, N>(simd, i, j),
                 3 => self.tile::<S, 3, N>(simd, i, j),
@@ -213,7 +222,7 @@ impl Combine<'_> {
         let width = (N * S::F32_LANES).min(self.b.width - column);
         let mut i = 0;
         while i < self.weights.count {
-            i += match self.weights.count - i {
+            i += match tile_rows(self.weights.count - i) {
                 1 => self.tile::<S, 1, N>(simd, i, column, width),
                 2 => self.tile::<S, 2, N>(simd, i, column, width),
                 3 => self.tile::<S, 3, N>(simd, i, column, width),
