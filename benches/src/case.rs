@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::catalogue::{Kind, Problem};
-use crate::{attention, decode, lowrank, matmul, moment, rope};
+use crate::{attend, attention, copy, decode, lowrank, matmul, moment, rope};
 
 /// One run of a strategy, with everything that is not to be timed done.
 pub(crate) type Timed<'a> = Box<dyn FnOnce() + 'a>;
@@ -23,6 +23,8 @@ pub(crate) trait Case {
 /// Makes the data of a problem.
 pub(crate) fn build(problem: &Problem) -> Box<dyn Case> {
     match problem.kind {
+        Kind::Copy { numbers } => copy::build(numbers),
+        Kind::Attend { shape, context } => attend::build(shape, context),
         Kind::Matmul { size, precision } => matmul::build(size, precision),
         Kind::Moment { rows, width } => moment::build(rows, width),
         Kind::Prefill {
@@ -46,10 +48,15 @@ pub(crate) fn build(problem: &Problem) -> Box<dyn Case> {
 }
 
 /// Compares two results: the largest difference must be small beside the largest value.
-pub(crate) fn compare<const D: usize>(what: &str, found: &Tensor<D>, expected: &Tensor<D>) -> Result<(), String> {
+pub(crate) fn compare<const D: usize>(
+    what: &str,
+    found: &Tensor<D>,
+    expected: &Tensor<D>,
+    tolerance: f64,
+) -> Result<(), String> {
     let difference: f32 = (found.clone() - expected.clone()).abs().max().into_scalar();
     let scale: f32 = expected.clone().abs().max().into_scalar();
-    within(what, f64::from(difference), f64::from(scale), 1e-4)
+    within(what, f64::from(difference), f64::from(scale), tolerance)
 }
 
 /// Whether a difference is at most `tolerance` of a scale; a NaN never is.

@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | [`catalogue`] | the problems and strategies by name and size, for `cargo xtask bench` too |
 //! | `case` | a problem with its data: checking the strategies against each other, running one |
-//! | `moment`, `attention`, `decode`, `rope`, `lowrank`, `matmul` | the kinds of problem |
+//! | `copy`, `matmul`, `moment`, `attention`, `attend`, `decode`, `rope`, `lowrank` | the kinds of problem |
+//! | `memory` | how much memory a strategy takes |
 //! | `harness` | the main function of the criterion benchmarks |
 //!
 //! Each strategy is checked against the plain reference of its problem before it is timed.
@@ -12,9 +13,13 @@
 pub mod catalogue;
 
 #[cfg(feature = "run")]
+mod attend;
+#[cfg(feature = "run")]
 mod attention;
 #[cfg(feature = "run")]
 mod case;
+#[cfg(feature = "run")]
+mod copy;
 #[cfg(feature = "run")]
 mod decode;
 #[cfg(feature = "run")]
@@ -23,6 +28,8 @@ pub mod harness;
 mod lowrank;
 #[cfg(feature = "run")]
 mod matmul;
+#[cfg(feature = "run")]
+mod memory;
 #[cfg(feature = "run")]
 mod moment;
 #[cfg(feature = "run")]

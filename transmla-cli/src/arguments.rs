@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use transmla_core::DeviceChoice;
 
 use crate::values;
-use crate::{completions, convert, eval, generate, inspect, logits, sweep};
+use crate::{bench, completions, convert, eval, generate, inspect, logits, sweep};
 
 /// Convert language models with grouped-query attention to multi-head latent attention.
 ///
@@ -25,6 +25,7 @@ Examples:
   transmla sweep --model-path org/model --budgets 75%,50%,25%
   transmla eval --model-path converted --dataset wikitext2
   transmla generate --model-path converted --prompt 'Once upon a time'
+  transmla bench --model-path converted --against org/model
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
 
@@ -36,6 +37,7 @@ pub enum Command {
     Logits(logits::LogitsArguments),
     Inspect(inspect::InspectArguments),
     Generate(generate::GenerateArguments),
+    Bench(bench::BenchArguments),
     Completions(completions::CompletionsArguments),
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 use transmla_calib::TextTokenizer;
-use transmla_core::{Decoder, KvCache, LayeredModel, ModelConfig, Residency, TokenBatch};
+use transmla_core::{Decoder, KvCache, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch};
 
 pub use self::sampler::Sampler;
 use crate::arguments::{ComputeArguments, ModelArguments};
@@ -44,6 +44,10 @@ pub struct GenerateArguments {
     #[arg(long, value_name = "SEED", default_value_t = 42)]
     seed: u64,
 
+    /// Number format of the KV cache: fp32, bf16 or fp16
+    #[arg(long, value_name = "DTYPE", default_value = "fp32")]
+    cache_dtype: StorageDtype,
+
     /// Where to compute: auto, cpu, ndarray, cuda:N or wgpu:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: transmla_core::DeviceChoice,
@@ -66,6 +70,7 @@ pub struct Generated {
     new_tokens: usize,
     time: Duration,
     cache_bytes: usize,
+    cache_dtype: StorageDtype,
 }
 
 /// A model and what it needs to write.
@@ -96,9 +101,13 @@ pub fn run(arguments: &GenerateArguments) -> anyhow::Result<()> {
     };
     let sampler = Sampler::new(arguments.temperature, arguments.top_p, arguments.seed);
     printer.chunk(&arguments.prompt)?;
-    let generated = writer.write(&arguments.prompt, arguments.max_new_tokens, sampler, &mut |text| {
-        printer.chunk(text)
-    });
+    let generated = writer.write_from(
+        arguments.cache_dtype,
+        &arguments.prompt,
+        arguments.max_new_tokens,
+        sampler,
+        &mut |text| printer.chunk(text),
+    );
     printer.chunk("\n")?;
     describe(&generated?, model.config(), &printer);
     Ok(())
@@ -108,6 +117,18 @@ impl Writer<'_> {
     /// Continues a prompt, handing out the new text piece by piece.
     pub fn write(
         &self,
+        prompt: &str,
+        max_new_tokens: usize,
+        sampler: Sampler,
+        emit: &mut dyn FnMut(&str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Generated> {
+        self.write_from(StorageDtype::F32, prompt, max_new_tokens, sampler, emit)
+    }
+
+    /// The same from a cache in any format.
+    fn write_from(
+        &self,
+        cache_dtype: StorageDtype,
         prompt: &str,
         max_new_tokens: usize,
         mut sampler: Sampler,
@@ -122,7 +143,8 @@ impl Writer<'_> {
             bail!("the prompt is empty and the model has no token that starts a text; give a longer --prompt");
         }
         let room = ids.len().saturating_add(max_new_tokens);
-        let mut cache = KvCache::new(config, room.min(config.max_position_embeddings));
+        let room = room.min(config.max_position_embeddings);
+        let mut cache = KvCache::with_dtype(config, room, cache_dtype);
         let mut stream = self.tokenizer.stream(true);
         stream.prime(&ids);
         let prompt_tokens = ids.len();
@@ -152,7 +174,8 @@ impl Writer<'_> {
             prompt_time,
             new_tokens,
             time: started.elapsed(),
-            cache_bytes: cache.bytes_per_sequence(),
+            cache_bytes: cache.bytes(),
+            cache_dtype: cache.dtype(),
         })
     }
 
@@ -194,8 +217,9 @@ fn describe(generated: &Generated, config: &ModelConfig, printer: &Printer) {
         per_second(generated.prompt_tokens, generated.prompt_time),
     ));
     printer.note(format!(
-        "KV cache: {} in f32 ({numbers} numbers per token and layer)",
-        table::bytes(generated.cache_bytes as u64)
+        "KV cache: {} in {} ({numbers} numbers per token and layer)",
+        table::bytes(generated.cache_bytes as u64),
+        generated.cache_dtype
     ));
     let total = generated.prompt_tokens + generated.new_tokens;
     if total > config.max_position_embeddings {

@@ -3,11 +3,12 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `arguments`, `values` | the commands, options that several share, and what an option's value may be |
-//! | `convert`, `sweep`, `eval`, `logits`, `inspect`, `generate`, `completions` | one module per command |
+//! | `convert`, `sweep`, `eval`, `logits`, `inspect`, `generate`, `bench`, `completions` | one module per command |
 //! | `model`, `text`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
 //! | `printer`, `table`, `memory`, `environment` | the only places that print, and that read the system |
 
 mod arguments;
+mod bench;
 mod completions;
 mod convert;
 mod embedded;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Logits(options) => logits::run(&options),
         Command::Inspect(options) => inspect::run(&options),
         Command::Generate(options) => generate::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Completions(options) => completions::run(&options),
     };
     match result {

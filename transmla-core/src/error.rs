@@ -146,6 +146,12 @@ pub enum CoreError {
         /// What does not fit.
         problem: String,
     },
+    /// A KV cache does not belong to what it is used with.
+    #[error("KV cache: {problem}")]
+    Cache {
+        /// What does not fit.
+        problem: String,
+    },
     /// The accelerator failed to run a computation.
     #[error("the device failed: {0}")]
     Execution(String),

@@ -34,7 +34,7 @@
 //! }
 //! assert_eq!(ids.len(), 13);
 //! // 5 layers of 2 x 4 heads x 8 numbers of 4 bytes for each of the 12 tokens seen.
-//! assert_eq!(cache.bytes_per_sequence(), 5 * 64 * 4 * 12);
+//! assert_eq!(cache.bytes(), 5 * 64 * 4 * 12);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

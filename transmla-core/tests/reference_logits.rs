@@ -119,7 +119,7 @@ fn check_cache(family: &str) {
     assert_eq!(cache.tokens(), sequence);
     let config = transmla_core::LayeredModel::config(&model);
     let per_token = config.attention.cache_numbers() * config.num_hidden_layers * 4;
-    assert_eq!(cache.bytes_per_sequence(), per_token * sequence);
+    assert_eq!(cache.bytes(), per_token * sequence * batch);
 }
 
 /// Biases, windows, bounds, experts and norms of heads included.

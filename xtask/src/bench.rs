@@ -17,8 +17,10 @@ use results::Results;
 /// Time every strategy of the benchmark catalogue and print a table.
 ///
 /// Each strategy's result is compared with the plain reference of its problem before it is timed; a wrong result ends
-/// the run. Times are medians. A strategy's speed-up is over the first one of its problem. Its share is of the rate of a
-/// plain matrix product that is measured in the same run: burn's in f32, or faer's in f64 for the factorisations.
+/// the run. Times are medians. A strategy's speed-up is over the first one of its problem, and, for decoding, over grouped
+/// queries at equal context, beside what the rooflines of the two predict. A roofline is the longer of the operations at the
+/// rate of a plain matrix product (burn's in f32, or faer's in f64 for the factorisations) and of the bytes that must be moved
+/// at the rate of a copy, both measured in the same run. Memory is the most that a run takes beside its inputs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask bench --quick
@@ -68,15 +70,21 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Read before anything is measured: a wrong file name should not cost minutes.
     let baseline = arguments.baseline.as_deref().map(Baseline::read).transpose()?;
     let start = SystemTime::now();
-    criterion::run(arguments)?;
+    let memory = tempfile::NamedTempFile::new()?;
+    criterion::run(arguments, memory.path())?;
     if arguments.check {
         println!("All strategies agree with their references.");
         return Ok(());
     }
-    let results = Results::new(&problems, &criterion::medians(start)?);
+    let results = Results::new(
+        &problems,
+        &criterion::medians(start)?,
+        &criterion::memory(memory.path())?,
+    );
     if let Some(filter) = &arguments.filter
         && results.only_yardsticks()
         && !filter.contains("matmul")
+        && !filter.contains("copy")
     {
         bail!("--filter {filter} selects no strategy; --list names them");
     }

@@ -184,6 +184,42 @@ fn the_cache_of_a_converted_model_is_smaller() {
     assert!((ratio - 36.0 / 64.0).abs() < 0.02, "{ratio}");
 }
 
+/// The command that measures finds what there is to decode, side by side; its times are nobody's promise.
+#[test]
+fn bench_sets_two_models_side_by_side() {
+    let (place, _) = converted(&[]);
+    let outputs = place.arg("outputs");
+    let run = |more: &[&str]| {
+        let start = [
+            "bench",
+            "--model-path",
+            &outputs,
+            "--context",
+            "64,256",
+            "--batch",
+            "1,3",
+        ];
+        transmla(&[&start, more].concat()).succeeds()
+    };
+    let json = run(&["--against", "embedded", "--format", "json", "--cache-dtype", "bf16"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    for (model, numbers) in [36, 64].into_iter().enumerate() {
+        let model = &json["models"][model];
+        assert_eq!(model["numbers_per_token_and_layer"], numbers);
+        let steps = model["steps"].as_array().unwrap();
+        let cases = [(64, 1), (64, 3), (256, 1), (256, 3)];
+        assert_eq!(steps.len(), cases.len());
+        for (step, (context, batch)) in steps.iter().zip(cases) {
+            assert_eq!((&step["context"], &step["batch"]), (&context.into(), &batch.into()));
+            assert_eq!(step["cache_bytes"], 5 * 2 * numbers * context * batch);
+            let rate = step["tokens_per_second"].as_f64().unwrap() * step["seconds_per_token"].as_f64().unwrap();
+            assert!((rate / f64::from(batch) - 1.0).abs() < 1e-9, "{step}");
+        }
+    }
+    let text = run(&["--new-tokens", "2"]);
+    assert!(text.contains("tokens/s") && !text.contains("speed-up"), "{text}");
+}
+
 #[test]
 fn bad_input_to_the_other_commands() {
     let place = Workplace::new();

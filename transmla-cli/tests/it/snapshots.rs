@@ -39,6 +39,7 @@ fn help() {
         "logits",
         "inspect",
         "generate",
+        "bench",
         "completions",
     ] {
         check(&format!("help-{command}"), &transmla(&[command, "--help"]).succeeds());

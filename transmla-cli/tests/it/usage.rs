@@ -52,6 +52,15 @@ fn wrong_usage_has_its_own_exit_code() {
             "generate --model-path embedded --prompt x --top-p 2",
             ["--top-p", "at most 1"],
         ),
+        (
+            "generate --model-path embedded --prompt x --cache-dtype int4",
+            ["--cache-dtype", "fp32, fp16, bf16"],
+        ),
+        ("bench", ["--model-path", "required"]),
+        (
+            "bench --model-path embedded --context 512,0",
+            ["--context", "positive integer"],
+        ),
         ("inspect", ["--model-path", "required"]),
         ("completions powershell5", ["powershell5", "bash"]),
         ("refine", ["refine", "Usage"]),

@@ -149,7 +149,8 @@ fn sum_heads(x: Tensor<4>, groups: usize) -> Tensor<4> {
         .reshape([batch, groups, sequence, width])
 }
 
-fn on_host(tensor: &Tensor<4>) -> bool {
+/// Whether the fused kernels of the CPU can take a tensor.
+pub(crate) fn on_host(tensor: &Tensor<4>) -> bool {
     !tensor.is_autodiff() && tensor.dtype() == DType::F32 && tensor.device() == Device::flex()
 }
 

@@ -9,21 +9,34 @@ const LANES: usize = 16;
 ///
 /// Relative error of each value below 2e-7. An empty row sums to 0.
 pub(super) fn exponentiate(arch: Arch, row: &mut [f32]) -> f32 {
+    let largest = largest(arch, row);
+    exponentiate_below(arch, row, largest)
+}
+
+/// The largest of a row, -∞ of an empty one.
+pub(super) fn largest(arch: Arch, row: &[f32]) -> f32 {
+    arch.dispatch(
+        #[inline(always)]
+        || reduce(row, f32::NEG_INFINITY, |x| x, f32::max),
+    )
+}
+
+/// Replaces a row of scores by `exp(score - bound)` and returns the sum; no score may be above the bound.
+pub(super) fn exponentiate_below(arch: Arch, row: &mut [f32], bound: f32) -> f32 {
     arch.dispatch(
         #[inline(always)]
         || {
-            let largest = reduce(row, f32::NEG_INFINITY, |x| x, f32::max);
             let (chunks, rest) = row.as_chunks_mut::<LANES>();
             let mut sums = [0.0f32; LANES];
             for chunk in chunks {
                 for (value, sum) in chunk.iter_mut().zip(&mut sums) {
-                    *value = exp(*value - largest);
+                    *value = exp(*value - bound);
                     *sum += *value;
                 }
             }
             let mut sum = sums.iter().sum::<f32>();
             for value in rest {
-                *value = exp(*value - largest);
+                *value = exp(*value - bound);
                 sum += *value;
             }
             sum

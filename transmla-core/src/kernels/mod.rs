@@ -5,17 +5,29 @@
 //! | `scoring` | [`Scoring`]: scale, bound and window of the scores |
 //! | `attention` | causal attention and its gradient; picks the form |
 //! | `host` | both in blocks on the CPU: score matrices never leave the cache, keys of the future are not looked at |
-//! | `product`, `exponential` | small matrix products, and a vectorised softmax |
+//! | `decode` | attention of a few new tokens to many cached ones on the CPU, one pass over the cache |
+//! | `plain_decode` | the same from tensor operations |
+//! | `storage` | numbers as caches keep them: `f32`, `bf16` or `f16` |
+//! | `product`, `vectors`, `exponential` | matrix products, products of a few rows, and a vectorised softmax |
 
 mod attention;
+mod decode;
 mod exponential;
 mod host;
+mod plain_decode;
 mod product;
 mod scoring;
+mod storage;
+mod vectors;
 
-pub(crate) use attention::repeat_heads;
 pub use attention::{
     AttentionGradients, attend, attention_gradients, causal_attention, plain_attend, plain_attention,
     plain_attention_gradients,
 };
+pub(crate) use attention::{on_host, repeat_heads};
+pub(crate) use decode::for_each_piece;
+pub use decode::{CachedHead, DecodeShape, decode};
+pub use plain_decode::plain_decode;
 pub use scoring::Scoring;
+pub use storage::{Stored, StoredSlice};
+pub(crate) use vectors::{add_combinations, dot_products};

@@ -1,63 +1,10 @@
 //! KV caches: what a decoder keeps of the tokens it has seen.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Distribution, Tensor};
 
-use crate::{AttentionConfig, ModelConfig};
-
-/// Rows kept per token in one preallocated tensor `[batch, heads, capacity, width]`.
-#[derive(Debug, Clone)]
-pub struct CachedRows {
-    heads: usize,
-    width: usize,
-    capacity: usize,
-    filled: usize,
-    /// Taken out while it is written to, so that the backend may write in place.
-    rows: Option<Box<Tensor<4>>>,
-}
-
-impl CachedRows {
-    fn new(heads: usize, width: usize, capacity: usize) -> Self {
-        Self {
-            heads,
-            width,
-            capacity: capacity.max(1),
-            filled: 0,
-            rows: None,
-        }
-    }
-
-    /// Appends `[batch, heads, new, width]` and returns everything kept so far, `[batch, heads, filled, width]`.
-    ///
-    /// The room doubles when it runs out.
-    pub fn append(&mut self, new: Tensor<4>) -> Tensor<4> {
-        let [batch, heads, count, width] = new.dims();
-        let end = self.filled + count;
-        let room = |tokens| Tensor::zeros([batch, heads, tokens, width], &new.device());
-        let rows = match self.rows.take().map(|rows| *rows) {
-            None => {
-                self.capacity = self.capacity.max(end);
-                room(self.capacity)
-            }
-            Some(rows) if end > self.capacity => {
-                self.capacity = end.max(2 * self.capacity);
-                Tensor::cat(
-                    vec![rows.narrow(2, 0, self.filled), room(self.capacity - self.filled)],
-                    2,
-                )
-            }
-            Some(rows) => rows,
-        };
-        let rows = rows.slice_assign([0..batch, 0..heads, self.filled..end, 0..width], new);
-        self.filled = end;
-        let kept = rows.clone().narrow(2, 0, end);
-        self.rows = Some(Box::new(rows));
-        kept
-    }
-
-    fn numbers_per_token(&self) -> usize {
-        self.heads * self.width
-    }
-}
+use super::absorbed::AbsorbedUp;
+use super::cached_rows::CachedRows;
+use crate::{AttentionConfig, CoreError, ModelConfig, StorageDtype};
 
 /// The cache of one layer.
 #[derive(Debug, Clone)]
@@ -70,52 +17,197 @@ pub enum LayerCache {
         values: CachedRows,
     },
     /// The normalised latent followed by the shared rotated key: `r + d_r` numbers per token, never expanded.
-    Latent(
+    Latent {
         /// `[batch, 1, tokens, r + d_r]`.
-        CachedRows,
-    ),
+        rows: CachedRows,
+        /// The layer's `kv_b_proj` as decoding reads it; made by the first token that is decoded.
+        up: Option<AbsorbedUp>,
+    },
 }
 
-/// The caches of all layers of a model.
+impl LayerCache {
+    fn rows(&self) -> (&CachedRows, Option<&CachedRows>) {
+        match self {
+            Self::Grouped { keys, values } => (keys, Some(values)),
+            Self::Latent { rows, .. } => (rows, None),
+        }
+    }
+
+    fn sum(&self, of: impl Fn(&CachedRows) -> usize) -> usize {
+        let (one, other) = self.rows();
+        of(one) + other.map_or(0, of)
+    }
+
+    fn truncate(&mut self, lengths: &[usize]) {
+        match self {
+            Self::Grouped { keys, values } => {
+                keys.truncate(lengths);
+                values.truncate(lengths);
+            }
+            Self::Latent { rows, .. } => rows.truncate(lengths),
+        }
+    }
+
+    fn join(caches: Vec<Self>) -> Option<Self> {
+        let (mut one, mut other, mut up) = (Vec::new(), Vec::new(), None);
+        let count = caches.len();
+        for cache in caches {
+            match cache {
+                Self::Grouped { keys, values } => {
+                    one.push(keys);
+                    other.push(values);
+                }
+                Self::Latent { rows, up: made } => {
+                    one.push(rows);
+                    up = up.or(made);
+                }
+            }
+        }
+        match other.len() {
+            0 => Some(Self::Latent {
+                rows: CachedRows::join(one)?,
+                up,
+            }),
+            grouped if grouped == count => Some(Self::Grouped {
+                keys: CachedRows::join(one)?,
+                values: CachedRows::join(other)?,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// The caches of all layers of one model, for a batch of sequences that may have different lengths.
 #[derive(Debug, Clone)]
 pub struct KvCache {
     layers: Vec<LayerCache>,
-    tokens: usize,
+    dtype: StorageDtype,
+    /// Tokens of each sequence that every layer has seen; nothing before the first.
+    lengths: Vec<usize>,
 }
 
 impl KvCache {
-    /// An empty cache with room for `capacity` tokens per sequence; it is allocated when the first tokens come.
+    /// An empty cache in `f32` with room for `capacity` tokens per sequence; it is allocated when the first tokens come.
     pub fn new(config: &ModelConfig, capacity: usize) -> Self {
+        Self::with_dtype(config, capacity, StorageDtype::F32)
+    }
+
+    /// The same in any format. Attention computes in `f32` from it.
+    pub fn with_dtype(config: &ModelConfig, capacity: usize, dtype: StorageDtype) -> Self {
         let layer = || match &config.attention {
             AttentionConfig::Grouped(grouped) => {
-                let rows = CachedRows::new(grouped.num_key_value_heads, grouped.head_dim, capacity);
+                let rows = CachedRows::new(grouped.num_key_value_heads, grouped.head_dim, capacity, dtype);
                 LayerCache::Grouped {
                     keys: rows.clone(),
                     values: rows,
                 }
             }
-            AttentionConfig::Latent(_) => {
-                LayerCache::Latent(CachedRows::new(1, config.attention.cache_numbers(), capacity))
-            }
+            AttentionConfig::Latent(_) => LayerCache::Latent {
+                rows: CachedRows::new(1, config.attention.cache_numbers(), capacity, dtype),
+                up: None,
+            },
         };
         Self {
             layers: (0..config.num_hidden_layers).map(|_| layer()).collect(),
-            tokens: 0,
+            dtype,
+            lengths: Vec::new(),
         }
     }
 
-    /// Tokens per sequence that every layer has seen.
-    pub fn tokens(&self) -> usize {
-        self.tokens
+    /// Adds tokens of random numbers to each of `batch` sequences, as if a text had been read: to measure decoding, whose time
+    /// does not depend on what is cached.
+    ///
+    /// # Errors
+    /// [`CoreError::Cache`] if it holds another number of sequences already.
+    pub fn fill_at_random(&mut self, batch: usize, tokens: usize, device: &Device) -> Result<(), CoreError> {
+        self.expect_batch(batch)?;
+        let mut numbers: Option<Tensor<4>> = None;
+        for layer in &mut self.layers {
+            let (one, other) = match layer {
+                LayerCache::Grouped { keys, values } => (keys, Some(values)),
+                LayerCache::Latent { rows, .. } => (rows, None),
+            };
+            for rows in std::iter::once(one).chain(other) {
+                let shape = rows.shape_of(batch, tokens);
+                let numbers =
+                    numbers.get_or_insert_with(|| Tensor::random(shape, Distribution::Normal(0.0, 1.0), device));
+                rows.append(numbers.clone());
+            }
+        }
+        self.advance(tokens);
+        Ok(())
     }
 
-    /// Bytes that the seen tokens of one sequence take.
-    pub fn bytes_per_sequence(&self) -> usize {
-        let numbers = |layer: &LayerCache| match layer {
-            LayerCache::Grouped { keys, values } => keys.numbers_per_token() + values.numbers_per_token(),
-            LayerCache::Latent(rows) => rows.numbers_per_token(),
+    /// The sequences of several caches of one model as a single batch, in their order. Nothing is copied on the CPU.
+    ///
+    /// Prompts of different lengths are read one by one and decoded together.
+    ///
+    /// # Errors
+    /// [`CoreError::Cache`] if there is none, one is empty, or they are not of one model, format and device.
+    pub fn join(caches: Vec<Self>) -> Result<Self, CoreError> {
+        let problem = |problem: &str| CoreError::Cache {
+            problem: problem.to_owned(),
         };
-        self.layers.iter().map(numbers).sum::<usize>() * self.tokens * size_of::<f32>()
+        let mut caches = caches;
+        let Some(first) = caches.first() else {
+            return Err(problem("there are no caches to join"));
+        };
+        let (layers, dtype) = (first.layers.len(), first.dtype);
+        if caches.iter().any(|cache| cache.lengths.is_empty()) {
+            return Err(problem("an empty cache cannot be joined with others"));
+        }
+        let other = "caches of different models, formats or devices cannot be joined";
+        if caches.iter().any(|cache| cache.layers.len() != layers) {
+            return Err(problem(other));
+        }
+        let lengths = caches.iter().flat_map(|cache| cache.lengths.clone()).collect();
+        let mut columns: Vec<_> = caches.iter_mut().map(|cache| cache.layers.drain(..)).collect();
+        let mut joined = Vec::with_capacity(layers);
+        for _ in 0..layers {
+            let layer = columns.iter_mut().filter_map(Iterator::next).collect();
+            joined.push(LayerCache::join(layer).ok_or_else(|| problem(other))?);
+        }
+        drop(columns);
+        Ok(Self {
+            layers: joined,
+            dtype,
+            lengths,
+        })
+    }
+
+    /// The format that numbers are kept in.
+    pub fn dtype(&self) -> StorageDtype {
+        self.dtype
+    }
+
+    /// Tokens of the longest sequence that every layer has seen.
+    pub fn tokens(&self) -> usize {
+        self.lengths.iter().copied().max().unwrap_or(0)
+    }
+
+    /// Tokens of each sequence that every layer has seen; nothing before the first.
+    pub fn lengths(&self) -> &[usize] {
+        &self.lengths
+    }
+
+    /// Bytes that the seen tokens of all sequences take.
+    pub fn bytes(&self) -> usize {
+        let numbers = self.layers.iter().map(|layer| layer.sum(CachedRows::numbers_per_token));
+        numbers.sum::<usize>() * self.lengths.iter().sum::<usize>() * self.dtype.bytes()
+    }
+
+    /// Bytes that are set aside for the tokens of all sequences, seen or not.
+    pub fn allocated_bytes(&self) -> usize {
+        self.layers
+            .iter()
+            .map(|layer| layer.sum(CachedRows::allocated_bytes))
+            .sum()
+    }
+
+    /// Forgets all but the first `tokens` of each sequence.
+    pub fn truncate(&mut self, tokens: usize) {
+        self.lengths.iter_mut().for_each(|length| *length = tokens.min(*length));
+        self.undo();
     }
 
     /// The cache of one layer.
@@ -126,7 +218,48 @@ impl KvCache {
         &mut self.layers[index]
     }
 
-    pub(crate) fn advance(&mut self, tokens: usize) {
-        self.tokens += tokens;
+    /// Checks that new tokens of some sequences of a model can follow, and makes them the first if there were none.
+    pub(super) fn prepare(&mut self, config: &ModelConfig, batch: usize) -> Result<(), CoreError> {
+        let numbers = config.attention.cache_numbers();
+        let latent = matches!(config.attention, AttentionConfig::Latent(_));
+        let fits = |layer: &LayerCache| {
+            layer.sum(CachedRows::numbers_per_token) == numbers && matches!(layer, LayerCache::Latent { .. }) == latent
+        };
+        if self.layers.len() != config.num_hidden_layers || !self.layers.iter().all(fits) {
+            return Err(CoreError::Cache {
+                problem: format!(
+                    "it is of another model than this one with {} layers of {numbers} numbers per token",
+                    config.num_hidden_layers
+                ),
+            });
+        }
+        self.expect_batch(batch)
+    }
+
+    fn expect_batch(&mut self, batch: usize) -> Result<(), CoreError> {
+        if self.lengths.is_empty() {
+            self.lengths = vec![0; batch];
+        }
+        match self.lengths.len() == batch {
+            true => Ok(()),
+            false => Err(CoreError::Cache {
+                problem: format!(
+                    "it holds {} sequences, the new tokens are of {batch}",
+                    self.lengths.len()
+                ),
+            }),
+        }
+    }
+
+    /// Every layer has seen as many more tokens of each sequence.
+    pub(super) fn advance(&mut self, tokens: usize) {
+        self.lengths.iter_mut().for_each(|length| *length += tokens);
+    }
+
+    /// Forgets what some layers have seen and others have not.
+    pub(super) fn undo(&mut self) {
+        for layer in &mut self.layers {
+            layer.truncate(&self.lengths);
+        }
     }
 }

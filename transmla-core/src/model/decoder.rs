@@ -105,7 +105,7 @@ impl Decoder {
     /// Logits `[batch, seq, vocabulary]` of new tokens; with a cache they follow the tokens already in it.
     ///
     /// # Errors
-    /// A token outside the vocabulary; a layer that cannot be read.
+    /// A token outside the vocabulary; a layer that cannot be read; a cache of another model or batch.
     pub fn logits(&self, tokens: &TokenBatch, cache: Option<&mut KvCache>) -> Result<Tensor<3>, CoreError> {
         let hidden = self.hidden(tokens, cache)?;
         let [batch, sequence, _] = hidden.dims();
@@ -123,16 +123,32 @@ impl Decoder {
         Ok(self.head()?.logits(hidden.narrow(1, last, 1).flatten(0, 1)))
     }
 
-    fn hidden(&self, tokens: &TokenBatch, mut cache: Option<&mut KvCache>) -> Result<Tensor<3>, CoreError> {
-        let past = cache.as_ref().map_or(0, |cache| cache.tokens());
-        let rotary = Rotary::new(&self.config.rope, past..past + tokens.sequence(), &self.device);
+    /// If a layer cannot be read, the cache is left as it was.
+    fn hidden(&self, tokens: &TokenBatch, cache: Option<&mut KvCache>) -> Result<Tensor<3>, CoreError> {
+        let Some(cache) = cache else {
+            return self.through_layers(tokens, &vec![0; tokens.batch()], None);
+        };
+        cache.prepare(&self.config, tokens.batch())?;
+        let starts = cache.lengths().to_vec();
+        let hidden = self.through_layers(tokens, &starts, Some(cache));
+        match &hidden {
+            Ok(_) => cache.advance(tokens.sequence()),
+            Err(_) => cache.undo(),
+        }
+        hidden
+    }
+
+    fn through_layers(
+        &self,
+        tokens: &TokenBatch,
+        starts: &[usize],
+        mut cache: Option<&mut KvCache>,
+    ) -> Result<Tensor<3>, CoreError> {
+        let rotary = Rotary::of_each(&self.config.rope, starts, tokens.sequence(), &self.device);
         let mut hidden = self.embed(tokens)?;
         for index in 0..self.config.num_hidden_layers {
             let layer = self.layer(index)?;
             hidden = layer.forward(hidden, &rotary, cache.as_mut().map(|cache| cache.layer(index)));
-        }
-        if let Some(cache) = cache {
-            cache.advance(tokens.sequence());
         }
         Ok(hidden)
     }

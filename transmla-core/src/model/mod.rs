@@ -1,8 +1,10 @@
 //! The decoder: layers, the kinds of attention, KV caches.
 
+mod absorbed;
 pub mod attention;
 mod backward;
 mod cache;
+mod cached_rows;
 mod decoder;
 mod experts;
 mod layer;
@@ -12,8 +14,10 @@ mod rotary;
 mod tensors;
 mod tokens;
 
+pub use absorbed::AbsorbedUp;
 pub use backward::{AttentionBackward, RecordedAttention};
-pub use cache::{CachedRows, KvCache, LayerCache};
+pub use cache::{KvCache, LayerCache};
+pub use cached_rows::CachedRows;
 pub use decoder::{Decoder, OutputHead, Residency};
 pub use experts::Experts;
 pub use layer::{DecoderLayer, layer_prefix};

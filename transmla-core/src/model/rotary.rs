@@ -11,7 +11,7 @@ use crate::config::RopeConfig;
 /// Inside the decoders pairs are always half-split: interleaved projections are reordered once, when they are read.
 #[derive(Debug, Clone)]
 pub struct Rotary {
-    cos: Tensor<4>, // [1, 1, positions, d/2]
+    cos: Tensor<4>, // [1 or batch, 1, positions, d/2]
     sin: Tensor<4>,
     positions: Range<usize>,
 }
@@ -28,7 +28,24 @@ impl Rotary {
         }
     }
 
-    /// The positions of the table.
+    /// The table for `count` tokens of each of several sequences, which begin at different positions.
+    pub(super) fn of_each(rope: &RopeConfig, starts: &[usize], count: usize, device: &Device) -> Self {
+        let first = starts.first().copied().unwrap_or(0);
+        if starts.iter().all(|start| *start == first) {
+            return Self::new(rope, first..first + count, device);
+        }
+        let each = starts
+            .iter()
+            .map(|start| Self::new(rope, *start..start + count, device));
+        let (cos, sin) = each.map(|table| (table.cos, table.sin)).unzip();
+        Self {
+            cos: Tensor::cat(cos, 0),
+            sin: Tensor::cat(sin, 0),
+            positions: first..first + count,
+        }
+    }
+
+    /// The positions of the table, those of the first sequence if they differ.
     pub fn positions(&self) -> Range<usize> {
         self.positions.clone()
     }

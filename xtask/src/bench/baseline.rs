@@ -22,6 +22,16 @@ struct Entry {
     median_ns: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     gflops: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gigabytes_per_second: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    share_of_roofline: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    over_grouped: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    predicted_over_grouped: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    peak_bytes: Option<u64>,
 }
 
 impl From<&Results> for Baseline {
@@ -31,6 +41,11 @@ impl From<&Results> for Baseline {
             strategy: row.strategy.clone(),
             median_ns: row.median_ns,
             gflops: row.gflops,
+            gigabytes_per_second: row.gigabytes,
+            share_of_roofline: row.share,
+            over_grouped: row.over_grouped,
+            predicted_over_grouped: row.predicted,
+            peak_bytes: row.memory,
         };
         Self {
             strategies: results.rows.iter().map(entry).collect(),
@@ -66,9 +81,7 @@ mod tests {
             problem: "p".into(),
             strategy: strategy.into(),
             median_ns,
-            speed_up: None,
-            gflops: None,
-            share: None,
+            ..Row::default()
         }
     }
 

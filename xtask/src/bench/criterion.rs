@@ -15,9 +15,13 @@ use crate::json::read_json;
 /// Median nanoseconds by problem and strategy.
 pub type Medians = BTreeMap<(String, String), f64>;
 
-/// Builds and runs the benchmarks; their own output goes to the terminal.
-pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+/// Most bytes that a run takes beside its inputs, by problem and strategy.
+pub type Memory = BTreeMap<(String, String), u64>;
+
+/// Builds and runs the benchmarks; their own output goes to the terminal. `memory` is a file that they add to.
+pub fn run(arguments: &Arguments, memory: &Path) -> anyhow::Result<()> {
     let mut cargo = cargo();
+    cargo.env("TRANSMLA_BENCH_MEMORY", memory);
     cargo.env("CRITERION_HOME", home());
     // The command-line program is selected too, for cargo's sake: its dependencies then have the features that they have
     // in every other build, and burn is not compiled again.
@@ -36,12 +40,25 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         cargo.env("TRANSMLA_BENCH_LONG", "1");
     }
     if let Some(filter) = &arguments.filter {
-        // The products that the others are compared with are always measured.
-        cargo.arg(format!("^matmul/|{filter}"));
+        // The copy and the products that the others are compared with are always measured.
+        cargo.arg(format!("^copy/|^matmul/|{filter}"));
     }
     let status = cargo.status().context("cannot start cargo")?;
     ensure!(status.success(), "cargo bench failed ({status})");
     Ok(())
+}
+
+/// What the benchmarks have added to the file for memory.
+pub fn memory(file: &Path) -> anyhow::Result<Memory> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let line = |line: &str| {
+        let mut cells = line.split('\t');
+        let (problem, strategy) = (cells.next()?.to_owned(), cells.next()?.to_owned());
+        Some(((problem, strategy), cells.next()?.parse().ok()?))
+    };
+    text.lines()
+        .map(|text| line(text).with_context(|| format!("{}: '{text}' is not a measurement", file.display())))
+        .collect()
 }
 
 /// What criterion has written since a point in time.
@@ -129,6 +146,19 @@ mod tests {
         assert_eq!(found.into_iter().collect::<Vec<_>>(), [expected]);
         let later = SystemTime::now() + Duration::from_secs(60);
         assert!(medians_under(folder.path(), later).unwrap().is_empty());
+    }
+
+    #[test]
+    fn reads_what_memory_was_taken() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "attend/x-512\tfused\t4096\n").unwrap();
+        let found = memory(file.path()).unwrap();
+        assert_eq!(
+            found,
+            Memory::from([(("attend/x-512".to_owned(), "fused".to_owned()), 4096)])
+        );
+        fs::write(file.path(), "attend/x-512\tfused\tmuch\n").unwrap();
+        assert!(memory(file.path()).unwrap_err().to_string().contains("much"));
     }
 
     #[test]

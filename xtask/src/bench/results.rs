@@ -1,8 +1,8 @@
 //! Measurements joined with the catalogue.
 
-use benches::catalogue::{Problem, yardstick};
+use benches::catalogue::{Problem, Strategy, copy, yardstick};
 
-use super::criterion::Medians;
+use super::criterion::{Medians, Memory};
 
 /// What was measured, in the catalogue's order.
 #[derive(Debug, Default)]
@@ -12,7 +12,7 @@ pub struct Results {
 }
 
 /// One strategy.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Row {
     /// Problem, as in the catalogue.
     pub problem: String,
@@ -22,49 +22,107 @@ pub struct Row {
     pub median_ns: f64,
     /// How many times faster than the problem's first strategy, if that was measured too.
     pub speed_up: Option<f64>,
+    /// How many times faster than grouped queries at equal context, where that can be said.
+    pub over_grouped: Option<f64>,
+    /// The same of both rooflines: what this machine would allow if nothing but bytes and operations counted.
+    pub predicted: Option<f64>,
     /// Billions of operations a second, if their number is known.
     pub gflops: Option<f64>,
-    /// That rate over the rate of a plain product in the same number format.
+    /// Billions of bytes a second that had to be moved, if their number is known.
+    pub gigabytes: Option<f64>,
+    /// Share of the roofline: the longer of its operations at the rate of a plain product in the same number format, and of
+    /// its bytes at the rate of a copy, over the time it took. More than 1 where caches give more than memory does.
     pub share: Option<f64>,
+    /// Most bytes that a run takes beside its inputs.
+    pub memory: Option<u64>,
+}
+
+/// A strategy's place in the catalogue with its times.
+struct Timed<'a> {
+    problem: &'a Problem,
+    strategy: &'a Strategy,
+    median_ns: f64,
+    /// Least nanoseconds that the machine allows.
+    roofline_ns: Option<f64>,
+}
+
+impl Timed<'_> {
+    fn is(&self, problem: &str, strategy: &str) -> bool {
+        self.problem.name == problem && self.strategy.name == strategy
+    }
 }
 
 impl Results {
     /// Rates and ratios of those strategies that have a median.
-    pub fn new(problems: &[Problem], medians: &Medians) -> Self {
-        let median = |problem: &str, strategy: &str| medians.get(&(problem.to_owned(), strategy.to_owned())).copied();
-        // Operations per nanosecond are billions per second.
-        let rate = |problem: &Problem, index: usize| {
-            let strategy = &problem.strategies[index];
-            Some(strategy.flops? as f64 / median(&problem.name, &strategy.name)?)
+    pub fn new(problems: &[Problem], medians: &Medians, memory: &Memory) -> Self {
+        let median = |problem: &Problem, strategy: &Strategy| {
+            let key = (problem.name.clone(), strategy.name.clone());
+            medians.get(&key).copied()
         };
-        let product_rate = |problem: &Problem| {
-            let name = yardstick(&problem.kind);
-            rate(problems.iter().find(|p| p.name == name)?, 0)
+        // Per nanosecond, which is billions per second.
+        let rate = |name: &str, of: fn(&Strategy) -> Option<u64>| {
+            let problem = problems.iter().find(|problem| problem.name == name)?;
+            let strategy = problem.strategies.first()?;
+            Some(of(strategy)? as f64 / median(problem, strategy)?)
         };
-        let mut rows = Vec::new();
-        for problem in problems {
-            let reference = median(&problem.name, &problem.strategies[0].name);
-            for (index, strategy) in problem.strategies.iter().enumerate() {
-                let Some(median_ns) = median(&problem.name, &strategy.name) else {
-                    continue;
-                };
-                let gflops = rate(problem, index);
-                rows.push(Row {
-                    problem: problem.name.clone(),
-                    strategy: strategy.name.clone(),
-                    median_ns,
-                    speed_up: reference.map(|reference| reference / median_ns),
-                    gflops,
-                    share: gflops.zip(product_rate(problem)).map(|(rate, product)| rate / product),
-                });
+        let bandwidth = rate(&copy().name, |strategy| strategy.bytes);
+        let roofline = |problem: &Problem, strategy: &Strategy| {
+            let computing = match strategy.flops {
+                Some(flops) => Some(flops as f64 / rate(&yardstick(&problem.kind), |strategy| strategy.flops)?),
+                None => None,
+            };
+            let moving = match strategy.bytes {
+                Some(bytes) => Some(bytes as f64 / bandwidth?),
+                None => None,
+            };
+            computing.into_iter().chain(moving).reduce(f64::max)
+        };
+        let each = problems
+            .iter()
+            .flat_map(|problem| problem.strategies.iter().map(move |strategy| (problem, strategy)));
+        let timed: Vec<Timed<'_>> = each
+            .filter_map(|(problem, strategy)| {
+                Some(Timed {
+                    problem,
+                    strategy,
+                    median_ns: median(problem, strategy)?,
+                    roofline_ns: roofline(problem, strategy),
+                })
+            })
+            .collect();
+        let find = |problem: &str, strategy: &str| timed.iter().find(|timed| timed.is(problem, strategy));
+        let row = |one: &Timed<'_>| {
+            let reference = find(&one.problem.name, &one.problem.strategies[0].name);
+            let grouped = one.problem.grouped.as_ref();
+            let grouped = grouped.and_then(|(problem, strategy)| find(problem, strategy));
+            let per_ns = |count: Option<u64>| count.map(|count| count as f64 / one.median_ns);
+            let key = (one.problem.name.clone(), one.strategy.name.clone());
+            Row {
+                problem: key.0.clone(),
+                strategy: key.1.clone(),
+                median_ns: one.median_ns,
+                speed_up: reference.map(|reference| reference.median_ns / one.median_ns),
+                over_grouped: grouped.map(|grouped| grouped.median_ns / one.median_ns),
+                predicted: grouped
+                    .and_then(|grouped| grouped.roofline_ns)
+                    .zip(one.roofline_ns)
+                    .map(|(grouped, own)| grouped / own),
+                gflops: per_ns(one.strategy.flops),
+                gigabytes: per_ns(one.strategy.bytes),
+                share: one.roofline_ns.map(|roofline| roofline / one.median_ns),
+                memory: memory.get(&key).copied(),
             }
+        };
+        Self {
+            rows: timed.iter().map(row).collect(),
         }
-        Self { rows }
     }
 
     /// Whether nothing but the yardsticks was measured.
     pub fn only_yardsticks(&self) -> bool {
-        self.rows.iter().all(|row| row.problem.starts_with("matmul/"))
+        self.rows
+            .iter()
+            .all(|row| row.problem.starts_with("matmul/") || row.problem == copy().name)
     }
 }
 
@@ -87,7 +145,7 @@ mod tests {
             ("rope/smollm2-192-fold1", "rororope", 5e6),
             ("another/benchmark", "of-an-old-catalogue", 1.0),
         ]);
-        let results = Results::new(&catalogue(false), &measured);
+        let results = Results::new(&catalogue(false), &measured, &Memory::new());
         assert!(!results.only_yardsticks());
         let find = |strategy: &str| results.rows.iter().find(|row| row.strategy == strategy).unwrap();
         assert_eq!(results.rows.len(), 4);
@@ -106,6 +164,7 @@ mod tests {
         let results = Results::new(
             &catalogue(false),
             &medians(&[("moment/2048x576", "second-moment", 1e6)]),
+            &Memory::new(),
         );
         assert_eq!(results.rows[0].speed_up, None);
         assert!(results.rows[0].gflops.is_some());
@@ -114,6 +173,35 @@ mod tests {
 
     #[test]
     fn yardsticks_alone_are_recognised() {
-        assert!(Results::new(&catalogue(false), &medians(&[("matmul/f32-1024", "burn", 1e6)])).only_yardsticks());
+        let yardsticks = medians(&[("matmul/f32-1024", "burn", 1e6), ("copy/f32-128mib", "stream", 1e6)]);
+        assert!(Results::new(&catalogue(false), &yardsticks, &Memory::new()).only_yardsticks());
+    }
+
+    /// A machine of 100 GFLOP/s and 10 GB/s: a cache of many heads is bound by memory, a latent for many heads by computing.
+    #[test]
+    fn the_slower_of_bytes_and_operations_is_the_roofline() {
+        let problems = catalogue(false);
+        let (gqa, mla) = ("attend/llama2_7b_decode-2048", "attend/mla_absorbed_512_64-2048");
+        let measured = medians(&[
+            ("matmul/f32-1024", "burn", 2.0 * 1024f64.powi(3) / 100.0),
+            ("copy/f32-128mib", "stream", 2.0 * 4.0 * f64::from(1 << 25) / 10.0),
+            (gqa, "fused", 1e7),
+            (mla, "fused", 2e6),
+        ]);
+        let memory = Memory::from([((mla.to_owned(), "fused".to_owned()), 5)]);
+        let results = Results::new(&problems, &measured, &memory);
+        let find = |name: &str| results.rows.iter().find(|row| row.problem == name).unwrap();
+        let bytes = 4.0 * (2048.0 * 32.0 * 256.0 + 32.0 * 256.0);
+        let flops = 2.0 * 32.0 * 2048.0 * 1088.0;
+        let close = |found: Option<f64>, expected: f64| (found.unwrap() / expected - 1.0).abs() < 1e-9;
+        assert!(close(find(gqa).share, bytes / 10.0 / 1e7));
+        assert!(close(find(gqa).gigabytes, bytes / 1e7));
+        assert!(close(find(mla).share, flops / 100.0 / 2e6));
+        assert!(close(find(mla).over_grouped, 5.0));
+        assert!(close(find(mla).predicted, (bytes / 10.0) / (flops / 100.0)));
+        assert_eq!(
+            (find(mla).memory, find(gqa).memory, find(mla).speed_up),
+            (Some(5), None, None)
+        );
     }
 }

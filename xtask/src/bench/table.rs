@@ -5,7 +5,18 @@ use super::results::{Results, Row};
 
 /// One line per strategy, columns aligned; with a baseline one column more.
 pub fn render(results: &Results, baseline: Option<&Baseline>) -> String {
-    let mut header = vec!["problem", "strategy", "median", "speed-up", "GFLOP/s", "of matmul"];
+    let mut header = vec![
+        "problem",
+        "strategy",
+        "median",
+        "speed-up",
+        "vs. grouped",
+        "predicted",
+        "GFLOP/s",
+        "GB/s",
+        "of roofline",
+        "memory",
+    ];
     if baseline.is_some() {
         header.push("vs. baseline");
     }
@@ -30,8 +41,12 @@ fn cells(row: &Row, repeated: bool) -> Vec<String> {
         row.strategy.clone(),
         duration(row.median_ns),
         times(row.speed_up),
+        times(row.over_grouped),
+        times(row.predicted),
         or_dash(row.gflops.map(|rate| format!("{rate:.1}"))),
+        or_dash(row.gigabytes.map(|rate| format!("{rate:.1}"))),
         or_dash(row.share.map(|share| format!("{:.0} %", 100.0 * share))),
+        or_dash(row.memory.map(bytes)),
     ]
 }
 
@@ -45,6 +60,13 @@ fn duration(nanoseconds: f64) -> String {
         ns if ns < 1e6 => format!("{:.1} us", ns / 1e3),
         ns if ns < 1e9 => format!("{:.2} ms", ns / 1e6),
         ns => format!("{:.2} s", ns / 1e9),
+    }
+}
+
+fn bytes(count: u64) -> String {
+    match count as f64 / 1024.0 {
+        kib if kib < 1024.0 => format!("{kib:.0} KiB"),
+        kib => format!("{:.1} MiB", kib / 1024.0),
     }
 }
 
@@ -83,19 +105,27 @@ mod tests {
             speed_up,
             gflops,
             share: gflops.map(|rate| rate / 80.0),
+            ..Row::default()
+        };
+        let latent = Row {
+            over_grouped: Some(3.906),
+            predicted: Some(5.0),
+            gigabytes: Some(1.25),
+            memory: Some(3 << 19),
+            ..row("latent", 640e3, Some(3.906), None)
         };
         let results = Results {
             rows: vec![
                 row("grouped", 2.5e6, Some(1.0), Some(20.0)),
-                row("latent", 640e3, Some(3.906), None),
+                latent,
                 row("slow", 1.5e9, None, None),
             ],
         };
         let expected = "\
-problem       strategy    median  speed-up  GFLOP/s  of matmul
-decode/m-512  grouped    2.50 ms     1.00x     20.0       25 %
-              latent    640.0 us     3.91x        -          -
-              slow        1.50 s         -        -          -
+problem       strategy    median  speed-up  vs. grouped  predicted  GFLOP/s  GB/s  of roofline   memory
+decode/m-512  grouped    2.50 ms     1.00x            -          -     20.0     -         25 %        -
+              latent    640.0 us     3.91x        3.91x      5.00x        -   1.2            -  1.5 MiB
+              slow        1.50 s         -            -          -        -     -            -        -
 ";
         assert_eq!(render(&results, None), expected);
         let baseline = Baseline::from(&results);

@@ -1,16 +1,17 @@
 //! Grouped-query attention (Ainslie et al., arXiv 2305.13245); multi-head attention is one query head per key head.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use super::normed::normalise_heads;
 use super::{Projected, merge_heads, split_heads};
 use crate::config::GroupedConfig;
-use crate::kernels::{Scoring, attend};
+use crate::kernels::{DecodeShape, Scoring, attend, decode, plain_decode};
 use crate::model::cache::LayerCache;
+use crate::model::cached_rows::CachedRows;
 use crate::model::layer::layer_prefix;
 use crate::model::linear::{Linear, RmsNorm};
 use crate::model::rotary::Rotary;
-use crate::{Checkpoint, CoreError, ModelConfig};
+use crate::{Checkpoint, CoreError, ModelConfig, host_values};
 
 /// Attention with H query heads over G key/value heads.
 #[derive(Debug, Clone)]
@@ -79,12 +80,42 @@ impl GroupedAttention {
         rotary: &Rotary,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<2> {
-        let Projected { q, mut k, mut v } = self.project(x, batch, rotary);
-        if let Some(LayerCache::Grouped { keys, values }) = cache {
-            k = keys.append(k);
-            v = values.append(v);
+        let Projected { q, k, v } = self.project(x, batch, rotary);
+        let attended = match cache {
+            Some(LayerCache::Grouped { keys, values }) => {
+                let first = keys.is_empty();
+                keys.append(k.clone());
+                values.append(v.clone());
+                match first {
+                    true => attend(q, k, v, &self.scoring),
+                    false => self.attend_cached(q, keys, values),
+                }
+            }
+            _ => attend(q, k, v, &self.scoring),
+        };
+        self.o.forward(merge_heads(attended))
+    }
+
+    /// `[batch, H, new, d]` of the newest cached tokens to the same shape.
+    fn attend_cached(&self, q: Tensor<4>, keys: &CachedRows, values: &CachedRows) -> Tensor<4> {
+        let [batch, heads, new, width] = q.dims();
+        if let Some(cached) = keys.cached_heads(Some(values))
+            && let Ok(q) = host_values(q.clone())
+        {
+            let shape = DecodeShape {
+                shared: heads / self.key_heads,
+                new,
+                width,
+                value_width: width,
+            };
+            let attended = TensorData::new(decode(&shape, &self.scoring, &q, &cached), [batch, heads, new, width]);
+            return Tensor::from_data(attended, &Device::flex());
         }
-        self.o.forward(merge_heads(attend(q, k, v, &self.scoring)))
+        match (keys.tensor(), values.tensor()) {
+            (Some(k), Some(v)) => plain_decode(q, k, v, keys.lengths(), &self.scoring),
+            // Nothing was cached: there is nothing to see.
+            _ => q.zeros_like(),
+        }
     }
 
     pub(super) fn project(&self, x: Tensor<2>, batch: usize, rotary: &Rotary) -> Projected {

@@ -1,13 +1,14 @@
 //! Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1) in expanded and absorbed form.
 
-use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 
 use super::normed::NormedQueries;
 use super::{Projected, merge_heads, split_heads};
 use crate::config::LatentConfig;
-use crate::kernels::{Scoring, attend, repeat_heads};
-use crate::model::cache::{CachedRows, LayerCache};
+use crate::kernels::{Scoring, attend, plain_decode, repeat_heads};
+use crate::model::absorbed::AbsorbedUp;
+use crate::model::cache::LayerCache;
+use crate::model::cached_rows::CachedRows;
 use crate::model::layer::layer_prefix;
 use crate::model::linear::{Linear, RmsNorm};
 use crate::model::rotary::Rotary;
@@ -140,17 +141,18 @@ impl LatentAttention {
     ) -> Tensor<2> {
         let (q_nope, q_rope) = self.queries(x.clone(), batch, rotary);
         let (latent, k_rope) = self.compress(x, batch, rotary);
-        let past = rotary.positions().start;
-        match cache {
-            Some(LayerCache::Latent(rows)) if past > 0 => self.absorbed(q_nope, q_rope, latent, k_rope, rows),
-            cache => {
-                if let Some(LayerCache::Latent(rows)) = cache {
-                    rows.append(Tensor::cat(vec![latent.clone(), k_rope.clone()], 3));
+        let attended = match cache {
+            Some(LayerCache::Latent { rows, up }) => {
+                let first = rows.is_empty();
+                rows.append(Tensor::cat(vec![latent.clone(), k_rope.clone()], 3));
+                match first {
+                    true => self.expanded(q_nope, q_rope, latent, k_rope),
+                    false => self.absorbed(q_nope, q_rope, rows, up),
                 }
-                let Projected { q, k, v } = self.expand(q_nope, q_rope, latent, k_rope);
-                self.o.forward(merge_heads(attend(q, k, v, &self.scoring)))
             }
-        }
+            _ => self.expanded(q_nope, q_rope, latent, k_rope),
+        };
+        self.o.forward(merge_heads(attended))
     }
 
     pub(super) fn project(&self, x: Tensor<2>, batch: usize, rotary: &Rotary) -> Projected {
@@ -220,39 +222,65 @@ impl LatentAttention {
         }
     }
 
+    /// Whether many new tokens make it cheaper to expand all cached latents than to attend to them as they are: operations
+    /// per cached token and head.
+    fn expansion_pays(&self, new: usize) -> bool {
+        let LatentConfig {
+            kv_lora_rank: rank,
+            qk_nope_head_dim: nope,
+            qk_rope_head_dim: rope,
+            v_head_dim: value,
+            ..
+        } = self.shape;
+        new * (2 * rank + rope) > rank * (nope + value) + new * (nope + rope + value)
+    }
+
+    fn expanded(&self, q_nope: Tensor<4>, q_rope: Tensor<4>, latent: Tensor<4>, k_rope: Tensor<4>) -> Tensor<4> {
+        let Projected { q, k, v } = self.expand(q_nope, q_rope, latent, k_rope);
+        attend(q, k, v, &self.scoring)
+    }
+
     /// Queries and outputs go through `kv_b_proj` instead of keys and values: attention reads `r + d_r` numbers a token.
+    ///
+    /// `[batch, H, new, d]` and `[batch, H, new, d_r]` of the newest cached tokens to `[batch, H, new, d_v]`.
     fn absorbed(
         &self,
         q_nope: Tensor<4>,
         q_rope: Tensor<4>,
-        latent: Tensor<4>,
-        k_rope: Tensor<4>,
-        rows: &mut CachedRows,
-    ) -> Tensor<2> {
+        rows: &CachedRows,
+        up: &mut Option<AbsorbedUp>,
+    ) -> Tensor<4> {
         let [batch, heads, new, nope] = q_nope.dims();
         let (rank, value) = (self.shape.kv_lora_rank, self.shape.v_head_dim);
+        let even = rows.lengths().windows(2).all(|pair| pair[0] == pair[1]);
+        if even
+            && self.expansion_pays(new)
+            && let Some(cached) = rows.tensor()
+        {
+            let latent = cached.clone().narrow(3, 0, rank);
+            let k_rope = cached.narrow(3, rank, self.shape.qk_rope_head_dim);
+            return self.expanded(q_nope, q_rope, latent, k_rope);
+        }
+        if rows.host().is_some() {
+            if up.is_none() {
+                *up = AbsorbedUp::new(&self.kv_up.weight, &self.shape);
+            }
+            let up = up.as_ref();
+            if let Some(attended) = up.and_then(|up| up.attend(q_nope.clone(), q_rope.clone(), rows, &self.scoring)) {
+                return attended;
+            }
+        }
+        let Some(cached) = rows.tensor() else {
+            // Nothing was cached: there is nothing to see.
+            return Tensor::zeros([batch, heads, new, value], &q_nope.device());
+        };
         let up = self.kv_up.weight.clone().reshape([1, heads, nope + value, rank]);
-        let key_up = up.clone().narrow(2, 0, nope); // [1, H, d, r]
+        let key_up = up.clone().narrow(2, 0, nope).expand([batch, heads, nope, rank]);
         let value_up = up.narrow(2, nope, value).swap_dims(2, 3); // [1, H, r, d_v]
-
-        let cached = rows.append(Tensor::cat(vec![latent, k_rope], 3)); // [batch, 1, tokens, r + d_r]
-        let [_, _, tokens, width] = cached.dims();
-        let q = Tensor::cat(
-            vec![q_nope.matmul(key_up.expand([batch, heads, nope, rank])), q_rope],
-            3,
-        );
-        let scores = q
-            .reshape([batch, 1, heads * new, width])
-            .matmul(cached.clone().swap_dims(2, 3))
-            .reshape([batch, heads, new, tokens]);
-        let scores = self.scoring.masked(scores);
-        let attended = softmax(scores, 3)
-            .reshape([batch, 1, heads * new, tokens])
-            .matmul(cached.narrow(3, 0, rank))
-            .reshape([batch, heads, new, rank]);
-        self.o.forward(merge_heads(
-            attended.matmul(value_up.expand([batch, heads, rank, value])),
-        ))
+        let q = Tensor::cat(vec![q_nope.matmul(key_up), q_rope], 3);
+        let latents = cached.clone().narrow(3, 0, rank);
+        plain_decode(q, cached, latents, rows.lengths(), &self.scoring)
+            .matmul(value_up.expand([batch, heads, rank, value]))
     }
 }
 

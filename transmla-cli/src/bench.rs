@@ -1,0 +1,252 @@
+//! `transmla bench`: how fast a model decodes, beside another.
+
+use std::time::Instant;
+
+use clap::Args;
+use serde::Serialize;
+use transmla_core::{
+    Decoder, DeviceChoice, KvCache, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch, host_values,
+};
+
+use crate::arguments::{ComputeArguments, ModelArguments, OutputArguments};
+use crate::model::ModelFolder;
+use crate::printer::Printer;
+use crate::{table, values};
+
+/// Measure how fast a model decodes, and what its KV cache takes.
+///
+/// The cache is filled with random numbers, as if a text of the given length had been read; then tokens are decoded one by
+/// one, and the median time of a step is told. Weights are kept in memory.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct BenchArguments {
+    #[command(flatten)]
+    model: ModelArguments,
+
+    /// Also measure another model, usually the original
+    #[arg(long, value_name = "PATH|ID")]
+    against: Option<String>,
+
+    /// Tokens in the cache
+    #[arg(long, value_name = "N,…", default_value = "512,2048,8192", value_delimiter = ',', value_parser = values::positive)]
+    context: Vec<usize>,
+
+    /// Sequences that are decoded together
+    #[arg(long, value_name = "N,…", default_value = "1,8", value_delimiter = ',', value_parser = values::positive)]
+    batch: Vec<usize>,
+
+    /// Tokens to decode for each measurement
+    #[arg(long, value_name = "N", default_value = "16", value_parser = values::positive)]
+    new_tokens: usize,
+
+    /// Number format of the KV cache: fp32, bf16 or fp16
+    #[arg(long, value_name = "DTYPE", default_value = "fp32")]
+    cache_dtype: StorageDtype,
+
+    /// Where to compute: auto, cpu, ndarray, cuda:N or wgpu:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: DeviceChoice,
+
+    #[command(flatten)]
+    output: OutputArguments,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  transmla bench --model-path outputs --against org/model
+  transmla bench --model-path outputs --context 8192 --batch 1 --cache-dtype bf16 --format json";
+
+#[derive(Debug, Serialize)]
+struct BenchResult {
+    device: String,
+    cache_dtype: String,
+    new_tokens: usize,
+    models: Vec<Measured>,
+}
+
+#[derive(Debug, Serialize)]
+struct Measured {
+    model_path: String,
+    numbers_per_token_and_layer: usize,
+    steps: Vec<Step>,
+}
+
+/// Decoding at one length of the cache.
+#[derive(Debug, Serialize)]
+struct Step {
+    context: usize,
+    batch: usize,
+    /// Median of a step, which gives one token to each sequence.
+    seconds_per_token: f64,
+    tokens_per_second: f64,
+    cache_bytes: usize,
+}
+
+pub fn run(arguments: &BenchArguments) -> anyhow::Result<()> {
+    let printer = Printer::from(&arguments.output);
+    let mut models = Vec::new();
+    for path in std::iter::once(&arguments.model.model_path).chain(&arguments.against) {
+        let revision = match models.is_empty() {
+            true => &arguments.model.revision,
+            false => "main",
+        };
+        let folder = ModelFolder::locate(path, revision, &printer)?;
+        models.push(measure(&folder, path, arguments, &printer)?);
+    }
+    let result = BenchResult {
+        device: arguments.device.to_string(),
+        cache_dtype: arguments.cache_dtype.to_string(),
+        new_tokens: arguments.new_tokens,
+        models,
+    };
+    printer.result(&render(&result), &result)
+}
+
+/// One model, which is dropped before the next is read.
+fn measure(
+    folder: &ModelFolder,
+    path: &str,
+    arguments: &BenchArguments,
+    printer: &Printer,
+) -> anyhow::Result<Measured> {
+    let config = ModelConfig::read(folder.path())?;
+    let longest = arguments
+        .context
+        .iter()
+        .max()
+        .map_or(0, |context| context + arguments.new_tokens + 1);
+    if longest > config.max_position_embeddings {
+        printer.warn(format!(
+            "{path}: {longest} tokens are more than the model's context of {}; the time is the same",
+            config.max_position_embeddings
+        ));
+    }
+    let compute = ComputeArguments {
+        device: arguments.device,
+        max_memory: u64::MAX,
+    };
+    let model = folder.open_as(&compute, config, Residency::Loaded)?;
+    let bar = printer.bar(path);
+    bar.set_length((arguments.context.len() * arguments.batch.len()) as u64);
+    let mut steps = Vec::new();
+    for &context in &arguments.context {
+        for &batch in &arguments.batch {
+            steps.push(decode(&model, context, batch, arguments)?);
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(Measured {
+        model_path: path.to_owned(),
+        numbers_per_token_and_layer: model.config().attention.cache_numbers(),
+        steps,
+    })
+}
+
+fn decode(model: &Decoder, context: usize, batch: usize, arguments: &BenchArguments) -> anyhow::Result<Step> {
+    let room = context + arguments.new_tokens + 1;
+    let mut cache = KvCache::with_dtype(model.config(), room, arguments.cache_dtype);
+    cache.fill_at_random(batch, context, model.device())?;
+    let cache_bytes = cache.bytes();
+    let tokens = TokenBatch::from_ids(vec![0; batch], batch, 1).map_err(anyhow::Error::msg)?;
+    // The logits come to the host, as they must before a next token can be chosen: no device is still at work then.
+    let mut step = || -> anyhow::Result<f64> {
+        let started = Instant::now();
+        host_values(model.next_logits(&tokens, Some(&mut cache))?)?;
+        Ok(started.elapsed().as_secs_f64())
+    };
+    // The first has memory to take and kernels to compile.
+    step()?;
+    let mut times = (0..arguments.new_tokens)
+        .map(|_| step())
+        .collect::<anyhow::Result<Vec<f64>>>()?;
+    times.sort_by(f64::total_cmp);
+    let seconds_per_token = times[times.len() / 2];
+    Ok(Step {
+        context,
+        batch,
+        seconds_per_token,
+        tokens_per_second: batch as f64 / seconds_per_token,
+        cache_bytes,
+    })
+}
+
+/// A line for each length and batch, the models side by side, and how many times faster the first one is.
+fn render(result: &BenchResult) -> String {
+    let mut header = vec!["context".to_owned(), "batch".to_owned()];
+    for _ in &result.models {
+        header.extend(["ms/token", "tokens/s", "KV cache"].map(str::to_owned));
+    }
+    let compared = result.models.len() > 1;
+    if compared {
+        header.push("speed-up".to_owned());
+    }
+    let mut lines = vec![header];
+    let Some(first) = result.models.first() else {
+        return String::new();
+    };
+    for (index, step) in first.steps.iter().enumerate() {
+        let mut line = vec![step.context.to_string(), step.batch.to_string()];
+        for model in &result.models {
+            let step = &model.steps[index];
+            line.push(format!("{:.2}", 1e3 * step.seconds_per_token));
+            line.push(format!("{:.1}", step.tokens_per_second));
+            line.push(table::bytes(step.cache_bytes as u64));
+        }
+        if compared {
+            let other = result.models[1].steps[index].seconds_per_token;
+            line.push(format!("{:.2}x", other / step.seconds_per_token));
+        }
+        lines.push(line);
+    }
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
+    let mut text = format!("Decoding on {}, cache in {}\n", result.device, result.cache_dtype);
+    for (index, model) in result.models.iter().enumerate() {
+        let place = if index == 0 { "left" } else { "right" };
+        let place = if compared { format!(" ({place})") } else { String::new() };
+        text.push_str(&format!(
+            "  {}{place}: {} numbers per token and layer\n",
+            model.model_path, model.numbers_per_token_and_layer
+        ));
+    }
+    for line in &lines {
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}"));
+        text.push_str(&format!("  {}\n", cells.collect::<Vec<_>>().join("  ")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_side_by_side() {
+        let model = |path: &str, numbers, milliseconds: f64| Measured {
+            model_path: path.into(),
+            numbers_per_token_and_layer: numbers,
+            steps: vec![Step {
+                context: 8192,
+                batch: 8,
+                seconds_per_token: milliseconds / 1e3,
+                tokens_per_second: 8e3 / milliseconds,
+                cache_bytes: numbers << 20,
+            }],
+        };
+        let result = BenchResult {
+            device: "cpu".into(),
+            cache_dtype: "fp32".into(),
+            new_tokens: 16,
+            models: vec![model("small", 160, 20.0), model("large", 384, 50.0)],
+        };
+        let expected = "\
+Decoding on cpu, cache in fp32
+  small (left): 160 numbers per token and layer
+  large (right): 384 numbers per token and layer
+  context  batch  ms/token  tokens/s   KV cache  ms/token  tokens/s   KV cache  speed-up
+     8192      8     20.00     400.0  160.0 MiB     50.00     160.0  384.0 MiB     2.50x
+";
+        assert_eq!(render(&result), expected);
+    }
+}

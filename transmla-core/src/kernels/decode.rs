@@ -1,0 +1,237 @@
+//! Attention of a few new tokens to many cached ones, on the CPU.
+//!
+//! One pass over the cache, in blocks of tokens: scores, a running softmax (Milakov and Gimelshein, arXiv 1805.02867) and the
+//! weighted sum of values, before the next block is read. Where values are a part of the keys, as in a latent cache, a
+//! block is read from memory once for both. A cache of few heads is split among threads by tokens, and what the parts
+//! found is joined by their largest scores and sums (as Flash-Decoding does).
+
+use std::ops::Range;
+
+use pulp::Arch;
+use rayon::prelude::*;
+
+use super::Scoring;
+use super::exponential::{cap, exponentiate_below, largest, scale};
+use super::storage::StoredSlice;
+use super::vectors::{Rows, combine, dots};
+
+/// Cached tokens of a block: with a latent of 576 numbers it takes 144 KiB of the second cache.
+const BLOCK: usize = 64;
+
+/// Least number of tokens that is worth a part of its own.
+const PART: usize = 4 * BLOCK;
+
+/// Multiplications that are not worth waking another thread for.
+const SERIAL: usize = 1 << 21;
+
+/// Keys and values of one key head of one sequence.
+#[derive(Debug, Clone, Copy)]
+pub struct CachedHead<'a> {
+    /// `[tokens, width]`.
+    pub keys: StoredSlice<'a>,
+    /// `[tokens, d_v]`; if there are none, a value is the first d_v numbers of its key.
+    pub values: Option<StoredSlice<'a>>,
+}
+
+/// Shapes of one step.
+#[derive(Debug, Clone, Copy)]
+pub struct DecodeShape {
+    /// Query heads that share a key head.
+    pub shared: usize,
+    /// New tokens, the last ones of the cache.
+    pub new: usize,
+    /// Of a query and of a key.
+    pub width: usize,
+    /// d_v.
+    pub value_width: usize,
+}
+
+impl DecodeShape {
+    /// Rows of queries that a key head meets.
+    fn rows(&self) -> usize {
+        self.shared * self.new
+    }
+}
+
+/// What a part of the cached tokens adds to the result.
+struct Part {
+    /// Largest score of each row so far.
+    largest: Vec<f32>,
+    /// Sum of the exponentials of each row's scores below it.
+    sums: Vec<f32>,
+    /// The same sum of values, `[rows, d_v]`.
+    values: Vec<f32>,
+}
+
+#[derive(Default)]
+struct Scratch {
+    scores: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+/// `softmax(scores(q kᵀ)) v` for each cached head.
+///
+/// `q` is `[heads, shared, new, width]`, where heads are those of all sequences, one after the other; so is the result,
+/// with `value_width` in the place of `width`.
+///
+/// # Panics
+/// If `q` has another size, a head holds fewer tokens than are new, or values of another number of tokens.
+pub fn decode(shape: &DecodeShape, scoring: &Scoring, q: &[f32], heads: &[CachedHead<'_>]) -> Vec<f32> {
+    let arch = Arch::new();
+    let tokens = |head: &CachedHead<'_>| head.keys.len() / shape.width;
+    assert_eq!(q.len(), heads.len() * shape.rows() * shape.width);
+    for head in heads {
+        let values = head.values.map(|values| values.len() / shape.value_width);
+        assert!(tokens(head) >= shape.new && values.is_none_or(|values| values == tokens(head)));
+        assert!(head.values.is_some() || shape.value_width <= shape.width);
+    }
+    // Two parts to a thread even out what the threads are held up by.
+    let wanted = (2 * rayon::current_num_threads()).div_ceil(heads.len().max(1));
+    let mut tasks = Vec::new();
+    for (index, head) in heads.iter().enumerate() {
+        let end = tokens(head);
+        let start = scoring
+            .window
+            .map_or(0, |window| (end - shape.new + 1).saturating_sub(window));
+        let parts = ((end - start) / PART).clamp(1, wanted);
+        let size = (end - start).div_ceil(parts).next_multiple_of(BLOCK);
+        tasks.extend(
+            (start..end)
+                .step_by(size)
+                .map(|from| (index, from..end.min(from + size))),
+        );
+    }
+    let run = |scratch: &mut Scratch, (index, range): (usize, Range<usize>)| {
+        let queries = &q[index * shape.rows() * shape.width..][..shape.rows() * shape.width];
+        let mut part = Part::new(shape);
+        for start in range.clone().step_by(BLOCK) {
+            let block = start..range.end.min(start + BLOCK);
+            part.add(arch, shape, scoring, queries, &heads[index], block, scratch);
+        }
+        (index, part)
+    };
+    let cached: usize = tasks.iter().map(|(_, range)| range.len()).sum();
+    let parts: Vec<(usize, Part)> = match cached * shape.rows() * (shape.width + shape.value_width) < SERIAL {
+        true => {
+            let mut scratch = Scratch::default();
+            tasks.into_iter().map(|task| run(&mut scratch, task)).collect()
+        }
+        false => tasks.into_par_iter().map_init(Scratch::default, run).collect(),
+    };
+    let mut output = vec![0.0; heads.len() * shape.rows() * shape.value_width];
+    let mut targets = output.chunks_exact_mut(shape.rows() * shape.value_width);
+    for parts in parts.chunk_by(|a, b| a.0 == b.0) {
+        if let Some(target) = targets.next() {
+            join(arch, shape, parts, target);
+        }
+    }
+    output
+}
+
+impl Part {
+    fn new(shape: &DecodeShape) -> Self {
+        Self {
+            largest: vec![f32::NEG_INFINITY; shape.rows()],
+            sums: vec![0.0; shape.rows()],
+            values: vec![0.0; shape.rows() * shape.value_width],
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one block of one head, and nothing of it twice"
+    )]
+    fn add(
+        &mut self,
+        arch: Arch,
+        shape: &DecodeShape,
+        scoring: &Scoring,
+        q: &[f32],
+        head: &CachedHead<'_>,
+        block: Range<usize>,
+        scratch: &mut Scratch,
+    ) {
+        let (width, value_width, rows, count) = (shape.width, shape.value_width, shape.rows(), block.len());
+        let keys = head.keys.widen(block.start * width, count * width, &mut scratch.keys);
+        let keys_of = Rows::new(keys, count, width, width);
+        let values = match head.values {
+            None => Rows::new(keys, count, value_width, width),
+            Some(values) => {
+                let start = block.start * value_width;
+                let values = values.widen(start, count * value_width, &mut scratch.values);
+                Rows::new(values, count, value_width, value_width)
+            }
+        };
+        let scores = &mut scratch.scores;
+        scores.resize(rows * BLOCK, 0.0);
+        let queries = Rows::new(q, rows, width, width);
+        dots(arch, scores, BLOCK, scoring.scale as f32, queries, keys_of);
+        let tokens = head.keys.len() / width;
+        for (row, scores) in scores.chunks_exact_mut(BLOCK).enumerate() {
+            let scores = &mut scores[..count];
+            if let Some(bound) = scoring.softcap {
+                cap(arch, scores, bound as f32);
+            }
+            // The row's token sees itself and those before it, in a window if there is one.
+            let last = tokens - shape.new + row % shape.new;
+            let first = scoring.window.map_or(0, |window| (last + 1).saturating_sub(window));
+            let within = |token: usize| token.saturating_sub(block.start).min(count);
+            let (first, end) = (within(first), within(last + 1));
+            if first >= end {
+                scores.fill(0.0);
+                continue;
+            }
+            scores[..first].fill(0.0);
+            scores[end..].fill(0.0);
+            self.weigh(arch, row, value_width, &mut scores[first..end]);
+        }
+        let weights = Rows::new(scores, rows, count, BLOCK);
+        combine(arch, &mut self.values, value_width, weights, values);
+    }
+
+    /// From scores of one row to their weights, with what was summed before brought to the same largest score.
+    fn weigh(&mut self, arch: Arch, row: usize, value_width: usize, scores: &mut [f32]) {
+        let highest = largest(arch, scores).max(self.largest[row]);
+        if highest > self.largest[row] {
+            let factor = (self.largest[row] - highest).exp();
+            self.largest[row] = highest;
+            self.sums[row] *= factor;
+            scale(arch, &mut self.values[row * value_width..][..value_width], factor);
+        }
+        self.sums[row] += exponentiate_below(arch, scores, highest);
+    }
+}
+
+/// Calls `run` with each piece of `target` and its index, by all threads if `work` multiplications are worth it.
+pub(crate) fn for_each_piece(
+    target: &mut [f32],
+    size: usize,
+    work: usize,
+    run: impl Fn(usize, &mut [f32]) + Send + Sync,
+) {
+    let each = |(index, piece): (usize, &mut [f32])| run(index, piece);
+    match work < SERIAL {
+        true => target.chunks_exact_mut(size).enumerate().for_each(each),
+        false => target.par_chunks_exact_mut(size).enumerate().for_each(each),
+    }
+}
+
+/// The parts of one head together, `[rows, d_v]`.
+fn join(arch: Arch, shape: &DecodeShape, parts: &[(usize, Part)], target: &mut [f32]) {
+    let width = shape.value_width;
+    for (row, target) in target.chunks_exact_mut(width).enumerate() {
+        let highest = parts
+            .iter()
+            .fold(f32::NEG_INFINITY, |highest, (_, part)| highest.max(part.largest[row]));
+        let mut sum = 0.0;
+        for (_, part) in parts.iter().filter(|(_, part)| part.sums[row] > 0.0) {
+            let factor = (part.largest[row] - highest).exp();
+            sum += factor * part.sums[row];
+            for (target, value) in target.iter_mut().zip(&part.values[row * width..][..width]) {
+                *target += factor * value;
+            }
+        }
+        scale(arch, target, sum.recip());
+    }
+}

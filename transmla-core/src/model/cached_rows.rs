@@ -1,0 +1,245 @@
+//! Rows of numbers kept per token, preallocated, for sequences of different lengths.
+
+use std::ops::Range;
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use crate::StorageDtype;
+use crate::kernels::{CachedHead, Stored, on_host};
+
+/// Rows kept for every token of every sequence and head, in one format.
+///
+/// On the CPU each head of each sequence has a buffer of its own, which kernels read where it lies and sequences of other
+/// lengths do not pad; on other devices there is one tensor for all of them. The room for `capacity` tokens a sequence is
+/// taken when the first come, and doubles when it runs out.
+#[derive(Debug, Clone)]
+pub struct CachedRows {
+    heads: usize,
+    width: usize,
+    capacity: usize,
+    dtype: StorageDtype,
+    /// Tokens of each sequence.
+    lengths: Vec<usize>,
+    kept: Option<Kept>,
+}
+
+#[derive(Debug, Clone)]
+enum Kept {
+    /// `[tokens, width]` for each head of each sequence.
+    Host(Vec<Stored>),
+    /// `[batch, heads, capacity, width]`; taken out while it is written to, so that the backend may write in place.
+    Device(Option<Box<Tensor<4>>>),
+}
+
+impl CachedRows {
+    pub(super) fn new(heads: usize, width: usize, capacity: usize, dtype: StorageDtype) -> Self {
+        Self {
+            heads,
+            width,
+            capacity: capacity.max(1),
+            dtype,
+            lengths: Vec::new(),
+            kept: None,
+        }
+    }
+
+    /// Appends to each sequence `[batch, heads, new, width]`.
+    ///
+    /// # Panics
+    /// If the heads, the width, or the batch of what is kept already are others.
+    pub fn append(&mut self, new: Tensor<4>) {
+        let [batch, heads, count, width] = new.dims();
+        assert_eq!([heads, width], [self.heads, self.width], "a cache of other rows");
+        if self.lengths.is_empty() {
+            self.lengths = vec![0; batch];
+        }
+        assert_eq!(batch, self.lengths.len(), "a cache of another batch");
+        let on_host = on_host(&new);
+        let kept = self.kept.get_or_insert_with(|| match on_host {
+            true => {
+                let buffer = || Stored::with_capacity(self.dtype, self.capacity * self.width);
+                Kept::Host((0..batch * heads).map(|_| buffer()).collect())
+            }
+            false => Kept::Device(None),
+        });
+        match kept {
+            Kept::Host(buffers) => {
+                let data = new.into_data().convert::<f32>();
+                let numbers = data.as_slice::<f32>().unwrap_or_default();
+                for (buffer, numbers) in buffers.iter_mut().zip(numbers.chunks_exact(count * width)) {
+                    buffer.extend(numbers);
+                }
+            }
+            Kept::Device(rows) => {
+                let end = count + self.lengths.iter().copied().max().unwrap_or(0);
+                let grown = match end > self.capacity {
+                    true => end.max(2 * self.capacity),
+                    false => self.capacity,
+                };
+                let old = rows.take().map(|rows| *rows);
+                let new = new.cast(float(self.dtype));
+                let mut room = with_room(old, [batch, heads, grown, width], new.dtype(), &new.device());
+                self.capacity = grown;
+                for index in runs(&self.lengths) {
+                    let start = self.lengths[index.start];
+                    let new = new.clone().narrow(0, index.start, index.len());
+                    room = room.slice_assign([index, 0..heads, start..start + count, 0..width], new);
+                }
+                *rows = Some(Box::new(room));
+            }
+        }
+        self.lengths.iter_mut().for_each(|length| *length += count);
+    }
+
+    /// Tokens of each sequence; nothing before the first.
+    pub fn lengths(&self) -> &[usize] {
+        &self.lengths
+    }
+
+    /// Whether no sequence has a token.
+    pub fn is_empty(&self) -> bool {
+        self.lengths.iter().all(|length| *length == 0)
+    }
+
+    /// Of what is appended for some tokens: `[batch, heads, tokens, width]`.
+    pub(super) fn shape_of(&self, batch: usize, tokens: usize) -> [usize; 4] {
+        [batch, self.heads, tokens, self.width]
+    }
+
+    /// Numbers kept of a token.
+    pub fn numbers_per_token(&self) -> usize {
+        self.heads * self.width
+    }
+
+    /// Bytes that there is room for.
+    pub fn allocated_bytes(&self) -> usize {
+        match &self.kept {
+            None => 0,
+            Some(Kept::Host(buffers)) => buffers.iter().map(Stored::capacity).sum::<usize>() * self.dtype.bytes(),
+            Some(Kept::Device(_)) => self.lengths.len() * self.capacity * self.numbers_per_token() * self.dtype.bytes(),
+        }
+    }
+
+    /// Cuts each sequence to a length, if it is longer.
+    pub(super) fn truncate(&mut self, lengths: &[usize]) {
+        for (kept, length) in self.lengths.iter_mut().zip(lengths) {
+            *kept = (*length).min(*kept);
+        }
+        if let Some(Kept::Host(buffers)) = &mut self.kept {
+            for (head, buffer) in buffers.iter_mut().enumerate() {
+                buffer.truncate(self.lengths[head / self.heads] * self.width);
+            }
+        }
+    }
+
+    /// The rows of several caches as those of one batch; nothing if they keep different things, or in different places.
+    pub(super) fn join(mut caches: Vec<Self>) -> Option<Self> {
+        let first = caches.first()?;
+        let (heads, width, dtype) = (first.heads, first.width, first.dtype);
+        let same = |rows: &Self| (rows.heads, rows.width, rows.dtype) == (heads, width, dtype);
+        if !caches.iter().all(same) {
+            return None;
+        }
+        let capacity = caches.iter().map(|rows| rows.capacity).max()?;
+        let lengths = caches.iter().flat_map(|rows| rows.lengths.clone()).collect();
+        let (mut buffers, mut tensors) = (Vec::new(), Vec::new());
+        for rows in &mut caches {
+            match rows.kept.take()? {
+                Kept::Host(part) => buffers.extend(part),
+                Kept::Device(part) => {
+                    let part = *part?;
+                    let dims = [part.dims()[0], heads, capacity, width];
+                    let (dtype, device) = (part.dtype(), part.device());
+                    tensors.push(with_room(Some(part), dims, dtype, &device));
+                }
+            }
+        }
+        let kept = match (buffers.is_empty(), tensors.is_empty()) {
+            (false, true) => Kept::Host(buffers),
+            (true, false) => Kept::Device(Some(Box::new(Tensor::cat(tensors, 0)))),
+            _ => return None,
+        };
+        Some(Self {
+            heads,
+            width,
+            capacity,
+            dtype,
+            lengths,
+            kept: Some(kept),
+        })
+    }
+
+    /// The buffers of all heads of all sequences, if they are on the CPU.
+    pub(super) fn host(&self) -> Option<&[Stored]> {
+        match &self.kept {
+            Some(Kept::Host(buffers)) => Some(buffers),
+            _ => None,
+        }
+    }
+
+    /// What attention reads of these rows and of values, if they are on the CPU.
+    pub(super) fn cached_heads<'a>(&'a self, values: Option<&'a Self>) -> Option<Vec<CachedHead<'a>>> {
+        let keys = self.host()?;
+        let values = match values {
+            Some(values) => Some(values.host()?),
+            None => None,
+        };
+        let head = |(index, keys): (usize, &'a Stored)| CachedHead {
+            keys: keys.as_slice(),
+            values: values.map(|values| values[index].as_slice()),
+        };
+        Some(keys.iter().enumerate().map(head).collect())
+    }
+
+    /// `[batch, heads, longest, width]` in f32; nothing before the first token.
+    ///
+    /// What is behind a sequence's end counts nothing but is finite.
+    pub(super) fn tensor(&self) -> Option<Tensor<4>> {
+        let longest = self.lengths.iter().copied().max()?;
+        match self.kept.as_ref()? {
+            Kept::Device(rows) => Some((**rows.as_ref()?).clone().narrow(2, 0, longest).cast(DType::F32)),
+            Kept::Host(buffers) => {
+                let mut numbers = Vec::with_capacity(buffers.len() * longest * self.width);
+                for (index, buffer) in buffers.iter().enumerate() {
+                    buffer.as_slice().append_to(&mut numbers);
+                    numbers.resize((index + 1) * longest * self.width, 0.0);
+                }
+                let shape = [self.lengths.len(), self.heads, longest, self.width];
+                Some(Tensor::from_data(TensorData::new(numbers, shape), &Device::flex()))
+            }
+        }
+    }
+}
+
+/// A tensor with room for more tokens: the given one if it has as many already.
+fn with_room(rows: Option<Tensor<4>>, dims: [usize; 4], dtype: DType, device: &Device) -> Tensor<4> {
+    let [batch, heads, tokens, width] = dims;
+    let room = |tokens| Tensor::<4>::zeros([batch, heads, tokens, width], device).cast(dtype);
+    match rows {
+        None => room(tokens),
+        Some(rows) if rows.dims()[2] < tokens => {
+            let more = tokens - rows.dims()[2];
+            Tensor::cat(vec![rows, room(more)], 2)
+        }
+        Some(rows) => rows,
+    }
+}
+
+/// Runs of neighbouring sequences of one length.
+fn runs(lengths: &[usize]) -> Vec<Range<usize>> {
+    let mut start = 0;
+    let range = |run: &[usize]| {
+        let range = start..start + run.len();
+        start = range.end;
+        range
+    };
+    lengths.chunk_by(|a, b| a == b).map(range).collect()
+}
+
+fn float(dtype: StorageDtype) -> DType {
+    match dtype {
+        StorageDtype::F32 => DType::F32,
+        StorageDtype::Bf16 => DType::BF16,
+        StorageDtype::F16 => DType::F16,
+    }
+}

@@ -1,0 +1,137 @@
+//! The fused decoding kernel against plain tensor operations, in every format.
+
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use proptest::prelude::*;
+use transmla_core::StorageDtype;
+use transmla_core::kernels::{CachedHead, DecodeShape, Scoring, Stored, decode, plain_decode};
+
+const DTYPES: [StorageDtype; 3] = [StorageDtype::F32, StorageDtype::Bf16, StorageDtype::F16];
+
+fn random(dims: [usize; 4], spread: f64) -> Tensor<4> {
+    Tensor::random(dims, Distribution::Normal(0.0, spread), &Device::flex())
+}
+
+fn values(tensor: &Tensor<4>) -> Vec<f32> {
+    tensor.clone().into_data().iter::<f32>().collect()
+}
+
+/// Rows `[batch, heads, longest, width]` as buffers of each sequence's own length, and as the tensor of what they keep.
+fn stored(rows: &Tensor<4>, lengths: &[usize], dtype: StorageDtype) -> (Vec<Stored>, Tensor<4>) {
+    let [batch, heads, longest, width] = rows.dims();
+    let all = values(rows);
+    let mut kept = Vec::new();
+    let buffers = (0..batch * heads).map(|head| {
+        let mut buffer = Stored::with_capacity(dtype, 1);
+        buffer.extend(&all[head * longest * width..][..lengths[head / heads] * width]);
+        buffer.as_slice().append_to(&mut kept);
+        kept.resize((head + 1) * longest * width, 0.0);
+        buffer
+    });
+    let buffers = buffers.collect();
+    let kept = Tensor::from_data(TensorData::new(kept, rows.dims()), &Device::flex());
+    (buffers, kept)
+}
+
+#[derive(Debug, Clone)]
+struct Case {
+    groups: usize,
+    shared: usize,
+    new: usize,
+    width: usize,
+    value_width: usize,
+    past: Vec<usize>,
+}
+
+impl Case {
+    /// Largest difference of the two, with values of their own and with values that are a part of the keys.
+    fn difference(&self, scoring: &Scoring, dtype: StorageDtype, latent: bool) -> f32 {
+        let value_width = match latent {
+            true => self.value_width.min(self.width),
+            false => self.value_width,
+        };
+        let batch = self.past.len();
+        let lengths: Vec<usize> = self.past.iter().map(|past| past + self.new).collect();
+        let longest = lengths.iter().copied().max().unwrap();
+        let q = random([batch, self.groups * self.shared, self.new, self.width], 2.0);
+        let (key_buffers, keys) = stored(&random([batch, self.groups, longest, self.width], 1.0), &lengths, dtype);
+        let (value_buffers, values_kept) = match latent {
+            true => (Vec::new(), keys.clone().narrow(3, 0, value_width)),
+            false => stored(
+                &random([batch, self.groups, longest, value_width], 1.0),
+                &lengths,
+                dtype,
+            ),
+        };
+        let heads: Vec<CachedHead<'_>> = (0..batch * self.groups)
+            .map(|head| CachedHead {
+                keys: key_buffers[head].as_slice(),
+                values: value_buffers.get(head).map(Stored::as_slice),
+            })
+            .collect();
+        let shape = DecodeShape {
+            shared: self.shared,
+            new: self.new,
+            width: self.width,
+            value_width,
+        };
+        let found = decode(&shape, scoring, &values(&q), &heads);
+        let expected = values(&plain_decode(q, keys, values_kept, &lengths, scoring));
+        assert_eq!(found.len(), expected.len());
+        found
+            .iter()
+            .zip(&expected)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, |worst, x| if x > worst || x.is_nan() { x } else { worst })
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn fused_equals_plain(
+        groups in 1usize..4, shared in 1usize..6, new in 1usize..5, width in 1usize..40, value_width in 1usize..40,
+        past in prop::collection::vec(0usize..180, 1..4), window in 1usize..200, bounded: bool, windowed: bool,
+        latent: bool, dtype in 0usize..3,
+    ) {
+        let case = Case { groups, shared, new, width, value_width, past };
+        let scoring = Scoring {
+            scale: 0.3,
+            softcap: bounded.then_some(3.0),
+            window: windowed.then_some(window),
+        };
+        let difference = case.difference(&scoring, DTYPES[dtype], latent);
+        prop_assert!(difference < 2e-5, "{}", difference);
+    }
+}
+
+/// Real dimensions, long enough to be split among threads: SmolLM2, a latent of 512 + 64, multi-head attention.
+#[test]
+fn fused_equals_plain_at_real_shapes() {
+    for (groups, shared, width, value_width, latent) in [
+        (3, 3, 64, 64, false),
+        (1, 32, 576, 512, true),
+        (1, 9, 128, 96, true),
+        (4, 1, 128, 128, false),
+    ] {
+        for dtype in DTYPES {
+            let case = Case {
+                groups,
+                shared,
+                new: 1,
+                width,
+                value_width,
+                past: vec![1500, 700],
+            };
+            let scoring = Scoring::of_width(width);
+            let window = Scoring {
+                window: Some(600),
+                ..scoring
+            };
+            for scoring in [scoring, window] {
+                let difference = case.difference(&scoring, dtype, latent);
+                assert!(difference < 2e-5, "{case:?} {dtype} {scoring:?}: {difference}");
+            }
+        }
+    }
+}
