@@ -7,6 +7,7 @@ use transmla_core::model::is_attention_tensor;
 use transmla_core::{CoreError, Decoder, TokenBatch};
 use transmla_eval::EvalOptions;
 
+use crate::modelling::modelling_files;
 use crate::{ConvertError, Observer, Plan, Report, Sweep, Target, sweep};
 
 /// Text to evaluate on.
@@ -52,7 +53,11 @@ const COMPANIONS: &[&str] = &[
     "LICENSE",
     "LICENSE.txt",
     "LICENSE.md",
+    "LICENCE",
+    "LICENSE.model",
+    "COPYING",
     "NOTICE",
+    "NOTICE.txt",
     "USE_POLICY.md",
 ];
 
@@ -94,6 +99,7 @@ pub(crate) fn write_rest(request: &Request<'_>, writer: &mut CheckpointWriter) -
             // A tied head is the rescaled embedding; the final norm takes the factor back.
             "model.norm.weight" if plan.source.tie_word_embeddings => 1.0 / scale,
             _ if name.contains(".down_proj.") => scale,
+            _ if name.ends_with(".input_layernorm.weight") => plan.input_scale(),
             _ => 1.0,
         };
         writer.copy(checkpoint, name, factor as f32)?;
@@ -105,6 +111,9 @@ pub(crate) fn write_rest(request: &Request<'_>, writer: &mut CheckpointWriter) -
             let contents = std::fs::read(&path).map_err(|e| CoreError::io("read", &path, e))?;
             writer.write_file(name, &contents)?;
         }
+    }
+    for (name, contents) in modelling_files(plan) {
+        writer.write_file(&name, contents.as_bytes())?;
     }
     for (name, contents) in request.extra_files {
         writer.write_file(name, contents)?;

@@ -11,7 +11,9 @@
 //! | `compress`, `latent_norm`, `assemble` | the factorisation, and DeepSeek's tensors from it |
 //! | `second_pass` | the second pass: every layer factorised and written |
 //! | `coherent`, `sequential`, `example`, `refine` | the coherent method: one layer, all of them, their data, reconstruction |
+//! | `modelling`, `card` | modelling code for stock transformers, and the model card |
 //! | `convert`, `sweep` | [`convert()`]: passes, evaluations, and files; [`sweep()`]: the same for several shapes |
+//! | `verify` | a saved model's files against each other, and its function without latent norms |
 //! | `report`, `error` | progress, results, errors |
 //!
 //! ```
@@ -50,6 +52,7 @@
 
 mod assemble;
 mod budget;
+mod card;
 mod coherent;
 mod compress;
 mod convert;
@@ -59,6 +62,7 @@ mod error;
 mod example;
 mod key_norm;
 mod latent_norm;
+mod modelling;
 mod options;
 mod plan;
 mod recipe;
@@ -69,18 +73,21 @@ mod sequential;
 mod stream;
 mod support;
 mod sweep;
+mod verify;
 mod weights;
 
 pub use budget::shapes_for_budget;
+pub use card::{ModelCard, model_card};
 pub use convert::{Evaluation, Request, convert};
 pub use decouple::{Decoupled, decouple};
 pub use decoupled::DecoupledModel;
 pub use error::ConvertError;
 pub use key_norm::FittedKeys;
-pub use options::{ConvertOptions, FreqFold, Method};
+pub use options::{ConvertOptions, FreqFold, Method, Style};
 pub use plan::Plan;
 pub use recipe::{Recipe, RecipeError};
 pub use report::{LayerReport, Observer, Report, Silent, Stage};
 pub use stream::CalibrationStream;
 pub use support::{approximation, stock_obstacle};
 pub use sweep::{Sweep, Target, sweep};
+pub use verify::{Check, SavedForm, WithoutLatentNorms, check_saved};

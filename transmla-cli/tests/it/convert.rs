@@ -41,6 +41,7 @@ fn without_arguments_the_embedded_model_is_converted() {
     assert!(summary.contains("transmla generate --model-path"), "{summary}");
     let files = [
         "LICENSE",
+        "README.md",
         "config.json",
         "generation_config.json",
         "model.safetensors",

@@ -36,6 +36,7 @@ fn help() {
         "convert",
         "sweep",
         "eval",
+        "verify",
         "logits",
         "inspect",
         "generate",
