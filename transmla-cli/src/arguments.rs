@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use transmla_core::DeviceChoice;
 
 use crate::values;
-use crate::{completions, convert, eval, generate, inspect, logits, sweep, verify};
+use crate::{completions, convert, eval, export, generate, inspect, logits, sweep, verify};
 
 /// Convert language models with grouped-query attention to multi-head latent attention.
 ///
@@ -35,6 +35,7 @@ pub enum Command {
     Sweep(Box<sweep::SweepArguments>),
     Eval(eval::EvalArguments),
     Verify(verify::VerifyArguments),
+    Export(export::ExportArguments),
     Logits(logits::LogitsArguments),
     Inspect(inspect::InspectArguments),
     Generate(generate::GenerateArguments),

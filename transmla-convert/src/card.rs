@@ -76,7 +76,7 @@ pub fn model_card(plan: &Plan, card: &ModelCard<'_>) -> String {
              so they must be applied as the stock code does.\n"
         }
         LatentStyle::Family => {
-            "\nStock DeepSeek code does not run this model: `modeling_transmla.py` beside the weights does.\n"
+            "\nStock DeepSeek code cannot express this model; `modeling_transmla.py` beside the weights runs it.\n"
         }
     };
     text += "\n`transmla.toml` is the recipe that makes it again. The licence is the original's.\n";

@@ -59,6 +59,12 @@ pub enum ConvertError {
         /// Its `model_type`.
         model_type: String,
     },
+    /// The model cannot be written as GGUF.
+    #[error("cannot be written as GGUF: {problem}")]
+    Gguf {
+        /// What is in the way.
+        problem: String,
+    },
     /// The model cannot be written in stock DeepSeek form.
     #[error(
         "--style deepseek-v3 cannot express this conversion: {obstacle}; --style auto writes the family's own class instead"

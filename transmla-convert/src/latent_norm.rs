@@ -25,7 +25,7 @@ impl LatentNorm {
     ///
     /// RMSNorm(y) = w·y / sqrt(mean(y²) + eps). With y = s·c, w = 2^20 and s = sqrt(eps)/w the mean square of y is far below
     /// eps, the root is sqrt(eps), and c comes out, with a relative error of mean(c²)/(2 w²).
-    const IDENTITY: Self = Self {
+    pub(crate) const IDENTITY: Self = Self {
         scale: STOCK_SQRT_EPS / IDENTITY_WEIGHT,
         weight: IDENTITY_WEIGHT,
     };

@@ -13,6 +13,7 @@
 //! | `coherent`, `sequential`, `example`, `refine` | the coherent method: one layer, all of them, their data, reconstruction |
 //! | `modelling`, `card` | modelling code for stock transformers, and the model card |
 //! | `convert`, `sweep` | [`convert()`]: passes, evaluations, and files; [`sweep()`]: the same for several shapes |
+//! | `gguf` | a saved model as one file for llama.cpp |
 //! | `verify` | a saved model's files against each other, and its function without latent norms |
 //! | `report`, `error` | progress, results, errors |
 //!
@@ -60,6 +61,7 @@ mod decouple;
 mod decoupled;
 mod error;
 mod example;
+mod gguf;
 mod key_norm;
 mod latent_norm;
 mod modelling;
@@ -82,6 +84,7 @@ pub use convert::{Evaluation, Request, convert};
 pub use decouple::{Decoupled, decouple};
 pub use decoupled::DecoupledModel;
 pub use error::ConvertError;
+pub use gguf::write_gguf;
 pub use key_norm::FittedKeys;
 pub use options::{ConvertOptions, FreqFold, Method, Style};
 pub use plan::Plan;

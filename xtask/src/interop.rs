@@ -1,5 +1,7 @@
 //! `cargo xtask interop`: converted models in stock transformers, compared with our own decoder.
 
+mod llama;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -18,6 +20,7 @@ use crate::cargo::{root, transmla};
   cargo xtask interop
   cargo xtask interop --cases stories260k,gemma2
   cargo xtask interop --smollm2 SmolLM2-135M-Instruct --wikitext wikitext-2-raw-v1
+  cargo xtask interop --llama ~/.cache/transmla-llama
   cargo xtask interop --record")]
 pub struct Arguments {
     /// The Python environment [default: transmla-interop in the user's cache folder]
@@ -36,6 +39,10 @@ pub struct Arguments {
     #[arg(long, value_name = "FOLDER")]
     wikitext: Option<PathBuf>,
 
+    /// Compare the trained models in stock form with llama.cpp as well, its npm package in this folder
+    #[arg(long, value_name = "FOLDER")]
+    llama: Option<PathBuf>,
+
     /// Keep what transformers gives as test data, in transmla-cli/tests/interop
     #[arg(long)]
     record: bool,
@@ -47,7 +54,7 @@ const TOLERANCE: f64 = 1e-3;
 /// What the trained models continue.
 const PROMPT: &str = "Once upon a time";
 
-const SCRIPT: &str = include_str!("interop.py");
+const SCRIPT: &str = include_str!("interop/transformers.py");
 
 /// A conversion to compare.
 #[derive(Debug, Clone, Deserialize)]
@@ -56,6 +63,13 @@ struct Case {
     model: PathBuf,
     class: String,
     arguments: Vec<String>,
+}
+
+impl Case {
+    /// Whether it writes text.
+    fn is_trained(&self) -> bool {
+        self.name.starts_with("stories") || self.name.starts_with("smollm2")
+    }
 }
 
 /// What transformers made of it.
@@ -79,7 +93,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for case in &cases {
         let path = folder.path().join(&case.name);
         convert(&binary, case, &path)?;
-        let trained = case.name.starts_with("stories") || case.name.starts_with("smollm2");
+        let trained = case.is_trained();
         let record = recordings().join(format!("{}.safetensors", case.name));
         requests.push(json!({
             "name": case.name,
@@ -101,8 +115,17 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .output()
         .with_context(|| format!("cannot start {}", python.display()))?;
     let said = String::from_utf8_lossy(&output.stdout);
-    let failures = report(&said, &cases)?;
+    let mut failures = report(&said, &cases)?;
     ensure!(output.status.success(), "the comparison failed ({})", output.status);
+    if let Some(packages) = &arguments.llama {
+        let stock = cases
+            .iter()
+            .filter(|case| case.is_trained() && case.class == "DeepseekV3ForCausalLM");
+        let models: Vec<_> = stock
+            .map(|case| (case.name.clone(), folder.path().join(&case.name)))
+            .collect();
+        failures.extend(llama::compare(packages, &binary, &models, PROMPT)?);
+    }
     ensure!(failures.is_empty(), "not as ours: {}", failures.join(", "));
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod bad_input;
 mod convert;
 mod damage;
+mod export;
 mod hub;
 mod interop;
 mod read_back;

@@ -37,6 +37,7 @@ fn help() {
         "sweep",
         "eval",
         "verify",
+        "export",
         "logits",
         "inspect",
         "generate",

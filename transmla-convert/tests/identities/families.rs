@@ -272,5 +272,6 @@ fn scaled_rope_in_stock_form_by_the_coherent_method() {
     let plain: Vec<f64> = (0..8).map(|j| 500000f64.powf(-f64::from(j) / 8.0)).collect();
     assert_eq!(outcome.plan.target.rope.frequencies(), plain);
     let errors = outcome.report.layers.iter().map(|layer| layer.output_error.unwrap());
-    assert!(errors.into_iter().all(|error| error < 1.0));
+    let errors: Vec<f64> = errors.collect();
+    assert!(errors.iter().all(|error| *error < 1.0), "{errors:?}");
 }

@@ -126,6 +126,8 @@ impl ModelConfig {
             LatentStyle::DeepseekV3 => {
                 set("model_type", json!("deepseek_v3"));
                 set("architectures", json!(["DeepseekV3ForCausalLM"]));
+                // DeepSeek's classes in vLLM and SGLang know no tied output head, so it is written out.
+                set("tie_word_embeddings", json!(false));
                 set("rope_scaling", Value::Null);
                 let rope = json!({"rope_type": "default", "rope_theta": self.rope.theta});
                 set("rope_parameters", rope);
