@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use transmla_core::DeviceChoice;
 
 use crate::values;
-use crate::{bench, completions, convert, eval, generate, inspect, logits, sweep};
+use crate::{bench, completions, convert, eval, export, generate, inspect, logits, sweep, verify};
 
 /// Convert language models with grouped-query attention to multi-head latent attention.
 ///
@@ -24,6 +24,7 @@ Examples:
   transmla convert --model-path org/model --kv-budget 25% --save-path converted
   transmla sweep --model-path org/model --budgets 75%,50%,25%
   transmla eval --model-path converted --dataset wikitext2
+  transmla verify --model-path converted --against org/model
   transmla generate --model-path converted --prompt 'Once upon a time'
   transmla bench --model-path converted --against org/model
 
@@ -34,6 +35,8 @@ pub enum Command {
     Convert(Box<convert::ConvertArguments>),
     Sweep(Box<sweep::SweepArguments>),
     Eval(eval::EvalArguments),
+    Verify(verify::VerifyArguments),
+    Export(export::ExportArguments),
     Logits(logits::LogitsArguments),
     Inspect(inspect::InspectArguments),
     Generate(generate::GenerateArguments),

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use transmla_calib::TextTokenizer;
-use transmla_convert::{Evaluation, Plan, Recipe, Request, convert};
+use transmla_convert::{Evaluation, ModelCard, Plan, Recipe, Request, convert, model_card};
 use transmla_core::hub::is_path;
 use transmla_core::model::model_tensors;
 use transmla_core::{Decoder, LayeredModel, ModelConfig, Residency};
@@ -74,7 +74,7 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     }
     printer.note(view.table());
     let texts = text_plan.read(folder.path(), &config, &printer)?;
-    let extra_files = [("transmla.toml".to_owned(), recipe_file(&recipe)?)];
+    let extra_files = files(&recipe, &plan, folder.path(), &texts.calibration.origin)?;
     let source = match (residency, source.take()) {
         (Residency::Streamed, Some(source)) => source,
         (residency, _) => folder.open_as(&arguments.compute, config.clone(), residency)?,
@@ -112,6 +112,21 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     printer.result(&summary.text(), &summary.json())
 }
 
+/// Files beside the weights that say what the model is: its recipe and its card.
+pub fn files(recipe: &Recipe, plan: &Plan, source: &Path, calibration: &str) -> anyhow::Result<[(String, Vec<u8>); 2]> {
+    let original = std::fs::read_to_string(source.join("README.md")).ok();
+    let card = ModelCard {
+        base_model: &recipe.model_path,
+        calibration,
+        original: original.as_deref(),
+    };
+    let card = model_card(plan, &card);
+    Ok([
+        ("transmla.toml".to_owned(), recipe_file(recipe)?),
+        ("README.md".to_owned(), card.into_bytes()),
+    ])
+}
+
 fn numbers(config: &ModelConfig) -> usize {
     model_tensors(config)
         .iter()
@@ -120,7 +135,7 @@ fn numbers(config: &ModelConfig) -> usize {
 }
 
 /// The recipe as a file that means the same wherever it is read.
-pub fn recipe_file(recipe: &Recipe) -> anyhow::Result<Vec<u8>> {
+fn recipe_file(recipe: &Recipe) -> anyhow::Result<Vec<u8>> {
     let mut recipe = recipe.clone();
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     if recipe.model_path != embedded::MODEL && is_path(&recipe.model_path) {

@@ -314,8 +314,11 @@ fn describe(inspection: &Inspection, config: &ModelConfig) -> String {
         table.row(
             "",
             match &conversion.deepseek_style_obstacle {
-                None => format!("as {}, or stock with --deepseek-style", conversion.class),
-                Some(why) => format!("as {}; not in --deepseek-style: {why}", conversion.class),
+                None => format!(
+                    "as stock DeepseekV3ForCausalLM, or {} with --style family",
+                    conversion.class
+                ),
+                Some(why) => format!("as {} with its code, not stock: {why}", conversion.class),
             },
         );
     }

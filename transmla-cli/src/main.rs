@@ -3,7 +3,7 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `arguments`, `values` | the commands, options that several share, and what an option's value may be |
-//! | `convert`, `sweep`, `eval`, `logits`, `inspect`, `generate`, `bench`, `completions` | one module per command |
+//! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `bench`, `completions` | one module per command |
 //! | `model`, `text`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
 //! | `printer`, `table`, `memory`, `environment` | the only places that print, and that read the system |
 
@@ -14,6 +14,7 @@ mod convert;
 mod embedded;
 mod environment;
 mod eval;
+mod export;
 mod generate;
 mod inspect;
 mod logits;
@@ -24,6 +25,7 @@ mod sweep;
 mod table;
 mod text;
 mod values;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -41,6 +43,8 @@ fn main() -> ExitCode {
         Command::Convert(options) => convert::run(&options),
         Command::Sweep(options) => sweep::run(&options),
         Command::Eval(options) => eval::run(&options),
+        Command::Verify(options) => verify::run(&options),
+        Command::Export(options) => export::run(&options),
         Command::Logits(options) => logits::run(&options),
         Command::Inspect(options) => inspect::run(&options),
         Command::Generate(options) => generate::run(&options),

@@ -19,7 +19,7 @@ use self::arguments::{Curve, Files};
 use self::outcome::{Outcome, Point};
 use self::progress::SweepProgress;
 use crate::convert::texts::TextPlan;
-use crate::convert::{recipe_file, save_path};
+use crate::convert::{files, save_path};
 use crate::memory;
 use crate::model::ModelFolder;
 use crate::printer::Printer;
@@ -43,8 +43,8 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
         bail!("a sweep compares perplexities: --ppl-eval-batch-size must be at least 1");
     }
     arguments.compute.device.open()?;
-    let files = arguments.files();
-    files.check()?;
+    let outputs = arguments.files();
+    outputs.check()?;
     let folder = ModelFolder::locate(&recipe.model_path, &recipe.revision, &printer)?;
     let config = ModelConfig::read(folder.path())?;
     let temporary = tempfile::Builder::new().prefix("transmla-").tempdir();
@@ -63,12 +63,15 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
     let eval_options = memory::eval_options(recipe.evaluation.ppl_eval_batch_size, arguments.compute.max_memory);
     let residency = memory::residency(&config, arguments.compute.max_memory);
     printer.note(announcement(&recipe.model_path, &curves, &entries));
-    let mut extra_files = Vec::with_capacity(entries.len());
     for entry in &mut entries {
         text_plan.complete(&mut entry.recipe);
-        extra_files.push([("transmla.toml".to_owned(), recipe_file(&entry.recipe)?)]);
     }
     let texts = text_plan.read(folder.path(), &config, &printer)?;
+    let origin = &texts.calibration.origin;
+    let described = entries
+        .iter()
+        .map(|entry| files(&entry.recipe, &entry.plan, folder.path(), origin));
+    let extra_files: Vec<_> = described.collect::<anyhow::Result<_>>()?;
     let Some(evaluation) = &texts.evaluation else {
         bail!("there is no text to evaluate on");
     };
@@ -115,9 +118,9 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
         peak_bytes: memory::peak_bytes(),
     };
     // What took long is shown even if it cannot be written.
-    let written = write(&outcome, &files);
+    let written = write(&outcome, &outputs);
     printer.note("");
-    printer.result(&outcome.text(&files), &outcome.json())?;
+    printer.result(&outcome.text(&outputs), &outcome.json())?;
     written
 }
 

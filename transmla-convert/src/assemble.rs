@@ -114,6 +114,9 @@ pub(crate) fn with_norms(mut attention: LatentAttention, norms: &LatentNorms, ep
     attention
 }
 
+/// The projections of the normalised residual stream.
+const READ_THE_INPUT: [&str; 3] = ["q_proj", "q_a_proj", "kv_a_proj_with_mqa"];
+
 /// The attention's tensors as a DeepSeek checkpoint has them: rotary rows interleaved, latents scaled for their norms, and
 /// the output times `output_scale`.
 pub(crate) fn tensors(
@@ -128,14 +131,14 @@ pub(crate) fn tensors(
         attention.shape.qk_nope_head_dim,
         attention.shape.qk_rope_head_dim,
     );
+    let input = norms.map_or(1.0, |norms| norms.input_scale.recip());
     let mut out = Vec::new();
     let mut add = |name: &str, linear: &Linear, order: Option<Rows>, scale: &dyn Fn(usize) -> f64| {
         let [rows, columns] = linear.weight.dims();
         let weight = host_values(linear.weight.clone().reshape([rows * columns]))?;
-        out.push((
-            format!("{prefix}.{name}.weight"),
-            reorder(&weight, columns, order, scale),
-        ));
+        let input = if READ_THE_INPUT.contains(&name) { input } else { 1.0 };
+        let weight = reorder(&weight, columns, order, &|row| input * scale(row));
+        out.push((format!("{prefix}.{name}.weight"), weight));
         if let Some(bias) = &linear.bias {
             let bias = host_values(bias.clone())?;
             out.push((format!("{prefix}.{name}.bias"), reorder(&bias, 1, order, scale)));

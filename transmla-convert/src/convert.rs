@@ -7,6 +7,7 @@ use transmla_core::model::is_attention_tensor;
 use transmla_core::{CoreError, Decoder, TokenBatch};
 use transmla_eval::EvalOptions;
 
+use crate::modelling::modelling_files;
 use crate::{ConvertError, Observer, Plan, Report, Sweep, Target, sweep};
 
 /// Text to evaluate on.
@@ -52,7 +53,11 @@ const COMPANIONS: &[&str] = &[
     "LICENSE",
     "LICENSE.txt",
     "LICENSE.md",
+    "LICENCE",
+    "LICENSE.model",
+    "COPYING",
     "NOTICE",
+    "NOTICE.txt",
     "USE_POLICY.md",
 ];
 
@@ -84,6 +89,7 @@ pub fn convert(request: &Request<'_>, observer: &mut dyn Observer) -> Result<Rep
 pub(crate) fn write_rest(request: &Request<'_>, writer: &mut CheckpointWriter) -> Result<(), ConvertError> {
     let (plan, checkpoint) = (request.plan, request.source.checkpoint());
     let scale = plan.residual_scale();
+    let tied = (plan.source.tie_word_embeddings, plan.target.tie_word_embeddings);
     for tensor in &plan.tensors {
         let name = tensor.name.as_str();
         if is_attention_tensor(name) {
@@ -92,11 +98,17 @@ pub(crate) fn write_rest(request: &Request<'_>, writer: &mut CheckpointWriter) -
         let factor = match name {
             "model.embed_tokens.weight" => scale,
             // A tied head is the rescaled embedding; the final norm takes the factor back.
-            "model.norm.weight" if plan.source.tie_word_embeddings => 1.0 / scale,
+            "model.norm.weight" if tied.1 => 1.0 / scale,
             _ if name.contains(".down_proj.") => scale,
+            _ if name.ends_with(".input_layernorm.weight") => plan.input_scale(),
             _ => 1.0,
         };
-        writer.copy(checkpoint, name, factor as f32)?;
+        let from = match name {
+            // The stock form has no tied head.
+            "lm_head.weight" if tied.0 => "model.embed_tokens.weight",
+            _ => name,
+        };
+        writer.copy_as(checkpoint, from, name, factor as f32)?;
     }
     let folder = checkpoint.folder();
     for name in COMPANIONS {
@@ -105,6 +117,9 @@ pub(crate) fn write_rest(request: &Request<'_>, writer: &mut CheckpointWriter) -
             let contents = std::fs::read(&path).map_err(|e| CoreError::io("read", &path, e))?;
             writer.write_file(name, &contents)?;
         }
+    }
+    for (name, contents) in modelling_files(plan) {
+        writer.write_file(&name, contents.as_bytes())?;
     }
     for (name, contents) in request.extra_files {
         writer.write_file(name, contents)?;

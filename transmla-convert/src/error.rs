@@ -53,9 +53,21 @@ pub enum ConvertError {
         /// Its `model_type`.
         model_type: String,
     },
+    /// The model has no latent attention.
+    #[error("the model has no latent attention (model_type {model_type}); give a converted model")]
+    NotLatent {
+        /// Its `model_type`.
+        model_type: String,
+    },
+    /// The model cannot be written as GGUF.
+    #[error("cannot be written as GGUF: {problem}")]
+    Gguf {
+        /// What is in the way.
+        problem: String,
+    },
     /// The model cannot be written in stock DeepSeek form.
     #[error(
-        "--deepseek-style cannot express this conversion: {obstacle}; leave the flag out to write the family's own class"
+        "--style deepseek-v3 cannot express this conversion: {obstacle}; --style auto writes the family's own class instead"
     )]
     Style {
         /// The feature in the way.

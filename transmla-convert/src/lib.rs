@@ -13,7 +13,10 @@
 //! | `loss_gradients`, `example` | the coherent method's data: what the loss notices, what layers are given and should give |
 //! | `coherent`, `refine`, `sequential` | the coherent method: one layer, its reconstruction, all layers |
 //! | `kept_layers` | refined layers on disk, for a conversion that is ended and goes on |
+//! | `modelling`, `card` | modelling code for stock transformers, and the model card |
 //! | `convert`, `sweep` | [`convert()`]: passes, evaluations, and files; [`sweep()`]: the same for several shapes |
+//! | `gguf` | a saved model as one file for llama.cpp |
+//! | `verify` | a saved model's files against each other, and its function without latent norms |
 //! | `report`, `error` | progress, results, errors |
 //!
 //! ```
@@ -52,6 +55,7 @@
 
 mod assemble;
 mod budget;
+mod card;
 mod coherent;
 mod compress;
 mod convert;
@@ -59,10 +63,12 @@ mod decouple;
 mod decoupled;
 mod error;
 mod example;
+mod gguf;
 mod kept_layers;
 mod key_norm;
 mod latent_norm;
 mod loss_gradients;
+mod modelling;
 mod options;
 mod plan;
 mod recipe;
@@ -73,18 +79,22 @@ mod sequential;
 mod stream;
 mod support;
 mod sweep;
+mod verify;
 mod weights;
 
 pub use budget::shapes_for_budget;
+pub use card::{ModelCard, model_card};
 pub use convert::{Evaluation, Request, convert};
 pub use decouple::{Decoupled, decouple};
 pub use decoupled::DecoupledModel;
 pub use error::ConvertError;
+pub use gguf::write_gguf;
 pub use key_norm::FittedKeys;
-pub use options::{ConvertOptions, FreqFold, Method};
+pub use options::{ConvertOptions, FreqFold, Method, Style};
 pub use plan::Plan;
 pub use recipe::{Recipe, RecipeError};
 pub use report::{LayerReport, Observer, Report, Silent, Stage};
 pub use stream::CalibrationStream;
 pub use support::{approximation, stock_obstacle};
 pub use sweep::{Sweep, Target, sweep};
+pub use verify::{Check, SavedForm, WithoutLatentNorms, check_saved};

@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use transmla_core::StorageDtype;
-use transmla_core::config::LatentStyle;
 
 /// How the latent model is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -16,6 +15,19 @@ pub enum Method {
     /// Slots chosen by phase coherence, and a PCA in the metric of what the loss notices; then layer-wise reconstruction.
     #[default]
     Coherent,
+}
+
+/// The form that a model is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Style {
+    /// Stock DeepSeek-V3 where that is exact, else the family's own class.
+    #[default]
+    Auto,
+    /// Stock `DeepseekV3ForCausalLM`, or an error that names what is in the way.
+    DeepseekV3,
+    /// The family's own class, with its modelling code beside the weights.
+    Family,
 }
 
 /// RoPE frequency folding.
@@ -74,7 +86,7 @@ pub struct ConvertOptions {
     /// Puts RMSNorms on the latents, with their mean root mean square as weight.
     pub use_qkv_norm: bool,
     /// Class name and form of the written model.
-    pub style: LatentStyle,
+    pub style: Style,
     /// Number format of the written weights.
     pub dtype: StorageDtype,
     /// Sequences that go through a layer together during calibration.
@@ -100,7 +112,7 @@ impl Default for ConvertOptions {
             q_lora_rank: None,
             balance_kv_ratio: 1.0,
             use_qkv_norm: false,
-            style: LatentStyle::Family,
+            style: Style::Auto,
             dtype: StorageDtype::Bf16,
             cal_batch_size: 8,
             max_shard_bytes: 5_000_000_000,

@@ -3,12 +3,12 @@
 use serde_json::{Map, Value};
 use transmla_core::config::LatentStyle;
 use transmla_core::model::{attention_tensors, carried_tensors, layer_prefix, model_tensors, residual_tensors};
-use transmla_core::{GroupedConfig, LatentConfig, ModelConfig, TensorSpec};
+use transmla_core::{GroupedConfig, LatentConfig, ModelConfig, StorageDtype, TensorSpec};
 use transmla_rope::{FoldSpec, HeadShape};
 
 use crate::loss_gradients::gradient_bytes;
 use crate::support::stock_obstacle;
-use crate::{ConvertError, ConvertOptions, FreqFold, Method};
+use crate::{ConvertError, ConvertOptions, FreqFold, Method, Style};
 
 /// Tokens whose logits the gradients of the coherent method are taken for at once.
 const LOGIT_ROWS: u64 = 256;
@@ -16,6 +16,9 @@ const LOGIT_ROWS: u64 = 256;
 /// Epsilon of all norms of a model in stock DeepSeek form: transformers fixes that of the latent norms, vLLM and
 /// llama.cpp take `rms_norm_eps` for them, so both must be this.
 pub(crate) const STOCK_EPS: f64 = 1e-6;
+
+/// Attention inputs are of the order of one, and half precision keeps all its digits down to 6e-5.
+const HALF_INPUT_SCALE: f64 = 1.0 / 256.0;
 
 /// A conversion that is known to fit: shapes, tensors to write, cache sizes.
 #[derive(Debug, Clone)]
@@ -36,6 +39,10 @@ pub struct Plan {
     pub tensors: Vec<TensorSpec>,
     /// The foldings to choose from; one unless freqfold is `auto`.
     pub freqfolds: Vec<usize>,
+    /// The form that is written.
+    pub style: LatentStyle,
+    /// What keeps [`Style::Auto`] from the stock form, if anything does.
+    pub obstacle: Option<String>,
 }
 
 impl Plan {
@@ -50,8 +57,8 @@ impl Plan {
         })?;
         let freqfolds = check_rope(source, &grouped, options)?;
         check_ranks(source, &grouped, options)?;
-        check_style(source, options)?;
-        let stock = options.style == LatentStyle::DeepseekV3;
+        let (style, obstacle) = choose_style(source, options)?;
+        let stock = style == LatentStyle::DeepseekV3;
         let eps = if stock { STOCK_EPS } else { source.rms_norm_eps };
         let latent = LatentConfig {
             q_lora_rank: options.q_lora_rank,
@@ -62,7 +69,7 @@ impl Plan {
             latent_norm_eps: (stock || options.use_qkv_norm).then_some(eps),
             biases: grouped.qkv_bias || grouped.output_bias,
         };
-        let target_json = source.latent_json(&latent, options.style, eps, options.dtype);
+        let target_json = source.latent_json(&latent, style, eps, options.dtype);
         let target = ModelConfig::from_json(target_json.clone())?;
         let mut tensors = target_tensors(&target, &latent, &grouped);
         tensors.extend(carried_tensors(source));
@@ -75,6 +82,8 @@ impl Plan {
             latent,
             tensors,
             freqfolds,
+            style,
+            obstacle,
         })
     }
 
@@ -121,6 +130,16 @@ impl Plan {
     /// work of the other.
     pub(crate) fn residual_scale(&self) -> f64 {
         (self.target.rms_norm_eps / self.source.rms_norm_eps).sqrt()
+    }
+
+    /// What every layer's attention input is multiplied by, and the projections that read it divided by: with it the small
+    /// latent rows of an identity norm stay normal numbers of half precision.
+    pub(crate) fn input_scale(&self) -> f64 {
+        let tiny_latents = self.style == LatentStyle::DeepseekV3 && !self.options.use_qkv_norm;
+        match tiny_latents && self.options.dtype == StorageDtype::F16 {
+            true => HALF_INPUT_SCALE,
+            false => 1.0,
+        }
     }
 
     /// Estimated peak of memory in bytes for `samples` calibration sequences of `tokens` tokens, mapped files apart.
@@ -259,13 +278,24 @@ fn check_ranks(source: &ModelConfig, grouped: &GroupedConfig, options: &ConvertO
     Ok(())
 }
 
-fn check_style(source: &ModelConfig, options: &ConvertOptions) -> Result<(), ConvertError> {
-    if options.style != LatentStyle::DeepseekV3 {
-        return Ok(());
+/// The form to write, and what keeps `auto` from the stock one.
+fn choose_style(source: &ModelConfig, options: &ConvertOptions) -> Result<(LatentStyle, Option<String>), ConvertError> {
+    if options.style == Style::Family {
+        return Ok((LatentStyle::Family, None));
     }
-    match stock_obstacle(source, options) {
-        Some(obstacle) => Err(ConvertError::Style { obstacle }),
-        None => Ok(()),
+    // Slots that the coherent method fits to unscaled frequencies are not the original's: for those who ask for them.
+    let method = match options.style {
+        Style::Auto => Method::Transmla,
+        _ => options.method,
+    };
+    let exacting = ConvertOptions {
+        method,
+        ..options.clone()
+    };
+    match (stock_obstacle(source, &exacting), options.style) {
+        (None, _) => Ok((LatentStyle::DeepseekV3, None)),
+        (Some(obstacle), Style::DeepseekV3) => Err(ConvertError::Style { obstacle }),
+        (obstacle, _) => Ok((LatentStyle::Family, obstacle)),
     }
 }
 

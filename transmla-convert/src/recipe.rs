@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use transmla_core::StorageDtype;
-use transmla_core::config::LatentStyle;
 
-use crate::{ConvertOptions, FreqFold, Method};
+use crate::{ConvertOptions, FreqFold, Method, Style};
 
 /// The recipe of a conversion, written beside every converted model.
 ///
@@ -46,8 +45,9 @@ pub struct Recipe {
     pub balance_kv_ratio: f64,
     /// RMSNorms on the latents.
     pub use_qkv_norm: bool,
-    /// Stock DeepSeek-V3 form.
-    pub deepseek_style: bool,
+    /// Class name and form of the written model. `deepseek-style = true` is another way to say `"deepseek-v3"`.
+    #[serde(alias = "deepseek-style", deserialize_with = "style_or_flag::deserialize")]
+    pub style: Style,
     /// Bound on the bytes of one safetensors shard.
     pub max_shard_size: u64,
     /// The text that is calibrated on.
@@ -115,7 +115,7 @@ impl Default for Recipe {
             q_lora_rank: options.q_lora_rank,
             balance_kv_ratio: options.balance_kv_ratio,
             use_qkv_norm: options.use_qkv_norm,
-            deepseek_style: options.style == LatentStyle::DeepseekV3,
+            style: options.style,
             max_shard_size: options.max_shard_bytes,
             calibration: CalibrationText::default(),
             evaluation: EvaluationText::default(),
@@ -185,10 +185,7 @@ impl Recipe {
             q_lora_rank: self.q_lora_rank,
             balance_kv_ratio: self.balance_kv_ratio,
             use_qkv_norm: self.use_qkv_norm,
-            style: match self.deepseek_style {
-                true => LatentStyle::DeepseekV3,
-                false => LatentStyle::Family,
-            },
+            style: self.style,
             dtype: self.dtype,
             cal_batch_size: self.calibration.cal_batch_size,
             max_shard_bytes: self.max_shard_size,
@@ -249,6 +246,28 @@ mod as_text {
     {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(de::Error::custom)
+    }
+}
+
+/// A style by its name, or the published flag: whether it is the stock one.
+mod style_or_flag {
+    use serde::{Deserialize, Deserializer};
+
+    use crate::Style;
+
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected \"auto\", \"deepseek-v3\" or \"family\"")]
+    enum Form {
+        Name(Style),
+        Flag(bool),
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Style, D::Error> {
+        Ok(match Form::deserialize(deserializer)? {
+            Form::Name(style) => style,
+            Form::Flag(true) => Style::DeepseekV3,
+            Form::Flag(false) => Style::Family,
+        })
     }
 }
 
@@ -319,7 +338,7 @@ mod tests {
             1usize..1024,
             prop::option::of(1usize..1024),
         );
-        let flags = (any::<bool>(), any::<bool>(), 0.01f64..100.0, 0usize..3);
+        let flags = (any::<bool>(), 0usize..3, 0.01f64..100.0, 0usize..3);
         let texts = (
             "[ -~]{1,20}",
             auto(),
@@ -338,7 +357,7 @@ mod tests {
             q_lora_rank: shapes.4,
             balance_kv_ratio: flags.2,
             use_qkv_norm: flags.0,
-            deepseek_style: flags.1,
+            style: [Style::Auto, Style::DeepseekV3, Style::Family][flags.1],
             calibration: CalibrationText {
                 cal_tokens: texts.3.clone().map(PathBuf::from),
                 cal_nsamples: texts.1,
@@ -374,6 +393,19 @@ mod tests {
     }
 
     #[test]
+    fn the_published_flag_is_a_style() {
+        for (line, style) in [
+            ("", Style::Auto),
+            ("deepseek-style = true", Style::DeepseekV3),
+            ("deepseek-style = false", Style::Family),
+            ("style = 'deepseek-v3'", Style::DeepseekV3),
+        ] {
+            let recipe = Recipe::from_toml(&format!("model-path = 'm'\n{line}")).unwrap();
+            assert_eq!(recipe.style, style, "{line}");
+        }
+    }
+
+    #[test]
     fn says_what_is_wrong_and_where() {
         for (text, word) in [
             ("model-path = 'm'\nkv-lora-rnak = 3", "kv-lora-rnak"),
@@ -381,6 +413,7 @@ mod tests {
             ("model-path = 'm'\nfreqfold = 'often'", "often"),
             ("model-path = 'm'\nfreqfold = 0", "positive"),
             ("model-path = 'm'\ndtype = 'int4'", "fp32"),
+            ("model-path = 'm'\nstyle = 'llama'", "deepseek-v3"),
             ("model-path = 'm'\nkv-lora-rank = -1", "line 2"),
             (
                 "model-path = 'm'\n[calibration]\ncal-batch-size = 0",

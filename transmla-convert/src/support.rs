@@ -1,7 +1,7 @@
 //! What of a model a conversion keeps exactly, and what stock DeepSeek code can express.
 
+use transmla_core::ModelConfig;
 use transmla_core::config::{Activation, NormPlacement, NormWeight, RopeScaling};
-use transmla_core::{ModelConfig, StorageDtype};
 
 use crate::{ConvertOptions, Method};
 
@@ -35,12 +35,10 @@ pub fn stock_obstacle(source: &ModelConfig, options: &ConvertOptions) -> Option<
         "the model's activation is not silu"
     } else if source.rope.scaling != RopeScaling::Default && options.method == Method::Transmla {
         return Some(format!(
-            "its RoPE scaling ({}) is not in every engine's DeepSeek code, and --method transmla needs the scaled \
-             frequencies; --method coherent fits its slots to the unscaled ones",
+            "its RoPE scaling ({}) is not in every engine's DeepSeek code; only --style deepseek-v3 with --method coherent \
+             fits its slots to the unscaled frequencies",
             source.rope.scaling.rope_type()
         ));
-    } else if options.dtype == StorageDtype::F16 && !options.use_qkv_norm {
-        "its latent norm becomes the identity by a latent too small for fp16 (use --dtype bf16 or fp32)"
     } else {
         return None;
     };

@@ -1,8 +1,7 @@
 //! The figures of the published Python converter on stories260K, reproduced from the same calibration and test tokens.
 
-use transmla_convert::{ConvertOptions, FreqFold, Method, Report};
+use transmla_convert::{ConvertOptions, FreqFold, Method, Report, Style};
 use transmla_core::StorageDtype;
-use transmla_core::config::LatentStyle;
 
 mod stories;
 
@@ -38,7 +37,7 @@ fn rope_8_rank_28() {
 
 #[test]
 fn in_deepseek_style() {
-    let style = LatentStyle::DeepseekV3;
+    let style = Style::DeepseekV3;
     let report = run(ConvertOptions {
         style,
         ..options(8, 28, 1)
@@ -49,13 +48,28 @@ fn in_deepseek_style() {
 #[test]
 fn with_low_rank_queries() {
     let q_lora_rank = Some(32);
-    for style in [LatentStyle::Family, LatentStyle::DeepseekV3] {
+    for style in [Style::Family, Style::DeepseekV3] {
         let report = run(ConvertOptions {
             q_lora_rank,
             style,
             ..options(8, 28, 1)
         });
         check(&report, 6.4438, 8.0167);
+    }
+}
+
+/// The identity norm's latents stay within half precision: what its numbers cost is all that is lost.
+#[test]
+fn in_deepseek_style_and_half_precision() {
+    for q_lora_rank in [None, Some(64)] {
+        let report = run(ConvertOptions {
+            style: Style::DeepseekV3,
+            dtype: StorageDtype::F16,
+            q_lora_rank,
+            ..options(8, 28, 1)
+        });
+        let mla = report.mla.unwrap().perplexity;
+        assert!((mla / 7.9319 - 1.0).abs() < 2e-3, "{mla}");
     }
 }
 

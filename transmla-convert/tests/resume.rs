@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use burn::tensor::Device;
+use serde_json::json;
 use transmla_convert::{ConvertOptions, Method, Observer, Plan, Report, Request, Stage, convert};
 use transmla_core::{Decoder, LayeredModel, Residency, StorageDtype, TokenBatch};
 
@@ -98,7 +99,7 @@ fn layers_of_other_plans_texts_and_models_are_not_taken() {
     let folder = tempfile::tempdir().unwrap();
     let (model, other) = (folder.path().join("source"), folder.path().join("other"));
     common::write_random_model(&model, 3, false, false);
-    common::write_random_model(&other, 3, false, true);
+    common::write_random_variant(&other, &json!({"num_key_value_heads": 3, "vocab_size": 51}));
     let text = TokenBatch::from_ids((0..400).map(|i| (i * i + 3 * i) % 50).collect(), 8, 50).unwrap();
     let unlike = TokenBatch::from_ids((0..400).map(|i| (i * i + 5 * i) % 50).collect(), 8, 50).unwrap();
     let target = folder.path().join("out");

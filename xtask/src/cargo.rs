@@ -1,7 +1,10 @@
 //! cargo itself, as tasks call it.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
 
 /// A call of cargo on this workspace.
 pub fn cargo() -> Command {
@@ -21,4 +24,46 @@ pub fn cargo() -> Command {
 /// The folder of the workspace.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Builds the binary `transmla`; gives its path.
+///
+/// # Errors
+/// The build fails, or cargo does not say where the binary is.
+pub fn transmla() -> anyhow::Result<PathBuf> {
+    // The whole workspace, for the features of its dependencies: burn is then not compiled again.
+    let output = cargo()
+        .args(["build", "--release", "--workspace", "--bin", "transmla"])
+        .arg("--message-format=json-render-diagnostics")
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot start cargo")?;
+    ensure!(output.status.success(), "cargo build failed ({})", output.status);
+    executable(&String::from_utf8_lossy(&output.stdout)).context("cargo built no transmla")
+}
+
+/// The path of the binary among cargo's messages.
+fn executable(messages: &str) -> Option<PathBuf> {
+    let artifact = |line: &str| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let of_binary = message["target"]["name"] == "transmla" && message["reason"] == "compiler-artifact";
+        let path = message["executable"].as_str().filter(|_| of_binary)?;
+        Some(PathBuf::from(path))
+    };
+    messages.lines().find_map(artifact)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_binary_among_messages() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"burn"},"executable":null}
+not JSON
+{"reason":"compiler-artifact","target":{"name":"transmla"},"executable":"/target/release/transmla","fresh":true}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(executable(messages), Some(PathBuf::from("/target/release/transmla")));
+        assert_eq!(executable(""), None);
+    }
 }

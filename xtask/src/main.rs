@@ -3,6 +3,7 @@
 mod bench;
 mod cargo;
 mod fidelity;
+mod interop;
 mod json;
 mod synth;
 
@@ -22,6 +23,7 @@ struct Cli {
 enum Task {
     Bench(bench::Arguments),
     Fidelity(fidelity::Arguments),
+    Interop(interop::Arguments),
     Synth(synth::Arguments),
 }
 
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Fidelity(arguments) => fidelity::run(&arguments),
+        Task::Interop(arguments) => interop::run(&arguments),
         Task::Synth(arguments) => synth::run(&arguments),
     };
     match result {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use transmla_convert::{FreqFold, Method, Recipe, shapes_for_budget};
+use transmla_convert::{FreqFold, Method, Recipe, Style, shapes_for_budget};
 use transmla_core::{ModelConfig, StorageDtype};
 
 use crate::arguments::{ComputeArguments, OutputArguments};
@@ -112,7 +112,11 @@ pub struct FormArguments {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     use_qkv_norm: Option<bool>,
 
-    /// Write a stock DeepSeek-V3 model instead of the family's own class
+    /// Form of the written model [default: auto]
+    #[arg(long, value_enum, value_name = "STYLE", conflicts_with = "deepseek_style")]
+    style: Option<StyleName>,
+
+    /// The published flag: --style deepseek-v3, or with =false --style family
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     deepseek_style: Option<bool>,
 
@@ -198,6 +202,27 @@ impl From<MethodName> for Method {
     }
 }
 
+/// The name of a form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StyleName {
+    /// Stock DeepSeek-V3 where that is exact, else the family's own class
+    Auto,
+    /// Stock DeepseekV3ForCausalLM, which DeepSeek's engines run
+    DeepseekV3,
+    /// The family's own class, its code beside the weights (trust_remote_code)
+    Family,
+}
+
+impl From<StyleName> for Style {
+    fn from(name: StyleName) -> Self {
+        match name {
+            StyleName::Auto => Self::Auto,
+            StyleName::DeepseekV3 => Self::DeepseekV3,
+            StyleName::Family => Self::Family,
+        }
+    }
+}
+
 const EXAMPLES: &str = "\
 Examples:
   transmla convert
@@ -265,7 +290,14 @@ impl FormArguments {
         );
         set(&mut recipe.balance_kv_ratio, self.balance_kv_ratio);
         set(&mut recipe.use_qkv_norm, self.use_qkv_norm);
-        set(&mut recipe.deepseek_style, self.deepseek_style);
+        set(&mut recipe.style, self.style.map(Style::from));
+        set(
+            &mut recipe.style,
+            self.deepseek_style.map(|stock| match stock {
+                true => Style::DeepseekV3,
+                false => Style::Family,
+            }),
+        );
         set(&mut recipe.dtype, self.dtype);
         set(&mut recipe.max_shard_size, self.max_shard_size);
     }

@@ -131,6 +131,9 @@ impl PlanView<'_> {
         if self.source_bytes.is_none() {
             table.row("source", "config.json alone: nothing is known of its weights");
         }
+        if let Some(obstacle) = &plan.obstacle {
+            table.row("not stock", obstacle.clone());
+        }
         if let Some(why) = approximation(source) {
             table.row("approximate", why);
         }
@@ -180,6 +183,8 @@ impl PlanView<'_> {
             "freqfold": plan.options.freqfold.to_string(),
             "freqfold_candidates": plan.freqfolds,
             "dtype": plan.options.dtype.to_string(),
+            "class": class(plan),
+            "stock_obstacle": plan.obstacle,
             "parameters": self.parameters(),
             "source_bytes": self.source_bytes(),
             "approximation": approximation(&plan.source),
@@ -209,10 +214,18 @@ pub fn shapes(plan: &Plan) -> Value {
     })
 }
 
-/// The class that is written.
-pub fn style(plan: &Plan) -> String {
-    match plan.options.style {
-        LatentStyle::DeepseekV3 => "stock DeepseekV3ForCausalLM".into(),
+/// Its name.
+pub fn class(plan: &Plan) -> String {
+    match plan.style {
+        LatentStyle::DeepseekV3 => "DeepseekV3ForCausalLM".into(),
         LatentStyle::Family => plan.source.family.latent_class(),
+    }
+}
+
+/// The class that is written, for people.
+pub fn style(plan: &Plan) -> String {
+    match plan.style {
+        LatentStyle::DeepseekV3 => format!("stock {}", class(plan)),
+        LatentStyle::Family => format!("{} with its code", class(plan)),
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use transmla_convert::{LayerReport, Plan, Report};
 use transmla_eval::Perplexity;
 
-use super::plan_view::{shapes, style};
+use super::plan_view::{class, shapes, style};
 use super::progress::StageTime;
 use crate::table::{self, Table};
 
@@ -49,6 +49,8 @@ struct JsonSummary<'a> {
     freqfold_trials: Vec<Value>,
     shapes: Value,
     dtype: String,
+    class: String,
+    stock_obstacle: Option<&'a str>,
     output_bytes: u64,
     evaluation: Value,
     timings: Map<String, Value>,
@@ -99,6 +101,8 @@ impl Summary<'_> {
             freqfold_trials: report.freqfold_trials.iter().map(trial).collect(),
             shapes: shapes(plan),
             dtype: plan.options.dtype.to_string(),
+            class: class(plan),
+            stock_obstacle: plan.obstacle.as_deref(),
             output_bytes: plan.output_bytes(),
             evaluation: report.mla.map_or(
                 Value::Null,
@@ -147,6 +151,9 @@ impl Summary<'_> {
         }
         let bytes = table::bytes(plan.output_bytes());
         table.row("weights", format!("{bytes} in {}, {}", plan.options.dtype, style(plan)));
+        if let Some(obstacle) = &plan.obstacle {
+            table.row("not stock", obstacle.clone());
+        }
         let named = [
             ("original", &report.original),
             ("partial RoPE", &report.partial_rope),

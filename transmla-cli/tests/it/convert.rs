@@ -36,6 +36,7 @@ fn without_arguments_the_embedded_model_is_converted() {
     assert!(summary.contains("transmla generate --model-path"), "{summary}");
     let files = [
         "LICENSE",
+        "README.md",
         "config.json",
         "generation_config.json",
         "model.safetensors",
@@ -188,7 +189,7 @@ fn a_dry_run_needs_config_and_headers_alone() {
     let more = ["--dry-run", "--cal-dataset", "wikitext2", "--format", "json"];
     let plan = transmla(&place.convert(&more)).json();
     assert_eq!(plan["kv_cache"], json!({"original": 64, "mla": 36}));
-    assert_eq!(plan["tensors"].as_array().map(Vec::len), Some(47));
+    assert_eq!(plan["tensors"].as_array().map(Vec::len), Some(53));
     assert!(place.contents().is_empty());
     let budget = ["convert", "--kv-budget", "25%", "--dry-run", "--format", "json"];
     assert_eq!(transmla(&budget).json()["kv_cache"]["mla"], 16);

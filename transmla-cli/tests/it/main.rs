@@ -3,7 +3,9 @@
 mod bad_input;
 mod convert;
 mod damage;
+mod export;
 mod hub;
+mod interop;
 mod read_back;
 mod recipes;
 mod save_path;
@@ -11,3 +13,4 @@ mod snapshots;
 mod support;
 mod sweep;
 mod usage;
+mod verify;

@@ -106,7 +106,7 @@ fn inspect_tells_the_shapes() {
     assert_eq!(json["kv_cache"]["numbers_per_token_and_layer"], 36);
     assert_eq!(
         (&json["attention"]["kv_lora_rank"], &json["model_type"]),
-        (&json!(28), &json!("llamamla"))
+        (&json!(28), &json!("deepseek_v3"))
     );
     assert_eq!(json["converted_from"], place.arg("model"));
     assert_eq!(json["suggestions"], json!([]));
@@ -118,7 +118,7 @@ fn inspect_tells_the_shapes() {
     assert_eq!(original["suggestions"][1], quarter);
     // A converted model is not converted again.
     let arguments = ["convert", "--model-path", &model, "--dry-run"];
-    transmla(&arguments).fails(1, &["already has latent attention", "llamamla"]);
+    transmla(&arguments).fails(1, &["already has latent attention", "deepseek_v3"]);
 }
 
 #[test]

@@ -36,6 +36,8 @@ fn help() {
         "convert",
         "sweep",
         "eval",
+        "verify",
+        "export",
         "logits",
         "inspect",
         "generate",

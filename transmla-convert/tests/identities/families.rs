@@ -2,9 +2,10 @@
 
 use burn::tensor::{Device, Tensor};
 use serde_json::{Value, json};
-use transmla_convert::{ConvertOptions, DecoupledModel, FreqFold, Method, Plan, Silent, approximation, decouple};
+use transmla_convert::{
+    ConvertOptions, DecoupledModel, FreqFold, Method, Plan, Silent, Style, approximation, decouple,
+};
 use transmla_core::checkpoint::Checkpoint;
-use transmla_core::config::LatentStyle;
 use transmla_core::model::{Rotary, carried_tensors};
 use transmla_core::{Decoder, DecoderLayer, KvCache, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch};
 
@@ -244,13 +245,13 @@ fn stock_form_is_refused_by_feature() {
     ] {
         let folder = family(name);
         let options = ConvertOptions {
-            style: LatentStyle::DeepseekV3,
+            style: Style::DeepseekV3,
             ..full_rank(&folder, 8, 4, false)
         };
         let config = ModelConfig::read(&folder).unwrap();
         let error = Plan::new(&config, &options).unwrap_err().to_string();
         assert!(
-            error.contains("--deepseek-style") && error.contains(word),
+            error.contains("--style deepseek-v3") && error.contains(word),
             "{name}: {error}"
         );
     }
@@ -261,7 +262,7 @@ fn stock_form_is_refused_by_feature() {
 fn scaled_rope_in_stock_form_by_the_coherent_method() {
     let folder = family("llama3.2");
     let options = ConvertOptions {
-        style: LatentStyle::DeepseekV3,
+        style: Style::DeepseekV3,
         method: Method::Coherent,
         freqfold: FreqFold::Fixed(1),
         ..full_rank(&folder, 16, 1, false)

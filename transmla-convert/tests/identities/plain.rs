@@ -1,9 +1,8 @@
 //! Families that add nothing, biases apart.
 
 use proptest::prelude::*;
-use transmla_convert::{ConvertOptions, FreqFold, Plan};
+use transmla_convert::{ConvertOptions, FreqFold, Plan, Style};
 use transmla_core::ModelConfig;
-use transmla_core::config::LatentStyle;
 
 use crate::common::write_random_model;
 use crate::conversion::{distances, family, full_rank};
@@ -31,7 +30,7 @@ fn stock_form_equals_the_decoupled_model() {
             let folder = family(name);
             let head_dim = ModelConfig::read(&folder).unwrap().grouped().unwrap().head_dim;
             let options = ConvertOptions {
-                style: LatentStyle::DeepseekV3,
+                style: Style::DeepseekV3,
                 ..full_rank(&folder, head_dim, 2, low_rank_queries)
             };
             let (from_decoupled, _) = distances(&folder, &options);
@@ -53,7 +52,7 @@ fn one_key_head_at_full_rank_equals_the_original() {
         assert!(worst < 5e-4, "bias {bias}: {worst}");
         if !bias {
             let options = ConvertOptions {
-                style: LatentStyle::DeepseekV3,
+                style: Style::DeepseekV3,
                 ..full_rank(&folder, 8, 1, true)
             };
             assert!(distances(&folder, &options).1.max_logit_difference < 5e-4);

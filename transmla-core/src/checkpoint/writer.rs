@@ -215,11 +215,19 @@ impl CheckpointWriter {
     /// # Errors
     /// As [`Self::append`], and as [`Checkpoint::pieces`].
     pub fn copy(&mut self, source: &Checkpoint, name: &str, factor: f32) -> Result<(), CoreError> {
-        source.pieces(name, PIECE, &mut |piece| {
+        self.copy_as(source, name, name, factor)
+    }
+
+    /// As [`Self::copy`], from one name to another.
+    ///
+    /// # Errors
+    /// As [`Self::copy`].
+    pub fn copy_as(&mut self, source: &Checkpoint, from: &str, to: &str, factor: f32) -> Result<(), CoreError> {
+        source.pieces(from, PIECE, &mut |piece| {
             if factor != 1.0 {
                 piece.iter_mut().for_each(|value| *value *= factor);
             }
-            self.append(name, piece)
+            self.append(to, piece)
         })
     }
 

@@ -115,6 +115,11 @@ impl Family {
     pub fn latent_class(&self) -> String {
         format!("{}MLAForCausalLM", self.class_prefix)
     }
+
+    /// Name of its configuration's class.
+    pub fn latent_config_class(&self) -> String {
+        format!("{}MLAConfig", self.class_prefix)
+    }
 }
 
 /// All families that the decoder runs.

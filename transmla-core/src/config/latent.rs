@@ -61,6 +61,12 @@ pub enum LatentStyle {
     DeepseekV3,
 }
 
+/// Python module of a converted model's own configuration class, a file beside the weights.
+pub const CONFIGURATION_MODULE: &str = "configuration_transmla";
+
+/// Python module of its modelling code.
+pub const MODELLING_MODULE: &str = "modeling_transmla";
+
 impl ModelConfig {
     /// config.json of this model converted to the given latent shapes.
     ///
@@ -102,6 +108,13 @@ impl ModelConfig {
                 set("model_type", json!(family.latent_model_type()));
                 set("architectures", json!([family.latent_class()]));
                 set("use_qkv_norm", json!(latent.latent_norm_eps.is_some()));
+                set(
+                    "auto_map",
+                    json!({
+                        "AutoConfig": format!("{CONFIGURATION_MODULE}.{}", family.latent_config_class()),
+                        "AutoModelForCausalLM": format!("{MODELLING_MODULE}.{}", family.latent_class()),
+                    }),
+                );
                 if family.query_pre_attn_scalar {
                     // The queries carry the source's scale, and scores are divided by the root of their width.
                     set("query_pre_attn_scalar", json!(latent.query_width()));
@@ -113,6 +126,8 @@ impl ModelConfig {
             LatentStyle::DeepseekV3 => {
                 set("model_type", json!("deepseek_v3"));
                 set("architectures", json!(["DeepseekV3ForCausalLM"]));
+                // DeepSeek's classes in vLLM and SGLang know no tied output head, so it is written out.
+                set("tie_word_embeddings", json!(false));
                 set("rope_scaling", Value::Null);
                 let rope = json!({"rope_type": "default", "rope_theta": self.rope.theta});
                 set("rope_parameters", rope);
@@ -125,6 +140,9 @@ impl ModelConfig {
                 set("n_group", json!(1));
                 set("topk_group", json!(1));
                 set("moe_intermediate_size", json!(8));
+                // Its default is not 1, and in fp16 vLLM divides the residual stream by it.
+                set("routed_scaling_factor", json!(1.0));
+                set("num_nextn_predict_layers", json!(0));
                 set("hidden_act", json!("silu"));
             }
         }

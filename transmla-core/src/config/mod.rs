@@ -10,7 +10,7 @@ mod scaling;
 
 pub use family::{BiasRule, FAMILIES, Family, FeedForward, NormPlacement, NormWeight, WindowRule};
 pub use features::{Activation, ExpertConfig, MtpConfig, SlidingWindow, WindowLayers};
-pub use latent::{LatentConfig, LatentStyle};
+pub use latent::{CONFIGURATION_MODULE, LatentConfig, LatentStyle, MODELLING_MODULE};
 pub use rope::{RopeConfig, RopeLayout};
 pub use scaling::RopeScaling;
 

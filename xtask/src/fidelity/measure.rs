@@ -2,15 +2,14 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::catalogue::{CellId, Setup, Text, Way};
 use super::store::{Cell, Evaluated};
-use crate::cargo::{cargo, root};
+use crate::cargo::{root, transmla};
 
 /// The binary, and a place for models.
 #[derive(Debug)]
@@ -42,15 +41,7 @@ struct Cache {
 impl Tool {
     /// Builds the binary; models go into `folder`.
     pub fn build(folder: &Path) -> anyhow::Result<Self> {
-        // The whole workspace, for the features of its dependencies: burn is then not compiled again.
-        let output = cargo()
-            .args(["build", "--release", "--workspace", "--bin", "transmla"])
-            .arg("--message-format=json-render-diagnostics")
-            .stderr(Stdio::inherit())
-            .output()
-            .context("cannot start cargo")?;
-        ensure!(output.status.success(), "cargo build failed ({})", output.status);
-        let binary = executable(&String::from_utf8_lossy(&output.stdout)).context("cargo built no transmla")?;
+        let binary = transmla()?;
         Ok(Self {
             binary,
             folder: folder.to_path_buf(),
@@ -128,17 +119,6 @@ impl Tool {
     }
 }
 
-/// The path of the binary among cargo's messages.
-fn executable(messages: &str) -> Option<PathBuf> {
-    let artifact = |line: &str| {
-        let message: Value = serde_json::from_str(line).ok()?;
-        let of_binary = message["target"]["name"] == "transmla" && message["reason"] == "compiler-artifact";
-        let path = message["executable"].as_str().filter(|_| of_binary)?;
-        Some(PathBuf::from(path))
-    };
-    messages.lines().find_map(artifact)
-}
-
 /// The commit that is checked out, and whether there are changes.
 fn revision() -> Option<String> {
     let git = Command::new("git")
@@ -148,19 +128,4 @@ fn revision() -> Option<String> {
         .ok()?;
     let name = String::from_utf8(git.stdout).ok()?.trim().to_owned();
     (git.status.success() && !name.is_empty()).then_some(name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn finds_the_binary_among_messages() {
-        let messages = r#"{"reason":"compiler-artifact","target":{"name":"burn"},"executable":null}
-not JSON
-{"reason":"compiler-artifact","target":{"name":"transmla"},"executable":"/target/release/transmla","fresh":true}
-{"reason":"build-finished","success":true}"#;
-        assert_eq!(executable(messages), Some(PathBuf::from("/target/release/transmla")));
-        assert_eq!(executable(""), None);
-    }
 }

@@ -1,0 +1,50 @@
+//! `transmla export`: a converted model as one GGUF file.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::Args;
+use transmla_convert::write_gguf;
+
+use crate::arguments::ModelArguments;
+use crate::printer::Printer;
+use crate::table;
+
+/// Write a converted model as a GGUF file, which llama.cpp runs.
+///
+/// The model must be in stock form (--style deepseek-v3). Number formats stay; quantise with llama.cpp's own tool.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  transmla export --model-path outputs --output outputs.gguf")]
+pub struct ExportArguments {
+    #[command(flatten)]
+    model: ModelArguments,
+
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+
+    /// llama.cpp's name for how the tokenizer splits text, if it cannot be told: llama-bpe, smollm, gpt-2, …
+    #[arg(long, value_name = "NAME")]
+    pre_tokenizer: Option<String>,
+
+    /// Overwrite the output
+    #[arg(long)]
+    force: bool,
+
+    /// Print nothing but errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+pub fn run(arguments: &ExportArguments) -> anyhow::Result<()> {
+    let printer = Printer::text(arguments.quiet);
+    let output = arguments.output.display();
+    if arguments.output.exists() && !arguments.force {
+        bail!("{output} exists; pass --force to overwrite it, or another --output");
+    }
+    let folder = arguments.model.locate(&printer)?;
+    write_gguf(folder.path(), &arguments.output, arguments.pre_tokenizer.as_deref())?;
+    let bytes = std::fs::metadata(&arguments.output).map_or(0, |data| data.len());
+    printer.note(format!("Wrote {output}, {}", table::bytes(bytes)));
+    Ok(())
+}

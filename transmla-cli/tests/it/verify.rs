@@ -1,0 +1,77 @@
+//! `transmla verify` finds what is wrong with a saved model.
+
+use serde_json::{Value, json};
+
+use crate::support::{Workplace, transmla};
+
+fn verify(place: &Workplace, more: &[&str]) -> crate::support::Ran {
+    let model = place.arg("outputs");
+    let start = ["verify", "--seqlen", "24", "--max-windows", "2", "--model-path", &model];
+    transmla(&[&start[..], more].concat())
+}
+
+fn set_config(place: &Workplace, key: &str, value: Value) {
+    let path = place.path("outputs/config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config[key] = value;
+    std::fs::write(path, config.to_string()).unwrap();
+}
+
+#[test]
+fn a_converted_model_is_sound() {
+    let place = Workplace::new();
+    for dtype in ["bf16", "fp16", "fp32"] {
+        transmla(&place.convert(&["--dtype", dtype, "--force"])).succeeds();
+        let json = verify(&place, &["--format", "json", "--against", &place.arg("model")]).json();
+        assert_eq!(json["passed"], true, "{json}");
+        let norms = &json["latent_norms"];
+        let largest = if dtype == "fp16" { 0.5 } else { 1e-2 };
+        assert!(norms["max_logit_difference"].as_f64() < Some(largest), "{json}");
+        assert!(norms["kl"].as_f64() < Some(1e-3), "{json}");
+        assert!(json["original"]["kl"].as_f64() > Some(0.01), "{json}");
+        assert_eq!(json["original"]["positions"], 48);
+    }
+    let limited = ["--against", &place.arg("model"), "--max-kl", "1e-6"];
+    let ran = verify(&place, &limited);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(
+        ran.stdout.contains("WRONG") && ran.stderr.contains("--max-kl"),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn norms_that_change_the_model_are_found() {
+    let place = Workplace::new();
+    transmla(&place.convert(&["--use-qkv-norm", "--dtype", "fp32"])).succeeds();
+    assert_eq!(
+        verify(&place, &["--format", "json"]).json()["latent_norms"],
+        Value::Null
+    );
+    // The same tensors said to have norms that change nothing.
+    let recipe = place.path("outputs/transmla.toml");
+    let text = std::fs::read_to_string(&recipe).unwrap();
+    std::fs::write(&recipe, text.replace("use-qkv-norm = true", "use-qkv-norm = false")).unwrap();
+    let ran = verify(&place, &[]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(
+        ran.stdout.contains("not sound") && ran.stderr.contains("norms"),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn files_that_do_not_fit_are_found() {
+    let place = Workplace::new();
+    transmla(&place.convert(&["--style", "family"])).succeeds();
+    let sound = verify(&place, &[]).succeeds();
+    assert!(sound.contains("modeling_transmla.py"), "{sound}");
+    std::fs::remove_file(place.path("outputs/modeling_transmla.py")).unwrap();
+    assert!(verify(&place, &[]).stdout.contains("which is not there"));
+    transmla(&place.convert(&["--force"])).succeeds();
+    set_config(&place, "rms_norm_eps", json!(1e-5));
+    assert!(verify(&place, &[]).stdout.contains("WRONG: rms_norm_eps 1e-5"));
+    set_config(&place, "kv_lora_rank", json!(27));
+    verify(&place, &[]).fails(1, &["kv_a_proj_with_mqa"]);
+    transmla(&["verify", "--model-path", "embedded"]).fails(1, &["no latent attention"]);
+}

@@ -1,0 +1,105 @@
+"""Configuration of a model that transmla converted to multi-head latent attention.
+
+The keys are those of the original family's config.json and DeepSeek's names for the latent attention. What a family
+adds to the plain decoder follows from `model_type`, which is the original's with "mla" behind it.
+"""
+
+from transformers import PretrainedConfig
+
+# What each family adds: which biases there are, which layers have a window, and what else differs.
+FAMILIES = {
+    "llama": dict(bias="key"),
+    "mistral": dict(window="all"),
+    "mixtral": dict(window="all", experts=True),
+    "qwen2": dict(bias="qkv", window="switched"),
+    "qwen3": dict(bias="key", window="switched", qk_norm=True),
+    "mimo": dict(bias="qkv", window="switched"),
+    "gemma2": dict(bias="key", window="alternate", gemma=True),
+}
+
+
+class TransMLAConfig(PretrainedConfig):
+    model_type = "transmla"
+    keys_to_ignore_at_inference = ["past_key_values", "cache"]
+    # What transformers itself asks for, where config.json has it not.
+    use_cache = True
+    max_position_embeddings = 2048
+    rope_parameters = None
+
+    @property
+    def family(self):
+        name = self.model_type.removesuffix("mla")
+        if name not in FAMILIES:
+            raise ValueError(f"model_type is {self.model_type!r}; expected one of {[f + 'mla' for f in FAMILIES]}")
+        return FAMILIES[name]
+
+    def key(self, name, default=None):
+        """A key of config.json, with null read as absent."""
+        value = getattr(self, name, None)
+        return default if value is None else value
+
+    @property
+    def biases(self):
+        """Whether queries and keys/values have biases, and whether the output has one."""
+        rule = self.family.get("bias")
+        by_key = bool(self.key("attention_bias", False))
+        return by_key and rule is not None, by_key and rule == "key"
+
+    @property
+    def rope(self):
+        """RoPE parameters, wherever this version of transformers keeps them."""
+        rope = dict(self.key("rope_parameters") or self.key("rope_scaling") or {})
+        rope.setdefault("rope_type", rope.get("type", "default"))
+        if rope.get("rope_theta") is None:
+            rope["rope_theta"] = self.key("rope_theta", 10000.0)
+        return rope
+
+    def window(self, layer):
+        """Tokens that a query of this layer sees, or None for all."""
+        rule, size = self.family.get("window"), self.key("sliding_window")
+        switch = self.key("use_sliding_window")
+        if rule is None or size is None or switch is False:
+            return None
+        if rule == "switched" and switch is None:
+            return None
+        types = self.key("layer_types")
+        if types is not None:
+            slides = types[layer] == "sliding_attention"
+        elif rule == "alternate":
+            slides = layer % 2 == 0
+        elif rule == "switched":
+            slides = layer >= self.key("max_window_layers", self.num_hidden_layers)
+        else:
+            slides = True
+        return size if slides else None
+
+
+# The names that `auto_map` has.
+
+
+class LlamaMLAConfig(TransMLAConfig):
+    model_type = "llamamla"
+
+
+class MistralMLAConfig(TransMLAConfig):
+    model_type = "mistralmla"
+
+
+class MixtralMLAConfig(TransMLAConfig):
+    model_type = "mixtralmla"
+
+
+class Qwen2MLAConfig(TransMLAConfig):
+    model_type = "qwen2mla"
+
+
+class Qwen3MLAConfig(TransMLAConfig):
+    model_type = "qwen3mla"
+
+
+class MiMoMLAConfig(TransMLAConfig):
+    model_type = "mimomla"
+
+
+class Gemma2MLAConfig(TransMLAConfig):
+    model_type = "gemma2mla"

@@ -1,0 +1,364 @@
+"""Models that transmla converted to multi-head latent attention, for stock transformers.
+
+One decoder for all families; `TransMLAConfig` says what a family adds. The cache holds, per token and layer, the latent
+and the one rotary key that all heads share, and nothing else.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import DynamicCache, GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+
+from .configuration_transmla import (
+    Gemma2MLAConfig,
+    LlamaMLAConfig,
+    MiMoMLAConfig,
+    MistralMLAConfig,
+    MixtralMLAConfig,
+    Qwen2MLAConfig,
+    Qwen3MLAConfig,
+    TransMLAConfig,
+)
+
+# What this version of transformers calls the cache, in arguments and in outputs.
+CACHE = "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ else "past_key_values"
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, width, eps, from_one=False):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(width) if from_one else torch.ones(width))
+        self.eps, self.from_one = eps, from_one
+
+    def forward(self, x):
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        if self.from_one:
+            return (wide * (1.0 + self.weight.float())).to(x.dtype)
+        return self.weight * wide.to(x.dtype)
+
+
+def frequencies(rope, width, context):
+    """Radians per token of each pair, and the factor on rotated vectors."""
+    pairs = torch.arange(0, width, 2, dtype=torch.float64)
+    plain = float(rope["rope_theta"]) ** (-pairs / width)
+    kind = rope["rope_type"]
+    if kind == "default":
+        return plain, 1.0
+    factor = rope.get("factor")
+    if kind == "linear":
+        return plain / factor, 1.0
+    original = rope.get("original_max_position_embeddings") or context
+    if kind == "llama3":
+        low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+        turns = original * plain / (2 * math.pi)
+        kept = ((turns - low) / (high - low)).clamp(0, 1)
+        return (1 - kept) * plain / factor + kept * plain, 1.0
+    if kind == "yarn":
+        return yarn(rope, plain, width, original, factor or context / original)
+    raise ValueError(f"rope_type is {kind!r}; expected default, linear, llama3 or yarn")
+
+
+def yarn(rope, plain, width, original, factor):
+    def dimension(turns):
+        return width * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(rope["rope_theta"]))
+
+    def sharpening(weight):
+        return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
+
+    low, high = dimension(rope.get("beta_fast") or 32.0), dimension(rope.get("beta_slow") or 1.0)
+    if rope.get("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = (min(max(bound, 0), width - 1) for bound in (low, high))
+    ramp = (torch.arange(width // 2, dtype=torch.float64) - low) / ((high - low) or 0.001)
+    slow = ramp.clamp(0, 1)
+    scaled = plain / factor * slow + plain * (1 - slow)
+    share, all_dims = rope.get("mscale"), rope.get("mscale_all_dim")
+    attention_factor = rope.get("attention_factor")
+    if attention_factor is None:
+        attention_factor = sharpening(share) / sharpening(all_dims) if share and all_dims else sharpening(1.0)
+    return scaled, attention_factor
+
+
+def rotate(x, cos, sin):
+    """Turns interleaved pairs: `x` is [batch, heads, seq, width], `cos` and `sin` are [batch, 1, seq, width / 2]."""
+    real, imaginary = x[..., 0::2], x[..., 1::2]
+    return torch.stack((real * cos - imaginary * sin, real * sin + imaginary * cos), dim=-1).flatten(-2)
+
+
+class LatentAttention(nn.Module):
+    def __init__(self, config, layer):
+        super().__init__()
+        self.layer = layer
+        self.heads, self.rank = config.num_attention_heads, config.kv_lora_rank
+        self.nope, self.rope, self.value = config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim
+        hidden, eps = config.hidden_size, config.rms_norm_eps
+        bias, output_bias = config.biases
+        norms = bool(config.key("use_qkv_norm", False))
+        normed_heads = config.family.get("qk_norm", False)
+        self.query = self.nope if normed_heads else self.nope + self.rope
+        query_rank = config.key("q_lora_rank")
+        if query_rank is None:
+            self.q_proj = nn.Linear(hidden, self.heads * self.query, bias=bias)
+        else:
+            self.q_a_proj = nn.Linear(hidden, query_rank, bias=False)
+            self.q_a_layernorm = RMSNorm(query_rank, eps) if norms else None
+            self.q_b_proj = nn.Linear(query_rank, self.heads * self.query, bias=bias)
+        self.low_rank = query_rank is not None
+        self.q_norm = RMSNorm(self.nope, eps) if normed_heads else None
+        self.q_rope_proj = nn.Linear(self.nope, self.heads * self.rope, bias=False) if normed_heads else None
+        self.kv_a_proj_with_mqa = nn.Linear(hidden, self.rank + self.rope, bias=bias)
+        self.kv_a_layernorm = RMSNorm(self.rank, eps) if norms else None
+        self.kv_b_proj = nn.Linear(self.rank, self.heads * (self.nope + self.value), bias=False)
+        self.o_proj = nn.Linear(self.heads * self.value, hidden, bias=output_bias)
+        width = self.nope + self.rope
+        if config.family.get("gemma"):
+            width = config.key("query_pre_attn_scalar", width)
+        self.scale = width**-0.5
+        self.softcap = config.key("attn_logit_softcapping") if config.family.get("gemma") else None
+
+    def queries(self, x):
+        """Queries without position and those to be turned, [batch, heads, seq, ...]."""
+        if self.low_rank:
+            latent = self.q_a_proj(x)
+            q = self.q_b_proj(latent if self.q_a_layernorm is None else self.q_a_layernorm(latent))
+        else:
+            q = self.q_proj(x)
+        q = q.unflatten(-1, (self.heads, self.query))
+        if self.q_norm is None:
+            q = q.transpose(1, 2)
+            return q[..., : self.nope], q[..., self.nope :]
+        q = self.q_norm(q)
+        maps = self.q_rope_proj.weight.unflatten(0, (self.heads, self.rope))
+        return q.transpose(1, 2), torch.einsum("bshd,hrd->bhsr", q, maps)
+
+    def forward(self, x, cos, sin, mask, cache):
+        q_nope, q_rope = self.queries(x)
+        q_rope = rotate(q_rope, cos, sin)
+        latent, k_rope = self.kv_a_proj_with_mqa(x).split((self.rank, self.rope), dim=-1)
+        if self.kv_a_layernorm is not None:
+            latent = self.kv_a_layernorm(latent)
+        latent, k_rope = latent.unsqueeze(1), rotate(k_rope.unsqueeze(1), cos, sin)  # [batch, 1, seq, ...]
+        if cache is not None:
+            latent, k_rope = cache.update(latent, k_rope, self.layer)
+        # Absorbed: queries meet the latent itself, and kv_b_proj is applied to what is few.
+        up = self.kv_b_proj.weight.view(self.heads, self.nope + self.value, self.rank)
+        q_latent = q_nope @ up[:, : self.nope]  # [batch, heads, new, rank]
+        scores = (q_latent @ latent.transpose(2, 3) + q_rope @ k_rope.transpose(2, 3)) * self.scale
+        if self.softcap is not None:
+            scores = self.softcap * torch.tanh(scores / self.softcap)
+        shares = (scores.float() + mask(self.layer, scores)).softmax(-1).to(x.dtype)
+        values = (shares @ latent) @ up[:, self.nope :].transpose(1, 2)  # [batch, heads, new, value]
+        return self.o_proj(values.transpose(1, 2).flatten(2))
+
+
+class MLP(nn.Module):
+    def __init__(self, config, names=("gate_proj", "up_proj", "down_proj")):
+        super().__init__()
+        hidden, inner = config.hidden_size, config.intermediate_size
+        self.names = names
+        for name, width_in, width_out in zip(names, (hidden, hidden, inner), (inner, inner, hidden)):
+            setattr(self, name, nn.Linear(width_in, width_out, bias=False))
+        activation = config.key("hidden_act", "silu")
+        if config.family.get("gemma"):
+            activation = config.key("hidden_activation", config.key("hidden_act", "gelu_pytorch_tanh"))
+        self.gelu = activation == "gelu_pytorch_tanh"
+
+    def forward(self, x):
+        gate, up, down = (getattr(self, name) for name in self.names)
+        gated = F.gelu(gate(x), approximate="tanh") if self.gelu else F.silu(gate(x))
+        return down(gated * up(x))
+
+
+class Experts(nn.Module):
+    """The best few of many MLPs by a softmax over all, their shares normalised."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.per_token = config.key("num_experts_per_tok", 2)
+        self.gate = nn.Linear(config.hidden_size, config.num_local_experts, bias=False)
+        self.experts = nn.ModuleList(MLP(config, ("w1", "w3", "w2")) for _ in range(config.num_local_experts))
+
+    def forward(self, x):
+        flat = x.flatten(0, -2)
+        shares, chosen = self.gate(flat).float().softmax(-1).topk(self.per_token, dim=-1)
+        shares = (shares / shares.sum(-1, keepdim=True)).to(x.dtype)
+        out = torch.zeros_like(flat)
+        for index, expert in enumerate(self.experts):
+            rows, slots = (chosen == index).nonzero(as_tuple=True)
+            if rows.numel():
+                out.index_add_(0, rows, expert(flat[rows]) * shares[rows, slots, None])
+        return out.view_as(x)
+
+
+class DecoderLayer(nn.Module):
+    def __init__(self, config, layer):
+        super().__init__()
+        gemma = config.family.get("gemma", False)
+
+        def norm():
+            return RMSNorm(config.hidden_size, config.rms_norm_eps, gemma)
+
+        self.self_attn = LatentAttention(config, layer)
+        self.input_layernorm, self.post_attention_layernorm = norm(), norm()
+        self.around = gemma
+        if gemma:
+            self.pre_feedforward_layernorm, self.post_feedforward_layernorm = norm(), norm()
+        self.sparse = config.family.get("experts", False)
+        if self.sparse:
+            self.block_sparse_moe = Experts(config)
+        else:
+            self.mlp = MLP(config)
+
+    def forward(self, hidden, cos, sin, mask, cache):
+        feed = self.block_sparse_moe if self.sparse else self.mlp
+        attended = self.self_attn(self.input_layernorm(hidden), cos, sin, mask, cache)
+        if self.around:
+            hidden = hidden + self.post_attention_layernorm(attended)
+            return hidden + self.post_feedforward_layernorm(feed(self.pre_feedforward_layernorm(hidden)))
+        hidden = hidden + attended
+        return hidden + feed(self.post_attention_layernorm(hidden))
+
+
+class TransMLAPreTrainedModel(PreTrainedModel):
+    config_class = TransMLAConfig
+    base_model_prefix = "model"
+    _no_split_modules = ["DecoderLayer"]
+    _skip_keys_device_placement = [CACHE]
+    # Layers for further tokens are carried along and not run.
+    _keys_to_ignore_on_load_unexpected = [r"model\.mtp_layers\."]
+
+
+class TransMLAModel(TransMLAPreTrainedModel):
+    def __init__(self, config):
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(config, layer) for layer in range(config.num_hidden_layers))
+        gemma = config.family.get("gemma", False)
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, gemma)
+        self.embedding_scale = config.hidden_size**0.5 if gemma else None
+        self.post_init()
+
+    def get_input_embeddings(self):
+        return self.embed_tokens
+
+    def set_input_embeddings(self, value):
+        self.embed_tokens = value
+
+    def angles(self, positions, dtype):
+        config = self.config
+        radians, factor = frequencies(config.rope, config.qk_rope_head_dim, config.max_position_embeddings)
+        angles = positions[:, None, :, None].float() * radians.to(positions.device, torch.float32)
+        return (angles.cos() * factor).to(dtype), (angles.sin() * factor).to(dtype)
+
+    def masks(self, attention_mask, past, new, device):
+        """What is added to the scores of a layer: what a query may see, by window and padding."""
+        made = {}
+
+        def mask(layer, scores):
+            tokens, window = scores.shape[-1], self.config.window(layer)
+            if (tokens, window) not in made:
+                # A cache may have dropped its oldest tokens.
+                keys = past + new - tokens + torch.arange(tokens, device=device)
+                queries = past + torch.arange(new, device=device)
+                distance = queries[:, None] - keys[None, :]
+                hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
+                hidden = hidden[None, None]
+                if attention_mask is not None:
+                    hidden = hidden | (attention_mask[:, None, None, -tokens:] == 0)
+                added = torch.zeros(hidden.shape, device=device)
+                made[tokens, window] = added.masked_fill_(hidden, torch.finfo(torch.float32).min)
+            return made[tokens, window]
+
+        return mask
+
+    def forward(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        position_ids=None,
+        inputs_embeds=None,
+        use_cache=None,
+        **kwargs,
+    ):
+        if inputs_embeds is None:
+            inputs_embeds = self.embed_tokens(input_ids)
+        hidden = inputs_embeds
+        if self.embedding_scale is not None:
+            hidden = hidden * torch.tensor(self.embedding_scale, dtype=hidden.dtype)
+        cache = kwargs.get(CACHE)
+        if cache is None and (self.config.use_cache if use_cache is None else use_cache):
+            cache = DynamicCache()
+        past = 0 if cache is None else int(cache.get_seq_length())
+        new = hidden.shape[1]
+        if position_ids is None:
+            position_ids = torch.arange(past, past + new, device=hidden.device)[None]
+        cos, sin = self.angles(position_ids, hidden.dtype)
+        mask = self.masks(attention_mask, past, new, hidden.device)
+        for layer in self.layers:
+            hidden = layer(hidden, cos, sin, mask, cache)
+        return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden), **{CACHE: cache})
+
+
+class TransMLAForCausalLM(TransMLAPreTrainedModel, GenerationMixin):
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.model = TransMLAModel(config)
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.softcap = config.key("final_logit_softcapping") if config.family.get("gemma") else None
+        self.post_init()
+
+    def get_output_embeddings(self):
+        return self.lm_head
+
+    def set_output_embeddings(self, value):
+        self.lm_head = value
+
+    def forward(self, input_ids=None, attention_mask=None, labels=None, logits_to_keep=0, **kwargs):
+        kwargs.pop("return_dict", None)
+        outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+        hidden = outputs.last_hidden_state
+        logits = self.lm_head(hidden[:, -logits_to_keep:] if logits_to_keep else hidden)
+        if self.softcap is not None:
+            logits = self.softcap * torch.tanh(logits / self.softcap)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.vocab_size)
+        return CausalLMOutputWithPast(loss=loss, logits=logits, **{CACHE: outputs.get(CACHE)})
+
+
+# The names that `architectures` and `auto_map` have.
+
+
+class LlamaMLAForCausalLM(TransMLAForCausalLM):
+    config_class = LlamaMLAConfig
+
+
+class MistralMLAForCausalLM(TransMLAForCausalLM):
+    config_class = MistralMLAConfig
+
+
+class MixtralMLAForCausalLM(TransMLAForCausalLM):
+    config_class = MixtralMLAConfig
+
+
+class Qwen2MLAForCausalLM(TransMLAForCausalLM):
+    config_class = Qwen2MLAConfig
+
+
+class Qwen3MLAForCausalLM(TransMLAForCausalLM):
+    config_class = Qwen3MLAConfig
+
+
+class MiMoMLAForCausalLM(TransMLAForCausalLM):
+    config_class = MiMoMLAConfig
+
+
+class Gemma2MLAForCausalLM(TransMLAForCausalLM):
+    config_class = Gemma2MLAConfig

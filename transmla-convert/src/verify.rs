@@ -1,0 +1,183 @@
+//! What a saved model must be for other programs to run it, and the function that its norms must not change.
+
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use serde_json::Value;
+use transmla_core::config::RopeScaling;
+use transmla_core::model::attention::{Attention, QueryProjection};
+use transmla_core::model::{Linear, OutputHead, RmsNorm, check_headers};
+use transmla_core::{
+    AttentionConfig, Checkpoint, CoreError, Decoder, DecoderLayer, LayeredModel, ModelConfig, TokenBatch,
+};
+
+use crate::plan::STOCK_EPS;
+use crate::{ConvertError, Recipe};
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What.
+    pub name: &'static str,
+    /// Whether it is as it should be.
+    pub passed: bool,
+    /// What was found.
+    pub found: String,
+}
+
+/// The form of a saved model with latent attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SavedForm {
+    /// Stock DeepSeek-V3, whose latent norms are the identity and so no part of the function.
+    Stock,
+    /// Stock DeepSeek-V3 with latent norms of its own.
+    StockWithNorms,
+    /// A family's own class.
+    Family,
+}
+
+/// Checks a saved model's files against each other, without running it.
+///
+/// # Errors
+/// The model has no latent attention, its tensors do not fit config.json, or a file cannot be read.
+pub fn check_saved(folder: &Path, config: &ModelConfig) -> Result<(SavedForm, Vec<Check>), ConvertError> {
+    let AttentionConfig::Latent(latent) = &config.attention else {
+        return Err(ConvertError::NotLatent {
+            model_type: config.model_type.clone(),
+        });
+    };
+    let checkpoint = Checkpoint::open(folder)?;
+    check_headers(config, &checkpoint)?;
+    let mut checks = vec![Check {
+        name: "tensors",
+        passed: true,
+        found: format!("{} as config.json has them", checkpoint.names().count()),
+    }];
+    let class = architecture(config);
+    if config.model_type != "deepseek_v3" {
+        checks.push(class_check(&class, &config.family.latent_class()));
+        checks.push(code_check(folder, config));
+        return Ok((SavedForm::Family, checks));
+    }
+    checks.push(class_check(&class, "DeepseekV3ForCausalLM"));
+    checks.push(Check {
+        name: "epsilon",
+        passed: config.rms_norm_eps == STOCK_EPS,
+        found: format!(
+            "rms_norm_eps {:e}; transformers gives latent norms {STOCK_EPS:e}, other engines rms_norm_eps",
+            config.rms_norm_eps
+        ),
+    });
+    let scaling = config.rope.scaling;
+    checks.push(Check {
+        name: "RoPE",
+        passed: scaling == RopeScaling::Default,
+        found: format!("rope_type {}; engines agree on default alone", scaling.rope_type()),
+    });
+    checks.push(Check {
+        name: "biases",
+        passed: !latent.biases,
+        found: format!("attention_bias {}; vLLM and SGLang have none", latent.biases),
+    });
+    let recipe = std::fs::read_to_string(folder.join("transmla.toml")).ok();
+    let form = match recipe.and_then(|text| Recipe::from_toml(&text).ok()) {
+        Some(recipe) if !recipe.use_qkv_norm => SavedForm::Stock,
+        _ => SavedForm::StockWithNorms,
+    };
+    Ok((form, checks))
+}
+
+fn architecture(config: &ModelConfig) -> String {
+    let named = config.raw.get("architectures").and_then(|list| list.get(0));
+    named.and_then(Value::as_str).unwrap_or("none").to_owned()
+}
+
+fn class_check(found: &str, expected: &str) -> Check {
+    Check {
+        name: "class",
+        passed: found == expected,
+        found: match found == expected {
+            true => found.to_owned(),
+            false => format!("{found}; expected {expected}"),
+        },
+    }
+}
+
+/// Whether the modules that `auto_map` names are there.
+fn code_check(folder: &Path, config: &ModelConfig) -> Check {
+    let module = |key: &str| {
+        let name = config.raw.get("auto_map")?.get(key)?.as_str()?;
+        Some(format!("{}.py", name.split_once('.')?.0))
+    };
+    let modules = ["AutoConfig", "AutoModelForCausalLM"].map(module);
+    let (passed, found) = match modules {
+        [Some(configuration), Some(modelling)] => {
+            let there = |file: &String| folder.join(file).is_file();
+            match [&configuration, &modelling].into_iter().find(|file| !there(file)) {
+                None => (true, format!("{modelling}, by trust_remote_code")),
+                Some(file) => (false, format!("auto_map names {file}, which is not there")),
+            }
+        }
+        _ => (false, "config.json has no auto_map for it".into()),
+    };
+    Check {
+        name: "code",
+        passed,
+        found,
+    }
+}
+
+/// A saved model without its latent norms: what the conversion computed before it was given norms that are to change
+/// nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct WithoutLatentNorms<'a>(
+    /// The model as it was saved.
+    pub &'a Decoder,
+);
+
+impl LayeredModel for WithoutLatentNorms<'_> {
+    fn config(&self) -> &ModelConfig {
+        self.0.config()
+    }
+
+    fn device(&self) -> &Device {
+        self.0.device()
+    }
+
+    fn embed(&self, tokens: &TokenBatch) -> Result<Tensor<3>, CoreError> {
+        self.0.embed(tokens)
+    }
+
+    fn layer(&self, index: usize) -> Result<DecoderLayer, CoreError> {
+        let mut layer = self.0.layer(index)?;
+        if let Attention::Latent(attention) = &mut layer.attention {
+            if let Some(norm) = attention.kv_norm.take() {
+                attention.kv_down = absorb(&norm, &attention.kv_down);
+            }
+            if let QueryProjection::Lora { down, norm, .. } = &mut attention.q
+                && let Some(norm) = norm.take()
+            {
+                *down = absorb(&norm, down);
+            }
+        }
+        Ok(layer)
+    }
+
+    fn head(&self) -> Result<OutputHead, CoreError> {
+        self.0.head()
+    }
+}
+
+/// The first rows of a projection times what a norm multiplies a latent near zero by, `w / sqrt(eps)`.
+fn absorb(norm: &RmsNorm, projection: &Linear) -> Linear {
+    let (rank, rows) = (norm.weight.dims()[0], projection.weight.dims()[0]);
+    let mut factors = norm.weight.clone().div_scalar(norm.eps.sqrt());
+    if rows > rank {
+        let ones = Tensor::ones([rows - rank], &projection.weight.device());
+        factors = Tensor::cat(vec![factors, ones], 0);
+    }
+    Linear {
+        weight: projection.weight.clone() * factors.clone().unsqueeze_dim::<2>(1),
+        bias: projection.bias.clone().map(|bias| bias * factors),
+    }
+}
