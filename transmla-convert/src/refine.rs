@@ -4,11 +4,12 @@
 mod adam;
 
 use burn::tensor::Tensor;
-use faer::{Mat, MatRef};
+use faer::MatRef;
+use transmla_calib::SecondMoment;
+use transmla_core::CoreError;
 use transmla_core::kernels::attend;
 use transmla_core::model::attention::{Attention, LatentAttention, QueryProjection};
 use transmla_core::model::{Linear, RecordedAttention, RmsNorm, Rotary};
-use transmla_core::{CoreError, host_values};
 
 use crate::example::{Example, added, contribution, residual_error, scalar};
 use adam::{EigenAdam, eigenbasis};
@@ -120,7 +121,7 @@ fn step_fraction(step: usize, steps: usize) -> f64 {
 /// components; what is left is the basis of `o_proj`.
 fn optimisers(start: &LatentAttention, examples: &[Example], rotary: &Rotary) -> Result<Vec<EigenAdam>, CoreError> {
     let moment = attended_moment(start, examples, rotary)?;
-    let attended = eigenbasis(moment.as_ref(), &start.o.weight.device())?;
+    let attended = eigenbasis(moment.matrix(), &start.o.weight.device())?;
     let tensors = collect(&mut start.clone());
     let last = tensors.len() - 1;
     let optimiser = |(index, tensor): (usize, &Tensor<2>)| {
@@ -131,19 +132,20 @@ fn optimisers(start: &LatentAttention, examples: &[Example], rotary: &Rotary) ->
 }
 
 /// Second moment of what `o_proj` multiplies, `[H·d_v, H·d_v]`.
-fn attended_moment(attention: &LatentAttention, examples: &[Example], rotary: &Rotary) -> Result<Mat<f64>, CoreError> {
-    let width = attention.o.weight.dims()[1];
+fn attended_moment(
+    attention: &LatentAttention,
+    examples: &[Example],
+    rotary: &Rotary,
+) -> Result<SecondMoment, CoreError> {
+    let mut moment = SecondMoment::new(attention.o.weight.dims()[1], false);
     let attention = Attention::Latent(attention.clone());
-    let mut sum = Mat::zeros(width, width);
     for example in examples.iter().take(MOMENT_BATCHES) {
         let projected = attention.project(example.inputs.clone(), example.batch, rotary);
         let attended = attend(projected.q, projected.k, projected.v, attention.scoring());
         let [batch, heads, sequence, value] = attended.dims();
-        let rows = attended.swap_dims(1, 2).reshape([batch * sequence, heads * value]);
-        let moment = host_values(rows.clone().transpose().matmul(rows))?;
-        sum += Mat::from_fn(width, width, |i, j| f64::from(moment[i * width + j]));
+        moment.add(&attended.swap_dims(1, 2).reshape([batch * sequence, heads * value]))?;
     }
-    Ok(sum)
+    Ok(moment)
 }
 
 /// Shows every weight matrix that may be refined, always in the same order.

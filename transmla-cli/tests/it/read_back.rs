@@ -49,15 +49,9 @@ fn logits_and_eval_agree() {
         place.arg("outputs"),
     );
     write_ids(&place.path("ids.safetensors"), &IDS, [2, 9]);
-    let arguments = [
-        "logits",
-        "--model-path",
-        &model,
-        "--input-ids",
-        &ids,
-        "--output",
-        &output,
-    ];
+    let words = ["logits", "--model-path", &model, "--input-ids", &ids, "--output"];
+    let writing_to = |file| [&words[..], &[file]].concat();
+    let arguments = writing_to(output.as_str());
     transmla(&arguments).succeeds();
     let nll = mean_nll(&std::fs::read(place.path("logits.safetensors")).unwrap());
     let measured = transmla(&["eval", "--model-path", &model, "--tokens", &ids, "--format", "json"]).json();
@@ -68,16 +62,7 @@ fn logits_and_eval_agree() {
     transmla(&[&arguments[..], &["--force"]].concat()).succeeds();
     assert_eq!(place.contents(), ["ids.safetensors", "logits.safetensors", "outputs"]);
     let nowhere = place.arg("ids.safetensors/x");
-    let arguments = [
-        "logits",
-        "--model-path",
-        &model,
-        "--input-ids",
-        &ids,
-        "--output",
-        &nowhere,
-    ];
-    transmla(&arguments).fails(1, &["cannot write --output", "ids.safetensors/x"]);
+    transmla(&writing_to(&nowhere)).fails(1, &["cannot write --output", "ids.safetensors/x"]);
 }
 
 /// Mean negative log-likelihood of [`IDS`] as two rows of nine.

@@ -1,8 +1,10 @@
 //! Adam in the eigenbasis of a weight matrix's inputs, its step in proportion to the weights.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use faer::{MatRef, Side};
 use transmla_core::CoreError;
+
+use crate::weights::to_linear;
 
 /// Betas of Adam (Kingma and Ba, arXiv 1412.6980).
 const BETAS: (f64, f64) = (0.9, 0.99);
@@ -72,16 +74,13 @@ pub(super) fn eigenbasis(moment: MatRef<'_, f64>, device: &Device) -> Result<Ten
     let eigen = moment
         .self_adjoint_eigen(Side::Lower)
         .map_err(|_| CoreError::Execution("the second moment of the calibration inputs has no eigenvectors".into()))?;
-    let (n, vectors) = (moment.nrows(), eigen.U());
-    let rows: Vec<f32> = (0..n)
-        .flat_map(|i| (0..n).map(move |j| vectors[(j, i)] as f32))
-        .collect();
-    Ok(Tensor::from_data(TensorData::new(rows, [n, n]), device))
+    Ok(to_linear(eigen.U().transpose(), moment.nrows(), device).weight)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::TensorData;
     use faer::Mat;
     use transmla_core::host_values;
 
