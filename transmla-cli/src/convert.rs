@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use transmla_calib::TextTokenizer;
-use transmla_convert::{Evaluation, ModelCard, Plan, Recipe, Request, convert, model_card};
+use transmla_convert::{Evaluation, FileFormat, ModelCard, Plan, Recipe, Request, check_gguf, convert, model_card};
 use transmla_core::hub::is_path;
 use transmla_core::model::model_tensors;
 use transmla_core::{Decoder, LayeredModel, ModelConfig, Residency};
@@ -39,7 +39,7 @@ const SAMPLE_TOKENS: usize = 60;
 /// Everything that can be found wrong without reading a weight is found first.
 pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     let started = Instant::now();
-    let printer = Printer::from(&arguments.output);
+    let printer = Printer::from(&arguments.format.printing());
     let mut recipe = arguments.recipe()?;
     arguments.compute.device.open()?;
     if !arguments.dry_run {
@@ -52,6 +52,7 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     let config = ModelConfig::read(folder.path())?;
     arguments.apply_budget(&mut recipe, &config)?;
     let plan = Plan::new(&config, &recipe.options())?;
+    check_gguf(&plan, folder.path())?;
     // Opening a model as streamed checks the headers and reads no weight. A plan can do without.
     let mut source = match arguments.dry_run && !folder.has_weights() {
         true => None,
@@ -105,7 +106,10 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
         total_seconds,
         cpu_seconds: memory::cpu_seconds(),
         peak_bytes: memory::peak_bytes(),
-        sample: sample(arguments, &source, &printer),
+        sample: match plan.options.format {
+            FileFormat::Safetensors => sample(arguments, &source, &printer),
+            FileFormat::Gguf => None,
+        },
         has_tokenizer: arguments.save_path.join("tokenizer.json").is_file(),
     };
     printer.note("");

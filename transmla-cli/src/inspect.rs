@@ -315,7 +315,11 @@ fn describe(inspection: &Inspection, config: &ModelConfig) -> String {
             "",
             match &conversion.deepseek_style_obstacle {
                 None => format!(
-                    "as stock DeepseekV3ForCausalLM, or {} with --style family",
+                    "as stock DeepseekV3ForCausalLM{}, or {} with --style family",
+                    match config.grouped().is_some_and(|grouped| grouped.qkv_bias) {
+                        true => " with biases, which transformers alone runs",
+                        false => "",
+                    },
                     conversion.class
                 ),
                 Some(why) => format!("as {} with its code, not stock: {why}", conversion.class),

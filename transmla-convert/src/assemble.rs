@@ -2,12 +2,14 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use faer::{Mat, MatRef, Scale};
+use transmla_core::config::LatentStyle;
 use transmla_core::model::attention::{LatentAttention, NormedQueries, QueryProjection};
 use transmla_core::model::{Linear, RmsNorm};
 use transmla_core::{CoreError, host_values};
 use transmla_rope::Decoupling;
 
 use crate::compress::{Factors, Queries, attention_prefix};
+use crate::constant_entry::with_stock_biases;
 use crate::latent_norm::LatentNorms;
 use crate::weights::to_linear;
 use crate::{ConvertError, Plan};
@@ -112,6 +114,14 @@ pub(crate) fn with_norms(mut attention: LatentAttention, norms: &LatentNorms, ep
         *slot = Some(norm(q.weight, &down.weight, down.weight.dims()[0]));
     }
     attention
+}
+
+/// The attention in the form that a plan writes: with biases where stock code has them, if it is to have any.
+pub(crate) fn written(plan: &Plan, attention: LatentAttention) -> LatentAttention {
+    match (plan.style, plan.latent.q_lora_rank) {
+        (LatentStyle::DeepseekV3, Some(rank)) if plan.grouped.qkv_bias => with_stock_biases(attention, rank),
+        _ => attention,
+    }
 }
 
 /// The projections of the normalised residual stream.

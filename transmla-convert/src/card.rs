@@ -6,7 +6,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 use transmla_core::config::LatentStyle;
 
-use crate::{Method, Plan};
+use crate::engine::remote_code;
+use crate::{Engine, FileFormat, Method, Plan};
 
 /// What a card says beyond what the plan knows.
 #[derive(Debug, Clone, Copy)]
@@ -36,9 +37,20 @@ pub fn model_card(plan: &Plan, card: &ModelCard<'_>) -> String {
         Method::Transmla => "transmla".to_owned(),
         Method::Coherent => format!("coherent, {} refinement steps", plan.options.refine),
     };
-    let code = match plan.style {
-        LatentStyle::DeepseekV3 => "",
-        LatentStyle::Family => ", trust_remote_code=True",
+    let code = remote_code(plan);
+    let engine = match plan.options.format {
+        FileFormat::Gguf => Some(Engine::LlamaCpp),
+        FileFormat::Safetensors => plan.options.target,
+    };
+    let load = match engine {
+        None | Some(Engine::Transformers) => format!(
+            "```python\n\
+             from transformers import AutoModelForCausalLM, AutoTokenizer\n\
+             model = AutoModelForCausalLM.from_pretrained(\"PATH\"{code})\n\
+             tokenizer = AutoTokenizer.from_pretrained(\"PATH\")\n\
+             ```\n\n"
+        ),
+        Some(engine) => format!("Made for {engine}:\n\n```sh\n{}\n```\n\n", engine.command(plan, "PATH")),
     };
     let mut text = metadata(plan, card);
     // Writing to a string does not fail.
@@ -47,12 +59,7 @@ pub fn model_card(plan: &Plan, card: &ModelCard<'_>) -> String {
         "# {name}, with multi-head latent attention\n\n\
          {name} converted from grouped-query to multi-head latent attention (MLA) by \
          [transmla](https://arxiv.org/abs/2502.07864), without training. The KV cache holds {after} numbers per token and \
-         layer where the original's holds {before}.\n\n\
-         ```python\n\
-         from transformers import AutoModelForCausalLM, AutoTokenizer\n\
-         model = AutoModelForCausalLM.from_pretrained(\"PATH\"{code})\n\
-         tokenizer = AutoTokenizer.from_pretrained(\"PATH\")\n\
-         ```\n\n"
+         layer where the original's holds {before}.\n\n{load}"
     );
     let rows = [
         ("class", format!("`{class}`")),
@@ -71,6 +78,11 @@ pub fn model_card(plan: &Plan, card: &ModelCard<'_>) -> String {
         let _ = writeln!(text, "| {label} | {value} |");
     }
     text += match plan.style {
+        LatentStyle::DeepseekV3 if plan.latent.biases => {
+            "\nThe form is that of stock DeepSeek-V3 with dense layers and biases, which of all engines transformers alone has: the \
+             name in `architectures` keeps the others from loading it without them. Its latent norms are the identity by their \
+             weights, so they must be applied as the stock code does.\n"
+        }
         LatentStyle::DeepseekV3 => {
             "\nThe form is that of stock DeepSeek-V3 with dense layers only. Its latent norms are the identity by their weights, \
              so they must be applied as the stock code does.\n"
@@ -85,7 +97,11 @@ pub fn model_card(plan: &Plan, card: &ModelCard<'_>) -> String {
 
 /// The front matter, which is YAML; a JSON string is one of its strings.
 fn metadata(plan: &Plan, card: &ModelCard<'_>) -> String {
-    let mut text = "---\nlibrary_name: transformers\npipeline_tag: text-generation\n".to_owned();
+    let library = match plan.options.format {
+        FileFormat::Safetensors => "transformers",
+        FileFormat::Gguf => "gguf",
+    };
+    let mut text = format!("---\nlibrary_name: {library}\npipeline_tag: text-generation\n");
     let is_hub_id = card.base_model.split('/').count() == 2 && !Path::new(card.base_model).is_absolute();
     if is_hub_id {
         let _ = writeln!(

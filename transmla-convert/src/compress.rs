@@ -78,7 +78,7 @@ pub(crate) fn factorise_queries(
     queries: MatRef<'_, f64>,
     moment: MatRef<'_, f64>,
 ) -> Result<Queries, ConvertError> {
-    let Some(rank) = plan.latent.q_lora_rank else {
+    let Some(rank) = plan.options.q_lora_rank else {
         return Ok(Queries::Full(queries.to_owned()));
     };
     // The bias is kept exactly, so only what varies with the input has to go through the latent.

@@ -6,6 +6,8 @@ use transmla_eval::EvalError;
 use transmla_lowrank::LowRankError;
 use transmla_rope::RopeError;
 
+use crate::Engine;
+
 /// What can go wrong in a conversion.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -72,6 +74,16 @@ pub enum ConvertError {
     Style {
         /// The feature in the way.
         obstacle: String,
+    },
+    /// The program that is to run the model cannot.
+    #[error("--target {engine} cannot run this conversion: {problem}; {advice}")]
+    Engine {
+        /// The program.
+        engine: Engine,
+        /// What is in the way.
+        problem: String,
+        /// What to do about it.
+        advice: String,
     },
     /// There are too few calibration samples.
     #[error("{found} calibration sample(s), at least {needed} are needed: {why}")]

@@ -9,8 +9,8 @@ use transmla_core::config::RopeScaling;
 use transmla_core::model::layer_prefix;
 use transmla_core::{AttentionConfig, Checkpoint, LatentConfig, ModelConfig, StorageDtype};
 
-use crate::ConvertError;
 use crate::latent_norm::LatentNorm;
+use crate::{ConvertError, FileFormat, Plan};
 
 /// A tensor of the file, and where it comes from.
 struct Entry {
@@ -83,6 +83,17 @@ pub fn write_gguf(folder: &Path, target: &Path, pre_tokenizer: Option<&str>) -> 
         writer.write(&entry.target, &values)?;
     }
     Ok(writer.commit()?)
+}
+
+/// Whether a source's tokenizer can go into a GGUF file, where the plan asks for one.
+///
+/// # Errors
+/// [`ConvertError::Gguf`] with what is in the way.
+pub fn check_gguf(plan: &Plan, source: &Path) -> Result<(), ConvertError> {
+    match plan.options.format {
+        FileFormat::Safetensors => Ok(()),
+        FileFormat::Gguf => vocabulary::keys(source, &plan.target, plan.options.pre_tokenizer.as_deref()).map(|_| ()),
+    }
 }
 
 fn model_keys(config: &ModelConfig, latent: &LatentConfig, dtype: StorageDtype) -> Vec<(String, GgufValue)> {

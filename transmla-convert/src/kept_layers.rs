@@ -12,9 +12,8 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use transmla_core::checkpoint::CheckpointWriter;
-use transmla_core::config::AttentionConfig;
 use transmla_core::model::attention::{GroupedAttention, LatentAttention};
-use transmla_core::{Checkpoint, CoreError, StorageDtype, TensorSpec, TokenBatch, host_values};
+use transmla_core::{Checkpoint, CoreError, StorageDtype, TokenBatch, host_values};
 
 use crate::{ConvertError, LayerReport, Plan, Request, assemble};
 
@@ -86,12 +85,7 @@ impl KeptLayers {
         if label.fingerprint != self.fingerprint.to_string() {
             return None;
         }
-        let mut config = plan.target.clone();
-        let AttentionConfig::Latent(latent) = &mut config.attention else {
-            return None;
-        };
-        latent.latent_norm_eps = None;
-        let latent = latent.clone();
+        let (config, latent, _) = plan.solved_attention(layer);
         let checkpoint = Checkpoint::open(folder).ok()?;
         let attention = LatentAttention::read(&checkpoint, layer, &config, &latent, device).ok()?;
         let report = LayerReport {
@@ -108,8 +102,7 @@ impl KeptLayers {
     pub fn keep(&self, plan: &Plan, attention: &LatentAttention, report: &LayerReport) -> Result<(), ConvertError> {
         let Some(folder) = &self.folder else { return Ok(()) };
         let tensors = assemble::tensors(report.layer, attention, None, 1.0)?;
-        let written = |spec: &&TensorSpec| tensors.iter().any(|(name, _)| *name == spec.name);
-        let specs: Vec<TensorSpec> = plan.tensors.iter().filter(written).cloned().collect();
+        let (_, _, specs) = plan.solved_attention(report.layer);
         let target = layer_folder(folder, report.layer);
         let mut writer = CheckpointWriter::create(&target, &specs, StorageDtype::F32, u64::MAX, true)?;
         for (name, values) in &tensors {

@@ -7,8 +7,9 @@
 //! | `stream` | calibration text through a model, layer by layer |
 //! | `decouple`, `decoupled` | the first pass: [`decouple()`] RoPE; [`DecoupledModel`] in between |
 //! | `key_norm` | keys that are normalised, fitted by a linear map |
-//! | `support` | what is exact, and what stock DeepSeek code can express |
-//! | `compress`, `latent_norm`, `assemble` | the factorisation, and DeepSeek's tensors from it |
+//! | `support`, `engine` | what is exact, what stock DeepSeek code can express, and what each program runs |
+//! | `compress`, `assemble` | the factorisation, and DeepSeek's tensors from it |
+//! | `latent_norm`, `constant_entry` | what stock code has beside them: norms of latents, biases elsewhere |
 //! | `second_pass` | the second pass: every layer factorised and written |
 //! | `loss_gradients`, `example` | the coherent method's data: what the loss notices, what layers are given and should give |
 //! | `coherent`, `refine`, `sequential` | the coherent method: one layer, its reconstruction, all layers |
@@ -58,9 +59,11 @@ mod budget;
 mod card;
 mod coherent;
 mod compress;
+mod constant_entry;
 mod convert;
 mod decouple;
 mod decoupled;
+mod engine;
 mod error;
 mod example;
 mod gguf;
@@ -87,10 +90,11 @@ pub use card::{ModelCard, model_card};
 pub use convert::{Evaluation, Request, convert};
 pub use decouple::{Decoupled, decouple};
 pub use decoupled::DecoupledModel;
+pub use engine::GGUF_FILE;
 pub use error::ConvertError;
-pub use gguf::write_gguf;
+pub use gguf::{check_gguf, write_gguf};
 pub use key_norm::FittedKeys;
-pub use options::{ConvertOptions, FreqFold, Method, Style};
+pub use options::{ConvertOptions, Engine, FileFormat, FreqFold, Method, Style};
 pub use plan::Plan;
 pub use recipe::{Recipe, RecipeError};
 pub use report::{LayerReport, Observer, Report, Silent, Stage};

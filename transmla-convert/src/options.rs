@@ -30,6 +30,45 @@ pub enum Style {
     Family,
 }
 
+/// A program that is to run the converted model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Engine {
+    /// Hugging Face transformers.
+    #[serde(rename = "transformers")]
+    Transformers,
+    /// vLLM.
+    #[serde(rename = "vllm")]
+    Vllm,
+    /// SGLang.
+    #[serde(rename = "sglang")]
+    Sglang,
+    /// llama.cpp.
+    #[serde(rename = "llama.cpp")]
+    LlamaCpp,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Transformers => "transformers",
+            Self::Vllm => "vllm",
+            Self::Sglang => "sglang",
+            Self::LlamaCpp => "llama.cpp",
+        })
+    }
+}
+
+/// The files that a converted model becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileFormat {
+    /// A folder in hub layout, weights in safetensors.
+    #[default]
+    Safetensors,
+    /// The same folder with one GGUF file in the place of the weights.
+    Gguf,
+}
+
 /// RoPE frequency folding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FreqFold {
@@ -87,6 +126,12 @@ pub struct ConvertOptions {
     pub use_qkv_norm: bool,
     /// Class name and form of the written model.
     pub style: Style,
+    /// The program that is to run it; nothing for whatever reads its form.
+    pub target: Option<Engine>,
+    /// The files that it becomes.
+    pub format: FileFormat,
+    /// llama.cpp's name for how a byte-level tokenizer splits text, where that cannot be told (GGUF).
+    pub pre_tokenizer: Option<String>,
     /// Number format of the written weights.
     pub dtype: StorageDtype,
     /// Sequences that go through a layer together during calibration.
@@ -113,6 +158,9 @@ impl Default for ConvertOptions {
             balance_kv_ratio: 1.0,
             use_qkv_norm: false,
             style: Style::Auto,
+            target: None,
+            format: FileFormat::default(),
+            pre_tokenizer: None,
             dtype: StorageDtype::Bf16,
             cal_batch_size: 8,
             max_shard_bytes: 5_000_000_000,

@@ -1,14 +1,15 @@
 //! The plan of a conversion, from config.json and the checkpoint's headers alone.
 
 use serde_json::{Map, Value};
-use transmla_core::config::LatentStyle;
+use transmla_core::config::{LatentForm, LatentStyle};
 use transmla_core::model::{attention_tensors, carried_tensors, layer_prefix, model_tensors, residual_tensors};
-use transmla_core::{GroupedConfig, LatentConfig, ModelConfig, StorageDtype, TensorSpec};
+use transmla_core::{AttentionConfig, GroupedConfig, LatentConfig, ModelConfig, StorageDtype, TensorSpec};
 use transmla_rope::{FoldSpec, HeadShape};
 
+use crate::constant_entry::query_rank;
 use crate::loss_gradients::gradient_bytes;
-use crate::support::stock_obstacle;
-use crate::{ConvertError, ConvertOptions, FreqFold, Method, Style};
+use crate::support::{keeps_scaled_rope, stock_obstacle};
+use crate::{ConvertError, ConvertOptions, Engine, FileFormat, FreqFold, Method, Style};
 
 /// Tokens whose logits the gradients of the coherent method are taken for at once.
 const LOGIT_ROWS: u64 = 256;
@@ -50,7 +51,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`ConvertError::Option`] with the allowed range and a good value, [`ConvertError::AlreadyLatent`],
-    /// [`ConvertError::Style`].
+    /// [`ConvertError::Style`], [`ConvertError::Engine`].
     pub fn new(source: &ModelConfig, options: &ConvertOptions) -> Result<Self, ConvertError> {
         let grouped = *source.grouped().ok_or_else(|| ConvertError::AlreadyLatent {
             model_type: source.model_type.clone(),
@@ -60,8 +61,12 @@ impl Plan {
         let (style, obstacle) = choose_style(source, options)?;
         let stock = style == LatentStyle::DeepseekV3;
         let eps = if stock { STOCK_EPS } else { source.rms_norm_eps };
+        let q_lora_rank = match stock && grouped.qkv_bias {
+            true => Some(query_rank(options.q_lora_rank.unwrap_or(source.hidden_size))),
+            false => options.q_lora_rank,
+        };
         let latent = LatentConfig {
-            q_lora_rank: options.q_lora_rank,
+            q_lora_rank,
             kv_lora_rank: options.kv_lora_rank,
             qk_nope_head_dim: grouped.head_dim,
             qk_rope_head_dim: options.qk_mqa_dim,
@@ -69,11 +74,22 @@ impl Plan {
             latent_norm_eps: (stock || options.use_qkv_norm).then_some(eps),
             biases: grouped.qkv_bias || grouped.output_bias,
         };
-        let target_json = source.latent_json(&latent, style, eps, options.dtype);
+        let form = LatentForm {
+            style,
+            rms_norm_eps: eps,
+            dtype: options.dtype,
+            scaled_rope: keeps_scaled_rope(options),
+        };
+        let target_json = source.latent_json(&latent, &form);
         let target = ModelConfig::from_json(target_json.clone())?;
-        let mut tensors = target_tensors(&target, &latent, &grouped);
-        tensors.extend(carried_tensors(source));
-        Ok(Self {
+        let mut tensors = model_tensors(&target);
+        for index in 0..target.num_hidden_layers {
+            tensors.extend(bias_tensors(&target, &latent, &grouped, stock, index));
+        }
+        if !stock {
+            tensors.extend(carried_tensors(source));
+        }
+        let plan = Self {
             options: options.clone(),
             source: source.clone(),
             grouped,
@@ -84,7 +100,28 @@ impl Plan {
             freqfolds,
             style,
             obstacle,
-        })
+        };
+        let engine = match options.format {
+            FileFormat::Gguf => options.target.or(Some(Engine::LlamaCpp)),
+            FileFormat::Safetensors => options.target,
+        };
+        engine.map_or(Ok(()), |engine| engine.check(&plan))?;
+        Ok(plan)
+    }
+
+    /// Configuration and tensors of one layer's attention as it is solved: without latent norms, and without a query latent
+    /// that only biases ask for.
+    pub(crate) fn solved_attention(&self, layer: usize) -> (ModelConfig, LatentConfig, Vec<TensorSpec>) {
+        let latent = LatentConfig {
+            q_lora_rank: self.options.q_lora_rank,
+            latent_norm_eps: None,
+            ..self.latent.clone()
+        };
+        let mut config = self.target.clone();
+        config.attention = AttentionConfig::Latent(latent.clone());
+        let mut tensors = attention_tensors(&config, layer);
+        tensors.extend(bias_tensors(&config, &latent, &self.grouped, false, layer));
+        (config, latent, tensors)
     }
 
     /// Heads as the rope crate counts them.
@@ -182,7 +219,7 @@ impl Plan {
                 // Weights, their gradient, what Adam keeps of each, and the best so far.
                 let refined = match self.options.refine {
                     0 => 0,
-                    _ => 6 * 4 * elements(attention_tensors(&self.target, 0)),
+                    _ => 6 * 4 * elements(self.solved_attention(0).2),
                 };
                 gradients + (main + 4 * states + refined).max(gradients + backwards)
             }
@@ -307,25 +344,30 @@ pub(crate) fn rope_widths(head_dim: usize) -> Vec<usize> {
         .collect()
 }
 
-/// All tensors of the converted model, optional biases included.
-fn target_tensors(target: &ModelConfig, latent: &LatentConfig, grouped: &GroupedConfig) -> Vec<TensorSpec> {
-    let mut tensors = model_tensors(target);
-    let queries = target.num_attention_heads * latent.query_width();
-    for index in 0..target.num_hidden_layers {
-        let prefix = format!("{}.self_attn", layer_prefix(index));
-        if grouped.qkv_bias {
-            let query = if latent.q_lora_rank.is_some() {
-                "q_b_proj"
-            } else {
-                "q_proj"
-            };
-            tensors.push(TensorSpec::new(format!("{prefix}.{query}.bias"), [queries]));
-            let keys = latent.kv_lora_rank + latent.qk_rope_head_dim;
-            tensors.push(TensorSpec::new(format!("{prefix}.kv_a_proj_with_mqa.bias"), [keys]));
-        }
-        if grouped.output_bias {
-            tensors.push(TensorSpec::new(format!("{prefix}.o_proj.bias"), [target.hidden_size]));
-        }
+/// The biases of one layer's attention: those of the source where they are, or on the down-projections, where alone stock
+/// code has them.
+fn bias_tensors(
+    config: &ModelConfig,
+    latent: &LatentConfig,
+    grouped: &GroupedConfig,
+    stock: bool,
+    layer: usize,
+) -> Vec<TensorSpec> {
+    let keys = latent.kv_lora_rank + latent.qk_rope_head_dim;
+    let queries = config.num_attention_heads * latent.query_width();
+    let query = match latent.q_lora_rank {
+        Some(rank) if stock => ("q_a_proj", rank),
+        Some(_) => ("q_b_proj", queries),
+        None => ("q_proj", queries),
+    };
+    let prefix = format!("{}.self_attn", layer_prefix(layer));
+    let spec = |(name, rows): (&str, usize)| TensorSpec::new(format!("{prefix}.{name}.bias"), [rows]);
+    let mut tensors = Vec::new();
+    if grouped.qkv_bias {
+        tensors.extend([query, ("kv_a_proj_with_mqa", keys)].map(spec));
+    }
+    if grouped.output_bias || (stock && grouped.qkv_bias) {
+        tensors.push(spec(("o_proj", config.hidden_size)));
     }
     tensors
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use transmla_core::StorageDtype;
 
-use crate::{ConvertOptions, FreqFold, Method, Style};
+use crate::{ConvertOptions, Engine, FileFormat, FreqFold, Method, Style};
 
 /// The recipe of a conversion, written beside every converted model.
 ///
@@ -48,6 +48,15 @@ pub struct Recipe {
     /// Class name and form of the written model. `deepseek-style = true` is another way to say `"deepseek-v3"`.
     #[serde(alias = "deepseek-style", deserialize_with = "style_or_flag::deserialize")]
     pub style: Style,
+    /// The program that is to run the model; absent for whatever reads its form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<Engine>,
+    /// The files that it becomes; absent for what `target` reads, safetensors where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<FileFormat>,
+    /// llama.cpp's name for how the tokenizer splits text, if it cannot be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pre_tokenizer: Option<String>,
     /// Bound on the bytes of one safetensors shard.
     pub max_shard_size: u64,
     /// The text that is calibrated on.
@@ -116,6 +125,9 @@ impl Default for Recipe {
             balance_kv_ratio: options.balance_kv_ratio,
             use_qkv_norm: options.use_qkv_norm,
             style: options.style,
+            target: None,
+            format: None,
+            pre_tokenizer: None,
             max_shard_size: options.max_shard_bytes,
             calibration: CalibrationText::default(),
             evaluation: EvaluationText::default(),
@@ -186,6 +198,12 @@ impl Recipe {
             balance_kv_ratio: self.balance_kv_ratio,
             use_qkv_norm: self.use_qkv_norm,
             style: self.style,
+            target: self.target,
+            format: self.format.unwrap_or(match self.target {
+                Some(Engine::LlamaCpp) => FileFormat::Gguf,
+                _ => FileFormat::Safetensors,
+            }),
+            pre_tokenizer: self.pre_tokenizer.clone(),
             dtype: self.dtype,
             cal_batch_size: self.calibration.cal_batch_size,
             max_shard_bytes: self.max_shard_size,
@@ -358,6 +376,9 @@ mod tests {
             balance_kv_ratio: flags.2,
             use_qkv_norm: flags.0,
             style: [Style::Auto, Style::DeepseekV3, Style::Family][flags.1],
+            target: [None, Some(Engine::Vllm), Some(Engine::LlamaCpp)][flags.1],
+            format: [None, Some(FileFormat::Safetensors), Some(FileFormat::Gguf)][flags.3],
+            pre_tokenizer: texts.1.map(|_| "gpt-2".into()),
             calibration: CalibrationText {
                 cal_tokens: texts.3.clone().map(PathBuf::from),
                 cal_nsamples: texts.1,
@@ -393,6 +414,20 @@ mod tests {
     }
 
     #[test]
+    fn llama_cpp_reads_gguf_unless_told_otherwise() {
+        for (lines, format) in [
+            ("", FileFormat::Safetensors),
+            ("target = 'vllm'", FileFormat::Safetensors),
+            ("target = 'llama.cpp'", FileFormat::Gguf),
+            ("target = 'llama.cpp'\nformat = 'safetensors'", FileFormat::Safetensors),
+            ("format = 'gguf'", FileFormat::Gguf),
+        ] {
+            let recipe = Recipe::from_toml(&format!("model-path = 'm'\n{lines}")).unwrap();
+            assert_eq!(recipe.options().format, format, "{lines}");
+        }
+    }
+
+    #[test]
     fn the_published_flag_is_a_style() {
         for (line, style) in [
             ("", Style::Auto),
@@ -414,6 +449,7 @@ mod tests {
             ("model-path = 'm'\nfreqfold = 0", "positive"),
             ("model-path = 'm'\ndtype = 'int4'", "fp32"),
             ("model-path = 'm'\nstyle = 'llama'", "deepseek-v3"),
+            ("model-path = 'm'\ntarget = 'tgi'", "llama.cpp"),
             ("model-path = 'm'\nkv-lora-rank = -1", "line 2"),
             (
                 "model-path = 'm'\n[calibration]\ncal-batch-size = 0",

@@ -56,6 +56,7 @@ pub(crate) fn second_pass(
                 moment.matrix(),
             )?;
             let attention = assemble::attention(plan, index, &factors, q_norm, decoupled.o.clone(), model.device())?;
+            let attention = assemble::written(plan, attention);
             let norms = latent_norms(plan, &attention, &stream, &layer)?;
             for (name, values) in assemble::tensors(index, &attention, norms.as_ref(), plan.residual_scale())? {
                 output.writer.write(&name, &values)?;

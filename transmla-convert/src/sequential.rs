@@ -70,8 +70,9 @@ pub(crate) fn sequential(
                 (attention, report)
             }
         };
-        let norms = latent_norms(plan, &attention, &student, &layer)?;
-        for (name, values) in assemble::tensors(index, &attention, norms.as_ref(), plan.residual_scale())? {
+        let written = assemble::written(plan, attention.clone());
+        let norms = latent_norms(plan, &written, &student, &layer)?;
+        for (name, values) in assemble::tensors(index, &written, norms.as_ref(), plan.residual_scale())? {
             writer.write(&name, &values)?;
         }
         reports.push(report);

@@ -3,7 +3,7 @@
 use transmla_core::ModelConfig;
 use transmla_core::config::{Activation, NormPlacement, NormWeight, RopeScaling};
 
-use crate::{ConvertOptions, Method};
+use crate::{ConvertOptions, Engine, FileFormat, Method};
 
 /// What a latent model cannot have exactly even with every rank and position kept; nothing for most families.
 ///
@@ -15,11 +15,19 @@ pub fn approximation(source: &ModelConfig) -> Option<&'static str> {
     )
 }
 
-/// Why stock `DeepseekV3ForCausalLM` code cannot run this model once it is converted.
+/// Why stock `DeepseekV3ForCausalLM` code cannot run this model once it is converted; where engines differ, that of the
+/// program in the options, or of every program if they name none.
+///
+/// Biases are the exception: without a program it is transformers that counts, and the others refuse such a model by name.
 pub fn stock_obstacle(source: &ModelConfig, options: &ConvertOptions) -> Option<String> {
     let biases = source
         .grouped()
         .is_some_and(|grouped| grouped.qkv_bias || grouped.output_bias);
+    let engine = match options.format {
+        FileFormat::Gguf => Some(Engine::LlamaCpp),
+        FileFormat::Safetensors => options.target,
+    };
+    let has_biases = matches!(engine, None | Some(Engine::Transformers));
     let family = source.family;
     let obstacle = if source.experts.is_some() {
         "the model's experts are chosen by a softmax, DeepSeek-V3's by a sigmoid"
@@ -29,18 +37,28 @@ pub fn stock_obstacle(source: &ModelConfig, options: &ConvertOptions) -> Option<
         "the model normalises the queries of each head, which stock DeepSeek code does not"
     } else if source.window.is_some() {
         "the model has sliding-window attention, which stock DeepSeek code has not"
-    } else if biases {
-        "the model's attention projections have biases, which stock DeepSeek attention does not"
+    } else if biases && !has_biases {
+        "the model's attention projections have biases, which of all engines' DeepSeek code transformers' alone has"
+    } else if biases && options.use_qkv_norm {
+        "the model's biases go through a query latent, which a norm of its own (--use-qkv-norm) would change"
     } else if source.activation != Activation::Silu {
         "the model's activation is not silu"
-    } else if source.rope.scaling != RopeScaling::Default && options.method == Method::Transmla {
+    } else if source.rope.scaling != RopeScaling::Default
+        && !keeps_scaled_rope(options)
+        && options.method == Method::Transmla
+    {
         return Some(format!(
-            "its RoPE scaling ({}) is not in every engine's DeepSeek code; only --style deepseek-v3 with --method coherent \
-             fits its slots to the unscaled frequencies",
+            "its RoPE scaling ({}) is not in every engine's DeepSeek code; --target transformers keeps it, and --style \
+             deepseek-v3 with --method coherent fits its slots to the unscaled frequencies",
             source.rope.scaling.rope_type()
         ));
     } else {
         return None;
     };
     Some(obstacle.into())
+}
+
+/// Whether the stock form keeps the scaling of RoPE: transformers computes every kind, other engines YaRN at most.
+pub(crate) fn keeps_scaled_rope(options: &ConvertOptions) -> bool {
+    options.target == Some(Engine::Transformers) && options.format == FileFormat::Safetensors
 }

@@ -8,11 +8,14 @@ use transmla_eval::{EvalOptions, Perplexity, perplexity};
 
 use crate::convert::write_rest;
 use crate::decouple::{check_samples, decouple};
+use crate::gguf::{check_gguf, write_gguf};
 use crate::kept_layers::forget;
 use crate::loss_gradients::LossGradients;
 use crate::second_pass::{Output, second_pass};
 use crate::sequential::sequential;
-use crate::{ConvertError, DecoupledModel, Evaluation, Method, Observer, Plan, Report, Request, Stage};
+use crate::{
+    ConvertError, DecoupledModel, Evaluation, FileFormat, GGUF_FILE, Method, Observer, Plan, Report, Request, Stage,
+};
 
 /// Conversions of one model on one text.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +60,7 @@ pub fn sweep(sweep: &Sweep<'_>, observer: &mut dyn Observer) -> Result<Vec<Repor
     let mut writers = Vec::with_capacity(targets.len());
     for target in targets {
         check_samples(target.plan, sweep.calibration)?;
+        check_gguf(target.plan, source.checkpoint().folder())?;
         let options = &target.plan.options;
         writers.push(Some(CheckpointWriter::create(
             target.folder,
@@ -80,6 +84,15 @@ pub fn sweep(sweep: &Sweep<'_>, observer: &mut dyn Observer) -> Result<Vec<Repor
             let converted = Decoder::open(writer.work_folder(), source.device(), Residency::Streamed)?;
             let mla = sweep.evaluate(&converted, Stage::EvaluateConverted, observer)?;
             drop(converted);
+            if target.plan.options.format == FileFormat::Gguf {
+                let file = writer.work_folder().join(GGUF_FILE);
+                write_gguf(
+                    writer.work_folder(),
+                    &file,
+                    target.plan.options.pre_tokenizer.as_deref(),
+                )?;
+                writer.drop_weights()?;
+            }
             if target.keep {
                 writer.commit()?;
             }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use serde_json::Value;
-use transmla_core::config::RopeScaling;
+use transmla_core::config::{RopeScaling, TRANSFORMERS_ARCHITECTURE, stock_architecture};
 use transmla_core::model::attention::{Attention, QueryProjection};
 use transmla_core::model::{Linear, OutputHead, RmsNorm, check_headers};
 use transmla_core::{
@@ -59,7 +59,8 @@ pub fn check_saved(folder: &Path, config: &ModelConfig) -> Result<(SavedForm, Ve
         checks.push(code_check(folder, config));
         return Ok((SavedForm::Family, checks));
     }
-    checks.push(class_check(&class, "DeepseekV3ForCausalLM"));
+    let scaling = config.rope.scaling;
+    checks.push(class_check(&class, stock_architecture(latent, &scaling)));
     checks.push(Check {
         name: "epsilon",
         passed: config.rms_norm_eps == STOCK_EPS,
@@ -68,15 +69,16 @@ pub fn check_saved(folder: &Path, config: &ModelConfig) -> Result<(SavedForm, Ve
             config.rms_norm_eps
         ),
     });
-    let scaling = config.rope.scaling;
+    // Under this name other engines refuse it, so they cannot run it wrongly.
+    let transformers_alone = class == TRANSFORMERS_ARCHITECTURE;
     checks.push(Check {
         name: "RoPE",
-        passed: scaling == RopeScaling::Default,
+        passed: scaling == RopeScaling::Default || transformers_alone,
         found: format!("rope_type {}; engines agree on default alone", scaling.rope_type()),
     });
     checks.push(Check {
         name: "biases",
-        passed: !latent.biases,
+        passed: !latent.biases || transformers_alone,
         found: format!("attention_bias {}; vLLM and SGLang have none", latent.biases),
     });
     let recipe = std::fs::read_to_string(folder.join("transmla.toml")).ok();

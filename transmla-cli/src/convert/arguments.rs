@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use transmla_convert::{FreqFold, Method, Recipe, Style, shapes_for_budget};
+use transmla_convert::{Engine, FileFormat, FreqFold, Method, Recipe, Style, shapes_for_budget};
 use transmla_core::{ModelConfig, StorageDtype};
 
-use crate::arguments::{ComputeArguments, OutputArguments};
+use crate::arguments::{ComputeArguments, Format, OutputArguments};
 use crate::embedded;
 use crate::text::{TextMix, TextSource};
 use crate::values::{self, AutoOr};
@@ -58,8 +58,8 @@ pub struct ConvertArguments {
     #[command(flatten, next_help_heading = "Computation and output")]
     pub compute: ComputeArguments,
 
-    #[command(flatten)]
-    pub output: OutputArguments,
+    #[command(flatten, next_help_heading = "Computation and output")]
+    pub format: FormatArguments,
 }
 
 #[derive(Debug, Args)]
@@ -120,9 +120,17 @@ pub struct FormArguments {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     deepseek_style: Option<bool>,
 
+    /// The program that is to run the model: what it cannot run is refused before any work [default: any]
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    target: Option<EngineName>,
+
     /// Number format of the written weights: fp32, fp16 or bf16 [default: bf16]
     #[arg(long, value_name = "DTYPE")]
     dtype: Option<StorageDtype>,
+
+    /// llama.cpp's name for how the tokenizer splits text, for --format gguf, if it cannot be told: llama-bpe, gpt-2, …
+    #[arg(long, value_name = "NAME")]
+    pre_tokenizer: Option<String>,
 
     /// Largest file of weights [default: 5GB]
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
@@ -223,12 +231,96 @@ impl From<StyleName> for Style {
     }
 }
 
+/// The name of a program that runs converted models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EngineName {
+    /// Hugging Face transformers: every form, scaled RoPE and biases in the stock one too
+    Transformers,
+    /// vLLM: the stock form, latent and rotary key 320 or 576 wide together, 16 bits
+    Vllm,
+    /// SGLang: the stock form
+    Sglang,
+    /// llama.cpp: the stock form, as GGUF unless --format says otherwise
+    #[value(name = "llama.cpp")]
+    LlamaCpp,
+}
+
+impl From<EngineName> for Engine {
+    fn from(name: EngineName) -> Self {
+        match name {
+            EngineName::Transformers => Self::Transformers,
+            EngineName::Vllm => Self::Vllm,
+            EngineName::Sglang => Self::Sglang,
+            EngineName::LlamaCpp => Self::LlamaCpp,
+        }
+    }
+}
+
+/// What is written and what is printed, by one option.
+#[derive(Debug, Args)]
+pub struct FormatArguments {
+    /// Files to write, form of the result on stdout, or both with a comma [default: safetensors,text]
+    #[arg(long, value_enum, value_name = "FORM", value_delimiter = ',')]
+    format: Vec<FormatName>,
+
+    /// Print nothing but the result and errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// A form of files or of the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormatName {
+    /// Files: a folder in hub layout
+    Safetensors,
+    /// Files: the same with one GGUF file as weights, for llama.cpp
+    Gguf,
+    /// Result: for people
+    Text,
+    /// Result: one JSON object
+    Json,
+}
+
+impl FormatArguments {
+    /// What is printed.
+    pub fn printing(&self) -> OutputArguments {
+        let json = self.format.contains(&FormatName::Json);
+        OutputArguments {
+            format: if json { Format::Json } else { Format::Text },
+            quiet: self.quiet,
+        }
+    }
+
+    /// What is written, if that is said.
+    fn files(&self) -> Option<FileFormat> {
+        self.format.iter().find_map(|name| match name {
+            FormatName::Safetensors => Some(FileFormat::Safetensors),
+            FormatName::Gguf => Some(FileFormat::Gguf),
+            FormatName::Text | FormatName::Json => None,
+        })
+    }
+
+    /// Two forms of the same thing.
+    fn check(&self) -> anyhow::Result<()> {
+        let has = |name| self.format.contains(&name);
+        if has(FormatName::Text) && has(FormatName::Json) {
+            bail!("--format text and --format json exclude each other");
+        }
+        if has(FormatName::Safetensors) && has(FormatName::Gguf) {
+            bail!("--format writes safetensors or gguf; `transmla export` makes a GGUF file of a folder");
+        }
+        Ok(())
+    }
+}
+
 const EXAMPLES: &str = "\
 Examples:
   transmla convert
   transmla convert --model-path org/model --kv-budget 25% --save-path converted
   transmla convert --model-path ./model --freqfold 4 --cal-dataset ./texts --eval-max-windows 20
   transmla convert --model-path ./model --kv-budget 50% --dry-run
+  transmla convert --model-path ./model --target vllm --kv-lora-rank 512 --qk-mqa-dim 64
+  transmla convert --model-path ./model --target llama.cpp --kv-budget 50% --dtype fp16
   transmla convert --recipe converted/transmla.toml --kv-lora-rank 256 --save-path smaller";
 
 impl ConvertArguments {
@@ -244,6 +336,8 @@ impl ConvertArguments {
         set(&mut recipe.revision, self.revision.clone());
         self.shape.apply(&mut recipe);
         self.form.apply(&mut recipe);
+        self.format.check()?;
+        set(&mut recipe.format, self.format.files().map(Some));
         self.calibration.apply(&mut recipe);
         self.evaluation.apply(&mut recipe);
         if recipe.method == Method::Transmla && self.shape.refine.is_some_and(|steps| steps > 0) {
@@ -298,7 +392,9 @@ impl FormArguments {
                 false => Style::Family,
             }),
         );
+        set(&mut recipe.target, self.target.map(|name| Some(name.into())));
         set(&mut recipe.dtype, self.dtype);
+        set(&mut recipe.pre_tokenizer, self.pre_tokenizer.clone().map(Some));
         set(&mut recipe.max_shard_size, self.max_shard_size);
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use transmla_convert::{FreqFold, Method, Plan, approximation};
+use transmla_convert::{FileFormat, FreqFold, Method, Plan, approximation};
 use transmla_core::config::LatentStyle;
 use transmla_core::model::{carried_tensors, model_tensors};
 use transmla_core::{Residency, TensorSpec};
@@ -137,6 +137,12 @@ impl PlanView<'_> {
         if let Some(why) = approximation(source) {
             table.row("approximate", why);
         }
+        if let Some(left_out) = left_out(plan) {
+            table.row("left out", left_out);
+        }
+        if let Some(engine) = plan.options.target {
+            table.row("made for", engine.to_string());
+        }
         table.row("calibration", self.texts.describe_calibration());
         table.row("evaluation", self.texts.describe_evaluation());
         let (peak, mapped) = (table::bytes(self.peak_bytes()), table::bytes(self.mapped_bytes()));
@@ -184,6 +190,8 @@ impl PlanView<'_> {
             "freqfold_candidates": plan.freqfolds,
             "dtype": plan.options.dtype.to_string(),
             "class": class(plan),
+            "target": plan.options.target,
+            "format": plan.options.format,
             "stock_obstacle": plan.obstacle,
             "parameters": self.parameters(),
             "source_bytes": self.source_bytes(),
@@ -224,8 +232,22 @@ pub fn class(plan: &Plan) -> String {
 
 /// The class that is written, for people.
 pub fn style(plan: &Plan) -> String {
+    let files = match plan.options.format {
+        FileFormat::Safetensors => "",
+        FileFormat::Gguf => ", as GGUF",
+    };
     match plan.style {
-        LatentStyle::DeepseekV3 => format!("stock {}", class(plan)),
+        LatentStyle::DeepseekV3 if plan.latent.biases => {
+            format!("stock {} with biases, which transformers alone runs", class(plan))
+        }
+        LatentStyle::DeepseekV3 => format!("stock {}{files}", class(plan)),
         LatentStyle::Family => format!("{} with its code", class(plan)),
     }
+}
+
+/// What of the source is not in the written model and not needed to run it.
+pub fn left_out(plan: &Plan) -> Option<String> {
+    let mtp = plan.source.mtp.filter(|_| plan.style == LatentStyle::DeepseekV3)?;
+    let layers = table::plural(mtp.layers, "layer");
+    Some(format!("{layers} for further tokens; --style family keeps them"))
 }

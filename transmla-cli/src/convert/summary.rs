@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use transmla_convert::{LayerReport, Plan, Report};
+use transmla_convert::{Engine, FileFormat, LayerReport, Plan, Report};
 use transmla_eval::Perplexity;
 
-use super::plan_view::{class, shapes, style};
+use super::plan_view::{class, left_out, shapes, style};
 use super::progress::StageTime;
 use crate::table::{self, Table};
 
@@ -50,6 +50,8 @@ struct JsonSummary<'a> {
     shapes: Value,
     dtype: String,
     class: String,
+    target: Option<Engine>,
+    format: FileFormat,
     stock_obstacle: Option<&'a str>,
     output_bytes: u64,
     evaluation: Value,
@@ -102,6 +104,8 @@ impl Summary<'_> {
             shapes: shapes(plan),
             dtype: plan.options.dtype.to_string(),
             class: class(plan),
+            target: plan.options.target,
+            format: plan.options.format,
             stock_obstacle: plan.obstacle.as_deref(),
             output_bytes: plan.output_bytes(),
             evaluation: report.mla.map_or(
@@ -153,6 +157,12 @@ impl Summary<'_> {
         table.row("weights", format!("{bytes} in {}, {}", plan.options.dtype, style(plan)));
         if let Some(obstacle) = &plan.obstacle {
             table.row("not stock", obstacle.clone());
+        }
+        if let Some(left_out) = left_out(plan) {
+            table.row("left out", left_out);
+        }
+        if let Some(engine) = plan.options.target {
+            table.row("made for", engine.to_string());
         }
         let named = [
             ("original", &report.original),
@@ -211,6 +221,13 @@ impl Summary<'_> {
 
     fn next_command(&self) -> String {
         let model = quoted(&self.target.display().to_string());
+        let engine = match self.plan.options.format {
+            FileFormat::Gguf => Some(Engine::LlamaCpp),
+            FileFormat::Safetensors => self.plan.options.target,
+        };
+        if let Some(engine) = engine.filter(|engine| *engine != Engine::Transformers) {
+            return engine.command(self.plan, &model);
+        }
         match self.has_tokenizer {
             true => format!("transmla generate --model-path {model} --prompt 'Once upon a time'"),
             false => format!("transmla inspect --model-path {model}"),

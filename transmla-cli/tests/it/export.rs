@@ -36,3 +36,47 @@ fn what_llama_cpp_does_not_know_is_refused() {
     transmla(&arguments).fails(1, &["tokenizer.json"]);
     assert_eq!(place.contents(), ["outputs"]);
 }
+
+/// A conversion to GGUF leaves what `export` makes of the same conversion, to the byte, and no other weights.
+#[test]
+fn a_conversion_ends_in_gguf() {
+    let place = Workplace::new();
+    transmla(&place.convert(&["--dtype", "fp16"])).succeeds();
+    let (model, output) = (place.arg("outputs"), place.arg("m.gguf"));
+    transmla(&["export", "--model-path", &model, "--output", &output]).succeeds();
+    for more in [&["--format", "gguf"][..], &["--target", "llama.cpp"]] {
+        let summary = transmla(&place.convert(&[&["--dtype", "fp16", "--force"], more].concat())).succeeds();
+        assert!(
+            summary.contains("as GGUF") && summary.contains("llama-cli -m"),
+            "{summary}"
+        );
+        let written = std::fs::read(place.path("outputs/model.gguf")).unwrap();
+        assert!(written == std::fs::read(place.path("m.gguf")).unwrap(), "{more:?}");
+        let files: Vec<String> = crate::support::names(&place.path("outputs"));
+        assert!(!files.iter().any(|name| name.contains("safetensors")), "{files:?}");
+        for name in ["README.md", "config.json", "transmla.toml"] {
+            assert!(files.iter().any(|file| file == name), "{files:?}");
+        }
+        let card = std::fs::read_to_string(place.path("outputs/README.md")).unwrap();
+        assert!(
+            card.contains("library_name: gguf") && card.contains("Made for llama.cpp"),
+            "{card}"
+        );
+    }
+    let folder = transmla(&place.convert(&["--target", "llama.cpp", "--format", "safetensors", "--force"]));
+    folder.succeeds();
+    assert!(place.path("outputs/model.safetensors").is_file());
+}
+
+/// Nothing is done before it is known that a GGUF file will come out.
+#[test]
+fn a_conversion_that_cannot_end_in_gguf_does_not_begin() {
+    let place = Workplace::new();
+    let gguf = |more: &[&str]| transmla(&place.convert(&[&["--format", "gguf"], more].concat()));
+    gguf(&["--style", "family"]).fails(1, &["--target llama.cpp", "--style family"]);
+    gguf(&["--target", "vllm"]).fails(1, &["--target vllm", "leave --format gguf out"]);
+    gguf(&["--format", "safetensors"]).fails(1, &["safetensors or gguf"]);
+    std::fs::remove_file(place.path("model/tokenizer.json")).unwrap();
+    gguf(&["--dry-run"]).fails(1, &["tokenizer.json"]);
+    assert!(!place.path("outputs").exists());
+}

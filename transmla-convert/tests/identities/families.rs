@@ -3,9 +3,10 @@
 use burn::tensor::{Device, Tensor};
 use serde_json::{Value, json};
 use transmla_convert::{
-    ConvertOptions, DecoupledModel, FreqFold, Method, Plan, Silent, Style, approximation, decouple,
+    ConvertOptions, DecoupledModel, Engine, FreqFold, Method, Plan, Silent, Style, approximation, decouple,
 };
 use transmla_core::checkpoint::Checkpoint;
+use transmla_core::config::{LatentStyle, TRANSFORMERS_ARCHITECTURE};
 use transmla_core::model::{Rotary, carried_tensors};
 use transmla_core::{Decoder, DecoderLayer, KvCache, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch};
 
@@ -208,6 +209,7 @@ fn normalised_queries_are_exact_and_keys_a_regression() {
 fn mtp_layers_are_carried_over_untouched() {
     let folder = family("mimo");
     let options = ConvertOptions {
+        style: Style::Family,
         dtype: StorageDtype::Bf16,
         ..full_rank(&folder, 8, 4, false)
     };
@@ -239,8 +241,6 @@ fn stock_form_is_refused_by_feature() {
         ("gemma2", "soft-caps"),
         ("qwen3", "normalises the queries"),
         ("mistral-window", "sliding-window"),
-        ("qwen2.5", "biases"),
-        ("mimo", "biases"),
         ("llama3.2", "llama3"),
     ] {
         let folder = family(name);
@@ -254,6 +254,32 @@ fn stock_form_is_refused_by_feature() {
             error.contains("--style deepseek-v3") && error.contains(word),
             "{name}: {error}"
         );
+    }
+}
+
+/// transformers computes every scaling, so for it the stock form keeps them and is exact.
+#[test]
+fn scaled_rope_in_stock_form_for_transformers() {
+    let models = tempfile::tempdir().unwrap();
+    for (name, changes) in variants()
+        .into_iter()
+        .filter(|(name, _)| ["llama3", "yarn", "linear"].contains(name))
+    {
+        let folder = models.path().join(name);
+        write_random_variant(&folder, &changes);
+        for method in [Method::Transmla, Method::Coherent] {
+            let options = ConvertOptions {
+                method,
+                target: Some(Engine::Transformers),
+                ..full_rank(&folder, 8, 1, false)
+            };
+            let outcome = run(&folder, &options);
+            assert_eq!(outcome.plan.style, LatentStyle::DeepseekV3, "{name}");
+            assert_eq!(outcome.plan.target_json["architectures"][0], TRANSFORMERS_ARCHITECTURE);
+            assert_eq!(outcome.plan.target.rope.scaling, outcome.plan.source.rope.scaling);
+            let worst = outcome.from_original.max_logit_difference;
+            assert!(worst < 5e-4, "{name}, {method:?}: {worst}");
+        }
     }
 }
 

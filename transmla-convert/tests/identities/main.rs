@@ -1,5 +1,6 @@
 //! What must come out exactly: with nothing cut, a conversion keeps the function.
 
+mod biases;
 #[path = "../common/mod.rs"]
 mod common;
 mod conversion;

@@ -17,6 +17,9 @@ const PIECE: usize = 4 << 20;
 /// Bytes beyond which no system's files go.
 const LARGEST_FILE: u64 = 1 << 62;
 
+/// Which shard has which tensor.
+const INDEX: &str = "model.safetensors.index.json";
+
 /// Name and shape of a tensor that will be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorSpec {
@@ -275,7 +278,24 @@ impl CheckpointWriter {
                 .collect();
             let index = json!({"metadata": {"total_size": total}, "weight_map": map});
             let text = serde_json::to_vec_pretty(&index).unwrap_or_default();
-            self.write_file("model.safetensors.index.json", &text)?;
+            self.write_file(INDEX, &text)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the finished shards and their index: something else in the folder holds the weights.
+    ///
+    /// # Errors
+    /// As [`Self::finish`]; a file cannot be removed.
+    pub fn drop_weights(&mut self) -> Result<(), CoreError> {
+        self.finish()?;
+        let mut names: Vec<String> = self.shards.drain(..).map(|shard| shard.name).collect();
+        if names.len() > 1 {
+            names.push(INDEX.into());
+        }
+        for name in names {
+            let path = self.workspace.folder().join(name);
+            std::fs::remove_file(&path).map_err(|e| CoreError::io("remove", &path, e))?;
         }
         Ok(())
     }

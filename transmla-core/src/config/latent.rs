@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::json::Keys;
-use super::{Family, ModelConfig};
+use super::{Family, ModelConfig, RopeScaling};
 use crate::{CoreError, StorageDtype};
 
 /// Shapes of multi-head latent attention, with the key names of DeepSeek's config.json.
@@ -61,6 +61,25 @@ pub enum LatentStyle {
     DeepseekV3,
 }
 
+/// Name in `architectures` of a stock model that of all engines transformers alone runs rightly: with biases, or scaled RoPE.
+///
+/// transformers finds its class by `model_type`. vLLM, SGLang and llama.cpp go by this name and refuse it; under the usual
+/// one they would leave biases out, or take the scaling for YaRN, without a word.
+pub const TRANSFORMERS_ARCHITECTURE: &str = "DeepseekV3TransformersForCausalLM";
+
+/// How a converted model's configuration is written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LatentForm {
+    /// The name that it goes by.
+    pub style: LatentStyle,
+    /// Epsilon of its residual norms.
+    pub rms_norm_eps: f64,
+    /// Number format of its weights.
+    pub dtype: StorageDtype,
+    /// Whether the stock style keeps a scaling of RoPE; the family's own always does.
+    pub scaled_rope: bool,
+}
+
 /// Python module of a converted model's own configuration class, a file beside the weights.
 pub const CONFIGURATION_MODULE: &str = "configuration_transmla";
 
@@ -70,15 +89,14 @@ pub const MODELLING_MODULE: &str = "modeling_transmla";
 impl ModelConfig {
     /// config.json of this model converted to the given latent shapes.
     ///
-    /// `rms_norm_eps` is the epsilon of the converted model's residual norms. Keys of the source that still hold are
-    /// kept; keys that no longer do are replaced or removed.
-    pub fn latent_json(
-        &self,
-        latent: &LatentConfig,
-        style: LatentStyle,
-        rms_norm_eps: f64,
-        dtype: StorageDtype,
-    ) -> Map<String, Value> {
+    /// Keys of the source that still hold are kept; keys that no longer do are replaced or removed.
+    pub fn latent_json(&self, latent: &LatentConfig, form: &LatentForm) -> Map<String, Value> {
+        let LatentForm {
+            style,
+            rms_norm_eps,
+            dtype,
+            ..
+        } = *form;
         let mut out = self.raw.clone();
         for key in ["auto_map", "head_dim", "dtype", "transformers_version"] {
             out.remove(key);
@@ -125,12 +143,21 @@ impl ModelConfig {
             }
             LatentStyle::DeepseekV3 => {
                 set("model_type", json!("deepseek_v3"));
-                set("architectures", json!(["DeepseekV3ForCausalLM"]));
+                let scaling = match form.scaled_rope {
+                    true => self.rope.scaling,
+                    false => RopeScaling::Default,
+                };
+                set("architectures", json!([stock_architecture(latent, &scaling)]));
                 // DeepSeek's classes in vLLM and SGLang know no tied output head, so it is written out.
                 set("tie_word_embeddings", json!(false));
                 set("rope_scaling", Value::Null);
-                let rope = json!({"rope_type": "default", "rope_theta": self.rope.theta});
-                set("rope_parameters", rope);
+                let mut rope = scaling.parameters();
+                rope.insert("rope_theta".into(), json!(self.rope.theta));
+                if scaling != RopeScaling::Default {
+                    // transformers before 5 reads this key alone.
+                    set("rope_scaling", Value::Object(rope.clone()));
+                }
+                set("rope_parameters", Value::Object(rope));
                 // Every layer is dense; the expert keys must be there and are never used.
                 set("first_k_dense_replace", json!(self.num_hidden_layers));
                 set("moe_layer_freq", json!(1));
@@ -147,5 +174,13 @@ impl ModelConfig {
             }
         }
         out
+    }
+}
+
+/// What `architectures` says of a model in stock form.
+pub fn stock_architecture(latent: &LatentConfig, scaling: &RopeScaling) -> &'static str {
+    match latent.biases || *scaling != RopeScaling::Default {
+        true => TRANSFORMERS_ARCHITECTURE,
+        false => "DeepseekV3ForCausalLM",
     }
 }

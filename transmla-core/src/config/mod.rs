@@ -10,7 +10,10 @@ mod scaling;
 
 pub use family::{BiasRule, FAMILIES, Family, FeedForward, NormPlacement, NormWeight, WindowRule};
 pub use features::{Activation, ExpertConfig, MtpConfig, SlidingWindow, WindowLayers};
-pub use latent::{CONFIGURATION_MODULE, LatentConfig, LatentStyle, MODELLING_MODULE};
+pub use latent::{
+    CONFIGURATION_MODULE, LatentConfig, LatentForm, LatentStyle, MODELLING_MODULE, TRANSFORMERS_ARCHITECTURE,
+    stock_architecture,
+};
 pub use rope::{RopeConfig, RopeLayout};
 pub use scaling::RopeScaling;
 

@@ -2,7 +2,7 @@
 
 use std::f64::consts::TAU;
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::json::Keys;
 use crate::CoreError;
@@ -55,6 +55,50 @@ impl RopeScaling {
             Self::Llama3 { .. } => "llama3",
             Self::Yarn { .. } => "yarn",
         }
+    }
+
+    /// What `rope_parameters` says of it, `rope_theta` apart; reads back as the same.
+    pub(super) fn parameters(&self) -> Map<String, Value> {
+        let mut out = Map::new();
+        out.insert("rope_type".into(), json!(self.rope_type()));
+        let mut set = |key: &str, number: f64| {
+            let value = match number.fract() == 0.0 && key == "original_max_position_embeddings" {
+                true => json!(number as u64),
+                false => json!(number),
+            };
+            out.insert(key.to_owned(), value);
+        };
+        match *self {
+            Self::Default => {}
+            Self::Linear { factor } => set("factor", factor),
+            Self::Llama3 {
+                factor,
+                low_freq_factor: low,
+                high_freq_factor: high,
+                original_context: context,
+            } => {
+                set("factor", factor);
+                set("low_freq_factor", low);
+                set("high_freq_factor", high);
+                set("original_max_position_embeddings", context);
+            }
+            Self::Yarn {
+                factor,
+                beta_fast: fast,
+                beta_slow: slow,
+                truncate,
+                original_context: context,
+                attention_factor: sharpening,
+            } => {
+                set("factor", factor);
+                set("beta_fast", fast);
+                set("beta_slow", slow);
+                set("original_max_position_embeddings", context);
+                set("attention_factor", sharpening);
+                out.insert("truncate".into(), json!(truncate));
+            }
+        }
+        out
     }
 
     pub(super) fn attention_factor(&self) -> f64 {
@@ -213,5 +257,36 @@ fn unsupported(rope: &serde_json::Map<String, Value>, supported: &str) -> CoreEr
         feature: "RoPE scaling",
         found: Value::Object(rope.clone()).to_string(),
         supported: supported.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        for scaling in [
+            RopeScaling::Default,
+            RopeScaling::Linear { factor: 2.5 },
+            RopeScaling::Llama3 {
+                factor: 8.0,
+                low_freq_factor: 1.0,
+                high_freq_factor: 4.0,
+                original_context: 8192.0,
+            },
+            RopeScaling::Yarn {
+                factor: 4.0,
+                beta_fast: 32.0,
+                beta_slow: 1.0,
+                truncate: false,
+                original_context: 4096.0,
+                attention_factor: 1.25,
+            },
+        ] {
+            let mut config = Map::new();
+            config.insert("rope_parameters".into(), Value::Object(scaling.parameters()));
+            assert_eq!(RopeScaling::read(&Keys(&config), 16_384).unwrap(), scaling);
+        }
     }
 }

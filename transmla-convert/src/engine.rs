@@ -1,0 +1,215 @@
+//! What the programs that run converted models ask of one, as far as they differ: `docs/engines.md` has the sources.
+
+use transmla_core::StorageDtype;
+use transmla_core::config::LatentStyle;
+
+use crate::{ConvertError, Engine, FileFormat, Plan};
+
+/// Numbers per token that vLLM's backends for latent attention take, latent and rotary key together.
+const VLLM_WIDTHS: [usize; 2] = [320, 576];
+
+/// Latent and rotary key that every kernel is made for; those in Triton take them from the configuration.
+const COMMON_SHAPE: (usize, usize) = (512, 64);
+
+/// The file of a model in GGUF, in its folder.
+pub const GGUF_FILE: &str = "model.gguf";
+
+impl Engine {
+    /// Whether it runs what a plan writes.
+    ///
+    /// # Errors
+    /// [`ConvertError::Engine`] with what is in the way and what to do.
+    pub(crate) fn check(self, plan: &Plan) -> Result<(), ConvertError> {
+        let fail = |problem: String, advice: &str| {
+            Err(ConvertError::Engine {
+                engine: self,
+                problem,
+                advice: advice.into(),
+            })
+        };
+        let gguf = plan.options.format == FileFormat::Gguf;
+        if gguf && self != Self::LlamaCpp {
+            return fail("it does not read GGUF".into(), "leave --format gguf out");
+        }
+        if self == Self::Transformers {
+            return Ok(());
+        }
+        if plan.style == LatentStyle::Family {
+            let problem = plan.obstacle.clone();
+            return fail(
+                problem.unwrap_or_else(|| "a family's own class is for transformers alone (--style family)".into()),
+                "--target transformers runs it, in the family's own class if need be",
+            );
+        }
+        let (rank, rope) = (plan.latent.kv_lora_rank, plan.latent.qk_rope_head_dim);
+        if self == Self::Vllm && !VLLM_WIDTHS.contains(&(rank + rope)) {
+            let [small, large] = VLLM_WIDTHS;
+            return fail(
+                format!(
+                    "its backends for latent attention take {small} or {large} numbers per token, not {rank} + {rope}"
+                ),
+                "give --kv-lora-rank 512 --qk-mqa-dim 64, or 256 and 64; without --target, VLLM_MLA_DISABLE=1 runs it from \
+                 expanded keys and values",
+            );
+        }
+        if self == Self::Vllm && plan.options.dtype == StorageDtype::F32 {
+            return fail(
+                "its kernels for latent attention compute in 16 bits".into(),
+                "give --dtype bf16 or fp16",
+            );
+        }
+        Ok(())
+    }
+
+    /// The command that serves or runs the model in the folder `path`.
+    pub fn command(self, plan: &Plan, path: &str) -> String {
+        let (rank, rope) = (plan.latent.kv_lora_rank, plan.latent.qk_rope_head_dim);
+        let common = (rank, rope) == COMMON_SHAPE;
+        match self {
+            Self::Transformers => format!("AutoModelForCausalLM.from_pretrained('{path}'{})", remote_code(plan)),
+            Self::Vllm if common => format!("vllm serve {path}"),
+            Self::Vllm => format!("vllm serve {path} --attention-backend TRITON_MLA"),
+            Self::Sglang if common => format!("python -m sglang.launch_server --model-path {path}"),
+            Self::Sglang => format!("python -m sglang.launch_server --model-path {path} --attention-backend triton"),
+            Self::LlamaCpp => match plan.options.format {
+                FileFormat::Gguf => format!("llama-cli -m {path}/{GGUF_FILE}"),
+                FileFormat::Safetensors => format!("transmla export --model-path {path} --output {path}.gguf"),
+            },
+        }
+    }
+}
+
+/// What loading in transformers needs for modelling code of the model's own.
+pub(crate) fn remote_code(plan: &Plan) -> &'static str {
+    match plan.style {
+        LatentStyle::DeepseekV3 => "",
+        LatentStyle::Family => ", trust_remote_code=True",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use transmla_core::ModelConfig;
+
+    use super::*;
+    use crate::{ConvertOptions, FreqFold, Style};
+
+    fn options(target: Engine) -> ConvertOptions {
+        ConvertOptions {
+            freqfold: FreqFold::Fixed(2),
+            target: Some(target),
+            ..ConvertOptions::default()
+        }
+    }
+
+    /// A plan for a model of 4 key heads of 128 with other keys in its config.json.
+    fn plan(changes: &Value, options: &ConvertOptions) -> Result<Plan, ConvertError> {
+        let mut config = json!({
+            "model_type": "llama", "hidden_size": 1024, "intermediate_size": 64, "num_hidden_layers": 2,
+            "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 128, "vocab_size": 50, "rope_theta": 1e4,
+        });
+        let raw = config.as_object_mut().unwrap();
+        raw.extend(changes.as_object().unwrap().clone());
+        Plan::new(&ModelConfig::from_json(raw.clone()).unwrap(), options)
+    }
+
+    fn problem(changes: &Value, options: &ConvertOptions) -> String {
+        plan(changes, options).map_or_else(|error| error.to_string(), |_| String::new())
+    }
+
+    const ALL: [Engine; 4] = [Engine::Transformers, Engine::Vllm, Engine::Sglang, Engine::LlamaCpp];
+
+    #[test]
+    fn plain_models_run_everywhere() {
+        for engine in ALL {
+            let plan = plan(&json!({}), &options(engine)).unwrap();
+            assert_eq!(plan.style, LatentStyle::DeepseekV3, "{engine}");
+            assert_eq!(plan.target_json["architectures"][0], "DeepseekV3ForCausalLM");
+        }
+    }
+
+    #[test]
+    fn what_only_transformers_runs_is_refused_for_others() {
+        let llama3 = json!({
+            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        });
+        for (changes, word, stock) in [
+            (json!({"model_type": "qwen2"}), "biases", true),
+            (json!({"attention_bias": true}), "biases", true),
+            (json!({"rope_scaling": llama3}), "llama3", true),
+            (json!({"model_type": "qwen3"}), "normalises", false),
+            (json!({"model_type": "mistral", "sliding_window": 9}), "window", false),
+        ] {
+            let plan = plan(&changes, &options(Engine::Transformers)).unwrap();
+            assert_eq!(plan.style == LatentStyle::DeepseekV3, stock, "{changes}");
+            if stock {
+                let name = &plan.target_json["architectures"][0];
+                assert_eq!(name, "DeepseekV3TransformersForCausalLM", "{changes}");
+            }
+            for engine in [Engine::Vllm, Engine::Sglang, Engine::LlamaCpp] {
+                let found = problem(&changes, &options(engine));
+                let says = [word, "--target transformers", &format!("--target {engine}")];
+                assert!(says.iter().all(|word| found.contains(word)), "{changes}: {found}");
+            }
+        }
+    }
+
+    #[test]
+    fn widths_and_formats_that_kernels_lack_are_refused() {
+        let narrow = |engine| ConvertOptions {
+            kv_lora_rank: 200,
+            ..options(engine)
+        };
+        let found = problem(&json!({}), &narrow(Engine::Vllm));
+        assert!(
+            found.contains("576") && found.contains("--kv-lora-rank 512 --qk-mqa-dim 64"),
+            "{found}"
+        );
+        for engine in [Engine::Transformers, Engine::Sglang, Engine::LlamaCpp] {
+            assert_eq!(problem(&json!({}), &narrow(engine)), "", "{engine}");
+        }
+        let wide = ConvertOptions {
+            dtype: StorageDtype::F32,
+            ..options(Engine::Vllm)
+        };
+        assert!(problem(&json!({}), &wide).contains("--dtype bf16"));
+        let own = ConvertOptions {
+            style: Style::Family,
+            ..options(Engine::Sglang)
+        };
+        assert!(problem(&json!({}), &own).contains("--style family"));
+    }
+
+    #[test]
+    fn gguf_is_for_llama_cpp() {
+        let gguf = |target| ConvertOptions {
+            format: FileFormat::Gguf,
+            target,
+            ..options(Engine::LlamaCpp)
+        };
+        assert_eq!(problem(&json!({}), &gguf(None)), "");
+        assert!(problem(&json!({"model_type": "qwen2"}), &gguf(None)).contains("biases"));
+        assert!(problem(&json!({}), &gguf(Some(Engine::Vllm))).contains("--format gguf"));
+    }
+
+    #[test]
+    fn commands_fit_the_shapes() {
+        for (rank, rope, engine, words) in [
+            (512, 64, Engine::Vllm, "vllm serve m"),
+            (448, 128, Engine::Vllm, "vllm serve m --attention-backend TRITON_MLA"),
+            (512, 64, Engine::Sglang, "python -m sglang.launch_server --model-path m"),
+            (256, 64, Engine::Sglang, "--attention-backend triton"),
+        ] {
+            let options = ConvertOptions {
+                kv_lora_rank: rank,
+                qk_mqa_dim: rope,
+                freqfold: FreqFold::Fixed(4),
+                ..options(engine)
+            };
+            let command = engine.command(&plan(&json!({}), &options).unwrap(), "m");
+            assert!(command.ends_with(words), "{command}");
+        }
+    }
+}
