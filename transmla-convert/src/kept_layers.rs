@@ -25,13 +25,13 @@ pub(crate) struct KeptLayers {
     unbroken: bool,
 }
 
-/// What is said of a kept layer.
+/// What is said of a kept layer. Numbers are told by their bits: decimal digits may be read back as a neighbour.
 #[derive(Serialize, Deserialize)]
 struct Label {
     fingerprint: String,
-    kept_energy: f64,
-    key_error: Option<f64>,
-    output_error: Option<f64>,
+    kept_energy: u64,
+    key_error: Option<u64>,
+    output_error: Option<u64>,
 }
 
 const LABEL: &str = "layer.json";
@@ -91,9 +91,9 @@ impl KeptLayers {
         let report = LayerReport {
             layer,
             balance_ratio: 1.0,
-            kept_energy: label.kept_energy,
-            key_error: label.key_error,
-            output_error: label.output_error,
+            kept_energy: f64::from_bits(label.kept_energy),
+            key_error: label.key_error.map(f64::from_bits),
+            output_error: label.output_error.map(f64::from_bits),
         };
         Some((attention, report))
     }
@@ -110,9 +110,9 @@ impl KeptLayers {
         }
         let label = Label {
             fingerprint: self.fingerprint.to_string(),
-            kept_energy: report.kept_energy,
-            key_error: report.key_error,
-            output_error: report.output_error,
+            kept_energy: report.kept_energy.to_bits(),
+            key_error: report.key_error.map(f64::to_bits),
+            output_error: report.output_error.map(f64::to_bits),
         };
         writer.write_file(LABEL, &serde_json::to_vec(&label).unwrap_or_default())?;
         writer.commit()?;

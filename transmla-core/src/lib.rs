@@ -54,5 +54,6 @@ pub use checkpoint::{Checkpoint, CheckpointWriter, StorageDtype, TensorSpec};
 pub use config::{AttentionConfig, GroupedConfig, LatentConfig, ModelConfig, RopeLayout};
 pub use device::DeviceChoice;
 pub use error::CoreError;
+pub(crate) use host::HostNumbers;
 pub use host::host_values;
 pub use model::{Decoder, DecoderLayer, KvCache, LayeredModel, Residency, TokenBatch};

@@ -4,6 +4,7 @@ mod baseline;
 mod criterion;
 mod results;
 mod table;
+mod torch;
 
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -20,7 +21,8 @@ use results::Results;
 /// the run. Times are medians. A strategy's speed-up is over the first one of its problem, and, for decoding, over grouped
 /// queries at equal context, beside what the rooflines of the two predict. A roofline is the longer of the operations at the
 /// rate of a plain matrix product (burn's in f32, or faer's in f64 for the factorisations) and of the bytes that must be moved
-/// at the rate of a copy, both measured in the same run. Memory is the most that a run takes beside its inputs.
+/// at the rate of a copy, both measured in the same run. Memory is the most that a run takes beside its inputs. Single queries
+/// are timed with torch too, where Python has it, on as many threads.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask bench --quick
@@ -47,18 +49,22 @@ pub struct Arguments {
     #[arg(long)]
     long: bool,
 
+    /// Python with torch, whose attention is timed on the same shapes (python3 if it has torch)
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
+
     /// Only check that all strategies agree, time nothing
-    #[arg(long, conflicts_with_all = ["json", "baseline", "quick"])]
+    #[arg(long, conflicts_with_all = ["json", "baseline", "quick", "python"])]
     check: bool,
 
     /// List the problems and strategies, run nothing
-    #[arg(long, conflicts_with_all = ["filter", "json", "baseline", "quick", "check"])]
+    #[arg(long, conflicts_with_all = ["filter", "json", "baseline", "quick", "python", "check"])]
     list: bool,
 }
 
 /// Runs the task.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let problems = catalogue(arguments.long);
+    let mut problems = catalogue(arguments.long);
     if arguments.list {
         for problem in &problems {
             for strategy in &problem.strategies {
@@ -76,11 +82,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         println!("All strategies agree with their references.");
         return Ok(());
     }
-    let results = Results::new(
-        &problems,
-        &criterion::medians(start)?,
-        &criterion::memory(memory.path())?,
-    );
+    let mut medians = criterion::medians(start)?;
+    torch::measure(
+        arguments.python.as_deref(),
+        arguments.quick,
+        &mut problems,
+        &mut medians,
+    )?;
+    let results = Results::new(&problems, &medians, &criterion::memory(memory.path())?);
     if let Some(filter) = &arguments.filter
         && results.only_yardsticks()
         && !filter.contains("matmul")

@@ -13,16 +13,17 @@ use rayon::prelude::*;
 use super::Scoring;
 use super::exponential::{cap, exponentiate_below, largest, scale};
 use super::storage::StoredSlice;
+use super::threads::SERIAL;
 use super::vectors::{Rows, combine, dots};
 
-/// Cached tokens of a block: with a latent of 576 numbers it takes 144 KiB of the second cache.
+/// Fewest cached tokens of a block; of narrow keys it has more, so that the blocks of a head stay long streams.
 const BLOCK: usize = 64;
+
+/// Numbers in the keys of a block, if that many make more than the fewest tokens: 128 KiB of the second cache.
+const BLOCK_NUMBERS: usize = 1 << 15;
 
 /// Least number of tokens that is worth a part of its own.
 const PART: usize = 4 * BLOCK;
-
-/// Multiplications that are not worth waking another thread for.
-const SERIAL: usize = 1 << 21;
 
 /// Keys and values of one key head of one sequence.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +51,11 @@ impl DecodeShape {
     /// Rows of queries that a key head meets.
     fn rows(&self) -> usize {
         self.shared * self.new
+    }
+
+    /// Cached tokens of a block.
+    fn block(&self) -> usize {
+        BLOCK.max((BLOCK_NUMBERS / self.width.max(1)).min(8 * BLOCK) / BLOCK * BLOCK)
     }
 }
 
@@ -105,8 +111,8 @@ pub fn decode(shape: &DecodeShape, scoring: &Scoring, q: &[f32], heads: &[Cached
     let run = |scratch: &mut Scratch, (index, range): (usize, Range<usize>)| {
         let queries = &q[index * shape.rows() * shape.width..][..shape.rows() * shape.width];
         let mut part = Part::new(shape);
-        for start in range.clone().step_by(BLOCK) {
-            let block = start..range.end.min(start + BLOCK);
+        for start in range.clone().step_by(shape.block()) {
+            let block = start..range.end.min(start + shape.block());
             part.add(arch, shape, scoring, queries, &heads[index], block, scratch);
         }
         (index, part)
@@ -163,12 +169,13 @@ impl Part {
                 Rows::new(values, count, value_width, value_width)
             }
         };
+        let stride = shape.block();
         let scores = &mut scratch.scores;
-        scores.resize(rows * BLOCK, 0.0);
+        scores.resize(rows * stride, 0.0);
         let queries = Rows::new(q, rows, width, width);
-        dots(arch, scores, BLOCK, scoring.scale as f32, queries, keys_of);
+        dots(arch, scores, stride, scoring.scale as f32, queries, keys_of);
         let tokens = head.keys.len() / width;
-        for (row, scores) in scores.chunks_exact_mut(BLOCK).enumerate() {
+        for (row, scores) in scores.chunks_exact_mut(stride).enumerate() {
             let scores = &mut scores[..count];
             if let Some(bound) = scoring.softcap {
                 cap(arch, scores, bound as f32);
@@ -186,7 +193,7 @@ impl Part {
             scores[end..].fill(0.0);
             self.weigh(arch, row, value_width, &mut scores[first..end]);
         }
-        let weights = Rows::new(scores, rows, count, BLOCK);
+        let weights = Rows::new(scores, rows, count, stride);
         combine(arch, &mut self.values, value_width, weights, values);
     }
 
@@ -200,20 +207,6 @@ impl Part {
             scale(arch, &mut self.values[row * value_width..][..value_width], factor);
         }
         self.sums[row] += exponentiate_below(arch, scores, highest);
-    }
-}
-
-/// Calls `run` with each piece of `target` and its index, by all threads if `work` multiplications are worth it.
-pub(crate) fn for_each_piece(
-    target: &mut [f32],
-    size: usize,
-    work: usize,
-    run: impl Fn(usize, &mut [f32]) + Send + Sync,
-) {
-    let each = |(index, piece): (usize, &mut [f32])| run(index, piece);
-    match work < SERIAL {
-        true => target.chunks_exact_mut(size).enumerate().for_each(each),
-        false => target.par_chunks_exact_mut(size).enumerate().for_each(each),
     }
 }
 

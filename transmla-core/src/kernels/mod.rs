@@ -7,17 +7,21 @@
 //! | `host` | both in blocks on the CPU: score matrices never leave the cache, keys of the future are not looked at |
 //! | `decode` | attention of a few new tokens to many cached ones on the CPU, one pass over the cache |
 //! | `plain_decode` | the same from tensor operations |
+//! | `few_rows` | what weights make of a few rows on the CPU, each weight read once, by all threads |
+//! | `threads` | entering the threads of the CPU once for many small pieces of work |
 //! | `storage` | numbers as caches keep them: `f32`, `bf16` or `f16` |
 //! | `product`, `vectors`, `exponential` | matrix products, products of a few rows, and a vectorised softmax |
 
 mod attention;
 mod decode;
 mod exponential;
+mod few_rows;
 mod host;
 mod plain_decode;
 mod product;
 mod scoring;
 mod storage;
+mod threads;
 mod vectors;
 
 pub use attention::{
@@ -25,9 +29,10 @@ pub use attention::{
     plain_attention_gradients,
 };
 pub(crate) use attention::{on_host, repeat_heads};
-pub(crate) use decode::for_each_piece;
 pub use decode::{CachedHead, DecodeShape, decode};
+pub(crate) use few_rows::few_rows;
 pub use plain_decode::plain_decode;
 pub use scoring::Scoring;
 pub use storage::{Stored, StoredSlice};
+pub(crate) use threads::{among_threads, for_each_piece};
 pub(crate) use vectors::{add_combinations, dot_products};

@@ -9,10 +9,15 @@
     reason = "iterators over arrays of vectors may be left as calls, through which no vector fits in a register"
 )]
 
+use std::ops::RangeInclusive;
+
 use pulp::{Arch, Simd, WithSimd};
 
 /// Rows of a tile.
 const TILE: usize = 4;
+
+/// Vectors in a row that is long enough for its sum across one not to matter, and too short for a stream of its own.
+const STREAMED: RangeInclusive<usize> = 8..=32;
 
 /// Rows of equal width in a slice, their starts `stride` apart.
 #[derive(Debug, Clone, Copy)]
@@ -111,12 +116,15 @@ impl WithSimd for Dots<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        // The rows of b come from far away and those of a are few: each tile of b meets all of a.
+        // The rows of b come from far away and those of a are few: each tile of b meets all of a. Rows that are short are
+        // best read one by one where little is done with them: the processor then sees a single stream from memory.
+        let stream = self.a.count <= TILE && STREAMED.contains(&(self.b.width / S::F32_LANES));
         let mut j = 0;
         while j < self.b.count {
             // A tile of sixteen sums and its operands fit into 32 registers, one of eight into 16.
             let left = self.b.count - j;
             j += match left {
+                _ if stream => self.column::<S, 1>(simd, j),
                 _ if left >= 4 && S::REGISTER_COUNT >= 32 => self.column::<S, 4>(simd, j),
                 _ if left >= 2 => self.column::<S, 2>(simd, j),
                 _ => self.column::<S, 1>(simd, j),

@@ -1,28 +1,25 @@
 //! Decoding from cached latents with `kv_b_proj` absorbed into queries and outputs, on the CPU.
 
-use std::sync::Arc;
-
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::cached_rows::CachedRows;
+use crate::HostNumbers;
 use crate::config::LatentConfig;
-use crate::host_values;
 use crate::kernels::{DecodeShape, Scoring, add_combinations, decode, dot_products, for_each_piece};
 
-/// `kv_b_proj` in host memory, `[H, d + d_v, r]`: what turns queries into latents and attended latents into values.
-///
-/// Cloning shares it.
+/// `kv_b_proj` where it lies in host memory, `[H, d + d_v, r]`: what turns queries into latents and attended latents into
+/// values.
 #[derive(Debug, Clone)]
 pub struct AbsorbedUp {
-    weight: Arc<Vec<f32>>,
+    weight: HostNumbers,
     shape: LatentConfig,
 }
 
 impl AbsorbedUp {
-    /// Copies the weight, `[H·(d + d_v), r]`; nothing if it is not at hand in `f32`.
+    /// Of the weight, `[H·(d + d_v), r]`; nothing if it is not at hand in `f32`.
     pub(super) fn new(weight: &Tensor<2>, shape: &LatentConfig) -> Option<Self> {
         Some(Self {
-            weight: Arc::new(host_values(weight.clone()).ok()?),
+            weight: HostNumbers::of(weight.clone())?,
             shape: shape.clone(),
         })
     }
@@ -46,13 +43,14 @@ impl AbsorbedUp {
             self.shape.v_head_dim,
         );
         let (width, up) = (rank + rope, (nope + value) * rank);
-        let (q_nope, q_rope) = (host_values(q_nope).ok()?, host_values(q_rope).ok()?);
+        let (q_nope, q_rope) = (HostNumbers::of(q_nope)?, HostNumbers::of(q_rope)?);
+        let (q_nope, q_rope, weight) = (q_nope.as_slice(), q_rope.as_slice(), self.weight.as_slice());
         let mut q = vec![0.0; batch * heads * new * width];
         let work = batch * heads * new * nope * rank;
         for_each_piece(&mut q, new * width, work, |index, q| {
             let q_nope = &q_nope[index * new * nope..][..new * nope];
             let q_rope = &q_rope[index * new * rope..][..new * rope];
-            let keys = &self.weight[index % heads * up..][..nope * rank];
+            let keys = &weight[index % heads * up..][..nope * rank];
             add_combinations(q, width, q_nope, keys, [new, nope, rank]);
             for (q, q_rope) in q.chunks_exact_mut(width).zip(q_rope.chunks_exact(rope)) {
                 q[rank..].copy_from_slice(q_rope);
@@ -69,7 +67,7 @@ impl AbsorbedUp {
         let work = batch * heads * new * value * rank;
         for_each_piece(&mut output, new * value, work, |index, output| {
             let attended = &attended[index * new * rank..][..new * rank];
-            let values = &self.weight[index % heads * up + nope * rank..][..value * rank];
+            let values = &weight[index % heads * up + nope * rank..][..value * rank];
             dot_products(output, attended, values, [new, rank, value]);
         });
         let output = TensorData::new(output, [batch, heads, new, value]);

@@ -11,6 +11,7 @@ use super::linear::{Linear, RmsNorm};
 use super::rotary::Rotary;
 use super::tensors::check_headers;
 use super::{LayeredModel, TokenBatch};
+use crate::kernels::among_threads;
 use crate::{Checkpoint, CoreError, ModelConfig};
 
 /// Whether a model's weights are kept or read again for every use.
@@ -107,10 +108,12 @@ impl Decoder {
     /// # Errors
     /// A token outside the vocabulary; a layer that cannot be read; a cache of another model or batch.
     pub fn logits(&self, tokens: &TokenBatch, cache: Option<&mut KvCache>) -> Result<Tensor<3>, CoreError> {
-        let hidden = self.hidden(tokens, cache)?;
-        let [batch, sequence, _] = hidden.dims();
-        let logits = self.head()?.logits(hidden.flatten(0, 1));
-        Ok(logits.reshape([batch, sequence, self.config.vocab_size]))
+        among_threads(&self.device, || {
+            let hidden = self.hidden(tokens, cache)?;
+            let [batch, sequence, _] = hidden.dims();
+            let logits = self.head()?.logits(hidden.flatten(0, 1));
+            Ok(logits.reshape([batch, sequence, self.config.vocab_size]))
+        })
     }
 
     /// Logits `[batch, vocabulary]` that follow the last of the new tokens.
@@ -118,9 +121,11 @@ impl Decoder {
     /// # Errors
     /// As [`Self::logits`].
     pub fn next_logits(&self, tokens: &TokenBatch, cache: Option<&mut KvCache>) -> Result<Tensor<2>, CoreError> {
-        let hidden = self.hidden(tokens, cache)?;
-        let last = hidden.dims()[1] - 1;
-        Ok(self.head()?.logits(hidden.narrow(1, last, 1).flatten(0, 1)))
+        among_threads(&self.device, || {
+            let hidden = self.hidden(tokens, cache)?;
+            let last = hidden.dims()[1] - 1;
+            Ok(self.head()?.logits(hidden.narrow(1, last, 1).flatten(0, 1)))
+        })
     }
 
     /// If a layer cannot be read, the cache is left as it was.

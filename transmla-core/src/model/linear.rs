@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 
+use crate::kernels::few_rows;
 use crate::{Checkpoint, CoreError};
 
 /// An affine map with the weight as it lies in the checkpoint, `[out, in]`.
@@ -46,7 +47,7 @@ impl Linear {
 
     /// `x Wᵀ + b`: `[rows, in]` to `[rows, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let y = x.matmul(self.weight.clone().transpose());
+        let y = few_rows(&x, &self.weight).unwrap_or_else(|| x.matmul(self.weight.clone().transpose()));
         match &self.bias {
             Some(bias) => y + bias.clone().unsqueeze(),
             None => y,

@@ -3,6 +3,7 @@
 use benches::catalogue::{Problem, Strategy, copy, yardstick};
 
 use super::criterion::{Medians, Memory};
+use super::torch;
 
 /// What was measured, in the catalogue's order.
 #[derive(Debug, Default)]
@@ -26,6 +27,8 @@ pub struct Row {
     pub over_grouped: Option<f64>,
     /// The same of both rooflines: what this machine would allow if nothing but bytes and operations counted.
     pub predicted: Option<f64>,
+    /// How many times faster than torch with expanded keys and values, if that was measured.
+    pub over_torch: Option<f64>,
     /// Billions of operations a second, if their number is known.
     pub gflops: Option<f64>,
     /// Billions of bytes a second that had to be moved, if their number is known.
@@ -95,6 +98,7 @@ impl Results {
             let reference = find(&one.problem.name, &one.problem.strategies[0].name);
             let grouped = one.problem.grouped.as_ref();
             let grouped = grouped.and_then(|(problem, strategy)| find(problem, strategy));
+            let torch = find(&one.problem.name, torch::EXPANDED);
             let per_ns = |count: Option<u64>| count.map(|count| count as f64 / one.median_ns);
             let key = (one.problem.name.clone(), one.strategy.name.clone());
             Row {
@@ -107,6 +111,7 @@ impl Results {
                     .and_then(|grouped| grouped.roofline_ns)
                     .zip(one.roofline_ns)
                     .map(|(grouped, own)| grouped / own),
+                over_torch: torch.map(|torch| torch.median_ns / one.median_ns),
                 gflops: per_ns(one.strategy.flops),
                 gigabytes: per_ns(one.strategy.bytes),
                 share: one.roofline_ns.map(|roofline| roofline / one.median_ns),

@@ -3,7 +3,7 @@
 use super::baseline::Baseline;
 use super::results::{Results, Row};
 
-/// One line per strategy, columns aligned; with a baseline one column more.
+/// One line per strategy, columns aligned; with torch or a baseline one column more.
 pub fn render(results: &Results, baseline: Option<&Baseline>) -> String {
     let mut header = vec![
         "problem",
@@ -17,6 +17,10 @@ pub fn render(results: &Results, baseline: Option<&Baseline>) -> String {
         "of roofline",
         "memory",
     ];
+    let with_torch = results.rows.iter().any(|row| row.over_torch.is_some());
+    if with_torch {
+        header.push("vs. torch");
+    }
     if baseline.is_some() {
         header.push("vs. baseline");
     }
@@ -26,6 +30,9 @@ pub fn render(results: &Results, baseline: Option<&Baseline>) -> String {
         let repeated = row.problem == previous;
         previous = &row.problem;
         let mut line = cells(row, repeated);
+        if with_torch {
+            line.push(times(row.over_torch));
+        }
         if let Some(baseline) = baseline {
             line.push(times(baseline.speed_up(row)));
         }
@@ -128,6 +135,15 @@ decode/m-512  grouped    2.50 ms     1.00x            -          -     20.0     
               slow        1.50 s         -            -          -        -     -            -        -
 ";
         assert_eq!(render(&results, None), expected);
+        let with_torch = Results {
+            rows: vec![Row {
+                over_torch: Some(3.5),
+                ..row("fused", 2e6, None, None)
+            }],
+        };
+        let table = render(&with_torch, None);
+        assert!(table.lines().next().unwrap().ends_with("memory  vs. torch"));
+        assert!(table.lines().last().unwrap().ends_with("3.50x"));
         let baseline = Baseline::from(&results);
         let compared = render(&results, Some(&baseline));
         assert!(compared.lines().next().unwrap().ends_with("vs. baseline"));

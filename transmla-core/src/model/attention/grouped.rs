@@ -11,7 +11,7 @@ use crate::model::cached_rows::CachedRows;
 use crate::model::layer::layer_prefix;
 use crate::model::linear::{Linear, RmsNorm};
 use crate::model::rotary::Rotary;
-use crate::{Checkpoint, CoreError, ModelConfig, host_values};
+use crate::{Checkpoint, CoreError, HostNumbers, ModelConfig};
 
 /// Attention with H query heads over G key/value heads.
 #[derive(Debug, Clone)]
@@ -100,7 +100,7 @@ impl GroupedAttention {
     fn attend_cached(&self, q: Tensor<4>, keys: &CachedRows, values: &CachedRows) -> Tensor<4> {
         let [batch, heads, new, width] = q.dims();
         if let Some(cached) = keys.cached_heads(Some(values))
-            && let Ok(q) = host_values(q.clone())
+            && let Some(q) = HostNumbers::of(q.clone())
         {
             let shape = DecodeShape {
                 shared: heads / self.key_heads,
@@ -108,8 +108,8 @@ impl GroupedAttention {
                 width,
                 value_width: width,
             };
-            let attended = TensorData::new(decode(&shape, &self.scoring, &q, &cached), [batch, heads, new, width]);
-            return Tensor::from_data(attended, &Device::flex());
+            let attended = decode(&shape, &self.scoring, q.as_slice(), &cached);
+            return Tensor::from_data(TensorData::new(attended, [batch, heads, new, width]), &Device::flex());
         }
         match (keys.tensor(), values.tensor()) {
             (Some(k), Some(v)) => plain_decode(q, k, v, keys.lengths(), &self.scoring),

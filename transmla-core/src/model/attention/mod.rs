@@ -14,7 +14,7 @@ use burn::tensor::Tensor;
 
 use super::cache::LayerCache;
 use super::rotary::Rotary;
-use crate::kernels::Scoring;
+use crate::kernels::{Scoring, among_threads};
 
 /// Queries, keys and values of some tokens, rotated: q `[batch, H, seq, width]`, k and v with H heads or a divisor of it.
 #[derive(Debug, Clone)]
@@ -47,11 +47,11 @@ impl Attention {
     ///
     /// With a cache the new tokens attend to the cached ones too; the cache kind must be the attention's own.
     pub fn forward(&self, x: Tensor<2>, batch: usize, rotary: &Rotary, cache: Option<&mut LayerCache>) -> Tensor<2> {
-        match self {
+        among_threads(&x.device(), || match self {
             Self::Grouped(attention) => attention.forward(x, batch, rotary, cache),
             Self::Decoupled(attention) => attention.forward(x, batch, rotary),
             Self::Latent(attention) => attention.forward(x, batch, rotary, cache),
-        }
+        })
     }
 
     /// The part before the softmax: `[batch·seq, hidden]` to queries, keys and values.
