@@ -12,6 +12,7 @@
 //! | `moment` | [`SecondMoment`]: the one statistic of a layer's inputs |
 //! | `gradient` | [`output_gradients`]: what the loss notices of each layer's attention output |
 //! | `sensitivity` | [`Sensitivity`]: which scores, queries and values the loss notices |
+//! | `noise` | [`sample_with_noise`]: random words in some samples, so that text unlike the calibration's survives |
 //! | `mix` | [`divide_samples`], [`interleave`]: samples from several texts |
 //! | `windows` | [`evaluation_windows`]: the text that perplexity is measured on |
 //!
@@ -57,6 +58,7 @@ mod line_rows;
 mod mix;
 mod moment;
 mod named;
+mod noise;
 mod parquet_rows;
 mod sample;
 mod sensitivity;
@@ -71,6 +73,7 @@ pub use gradient::output_gradients;
 pub use holdout::split_holdout;
 pub use mix::{divide_samples, interleave};
 pub use moment::SecondMoment;
+pub use noise::sample_with_noise;
 pub use sample::{SampleSpec, Sampled, sample};
 pub use sensitivity::Sensitivity;
 pub use split::Split;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use anyhow::Context;
 use transmla_calib::{
     CalibError, DatasetSource, SampleSpec, Split, TextRows, TextTokenizer, divide_samples, evaluation_windows,
-    interleave, load, sample,
+    interleave, load, sample_with_noise,
 };
 use transmla_core::checkpoint::read_input_ids;
 use transmla_core::{ModelConfig, TokenBatch};
@@ -179,10 +179,12 @@ impl Corpus {
         Self::checked(tokens, file.display().to_string(), config)
     }
 
-    /// Calibration samples of the train split, from each text of a mix in proportion to its weight.
+    /// Calibration samples of the train split, from each text of a mix in proportion to its weight, a share of them with
+    /// random words.
     pub fn samples(
         mix: &TextMix,
         spec: &SampleSpec,
+        noise: f64,
         tokenizer: &TextTokenizer,
         config: &ModelConfig,
         printer: &Printer,
@@ -191,7 +193,7 @@ impl Corpus {
         let (mut batches, mut origins) = (Vec::new(), Vec::new());
         for ((source, _), samples) in mix.0.iter().zip(divide_samples(spec.samples, &weights)?) {
             let text = source.load(Split::Train, printer)?;
-            let sampled = sample(&text.rows, tokenizer, &SampleSpec { samples, ..*spec })
+            let sampled = sample_with_noise(&text.rows, tokenizer, &SampleSpec { samples, ..*spec }, noise)
                 .with_context(|| format!("cannot draw calibration samples from {}", text.origin))?;
             let (found, origin) = (sampled.tokens.batch(), text.origin);
             if found < samples {

@@ -66,7 +66,7 @@ pub struct Recipe {
 }
 
 /// The text that a conversion is calibrated on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct CalibrationText {
     /// Dataset by name or path.
@@ -80,6 +80,10 @@ pub struct CalibrationText {
     /// Tokens of a sample; absent for 256, or as many as `cal-tokens` has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cal_max_seqlen: Option<usize>,
+    /// Share of the samples with random words in them; absent for a quarter with the coherent method and a dataset,
+    /// otherwise none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cal_noise: Option<f64>,
     /// Samples that go through a layer together.
     pub cal_batch_size: usize,
     /// Seed of the draw.
@@ -142,6 +146,7 @@ impl Default for CalibrationText {
             cal_tokens: None,
             cal_nsamples: None,
             cal_max_seqlen: None,
+            cal_noise: None,
             cal_batch_size: 8,
             seed: 42,
         }
@@ -382,6 +387,7 @@ mod tests {
             calibration: CalibrationText {
                 cal_tokens: texts.3.clone().map(PathBuf::from),
                 cal_nsamples: texts.1,
+                cal_noise: texts.1.map(|samples| 1.0 / samples as f64),
                 seed: texts.4,
                 ..CalibrationText::default()
             },

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use proptest::prelude::*;
-use transmla_calib::{CalibError, SampleSpec, sample};
+use transmla_calib::{CalibError, SampleSpec, sample, sample_with_noise};
 
 use crate::TOKENIZER;
 
@@ -66,6 +66,27 @@ proptest! {
     }
 
     #[test]
+    fn a_share_of_the_samples_has_words_of_no_story(share in 0.0f64..=1.0, samples in 1_usize..12, seed: u64) {
+        let rows = rows(&[9; 200]);
+        let spec = SampleSpec { samples, sequence: 120, seed };
+        let sampled = sample_with_noise(&rows, &TOKENIZER, &spec, share).unwrap();
+        prop_assert_eq!(&sample_with_noise(&rows, &TOKENIZER, &spec, share).unwrap(), &sampled);
+        prop_assert_eq!((sampled.tokens.batch(), sampled.requested), (samples, samples));
+        // One word of four is "once", and some are numbers of rows; what else there is, is noise.
+        let strange = |row: usize| {
+            let ids: Vec<u32> = sampled.tokens.row(row).iter().map(|&id| id as u32).collect();
+            let text = TOKENIZER.decode(&ids, true).unwrap();
+            // The last word may be cut off.
+            let words: Vec<&str> = text.split_whitespace().rev().skip(1).collect();
+            let known = |word: &&&str| ["once", "upon", "a", "time"].contains(*word) || word.starts_with('#');
+            words.iter().filter(|word| !known(word)).count() as f64 / words.len() as f64
+        };
+        let noisy: Vec<f64> = (0..samples).map(strange).filter(|share| *share > 0.0).collect();
+        prop_assert_eq!(noisy.len(), (share * samples as f64).round() as usize);
+        prop_assert!(noisy.iter().all(|share| (0.02..0.8).contains(share)), "{noisy:?}");
+    }
+
+    #[test]
     fn a_sample_is_the_text_from_a_row_on(sequence in 8_usize..200, seed: u64) {
         let rows = rows(&[3; 40]);
         let sampled = sample(&rows, &TOKENIZER, &SampleSpec { samples: 1, sequence, seed });
@@ -75,6 +96,19 @@ proptest! {
             let whole = (0..rows.len()).map(|start| TOKENIZER.encode(&rows[start..].join("\n\n"), true).unwrap());
             prop_assert!(whole.into_iter().any(|whole| whole.starts_with(&ids)));
         }
+    }
+}
+
+#[test]
+fn a_share_is_between_nothing_and_all() {
+    let spec = SampleSpec {
+        samples: 4,
+        sequence: 32,
+        seed: 1,
+    };
+    for share in [-0.1, 1.1, f64::NAN] {
+        let error = sample_with_noise(&rows(&[4; 50]), &TOKENIZER, &spec, share).unwrap_err();
+        assert!(error.to_string().contains("0 to 1"), "{error}");
     }
 }
 

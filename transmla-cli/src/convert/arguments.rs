@@ -158,6 +158,11 @@ pub struct CalibrationArguments {
     #[arg(long, value_name = "N", value_parser = values::positive)]
     cal_max_seqlen: Option<usize>,
 
+    /// Share of the samples in which random words stand, so that text unlike the calibration's survives [default: 25%;
+    /// --method transmla and --cal-tokens: none]
+    #[arg(long, value_name = "SHARE", value_parser = values::share, conflicts_with = "cal_tokens")]
+    cal_noise: Option<f64>,
+
     /// Samples that go through a layer together [default: 8]
     #[arg(long, value_name = "N", value_parser = values::positive)]
     cal_batch_size: Option<usize>,
@@ -410,6 +415,7 @@ impl CalibrationArguments {
         set(&mut text.cal_tokens, self.cal_tokens.clone().map(Some));
         set(&mut text.cal_nsamples, self.cal_nsamples.map(Some));
         set(&mut text.cal_max_seqlen, self.cal_max_seqlen.map(Some));
+        set(&mut text.cal_noise, self.cal_noise.map(Some));
         set(&mut text.cal_batch_size, self.cal_batch_size);
         set(&mut text.seed, self.seed);
     }

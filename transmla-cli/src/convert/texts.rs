@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use transmla_calib::{SampleSpec, TextTokenizer};
-use transmla_convert::Recipe;
+use transmla_convert::{Method, Recipe};
 use transmla_core::ModelConfig;
 
 use crate::printer::{Hint, Printer};
@@ -17,11 +17,16 @@ const SAMPLES: usize = 128;
 /// Published number of tokens of a sample.
 const SAMPLE_TOKENS: usize = 256;
 
+/// Share of samples with noise for the coherent method.
+const NOISE: f64 = 0.25;
+
 /// The texts as far as they are known before a dataset is read: token files are read, datasets are not.
 #[derive(Debug)]
 pub struct TextPlan {
     calibration: Source,
     spec: SampleSpec,
+    /// Share of the samples with random words.
+    noise: f64,
     evaluation: Option<WindowPlan>,
 }
 
@@ -87,6 +92,11 @@ impl TextPlan {
                 (text.cal_nsamples.unwrap_or(SAMPLES), sequence)
             }
         };
+        let noise = match (&calibration, recipe.method) {
+            (Source::Ids(_), _) => 0.0,
+            (_, Method::Coherent) => text.cal_noise.unwrap_or(NOISE),
+            (_, Method::Transmla) => text.cal_noise.unwrap_or(0.0),
+        };
         let evaluated = recipe.evaluation.ppl_eval_batch_size > 0;
         let evaluation = evaluated
             .then(|| WindowPlan::new(recipe, config, printer))
@@ -98,6 +108,7 @@ impl TextPlan {
                 sequence,
                 seed: text.seed,
             },
+            noise,
             evaluation,
         })
     }
@@ -116,7 +127,13 @@ impl TextPlan {
     pub fn describe_calibration(&self) -> String {
         let shape = format!("{} x {} tokens", self.spec.samples, self.spec.sequence);
         match &self.calibration {
-            Source::Dataset(dataset) => format!("{shape} of {dataset}, seed {}", self.spec.seed),
+            Source::Dataset(dataset) => {
+                let noise = match self.noise > 0.0 {
+                    true => format!("noise in {:.4} %, ", 100.0 * self.noise).replace(".0000", ""),
+                    false => String::new(),
+                };
+                format!("{shape} of {dataset}, {noise}seed {}", self.spec.seed)
+            }
             Source::Ids(corpus) => format!("{shape} of {}", corpus.origin),
         }
     }
@@ -141,6 +158,9 @@ impl TextPlan {
     pub fn complete(&self, recipe: &mut Recipe) {
         recipe.calibration.cal_nsamples = Some(self.spec.samples);
         recipe.calibration.cal_max_seqlen = Some(self.spec.sequence);
+        if matches!(self.calibration, Source::Dataset(_)) {
+            recipe.calibration.cal_noise = Some(self.noise);
+        }
         if let Some(windows) = &self.evaluation {
             recipe.evaluation.eval_seqlen = Some(windows.sequence);
         }
@@ -157,10 +177,11 @@ impl TextPlan {
         };
         let calibration = match self.calibration {
             Source::Ids(corpus) => corpus,
-            Source::Dataset(dataset) => Corpus::samples(&dataset, &self.spec, tokenizer.get()?, config, printer)
-                .context(Hint(
+            Source::Dataset(dataset) => {
+                Corpus::samples(&dataset, &self.spec, self.noise, tokenizer.get()?, config, printer).context(Hint(
                     "give another --cal-dataset (a file or folder will do) or --cal-tokens",
-                ))?,
+                ))?
+            }
         };
         printer.note(describe("Calibration text", &calibration));
         let Some(windows) = self.evaluation else {

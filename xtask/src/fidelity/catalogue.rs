@@ -8,6 +8,9 @@ use anyhow::{Context, ensure};
 use super::store::Settings;
 use crate::cargo::root;
 
+/// Share of the samples with random words for the coherent method, its default.
+const NOISE: &str = "25%";
+
 /// A model of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Model {
@@ -132,6 +135,7 @@ pub struct Setup {
     pub windows: usize,
     pub window_tokens: usize,
     pub freqfold: &'static str,
+    pub noise: &'static str,
     pub refine: usize,
 }
 
@@ -186,6 +190,7 @@ impl Setup {
             windows: 58,
             window_tokens: 512,
             freqfold: "auto",
+            noise: NOISE,
             refine: 0,
         })
     }
@@ -205,6 +210,7 @@ impl Setup {
             window_tokens: 512,
             // As in the published table of this model; auto would try 2 and more at every budget.
             freqfold: "4",
+            noise: NOISE,
             refine: 0,
         })
     }
@@ -227,6 +233,7 @@ impl Setup {
             windows: self.windows,
             window_tokens: self.window_tokens,
             freqfold: self.freqfold.into(),
+            noise: self.noise.into(),
         }
     }
 }

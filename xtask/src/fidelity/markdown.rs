@@ -50,12 +50,13 @@ fn section(text: &mut String, model: Model, measured: &Measured) {
     // Writing to a string does not fail.
     let _ = write!(
         text,
-        "\n## {}\n\nCalibrated on {} x {} tokens of {}.\nEvaluated on {like} windows of {} tokens of {}, and, as text \
+        "\n## {}\n\nCalibrated on {} x {} tokens of {}, coherent with random words in {} of the samples.\nEvaluated on {like} windows of {} tokens of {}, and, as text \
          unlike it, on {unlike} of {}.\n{}\n\n",
         model.title(),
         settings.samples,
         settings.sample_tokens,
         settings.calibration,
+        settings.noise.replace('%', " %"),
         settings.window_tokens,
         settings.like,
         settings.unlike,

@@ -91,9 +91,12 @@ impl Tool {
             command.arg(option).arg(number.to_string());
         }
         match cell.way {
-            Way::Refined => command.args(["--method", "coherent", "--refine", &setup.refine.to_string()]),
-            Way::Coherent => command.args(["--method", "coherent", "--refine", "0"]),
-            _ => command.args(["--method", "transmla", "--freqfold", setup.freqfold]),
+            Way::Original | Way::Transmla => command.args(["--method", "transmla", "--freqfold", setup.freqfold]),
+            Way::Coherent | Way::Refined => {
+                let steps = if cell.way == Way::Refined { setup.refine } else { 0 };
+                command.args(["--method", "coherent", "--refine", &steps.to_string()]);
+                command.args(["--cal-noise", setup.noise])
+            }
         };
         self.run(&mut command)
     }

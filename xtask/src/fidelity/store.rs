@@ -37,6 +37,8 @@ pub struct Settings {
     pub window_tokens: usize,
     /// Of the published method.
     pub freqfold: String,
+    /// Share of the samples with random words, of the coherent method.
+    pub noise: String,
 }
 
 /// One model.
@@ -71,7 +73,7 @@ impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} x {} tokens of {}, and {} windows of {} tokens of {} and of {}, freqfold {}",
+            "{} x {} tokens of {}, and {} windows of {} tokens of {} and of {}, freqfold {}, noise {}",
             self.samples,
             self.sample_tokens,
             self.calibration,
@@ -79,7 +81,8 @@ impl fmt::Display for Settings {
             self.window_tokens,
             self.like,
             self.unlike,
-            self.freqfold
+            self.freqfold,
+            self.noise
         )
     }
 }
