@@ -24,6 +24,7 @@ use crate::memory;
 use crate::model::ModelFolder;
 use crate::printer::Printer;
 use crate::table;
+use crate::text::Corpus;
 
 /// One of the models to make.
 struct Entry {
@@ -59,18 +60,13 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
     }
     // Opening a model as streamed checks the headers and reads no weight.
     let mut source = folder.open_as(&arguments.compute, config.clone(), Residency::Streamed)?;
-    let text_plan = TextPlan::new(&recipe, &config, &printer)?;
     let eval_options = memory::eval_options(recipe.evaluation.ppl_eval_batch_size, arguments.compute.max_memory);
     let residency = memory::residency(&config, arguments.compute.max_memory);
     printer.note(announcement(&recipe.model_path, &curves, &entries));
-    for entry in &mut entries {
-        text_plan.complete(&mut entry.recipe);
-    }
-    let texts = text_plan.read(folder.path(), &config, &printer)?;
-    let origin = &texts.calibration.origin;
+    let texts = read_texts(&mut entries, folder.path(), &config, &printer)?;
     let described = entries
         .iter()
-        .map(|entry| files(&entry.recipe, &entry.plan, folder.path(), origin));
+        .map(|entry| files(&entry.recipe, &entry.plan, folder.path(), &texts.of(entry).origin));
     let extra_files: Vec<_> = described.collect::<anyhow::Result<_>>()?;
     let Some(evaluation) = &texts.evaluation else {
         bail!("there is no text to evaluate on");
@@ -84,6 +80,7 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
         .zip(&extra_files)
         .map(|(entry, extra_files)| Target {
             plan: &entry.plan,
+            calibration: &texts.of(entry).tokens,
             folder: &entry.folder,
             replace: arguments.force,
             keep: kept.is_some(),
@@ -92,7 +89,6 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
         .collect();
     let request = Sweep {
         source: &source,
-        calibration: &texts.calibration.tokens,
         evaluation: Some(Evaluation {
             windows: &evaluation.tokens,
             options: eval_options,
@@ -122,6 +118,50 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
     printer.note("");
     printer.result(&outcome.text(&outputs), &outcome.json())?;
     written
+}
+
+/// The texts of all entries: methods differ in what they are calibrated on.
+struct SweepTexts {
+    calibration: Vec<(Method, Corpus)>,
+    evaluation: Option<Corpus>,
+}
+
+impl SweepTexts {
+    fn of(&self, entry: &Entry) -> &Corpus {
+        let own = |(method, _): &&(Method, Corpus)| *method == entry.curve.method;
+        &self.calibration.iter().find(own).unwrap_or(&self.calibration[0]).1
+    }
+}
+
+/// Reads the texts, and completes the recipes from them.
+fn read_texts(
+    entries: &mut [Entry],
+    folder: &Path,
+    config: &ModelConfig,
+    printer: &Printer,
+) -> anyhow::Result<SweepTexts> {
+    let mut texts = SweepTexts {
+        calibration: Vec::new(),
+        evaluation: None,
+    };
+    for entry in entries {
+        let plan = TextPlan::new(&entry.recipe, config, printer)?;
+        plan.complete(&mut entry.recipe);
+        let method = entry.curve.method;
+        if texts.calibration.iter().any(|(known, _)| *known == method) {
+            continue;
+        }
+        let calibration = match texts.evaluation {
+            Some(_) => plan.read_calibration(folder, config, printer)?,
+            None => {
+                let first = plan.read(folder, config, printer)?;
+                texts.evaluation = first.evaluation;
+                first.calibration
+            }
+        };
+        texts.calibration.push((method, calibration));
+    }
+    Ok(texts)
 }
 
 /// All budgets on all curves, each known to fit.

@@ -207,7 +207,14 @@ impl Corpus {
                 _ => format!("{found} x {origin}"),
             });
         }
-        Self::checked(interleave(&batches)?, origins.join("; "), config)
+        let mut origin = origins.join("; ");
+        if noise > 0.0 {
+            origin = format!(
+                "{origin}; random words in {} % of them",
+                (1000.0 * noise).round() / 10.0
+            );
+        }
+        Self::checked(interleave(&batches)?, origin, config)
     }
 
     /// Windows of the test split.

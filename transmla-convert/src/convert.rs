@@ -71,6 +71,7 @@ const COMPANIONS: &[&str] = &[
 pub fn convert(request: &Request<'_>, observer: &mut dyn Observer) -> Result<Report, ConvertError> {
     let target = Target {
         plan: request.plan,
+        calibration: request.calibration,
         folder: request.target,
         replace: request.replace,
         keep: true,
@@ -78,7 +79,6 @@ pub fn convert(request: &Request<'_>, observer: &mut dyn Observer) -> Result<Rep
     };
     let alone = Sweep {
         source: request.source,
-        calibration: request.calibration,
         evaluation: request.evaluation,
         targets: &[target],
     };

@@ -6,7 +6,7 @@ use transmla_calib::output_gradients;
 use transmla_core::{CoreError, TokenBatch, host_values};
 
 use crate::example::Example;
-use crate::{ConvertError, Observer, Plan, Request, Stage};
+use crate::{ConvertError, Observer, Request, Stage};
 
 /// Tokens that the sensitivity statistics are taken from.
 const STATISTICS: usize = 4096;
@@ -36,6 +36,8 @@ pub(crate) struct LossGradients {
     /// Which batches serve what.
     pub split: Split,
     cal_batch_size: usize,
+    /// The text as it was given.
+    calibration: TokenBatch,
     /// By batch, where needed, those at every layer's attention output.
     batches: Vec<Option<Vec<HeldGradients>>>,
 }
@@ -70,13 +72,14 @@ impl LossGradients {
             batch_size,
             split,
             cal_batch_size,
+            calibration: request.calibration.clone(),
             batches,
         })
     }
 
-    /// Whether they are what a plan for the same model and text would take.
-    pub fn serve(&self, plan: &Plan) -> bool {
-        self.cal_batch_size == plan.options.cal_batch_size
+    /// Whether they are what another request for the same model would take.
+    pub fn serve(&self, request: &Request<'_>) -> bool {
+        self.cal_batch_size == request.plan.options.cal_batch_size && self.calibration == *request.calibration
     }
 
     /// Those of one layer by batch, where they were taken, `[batch·seq, hidden]`.

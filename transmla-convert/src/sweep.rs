@@ -17,13 +17,11 @@ use crate::{
     ConvertError, DecoupledModel, Evaluation, FileFormat, GGUF_FILE, Method, Observer, Plan, Report, Request, Stage,
 };
 
-/// Conversions of one model on one text.
+/// Conversions of one model.
 #[derive(Debug, Clone, Copy)]
 pub struct Sweep<'a> {
     /// The model to convert.
     pub source: &'a Decoder,
-    /// Calibration text, `[samples, seq]`.
-    pub calibration: &'a TokenBatch,
     /// Text that perplexities are measured on.
     pub evaluation: Option<Evaluation<'a>>,
     /// The models to make.
@@ -35,6 +33,8 @@ pub struct Sweep<'a> {
 pub struct Target<'a> {
     /// What to do; planned for the sweep's source.
     pub plan: &'a Plan,
+    /// Calibration text, `[samples, seq]`. What follows from a text is shared by the targets that have the same.
+    pub calibration: &'a TokenBatch,
     /// Folder to make.
     pub folder: &'a Path,
     /// Whether an existing folder is replaced.
@@ -56,10 +56,10 @@ pub struct Target<'a> {
 /// As for [`convert()`](crate::convert()). Targets that were complete before the error stay, if they were to be kept.
 pub fn sweep(sweep: &Sweep<'_>, observer: &mut dyn Observer) -> Result<Vec<Report>, ConvertError> {
     let Sweep { source, targets, .. } = *sweep;
-    sweep.calibration.check_vocabulary(source.config().vocab_size)?;
     let mut writers = Vec::with_capacity(targets.len());
     for target in targets {
-        check_samples(target.plan, sweep.calibration)?;
+        target.calibration.check_vocabulary(source.config().vocab_size)?;
+        check_samples(target.plan, target.calibration)?;
         check_gguf(target.plan, source.checkpoint().folder())?;
         let options = &target.plan.options;
         writers.push(Some(CheckpointWriter::create(
@@ -113,7 +113,7 @@ impl Sweep<'_> {
         Request {
             plan: target.plan,
             source: self.source,
-            calibration: self.calibration,
+            calibration: target.calibration,
             evaluation: self.evaluation,
             target: target.folder,
             replace: target.replace,
@@ -132,7 +132,7 @@ impl Sweep<'_> {
         let request = self.request(&self.targets[group[0]]);
         let plan = request.plan;
         if plan.options.method == Method::Coherent {
-            let known = gradients.take().filter(|known| known.serve(plan));
+            let known = gradients.take().filter(|known| known.serve(&request));
             let known = known.map_or_else(|| LossGradients::take(&request, observer), Ok)?;
             let known = gradients.insert(known);
             let report = |(index, writer): (&usize, &mut CheckpointWriter)| {
@@ -145,7 +145,7 @@ impl Sweep<'_> {
             return group.iter().zip(writers).map(report).collect();
         }
         let eval_options = self.evaluation.map_or_else(EvalOptions::default, |e| e.options);
-        let decoupled = decouple(plan, self.source, self.calibration, &eval_options, observer)?;
+        let decoupled = decouple(plan, self.source, request.calibration, &eval_options, observer)?;
         let model = DecoupledModel::new(self.source, plan, &decoupled.rotations).with_keys(&decoupled.keys);
         let partial_rope = self.evaluate(&model, Stage::EvaluateDecoupled, observer)?;
         let plans = group.iter().map(|index| self.targets[*index].plan);
@@ -188,7 +188,7 @@ fn groups(targets: &[Target<'_>]) -> Vec<Vec<usize>> {
     for (index, target) in targets.iter().enumerate() {
         let group = groups
             .iter_mut()
-            .find(|group| share_decoupling(targets[group[0]].plan, target.plan));
+            .find(|group| share_decoupling(&targets[group[0]], target));
         match group {
             Some(group) => group.push(index),
             None => groups.push(vec![index]),
@@ -197,9 +197,10 @@ fn groups(targets: &[Target<'_>]) -> Vec<Vec<usize>> {
     groups
 }
 
-/// Whether two plans differ only in what comes after RoPE is decoupled.
-fn share_decoupling(one: &Plan, other: &Plan) -> bool {
-    let decoupling = |plan: &Plan| {
+/// Whether two targets differ only in what comes after RoPE is decoupled.
+fn share_decoupling(one: &Target<'_>, other: &Target<'_>) -> bool {
+    let decoupling = |target: &Target<'_>| {
+        let plan = target.plan;
         let options = &plan.options;
         (
             options.method,
@@ -208,5 +209,7 @@ fn share_decoupling(one: &Plan, other: &Plan) -> bool {
             options.cal_batch_size,
         )
     };
-    one.options.method == Method::Transmla && decoupling(one) == decoupling(other)
+    one.plan.options.method == Method::Transmla
+        && decoupling(one) == decoupling(other)
+        && one.calibration == other.calibration
 }

@@ -129,7 +129,7 @@ impl TextPlan {
         match &self.calibration {
             Source::Dataset(dataset) => {
                 let noise = match self.noise > 0.0 {
-                    true => format!("noise in {:.4} %, ", 100.0 * self.noise).replace(".0000", ""),
+                    true => format!("random words in {} % of them, ", (1000.0 * self.noise).round() / 10.0),
                     false => String::new(),
                 };
                 format!("{shape} of {dataset}, {noise}seed {}", self.spec.seed)
@@ -171,29 +171,49 @@ impl TextPlan {
     /// # Errors
     /// A dataset that cannot be had or is too short, no tokenizer, ids that the model does not have.
     pub fn read(self, folder: &Path, config: &ModelConfig, printer: &Printer) -> anyhow::Result<Texts> {
-        let mut tokenizer = LazyTokenizer {
-            folder: folder.to_path_buf(),
-            loaded: None,
-        };
-        let calibration = match self.calibration {
-            Source::Ids(corpus) => corpus,
+        let mut tokenizer = LazyTokenizer::of(folder);
+        let calibration = self.read_samples(&mut tokenizer, config, printer)?;
+        let windows = self.evaluation;
+        let evaluation = windows.map(|windows| windows.read(&mut tokenizer, config, printer));
+        Ok(Texts {
+            calibration,
+            evaluation: evaluation.transpose()?,
+        })
+    }
+
+    /// Reads and tokenises the calibration text alone.
+    ///
+    /// # Errors
+    /// As for [`Self::read`].
+    pub fn read_calibration(&self, folder: &Path, config: &ModelConfig, printer: &Printer) -> anyhow::Result<Corpus> {
+        self.read_samples(&mut LazyTokenizer::of(folder), config, printer)
+    }
+
+    fn read_samples(
+        &self,
+        tokenizer: &mut LazyTokenizer,
+        config: &ModelConfig,
+        printer: &Printer,
+    ) -> anyhow::Result<Corpus> {
+        let calibration = match &self.calibration {
+            Source::Ids(corpus) => corpus.clone(),
             Source::Dataset(dataset) => {
-                Corpus::samples(&dataset, &self.spec, self.noise, tokenizer.get()?, config, printer).context(Hint(
+                Corpus::samples(dataset, &self.spec, self.noise, tokenizer.get()?, config, printer).context(Hint(
                     "give another --cal-dataset (a file or folder will do) or --cal-tokens",
                 ))?
             }
         };
         printer.note(describe("Calibration text", &calibration));
-        let Some(windows) = self.evaluation else {
-            return Ok(Texts {
-                calibration,
-                evaluation: None,
-            });
-        };
-        let evaluation = match windows.source {
+        Ok(calibration)
+    }
+}
+
+impl WindowPlan {
+    fn read(self, tokenizer: &mut LazyTokenizer, config: &ModelConfig, printer: &Printer) -> anyhow::Result<Corpus> {
+        let evaluation = match self.source {
             Source::Ids(corpus) => corpus,
             Source::Dataset(dataset) => {
-                let (sequence, most) = (windows.sequence, windows.most);
+                let (sequence, most) = (self.sequence, self.most);
                 Corpus::windows(dataset.first(), sequence, most, tokenizer.get()?, config, printer).context(Hint(
                     "give another --eval-dataset (a file or folder will do) or --eval-tokens, \
                      or --ppl-eval-batch-size 0 for no evaluation",
@@ -201,14 +221,9 @@ impl TextPlan {
             }
         };
         printer.note(describe("Evaluation text", &evaluation));
-        Ok(Texts {
-            calibration,
-            evaluation: Some(evaluation),
-        })
+        Ok(evaluation)
     }
-}
 
-impl WindowPlan {
     fn new(recipe: &Recipe, config: &ModelConfig, printer: &Printer) -> anyhow::Result<Self> {
         let text = &recipe.evaluation;
         let most = text.eval_max_windows;
@@ -250,6 +265,13 @@ struct LazyTokenizer {
 }
 
 impl LazyTokenizer {
+    fn of(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_path_buf(),
+            loaded: None,
+        }
+    }
+
     fn get(&mut self) -> anyhow::Result<&TextTokenizer> {
         let loaded = match self.loaded.take() {
             Some(loaded) => loaded,
