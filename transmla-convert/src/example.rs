@@ -1,6 +1,7 @@
 //! What a layer's attention is given and what it should give, on calibration text.
 
 use burn::tensor::Tensor;
+use transmla_core::kernels::attend;
 use transmla_core::model::attention::{Attention, LatentAttention};
 use transmla_core::model::{RmsNorm, Rotary};
 use transmla_core::{CoreError, DecoderLayer, host_values};
@@ -119,6 +120,15 @@ pub(crate) fn residual_error(
         error += scalar((difference.square() * example.weight.clone()).sum())?;
     }
     Ok(error / contribution(examples, norm)?)
+}
+
+/// What `o_proj` multiplies, `[batch·seq, H·d_v]`: the values that the heads attend to, side by side.
+pub(crate) fn attended(attention: &LatentAttention, example: &Example, rotary: &Rotary) -> Tensor<2> {
+    let attention = Attention::Latent(attention.clone());
+    let projected = attention.project(example.inputs.clone(), example.batch, rotary);
+    let attended = attend(projected.q, projected.k, projected.v, attention.scoring());
+    let [batch, heads, sequence, value] = attended.dims();
+    attended.swap_dims(1, 2).reshape([batch * sequence, heads * value])
 }
 
 /// Weighted size of what the original attention adds to the residual stream, summed over the examples.

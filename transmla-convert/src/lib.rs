@@ -12,7 +12,8 @@
 //! | `latent_norm`, `constant_entry` | what stock code has beside them: norms of latents, biases elsewhere |
 //! | `second_pass` | the second pass: every layer factorised and written |
 //! | `loss_gradients`, `example` | the coherent method's data: what the loss notices, what layers are given and should give |
-//! | `coherent`, `refine`, `sequential` | the coherent method: one layer, its reconstruction, all layers |
+//! | `coherent`, `output_regression` | the coherent method for one layer, in closed form |
+//! | `refine`, `sequential` | a layer's reconstruction by steps; all layers in order |
 //! | `kept_layers` | refined layers on disk, for a conversion that is ended and goes on |
 //! | `modelling`, `card` | modelling code for stock transformers, and the model card |
 //! | `convert`, `sweep` | [`convert()`]: passes, evaluations, and files; [`sweep()`]: the same for several shapes |
@@ -73,6 +74,7 @@ mod latent_norm;
 mod loss_gradients;
 mod modelling;
 mod options;
+mod output_regression;
 mod plan;
 mod recipe;
 mod refine;

@@ -7,11 +7,10 @@ use burn::tensor::Tensor;
 use faer::MatRef;
 use transmla_calib::SecondMoment;
 use transmla_core::CoreError;
-use transmla_core::kernels::attend;
 use transmla_core::model::attention::{Attention, LatentAttention, QueryProjection};
 use transmla_core::model::{Linear, RecordedAttention, RmsNorm, Rotary};
 
-use crate::example::{Example, added, contribution, residual_error, scalar};
+use crate::example::{Example, added, attended, contribution, residual_error, scalar};
 use adam::{EigenAdam, eigenbasis};
 
 /// Largest step, relative to the weights, of a matrix with one input; with n inputs it is less by `sqrt(n)`: the changes of
@@ -138,12 +137,8 @@ fn attended_moment(
     rotary: &Rotary,
 ) -> Result<SecondMoment, CoreError> {
     let mut moment = SecondMoment::new(attention.o.weight.dims()[1], false);
-    let attention = Attention::Latent(attention.clone());
     for example in examples.iter().take(MOMENT_BATCHES) {
-        let projected = attention.project(example.inputs.clone(), example.batch, rotary);
-        let attended = attend(projected.q, projected.k, projected.v, attention.scoring());
-        let [batch, heads, sequence, value] = attended.dims();
-        moment.add(&attended.swap_dims(1, 2).reshape([batch * sequence, heads * value]))?;
+        moment.add(&attended(attention, example, rotary))?;
     }
     Ok(moment)
 }

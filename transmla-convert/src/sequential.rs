@@ -11,6 +11,7 @@ use crate::kept_layers::KeptLayers;
 use crate::key_norm::KeyMoment;
 use crate::latent_norm::latent_norms;
 use crate::loss_gradients::{LossGradients, Parts};
+use crate::output_regression::regress_output;
 use crate::refine::{Refinement, refine};
 use crate::weights::HostWeights;
 use crate::{CalibrationStream, ConvertError, LayerReport, Observer, Request, Stage, assemble};
@@ -148,6 +149,11 @@ impl Unsolved<'_> {
                 };
                 refine(closed.attention, &problem, &mut |error| step(Some(error)))?
             }
+        };
+        let attention = match norm {
+            // It hides from least squares how long the output is.
+            Some(_) => attention,
+            None => regress_output(attention, self.parts.training, self.parts.held_out, rotary)?,
         };
         let report = LayerReport {
             layer: index,
