@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::catalogue::{Kind, Problem};
-use crate::{attend, attention, copy, decode, lowrank, matmul, moment, rope};
+use crate::{attend, attention, copy, decode, eigen, evaluate, lowrank, matmul, moment, rope};
 
 /// One run of a strategy, with everything that is not to be timed done.
 pub(crate) type Timed<'a> = Box<dyn FnOnce() + 'a>;
@@ -44,6 +44,12 @@ pub(crate) fn build(problem: &Problem) -> Box<dyn Case> {
             rope_dim,
         } => rope::build(heads, freqfold, rope_dim),
         Kind::LowRank { heads, rope_dim, rank } => lowrank::build(heads, rope_dim, rank),
+        Kind::Eigen { size } => eigen::build(size),
+        Kind::Evaluate {
+            network,
+            windows,
+            sequence,
+        } => evaluate::build(network, windows, sequence),
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Strategy {
     pub flops: Option<u64>,
     /// Bytes that it cannot do without reading or writing, weights and caches; nothing where they do not matter.
     pub bytes: Option<u64>,
+    /// Tokens of text that go through a whole model, if that is what it does.
+    pub tokens: Option<u64>,
 }
 
 /// A criterion benchmark, `benches/benches/NAME.rs`.
@@ -37,8 +39,10 @@ pub enum Bench {
     Matrices,
     /// Attention of many tokens, and of one token and a cache.
     Attention,
-    /// RoPE decoupling and joint PCA.
+    /// RoPE decoupling, joint PCA and eigenvectors.
     Factorisation,
+    /// Perplexity.
+    Evaluation,
 }
 
 /// The kinds of problem with their sizes.
@@ -108,6 +112,44 @@ pub enum Kind {
         /// Width r of the latent.
         rank: usize,
     },
+    /// From a second moment to all its eigenvalues and eigenvectors.
+    Eigen {
+        /// Rows and columns.
+        size: usize,
+    },
+    /// From a text to its perplexity under a whole model.
+    Evaluate {
+        /// The model.
+        network: Network,
+        /// Windows of text.
+        windows: usize,
+        /// Tokens of a window.
+        sequence: usize,
+    },
+}
+
+/// Sizes of a model with grouped queries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// Where its weights come from.
+    pub weights: Weights,
+    /// Of every layer.
+    pub heads: Heads,
+    /// Width of the MLP, which has three matrices.
+    pub intermediate: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// Number of token ids.
+    pub vocabulary: usize,
+}
+
+/// Where a model's weights come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weights {
+    /// The trained model in `models/`.
+    Stories260k,
+    /// Random ones in the shape of SmolLM2-135M, which has 30 layers.
+    SmolLm2Shape,
 }
 
 /// Attention heads of a model.
@@ -176,5 +218,29 @@ mod tests {
         }
         assert!(names.contains(copy().name.as_str()));
         assert!(catalogue(false).len() < problems.len());
+    }
+
+    #[test]
+    fn operations_of_an_eigenproblem_and_of_an_evaluation() {
+        let problems = catalogue(true);
+        let strategy = |problem: &str, strategy: &str| {
+            let problem = problems.iter().find(|p| p.name == problem).unwrap();
+            problem.strategies.iter().find(|s| s.name == strategy).unwrap()
+        };
+        assert_eq!(
+            strategy("eigen/576", "principal-components").flops,
+            Some(14 * 576u64.pow(3) / 3)
+        );
+        let (forward, evaluation) = (
+            strategy("evaluate/smollm2-135m-30-layers", "forward"),
+            strategy("evaluate/smollm2-135m-30-layers", "perplexity"),
+        );
+        // 134,515,008 parameters, of which 61 norms of 576 are no matrices; 30 layers of 9 heads whose scores are 256 wide.
+        let matrices = 134_515_008 - 61 * 576;
+        let token = 2 * matrices + 30 * 4 * 9 * 64 * 256;
+        assert_eq!(forward.flops, Some(1024 * token));
+        // Nothing is predicted from the last token of each of the 4 windows.
+        assert_eq!(forward.flops.unwrap() - evaluation.flops.unwrap(), 4 * 2 * 576 * 49152);
+        assert_eq!((forward.tokens, evaluation.tokens), (Some(1024), Some(1024)));
     }
 }

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`catalogue`] | the problems and strategies by name and size, for `cargo xtask bench` too |
 //! | `case` | a problem with its data: checking the strategies against each other, running one |
-//! | `copy`, `matmul`, `moment`, `attention`, `attend`, `decode`, `rope`, `lowrank` | the kinds of problem |
+//! | `copy`, `matmul`, `moment`, `attention`, `attend`, `decode`, `rope`, `lowrank`, `eigen`, `evaluate` | the kinds of problem |
 //! | `memory` | how much memory a strategy takes |
 //! | `harness` | the main function of the criterion benchmarks |
 //!
@@ -22,6 +22,10 @@ mod case;
 mod copy;
 #[cfg(feature = "run")]
 mod decode;
+#[cfg(feature = "run")]
+mod eigen;
+#[cfg(feature = "run")]
+mod evaluate;
 #[cfg(feature = "run")]
 pub mod harness;
 #[cfg(feature = "run")]

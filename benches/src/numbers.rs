@@ -31,6 +31,12 @@ impl Numbers {
         Mat::from_fn(rows, columns, |_, _| self.next())
     }
 
+    /// Token ids of a vocabulary.
+    pub(crate) fn ids(&mut self, count: usize, vocabulary: usize) -> Vec<i64> {
+        let mut id = || (0.5 * (self.next() + 1.0) * vocabulary as f64) as i64;
+        (0..count).map(|_| id()).collect()
+    }
+
     /// A second moment of `width` dimensions: symmetric and positive definite, with a spectrum that falls off.
     pub(crate) fn moment(&mut self, width: usize) -> Mat<f64> {
         let mut samples = self.matrix(width, 2 * width);

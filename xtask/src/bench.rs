@@ -20,12 +20,14 @@ use results::Results;
 /// Each strategy's result is compared with the plain reference of its problem before it is timed; a wrong result ends
 /// the run. Times are medians. A strategy's speed-up is over the first one of its problem, and, for decoding, over grouped
 /// queries at equal context, beside what the rooflines of the two predict. A roofline is the longer of the operations at the
-/// rate of a plain matrix product (burn's in f32, or faer's in f64 for the factorisations) and of the bytes that must be moved
-/// at the rate of a copy, both measured in the same run. Memory is the most that a run takes beside its inputs. Single queries
-/// are timed with torch too, where Python has it, on as many threads.
+/// rate of a plain matrix product (burn's in f32, or faer's in f64 for the factorisations and the eigensolver) and of the bytes that must be moved
+/// at the rate of a copy, both measured in the same run. Memory is the most that a run takes beside its inputs. Tokens per
+/// second are those of an evaluation, beside a plain forward of the same text. Single queries are timed with torch too, where
+/// Python has it, on as many threads.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask bench --quick
+  cargo xtask bench --filter '^moment/|^eigen/|^evaluate/'
   cargo xtask bench --filter decode/smollm2 --json before.json
   cargo xtask bench --filter decode/smollm2 --baseline before.json")]
 pub struct Arguments {
@@ -41,11 +43,11 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
 
-    /// Few samples: two minutes instead of several, with more noise
+    /// Few samples: a few minutes instead of many, with more noise
     #[arg(long)]
     quick: bool,
 
-    /// Add contexts of 8192 tokens, for which 2 GiB of memory are needed
+    /// Add contexts of 8192 tokens, an eigenproblem of 4096 and all layers of SmolLM2; 2 GiB of memory are needed
     #[arg(long)]
     long: bool,
 

@@ -1,12 +1,30 @@
 //! The problems of the catalogue.
 
-use super::{Attend, Bench, Heads, Kind, Precision, Problem, Strategy};
+use super::{Attend, Bench, Heads, Kind, Network, Precision, Problem, Strategy, Weights};
 
 const SMOLLM2: Heads = heads(576, 9, 3, 64);
 const LLAMA2_7B: Heads = heads(4096, 32, 32, 128);
 const LLAMA3_8B: Heads = heads(4096, 32, 8, 128);
 const GEMMA2_9B: Heads = heads(3584, 16, 8, 256);
 const HIDDEN_1024: Heads = heads(1024, 16, 8, 64);
+
+const STORIES260K: Network = Network {
+    weights: Weights::Stories260k,
+    heads: heads(64, 8, 4, 8),
+    intermediate: 172,
+    layers: 5,
+    vocabulary: 512,
+};
+
+const fn smollm2_135m(layers: usize) -> Network {
+    Network {
+        weights: Weights::SmolLm2Shape,
+        heads: SMOLLM2,
+        intermediate: 1536,
+        layers,
+        vocabulary: 49152,
+    }
+}
 
 /// Name, shapes, and the grouped problem that it is compared with.
 const ATTENDS: [(&str, Attend, &str); 6] = [
@@ -47,7 +65,7 @@ const fn heads(hidden: usize, query: usize, key: usize, width: usize) -> Heads {
     }
 }
 
-/// All problems; with `long`, contexts of 8192 tokens too.
+/// All problems; with `long`, contexts of 8192 tokens, an eigenproblem of 4096 and all layers of SmolLM2 too.
 pub fn catalogue(long: bool) -> Vec<Problem> {
     let mut problems = vec![
         copy(),
@@ -78,6 +96,13 @@ pub fn catalogue(long: bool) -> Vec<Problem> {
         lowrank("smollm2", SMOLLM2, 32, 96),
         lowrank("hidden1024", HIDDEN_1024, 64, 256),
     ]);
+    // Hidden sizes of SmolLM2-135M, Llama 3.2 1B and Llama 3 8B.
+    problems.extend([576, 2048].into_iter().chain(long.then_some(4096)).map(eigen));
+    problems.push(evaluate("stories260k", STORIES260K, 4, 512));
+    for layers in [6].into_iter().chain(long.then_some(30)) {
+        let name = format!("smollm2-135m-{layers}-layers");
+        problems.push(evaluate(&name, smollm2_135m(layers), 4, 256));
+    }
     problems
 }
 
@@ -86,6 +111,7 @@ pub fn yardstick(kind: &Kind) -> String {
     match kind {
         Kind::Rope { .. }
         | Kind::LowRank { .. }
+        | Kind::Eigen { .. }
         | Kind::Matmul {
             precision: Precision::F64,
             ..
@@ -236,11 +262,59 @@ fn lowrank(model: &str, heads: Heads, rope_dim: usize, rank: usize) -> Problem {
     }
 }
 
+/// Counted as the divide-and-conquer algorithm that is run: 4/3 n³ to make the matrix tridiagonal, 4/3 n³ for the products
+/// that merge the parts if no eigenvalue deflates, 2 n³ to turn the eigenvectors back.
+fn eigen(size: usize) -> Problem {
+    Problem {
+        bench: Bench::Factorisation,
+        name: format!("eigen/{size}"),
+        kind: Kind::Eigen { size },
+        strategies: vec![strategy("principal-components", Some(14 * size * size * size / 3))],
+        grouped: None,
+    }
+}
+
+/// Operations are those of matrix products, with whole score matrices, as for [`prefill`].
+fn evaluate(name: &str, network: Network, windows: usize, sequence: usize) -> Problem {
+    let Heads {
+        hidden,
+        query,
+        key,
+        width,
+    } = network.heads;
+    let weights = hidden * (2 * (query + key) * width + 3 * network.intermediate);
+    let layer = 2 * weights + 4 * query * width * sequence;
+    let flops = |predictions: usize| {
+        windows * (sequence * network.layers * layer + predictions * 2 * hidden * network.vocabulary)
+    };
+    let way = |name: &str, predictions: usize| Strategy {
+        tokens: Some((windows * sequence) as u64),
+        ..strategy(name, Some(flops(predictions)))
+    };
+    Problem {
+        bench: Bench::Evaluation,
+        name: format!("evaluate/{name}"),
+        kind: Kind::Evaluate {
+            network,
+            windows,
+            sequence,
+        },
+        strategies: vec![
+            way("forward", sequence),
+            way("perplexity", sequence - 1),
+            way("forward-streamed", sequence),
+            way("perplexity-streamed", sequence - 1),
+        ],
+        grouped: None,
+    }
+}
+
 fn strategy(name: &str, flops: Option<usize>) -> Strategy {
     Strategy {
         name: name.to_owned(),
         flops: flops.map(|flops| flops as u64),
         bytes: None,
+        tokens: None,
     }
 }
 

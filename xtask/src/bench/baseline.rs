@@ -25,6 +25,8 @@ struct Entry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     gigabytes_per_second: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    tokens_per_second: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     share_of_roofline: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     over_grouped: Option<f64>,
@@ -42,6 +44,7 @@ impl From<&Results> for Baseline {
             median_ns: row.median_ns,
             gflops: row.gflops,
             gigabytes_per_second: row.gigabytes,
+            tokens_per_second: row.tokens,
             share_of_roofline: row.share,
             over_grouped: row.over_grouped,
             predicted_over_grouped: row.predicted,
@@ -96,6 +99,23 @@ mod tests {
         let baseline = Baseline::read(&path).unwrap();
         assert_eq!(baseline.speed_up(&row("a", 200.0)), Some(1.5));
         assert_eq!(baseline.speed_up(&row("b", 200.0)), None);
+    }
+
+    #[test]
+    fn tokens_a_second_are_written_where_there_are_any_and_not_asked_of_older_files() {
+        let evaluation = Row {
+            tokens: Some(1234.5),
+            ..row("perplexity", 1.0)
+        };
+        let results = Results {
+            rows: vec![evaluation, row("eigen", 2.0)],
+        };
+        let written = serde_json::to_value(Baseline::from(&results)).unwrap();
+        assert_eq!(written["strategies"][0]["tokens_per_second"], 1234.5);
+        assert!(written["strategies"][1].get("tokens_per_second").is_none());
+        let older = r#"{"strategies": [{"problem": "p", "strategy": "perplexity", "median_ns": 3.0}]}"#;
+        let older: Baseline = serde_json::from_str(older).unwrap();
+        assert_eq!(older.speed_up(&results.rows[0]), Some(3.0));
     }
 
     #[test]

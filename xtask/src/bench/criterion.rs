@@ -26,7 +26,7 @@ pub fn run(arguments: &Arguments, memory: &Path) -> anyhow::Result<()> {
     // The command-line program is selected too, for cargo's sake: its dependencies then have the features that they have
     // in every other build, and burn is not compiled again.
     cargo.args(["bench", "--package", "benches", "--package", "transmla-cli"]);
-    for bench in ["matrices", "attention", "factorisation"] {
+    for bench in ["matrices", "attention", "factorisation", "evaluation"] {
         cargo.args(["--bench", bench]);
     }
     cargo.args(["--", "--noplot"]);

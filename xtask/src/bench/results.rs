@@ -33,6 +33,8 @@ pub struct Row {
     pub gflops: Option<f64>,
     /// Billions of bytes a second that had to be moved, if their number is known.
     pub gigabytes: Option<f64>,
+    /// Tokens a second that went through a whole model, if that is what it does.
+    pub tokens: Option<f64>,
     /// Share of the roofline: the longer of its operations at the rate of a plain product in the same number format, and of
     /// its bytes at the rate of a copy, over the time it took. More than 1 where caches give more than memory does.
     pub share: Option<f64>,
@@ -114,6 +116,7 @@ impl Results {
                 over_torch: torch.map(|torch| torch.median_ns / one.median_ns),
                 gflops: per_ns(one.strategy.flops),
                 gigabytes: per_ns(one.strategy.bytes),
+                tokens: per_ns(one.strategy.tokens).map(|rate| 1e9 * rate),
                 share: one.roofline_ns.map(|roofline| roofline / one.median_ns),
                 memory: memory.get(&key).copied(),
             }
@@ -162,6 +165,36 @@ mod tests {
         );
         assert!((find("second-moment").share.unwrap() - 0.25).abs() < 1e-9);
         assert_eq!((find("rororope").gflops, find("rororope").share), (None, None));
+    }
+
+    #[test]
+    fn an_eigensolver_is_set_against_a_product_of_doubles() {
+        let measured = medians(&[
+            ("matmul/f32-1024", "burn", 1.0),
+            ("matmul/f64-1024", "faer", 2.0 * 1024f64.powi(3) / 40.0),
+            ("eigen/576", "principal-components", 14.0 * 192.0 * 576.0 * 576.0 / 10.0),
+        ]);
+        let results = Results::new(&catalogue(false), &measured, &Memory::new());
+        let eigen = results.rows.last().unwrap();
+        assert!((eigen.gflops.unwrap() - 10.0).abs() < 1e-9);
+        assert!((eigen.share.unwrap() - 0.25).abs() < 1e-9);
+        assert_eq!(eigen.tokens, None);
+    }
+
+    #[test]
+    fn an_evaluation_is_set_against_a_forward() {
+        let name = "evaluate/stories260k";
+        let measured = medians(&[(name, "forward", 2e8), (name, "perplexity", 2.5e8)]);
+        let results = Results::new(&catalogue(false), &measured, &Memory::new());
+        assert!(!results.only_yardsticks());
+        let [forward, perplexity] = &results.rows[..] else {
+            panic!("{results:?}");
+        };
+        // 4 windows of 512 tokens.
+        assert_eq!((forward.tokens, perplexity.tokens), (Some(10240.0), Some(8192.0)));
+        assert_eq!((forward.speed_up, perplexity.speed_up), (Some(1.0), Some(0.8)));
+        // No product was measured.
+        assert_eq!(forward.share, None);
     }
 
     #[test]

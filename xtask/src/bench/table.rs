@@ -3,7 +3,7 @@
 use super::baseline::Baseline;
 use super::results::{Results, Row};
 
-/// One line per strategy, columns aligned; with torch or a baseline one column more.
+/// One line per strategy, columns aligned; with whole models, torch or a baseline one column more for each.
 pub fn render(results: &Results, baseline: Option<&Baseline>) -> String {
     let mut header = vec![
         "problem",
@@ -17,6 +17,10 @@ pub fn render(results: &Results, baseline: Option<&Baseline>) -> String {
         "of roofline",
         "memory",
     ];
+    let with_tokens = results.rows.iter().any(|row| row.tokens.is_some());
+    if with_tokens {
+        header.push("tokens/s");
+    }
     let with_torch = results.rows.iter().any(|row| row.over_torch.is_some());
     if with_torch {
         header.push("vs. torch");
@@ -30,6 +34,9 @@ pub fn render(results: &Results, baseline: Option<&Baseline>) -> String {
         let repeated = row.problem == previous;
         previous = &row.problem;
         let mut line = cells(row, repeated);
+        if with_tokens {
+            line.push(or_dash(row.tokens.map(|rate| format!("{rate:.0}"))));
+        }
         if with_torch {
             line.push(times(row.over_torch));
         }
@@ -42,7 +49,6 @@ pub fn render(results: &Results, baseline: Option<&Baseline>) -> String {
 }
 
 fn cells(row: &Row, repeated: bool) -> Vec<String> {
-    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     vec![
         if repeated { String::new() } else { row.problem.clone() },
         row.strategy.clone(),
@@ -57,8 +63,12 @@ fn cells(row: &Row, repeated: bool) -> Vec<String> {
     ]
 }
 
+fn or_dash(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "-".to_owned())
+}
+
 fn times(ratio: Option<f64>) -> String {
-    ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}x"))
+    or_dash(ratio.map(|ratio| format!("{ratio:.2}x")))
 }
 
 fn duration(nanoseconds: f64) -> String {
@@ -144,6 +154,19 @@ decode/m-512  grouped    2.50 ms     1.00x            -          -     20.0     
         let table = render(&with_torch, None);
         assert!(table.lines().next().unwrap().ends_with("memory  vs. torch"));
         assert!(table.lines().last().unwrap().ends_with("3.50x"));
+        let with_tokens = Results {
+            rows: vec![
+                Row {
+                    tokens: Some(1234.5),
+                    ..row("perplexity", 2e6, None, None)
+                },
+                row("fused", 2e6, None, None),
+            ],
+        };
+        let lines: Vec<_> = render(&with_tokens, None).lines().map(str::to_owned).collect();
+        assert!(lines[0].ends_with("memory  tokens/s"));
+        assert!(lines[1].ends_with("-      1234"));
+        assert!(lines[2].ends_with("-         -"));
         let baseline = Baseline::from(&results);
         let compared = render(&results, Some(&baseline));
         assert!(compared.lines().next().unwrap().ends_with("vs. baseline"));

@@ -44,6 +44,7 @@ impl Form {
             name: self.name.to_owned(),
             flops: Some(flops as u64),
             bytes: Some(4 * (self.heads * self.tokens * numbers + ends) as u64),
+            tokens: None,
         }
     }
 }

@@ -1,0 +1,5 @@
+//! See `benches::catalogue`, `Bench::Evaluation`.
+
+fn main() {
+    benches::harness::main(benches::catalogue::Bench::Evaluation);
+}
