@@ -19,13 +19,14 @@ const ROOM: usize = 8;
 /// Tokens of the text that the strategies are checked on.
 const CHECKED: usize = 24;
 
-pub(crate) fn build(heads: Heads, context: usize, latents: &[(usize, usize)]) -> Box<dyn Case> {
-    let mut numbers = Numbers::new(4);
+pub(crate) fn build(heads: Heads, context: usize, latents: &[(usize, usize)], device: &Device) -> Box<dyn Case> {
+    let mut numbers = Numbers::on(device, 4);
     let mut layers = vec![Layer::grouped(heads, context, &mut numbers)];
     for &(rank, rope) in latents {
         layers.push(Layer::latent(heads, rank, rope, context, &mut numbers));
     }
     Box::new(Decode {
+        device: device.clone(),
         layers,
         hidden: heads.hidden,
         context,
@@ -33,6 +34,7 @@ pub(crate) fn build(heads: Heads, context: usize, latents: &[(usize, usize)]) ->
 }
 
 struct Decode {
+    device: Device,
     layers: Vec<Layer>,
     hidden: usize,
     context: usize,
@@ -97,14 +99,16 @@ impl Layer {
     }
 
     fn new(name: String, config: ModelConfig, attention: Attention, context: usize, numbers: &mut Numbers) -> Self {
+        let input: Tensor<2> = numbers.tensor([1, config.hidden_size], 1.0);
+        let device = input.device();
         let mut cache = KvCache::new(&config, context + ROOM);
         cache
-            .fill_at_random(1, context, &Device::flex())
+            .fill_at_random(1, context, &device)
             .expect("an empty cache takes any batch");
         Self {
             name,
-            rotary: Rotary::new(&config.rope, context..context + 1, &Device::flex()),
-            input: numbers.tensor([1, config.hidden_size], 1.0),
+            rotary: Rotary::new(&config.rope, context..context + 1, &device),
+            input,
             config,
             attention,
             cache: RefCell::new(cache),
@@ -113,7 +117,8 @@ impl Layer {
 
     /// The last token of a text, decoded from a cache of the others and computed with all of them at once.
     fn check(&self, text: &Tensor<2>) -> Result<(), String> {
-        let rotary = |positions| Rotary::new(&self.config.rope, positions, &Device::flex());
+        let device = text.device();
+        let rotary = |positions| Rotary::new(&self.config.rope, positions, &device);
         let whole = self.attention.forward(text.clone(), 1, &rotary(0..CHECKED), None);
         let mut cache = KvCache::new(&self.config, CHECKED);
         let cache = cache.layer(0);
@@ -128,7 +133,7 @@ impl Layer {
 
 impl Case for Decode {
     fn check(&self) -> Result<(), String> {
-        let text = Numbers::new(5).tensor([CHECKED, self.hidden], 1.0);
+        let text = Numbers::on(&self.device, 5).tensor([CHECKED, self.hidden], 1.0);
         self.layers.iter().try_for_each(|layer| layer.check(&text))
     }
 
