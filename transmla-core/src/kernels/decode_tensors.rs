@@ -35,6 +35,9 @@ impl CachedValues {
 /// result `[batch, H, new, d_v]`. There may be more rows than the longest sequence has tokens. Rows behind a sequence's end must
 /// be finite and count nothing.
 ///
+/// # Panics
+/// If the shapes do not fit each other.
+///
 /// # Source
 /// Split among cubes by tokens as in Flash-Decoding (Dao, Haziza, Massa and Sizov, 2023), with the running softmax of Milakov and
 /// Gimelshein, arXiv 1805.02867; keys that are values too are DeepSeek-V2's absorbed form, arXiv 2405.04434, section 2.1.

@@ -77,7 +77,8 @@ impl CachedRows {
                     false => self.capacity,
                 };
                 let old = rows.take().map(|rows| *rows);
-                let new = new.cast(format_on(self.dtype, &device));
+                self.dtype = format_on(self.dtype, &device);
+                let new = new.cast(float(self.dtype));
                 let mut room = with_room(old, [batch, heads, grown, width], new.dtype(), &device);
                 self.capacity = grown;
                 for index in runs(&self.lengths) {
@@ -106,6 +107,11 @@ impl CachedRows {
         [batch, self.heads, tokens, self.width]
     }
 
+    /// The format they are kept in; before the first, the one asked for.
+    pub fn dtype(&self) -> StorageDtype {
+        self.dtype
+    }
+
     /// Numbers kept of a token.
     pub fn numbers_per_token(&self) -> usize {
         self.heads * self.width
@@ -116,10 +122,7 @@ impl CachedRows {
         match &self.kept {
             None => 0,
             Some(Kept::Host(buffers)) => buffers.iter().map(Stored::capacity).sum::<usize>() * self.dtype.bytes(),
-            Some(Kept::Device(rows)) => {
-                let bytes = rows.as_ref().map_or(self.dtype.bytes(), |rows| rows.dtype().size());
-                self.lengths.len() * self.capacity * self.numbers_per_token() * bytes
-            }
+            Some(Kept::Device(_)) => self.lengths.len() * self.capacity * self.numbers_per_token() * self.dtype.bytes(),
         }
     }
 
@@ -250,15 +253,18 @@ fn runs(lengths: &[usize]) -> Vec<Range<usize>> {
     lengths.chunk_by(|a, b| a == b).map(range).collect()
 }
 
-/// What a device keeps numbers in: `f32` if it does not know the format.
-fn format_on(dtype: StorageDtype, device: &Device) -> DType {
-    let wanted = match dtype {
+/// A format on a device: `f32` if it does not know the one asked for.
+fn format_on(dtype: StorageDtype, device: &Device) -> StorageDtype {
+    match device.supports_dtype(float(dtype)) {
+        true => dtype,
+        false => StorageDtype::F32,
+    }
+}
+
+fn float(dtype: StorageDtype) -> DType {
+    match dtype {
         StorageDtype::F32 => DType::F32,
         StorageDtype::Bf16 => DType::BF16,
         StorageDtype::F16 => DType::F16,
-    };
-    match device.supports_dtype(wanted) {
-        true => wanted,
-        false => DType::F32,
     }
 }
