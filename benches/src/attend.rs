@@ -1,12 +1,18 @@
 //! The queries of one token against a cache: the kernels alone, without projections.
+//!
+//! Plain tensor operations and burn's attention are the same everywhere; the fused kernel is one of the CPU (`host`) or of a
+//! GPU (`gpu`).
+
+mod gpu;
+mod host;
 
 use std::hint::black_box;
 
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use transmla_core::StorageDtype;
-use transmla_core::kernels::{CachedHead, DecodeShape, Scoring, Stored, decode, plain_decode};
+use transmla_core::kernels::{Scoring, plain_decode};
 
 use crate::case::{Case, Timed, compare};
 use crate::catalogue::Attend;
@@ -15,45 +21,33 @@ use crate::numbers::Numbers;
 /// Formats of the fused strategies, in the catalogue's order after the two of tensor operations.
 const DTYPES: [StorageDtype; 3] = [StorageDtype::F32, StorageDtype::Bf16, StorageDtype::F16];
 
-pub(crate) fn build(shape: Attend, context: usize) -> Box<dyn Case> {
-    let mut numbers = Numbers::new(7);
-    let Attend {
-        groups,
-        shared,
-        width,
-        value_width,
-        latent,
-    } = shape;
-    let keys = numbers.tensor([1, groups, context, width], 1.0);
-    let values = match latent {
-        true => None,
-        false => Some(numbers.tensor([1, groups, context, value_width], 1.0)),
-    };
-    let stored = |rows: &Tensor<4>| DTYPES.map(|dtype| heads_of(rows, dtype));
-    Box::new(Attending {
-        shape,
-        scoring: Scoring::of_width(width),
-        q: numbers.tensor([1, groups * shared, 1, width], 2.0),
-        stored_keys: stored(&keys),
-        stored_values: values.as_ref().map(stored),
-        values: values.unwrap_or_else(|| keys.clone().narrow(3, 0, value_width)),
-        keys,
-    })
+/// Index of the first fused strategy.
+const FUSED: usize = 2;
+
+pub(crate) fn build(shape: Attend, context: usize, device: &Device) -> Box<dyn Case> {
+    Box::new(Attending::new(shape, context, device))
 }
 
-/// One buffer for each head.
-fn heads_of(rows: &Tensor<4>, dtype: StorageDtype) -> Vec<Stored> {
-    let [_, _, tokens, width] = rows.dims();
-    let numbers: Vec<f32> = rows.clone().into_data().iter::<f32>().collect();
-    let head = |numbers: &[f32]| {
-        let mut stored = Stored::with_capacity(dtype, numbers.len());
-        stored.extend(numbers);
-        stored
+/// Whether a device has a strategy.
+pub(crate) fn has(shape: Attend, strategy: usize, device: &Device) -> bool {
+    let Some(format) = strategy.checked_sub(FUSED) else {
+        return true;
     };
-    numbers.chunks_exact(tokens * width).map(head).collect()
+    // The context makes no difference to that.
+    let Attending { operands, fused } = Attending::new(shape, 1, device);
+    fused.has(&operands, format)
 }
 
-struct Attending {
+/// A fused kernel with its caches.
+trait Fused {
+    /// `[1, H, 1, d_v]` from the cache of one format.
+    fn attend(&self, operands: &Operands, format: usize) -> Tensor<4>;
+
+    /// Whether it has that format.
+    fn has(&self, operands: &Operands, format: usize) -> bool;
+}
+
+struct Operands {
     shape: Attend,
     scoring: Scoring,
     /// `[1, H, 1, width]`
@@ -62,15 +56,39 @@ struct Attending {
     keys: Tensor<4>,
     /// `[1, G, tokens, d_v]`
     values: Tensor<4>,
-    stored_keys: [Vec<Stored>; 3],
-    stored_values: Option<[Vec<Stored>; 3]>,
 }
 
-impl Attending {
+impl Operands {
+    fn new(shape: Attend, context: usize, device: &Device) -> Self {
+        let mut numbers = Numbers::on(device, 7);
+        let Attend {
+            groups,
+            shared,
+            width,
+            value_width,
+            latent,
+        } = shape;
+        let keys = numbers.tensor([1, groups, context, width], 1.0);
+        let values = match latent {
+            true => keys.clone().narrow(3, 0, value_width),
+            false => numbers.tensor([1, groups, context, value_width], 1.0),
+        };
+        Self {
+            shape,
+            scoring: Scoring::of_width(width),
+            q: numbers.tensor([1, groups * shared, 1, width], 2.0),
+            keys,
+            values,
+        }
+    }
+
+    fn tokens(&self) -> usize {
+        self.keys.dims()[2]
+    }
+
     fn plain(&self) -> Tensor<4> {
-        let tokens = self.keys.dims()[2];
         let (keys, values) = (self.keys.clone(), self.values.clone());
-        plain_decode(self.q.clone(), keys, values, &[tokens], &self.scoring)
+        plain_decode(self.q.clone(), keys, values, &[self.tokens()], &self.scoring)
     }
 
     /// The heads that share keys are the rows of one query, since all of them see every token.
@@ -87,40 +105,38 @@ impl Attending {
         let (keys, values) = (self.keys.clone(), self.values.clone());
         attention(q, keys, values, None, None, options).reshape([1, groups * shared, 1, value_width])
     }
+}
 
-    fn fused(&self, format: usize) -> Vec<f32> {
-        let shape = DecodeShape {
-            shared: self.shape.shared,
-            new: 1,
-            width: self.shape.width,
-            value_width: self.shape.value_width,
+struct Attending {
+    operands: Operands,
+    fused: Box<dyn Fused>,
+}
+
+impl Attending {
+    fn new(shape: Attend, context: usize, device: &Device) -> Self {
+        let operands = Operands::new(shape, context, device);
+        let fused: Box<dyn Fused> = match *device == Device::flex() {
+            true => Box::new(host::Caches::new(&operands)),
+            false => Box::new(gpu::Caches::new(&operands)),
         };
-        let values = self.stored_values.as_ref().map(|values| &values[format]);
-        let heads = self.stored_keys[format]
-            .iter()
-            .enumerate()
-            .map(|(head, keys)| CachedHead {
-                keys: keys.as_slice(),
-                values: values.map(|values| values[head].as_slice()),
-            });
-        let q = self.q.clone().into_data();
-        let q = q.as_slice::<f32>().unwrap_or_default();
-        decode(&shape, &self.scoring, q, &heads.collect::<Vec<_>>())
+        Self { operands, fused }
     }
 }
 
 impl Case for Attending {
     fn check(&self) -> Result<(), String> {
-        let plain = self.plain();
-        compare("burn", &self.burn(), &plain, 1e-4)?;
+        let plain = self.operands.plain();
+        compare("burn", &self.operands.burn(), &plain, 1e-4)?;
         for (format, dtype) in DTYPES.into_iter().enumerate() {
-            let fused = TensorData::new(self.fused(format), plain.dims());
+            if !self.fused.has(&self.operands, format) {
+                continue;
+            }
             let tolerance = match dtype {
                 StorageDtype::F32 => 1e-4,
                 StorageDtype::F16 => 1e-2,
                 StorageDtype::Bf16 => 5e-2,
             };
-            let fused = Tensor::from_data(fused, &Device::flex());
+            let fused = self.fused.attend(&self.operands, format);
             compare(&format!("fused in {dtype}"), &fused, &plain, tolerance)?;
         }
         Ok(())
@@ -129,13 +145,13 @@ impl Case for Attending {
     fn prepare(&self, strategy: usize) -> Timed<'_> {
         match strategy {
             0 => Box::new(|| {
-                black_box(self.plain());
+                black_box(self.operands.plain());
             }),
             1 => Box::new(|| {
-                black_box(self.burn());
+                black_box(self.operands.burn());
             }),
             fused => Box::new(move || {
-                black_box(self.fused(fused - 2));
+                black_box(self.fused.attend(&self.operands, fused - FUSED));
             }),
         }
     }

@@ -1,6 +1,6 @@
 //! A problem with its data.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::catalogue::{Kind, Problem};
 use crate::{attend, attention, copy, decode, eigen, evaluate, lowrank, matmul, moment, rope};
@@ -20,12 +20,12 @@ pub(crate) trait Case {
     fn prepare(&self, strategy: usize) -> Timed<'_>;
 }
 
-/// Makes the data of a problem.
-pub(crate) fn build(problem: &Problem) -> Box<dyn Case> {
+/// Makes the data of a problem on a device.
+pub(crate) fn build(problem: &Problem, device: &Device) -> Box<dyn Case> {
     match problem.kind {
-        Kind::Copy { numbers } => copy::build(numbers),
-        Kind::Attend { shape, context } => attend::build(shape, context),
-        Kind::Matmul { size, precision } => matmul::build(size, precision),
+        Kind::Copy { numbers } => copy::build(numbers, device),
+        Kind::Attend { shape, context } => attend::build(shape, context, device),
+        Kind::Matmul { size, precision } => matmul::build(size, precision, device),
         Kind::Moment { rows, width } => moment::build(rows, width),
         Kind::Prefill {
             heads,
@@ -37,7 +37,7 @@ pub(crate) fn build(problem: &Problem) -> Box<dyn Case> {
             heads,
             context,
             latents,
-        } => decode::build(heads, context, &latents),
+        } => decode::build(heads, context, &latents, &problem.strategies, device),
         Kind::Rope {
             heads,
             freqfold,
@@ -50,6 +50,14 @@ pub(crate) fn build(problem: &Problem) -> Box<dyn Case> {
             windows,
             sequence,
         } => evaluate::build(network, windows, sequence),
+    }
+}
+
+/// Whether a device has a strategy.
+pub(crate) fn has(problem: &Problem, strategy: usize, device: &Device) -> bool {
+    match problem.kind {
+        Kind::Attend { shape, .. } => attend::has(shape, strategy, device),
+        _ => true,
     }
 }
 

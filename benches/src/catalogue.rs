@@ -152,6 +152,22 @@ pub enum Weights {
     SmolLm2Shape,
 }
 
+impl Kind {
+    /// Whether it can be measured on a GPU: decoding, and the two yardsticks.
+    pub fn on_gpu(&self) -> bool {
+        matches!(
+            self,
+            Self::Copy { .. }
+                | Self::Matmul {
+                    precision: Precision::F32,
+                    ..
+                }
+                | Self::Attend { .. }
+                | Self::Decode { .. }
+        )
+    }
+}
+
 /// Attention heads of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heads {
@@ -218,6 +234,11 @@ mod tests {
         }
         assert!(names.contains(copy().name.as_str()));
         assert!(catalogue(false).len() < problems.len());
+        let yardsticks = |problem: &&Problem| problem.kind.on_gpu();
+        for problem in problems.iter().filter(yardsticks) {
+            let yardstick = problems.iter().find(|p| p.name == yardstick(&problem.kind)).unwrap();
+            assert!(yardstick.kind.on_gpu(), "{}", problem.name);
+        }
     }
 
     #[test]

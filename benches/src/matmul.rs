@@ -2,15 +2,15 @@
 
 use std::hint::black_box;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use faer::Mat;
 
 use crate::case::{Case, Timed, within};
 use crate::catalogue::Precision;
 use crate::numbers::Numbers;
 
-pub(crate) fn build(size: usize, precision: Precision) -> Box<dyn Case> {
-    let mut numbers = Numbers::new(1);
+pub(crate) fn build(size: usize, precision: Precision, device: &Device) -> Box<dyn Case> {
+    let mut numbers = Numbers::on(device, 1);
     match precision {
         Precision::F32 => Box::new(Single {
             a: numbers.tensor([size, size], 1.0),

@@ -4,27 +4,39 @@ use burn::tensor::{Device, Tensor, TensorData};
 use faer::Mat;
 
 /// Numbers evenly spread over -1 … 1 (splitmix64).
-pub(crate) struct Numbers(u64);
+pub(crate) struct Numbers {
+    state: u64,
+    device: Device,
+}
 
 impl Numbers {
+    /// Whose tensors are on the default CPU device.
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
+        Self::on(&Device::flex(), seed)
+    }
+
+    /// Whose tensors are on a device.
+    pub(crate) fn on(device: &Device, seed: u64) -> Self {
+        Self {
+            state: seed,
+            device: device.clone(),
+        }
     }
 
     fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^= z >> 31;
         (z >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     }
 
-    /// A tensor on the default CPU device, every number times `scale`.
+    /// A tensor, every number times `scale`.
     pub(crate) fn tensor<const D: usize>(&mut self, shape: [usize; D], scale: f64) -> Tensor<D> {
         let count = shape.iter().product();
         let values: Vec<f32> = (0..count).map(|_| (scale * self.next()) as f32).collect();
-        Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+        Tensor::from_data(TensorData::new(values, shape), &self.device)
     }
 
     pub(crate) fn matrix(&mut self, rows: usize, columns: usize) -> Mat<f64> {

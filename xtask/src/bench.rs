@@ -2,6 +2,7 @@
 
 mod baseline;
 mod criterion;
+mod device;
 mod results;
 mod table;
 mod torch;
@@ -13,6 +14,7 @@ use anyhow::bail;
 use benches::catalogue::catalogue;
 
 use baseline::Baseline;
+use device::Device;
 use results::Results;
 
 /// Time every strategy of the benchmark catalogue and print a table.
@@ -20,17 +22,25 @@ use results::Results;
 /// Each strategy's result is compared with the plain reference of its problem before it is timed; a wrong result ends
 /// the run. Times are medians. A strategy's speed-up is over the first one of its problem, and, for decoding, over grouped
 /// queries at equal context, beside what the rooflines of the two predict. A roofline is the longer of the operations at the
-/// rate of a plain matrix product (burn's in f32, or faer's in f64 for the factorisations and the eigensolver) and of the bytes that must be moved
-/// at the rate of a copy, both measured in the same run. Memory is the most that a run takes beside its inputs. Tokens per
-/// second are those of an evaluation, beside a plain forward of the same text. Single queries are timed with torch too, where
-/// Python has it, on as many threads.
+/// rate of a plain matrix product (burn's in f32, or faer's in f64 for the factorisations and the eigensolver) and of the
+/// bytes that must be moved at the rate of a copy, both measured in the same run. Memory is the most that a run takes beside
+/// its inputs. Tokens per second are those of an evaluation, beside a plain forward of the same text. Single queries are timed
+/// with torch too, where Python has it, on as many threads.
+///
+/// On a GPU (`--device`) the problems are those of decoding, and copy and product are its own; each run ends when the device has
+/// done its work. Memory and torch are the CPU's alone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask bench --quick
   cargo xtask bench --filter '^moment/|^eigen/|^evaluate/'
   cargo xtask bench --filter decode/smollm2 --json before.json
-  cargo xtask bench --filter decode/smollm2 --baseline before.json")]
+  cargo xtask bench --filter decode/smollm2 --baseline before.json
+  cargo xtask bench --device cuda --filter '^attend/'")]
 pub struct Arguments {
+    /// Where to compute: cpu, cuda[:N] or wgpu[:N]; the benchmarks are built with the feature it needs
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    device: Device,
+
     /// Only strategies whose problem/strategy name matches this regular expression
     #[arg(long, value_name = "PATTERN")]
     filter: Option<String>,
@@ -67,6 +77,11 @@ pub struct Arguments {
 /// Runs the task.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut problems = catalogue(arguments.long);
+    let on_cpu = arguments.device == Device::Cpu;
+    problems.retain(|problem| on_cpu || problem.kind.on_gpu());
+    if arguments.python.is_some() && !on_cpu {
+        bail!("--python is for --device cpu: torch is timed on the CPU alone");
+    }
     if arguments.list {
         for problem in &problems {
             for strategy in &problem.strategies {
@@ -85,12 +100,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut medians = criterion::medians(start)?;
-    torch::measure(
-        arguments.python.as_deref(),
-        arguments.quick,
-        &mut problems,
-        &mut medians,
-    )?;
+    if on_cpu {
+        let python = arguments.python.as_deref();
+        torch::measure(python, arguments.quick, &mut problems, &mut medians)?;
+    }
     let results = Results::new(&problems, &medians, &criterion::memory(memory.path())?);
     if let Some(filter) = &arguments.filter
         && results.only_yardsticks()

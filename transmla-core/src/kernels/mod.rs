@@ -1,4 +1,4 @@
-//! Kernels: attention on any device, and a fused form of it for the CPU.
+//! Kernels: attention on any device, and fused forms of it for the CPU and for GPUs.
 //!
 //! | module | what it holds |
 //! | --- | --- |
@@ -7,13 +7,18 @@
 //! | `host` | both in blocks on the CPU: score matrices never leave the cache, keys of the future are not looked at |
 //! | `decode` | attention of a few new tokens to many cached ones on the CPU, one pass over the cache |
 //! | `plain_decode` | the same from tensor operations |
+//! | `decode_tensors` | the same on any device; picks the form |
+//! | `cube` | the same as one kernel for GPUs (features `cuda` and `wgpu`) |
 //! | `few_rows` | what weights make of a few rows on the CPU, each weight read once, by all threads |
 //! | `threads` | entering the threads of the CPU once for many small pieces of work |
 //! | `storage` | numbers as caches keep them: `f32`, `bf16` or `f16` |
 //! | `product`, `vectors`, `exponential` | matrix products, products of a few rows, and a vectorised softmax |
 
 mod attention;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod cube;
 mod decode;
+mod decode_tensors;
 mod exponential;
 mod few_rows;
 mod host;
@@ -30,6 +35,7 @@ pub use attention::{
 };
 pub(crate) use attention::{on_host, repeat_heads};
 pub use decode::{CachedHead, DecodeShape, decode};
+pub use decode_tensors::{CachedValues, decode_is_fused, decode_tensors};
 pub(crate) use few_rows::few_rows;
 pub use plain_decode::plain_decode;
 pub use scoring::Scoring;

@@ -175,9 +175,10 @@ impl KvCache {
         })
     }
 
-    /// The format that numbers are kept in.
+    /// The format that numbers are kept in: `f32` where a device does not know the one asked for.
     pub fn dtype(&self) -> StorageDtype {
-        self.dtype
+        let first = self.layers.first();
+        first.map_or(self.dtype, |layer| layer.rows().0.dtype())
     }
 
     /// Tokens of the longest sequence that every layer has seen.
@@ -193,7 +194,7 @@ impl KvCache {
     /// Bytes that the seen tokens of all sequences take.
     pub fn bytes(&self) -> usize {
         let numbers = self.layers.iter().map(|layer| layer.sum(CachedRows::numbers_per_token));
-        numbers.sum::<usize>() * self.lengths.iter().sum::<usize>() * self.dtype.bytes()
+        numbers.sum::<usize>() * self.lengths.iter().sum::<usize>() * self.dtype().bytes()
     }
 
     /// Bytes that are set aside for the tokens of all sequences, seen or not.

@@ -10,8 +10,8 @@ use crate::kernels::{CachedHead, Stored, on_host};
 /// Rows kept for every token of every sequence and head, in one format.
 ///
 /// On the CPU each head of each sequence has a buffer of its own, which kernels read where it lies and sequences of other
-/// lengths do not pad; on other devices there is one tensor for all of them. The room for `capacity` tokens a sequence is
-/// taken when the first come, and doubles when it runs out.
+/// lengths do not pad; on other devices there is one tensor for all of them, in `f32` if the device does not know the format.
+/// The room for `capacity` tokens a sequence is taken when the first come, and doubles when it runs out.
 #[derive(Debug, Clone)]
 pub struct CachedRows {
     heads: usize,
@@ -54,7 +54,7 @@ impl CachedRows {
             self.lengths = vec![0; batch];
         }
         assert_eq!(batch, self.lengths.len(), "a cache of another batch");
-        let on_host = on_host(&new);
+        let (on_host, device) = (on_host(&new), new.device());
         let kept = self.kept.get_or_insert_with(|| match on_host {
             true => {
                 let buffer = || Stored::with_capacity(self.dtype, self.capacity * self.width);
@@ -77,8 +77,9 @@ impl CachedRows {
                     false => self.capacity,
                 };
                 let old = rows.take().map(|rows| *rows);
+                self.dtype = format_on(self.dtype, &device);
                 let new = new.cast(float(self.dtype));
-                let mut room = with_room(old, [batch, heads, grown, width], new.dtype(), &new.device());
+                let mut room = with_room(old, [batch, heads, grown, width], new.dtype(), &device);
                 self.capacity = grown;
                 for index in runs(&self.lengths) {
                     let start = self.lengths[index.start];
@@ -104,6 +105,11 @@ impl CachedRows {
     /// Of what is appended for some tokens: `[batch, heads, tokens, width]`.
     pub(super) fn shape_of(&self, batch: usize, tokens: usize) -> [usize; 4] {
         [batch, self.heads, tokens, self.width]
+    }
+
+    /// The format they are kept in; before the first, the one asked for.
+    pub fn dtype(&self) -> StorageDtype {
+        self.dtype
     }
 
     /// Numbers kept of a token.
@@ -191,6 +197,17 @@ impl CachedRows {
         Some(keys.iter().enumerate().map(head).collect())
     }
 
+    /// `[batch, heads, capacity, width]` as it is kept, at least as many rows as the longest sequence has tokens; nothing before
+    /// the first token. From the CPU it is a copy in f32.
+    ///
+    /// What is behind a sequence's end counts nothing but is finite.
+    pub(super) fn kept_tensor(&self) -> Option<Tensor<4>> {
+        match self.kept.as_ref()? {
+            Kept::Device(rows) => Some((**rows.as_ref()?).clone()),
+            Kept::Host(_) => self.tensor(),
+        }
+    }
+
     /// `[batch, heads, longest, width]` in f32; nothing before the first token.
     ///
     /// What is behind a sequence's end counts nothing but is finite.
@@ -234,6 +251,14 @@ fn runs(lengths: &[usize]) -> Vec<Range<usize>> {
         range
     };
     lengths.chunk_by(|a, b| a == b).map(range).collect()
+}
+
+/// A format on a device: `f32` if it does not know the one asked for.
+fn format_on(dtype: StorageDtype, device: &Device) -> StorageDtype {
+    match device.supports_dtype(float(dtype)) {
+        true => dtype,
+        false => StorageDtype::F32,
+    }
 }
 
 fn float(dtype: StorageDtype) -> DType {

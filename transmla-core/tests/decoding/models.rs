@@ -7,7 +7,7 @@ use transmla_core::checkpoint::read_input_ids;
 use transmla_core::{CoreError, Decoder, KvCache, LayeredModel, Residency, StorageDtype, TokenBatch};
 
 /// Grouped queries plain, in windows, with bounds; latents with and without low-rank queries.
-const FAMILIES: [&str; 5] = [
+pub const FAMILIES: [&str; 5] = [
     "mistral",
     "mistral-window",
     "gemma2",
@@ -21,13 +21,13 @@ fn folder(family: &str) -> PathBuf {
         .join(family)
 }
 
-fn open(family: &str) -> (Decoder, Vec<i64>) {
+pub fn open(family: &str) -> (Decoder, Vec<i64>) {
     let model = Decoder::open(&folder(family), &Device::flex(), Residency::Loaded).unwrap();
     let tokens = read_input_ids(&folder(family).join("reference.safetensors")).unwrap();
     (model, tokens.row(0).to_vec())
 }
 
-fn batch(rows: &[&[i64]]) -> TokenBatch {
+pub fn batch(rows: &[&[i64]]) -> TokenBatch {
     TokenBatch::from_ids(rows.concat(), rows.len(), rows[0].len()).unwrap()
 }
 
@@ -36,7 +36,7 @@ fn difference(a: Tensor<2>, b: Tensor<2>) -> f32 {
 }
 
 /// Three prompts of different lengths, each read alone, then continued together by one and by several tokens.
-fn check_together(model: &Decoder, ids: &[i64], tolerance: f32) {
+pub fn check_together(model: &Decoder, ids: &[i64], tolerance: f32) {
     let lengths = [4, 11, 1];
     let caches = lengths.map(|length| {
         let mut cache = KvCache::new(model.config(), 16);

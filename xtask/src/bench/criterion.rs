@@ -26,6 +26,10 @@ pub fn run(arguments: &Arguments, memory: &Path) -> anyhow::Result<()> {
     // The command-line program is selected too, for cargo's sake: its dependencies then have the features that they have
     // in every other build, and burn is not compiled again.
     cargo.args(["bench", "--package", "benches", "--package", "transmla-cli"]);
+    if let Some(feature) = arguments.device.feature() {
+        cargo.args(["--features", feature]);
+    }
+    cargo.env("TRANSMLA_BENCH_DEVICE", arguments.device.to_string());
     for bench in ["matrices", "attention", "factorisation", "evaluation"] {
         cargo.args(["--bench", bench]);
     }

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::normed::normalise_heads;
 use super::{Projected, merge_heads, split_heads};
 use crate::config::GroupedConfig;
-use crate::kernels::{DecodeShape, Scoring, attend, decode, plain_decode};
+use crate::kernels::{CachedValues, DecodeShape, Scoring, attend, decode, decode_tensors};
 use crate::model::cache::LayerCache;
 use crate::model::cached_rows::CachedRows;
 use crate::model::layer::layer_prefix;
@@ -111,8 +111,8 @@ impl GroupedAttention {
             let attended = decode(&shape, &self.scoring, q.as_slice(), &cached);
             return Tensor::from_data(TensorData::new(attended, [batch, heads, new, width]), &Device::flex());
         }
-        match (keys.tensor(), values.tensor()) {
-            (Some(k), Some(v)) => plain_decode(q, k, v, keys.lengths(), &self.scoring),
+        match (keys.kept_tensor(), values.kept_tensor()) {
+            (Some(k), Some(v)) => decode_tensors(q, k, CachedValues::Apart(v), keys.lengths(), &self.scoring),
             // Nothing was cached: there is nothing to see.
             _ => q.zeros_like(),
         }

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use super::normed::NormedQueries;
 use super::{Projected, merge_heads, split_heads};
 use crate::config::LatentConfig;
-use crate::kernels::{Scoring, attend, plain_decode, repeat_heads};
+use crate::kernels::{CachedValues, Scoring, attend, decode_tensors, repeat_heads};
 use crate::model::absorbed::AbsorbedUp;
 use crate::model::cache::LayerCache;
 use crate::model::cached_rows::CachedRows;
@@ -270,7 +270,7 @@ impl LatentAttention {
                 return attended;
             }
         }
-        let Some(cached) = rows.tensor() else {
+        let Some(cached) = rows.kept_tensor() else {
             // Nothing was cached: there is nothing to see.
             return Tensor::zeros([batch, heads, new, value], &q_nope.device());
         };
@@ -278,8 +278,7 @@ impl LatentAttention {
         let key_up = up.clone().narrow(2, 0, nope).expand([batch, heads, nope, rank]);
         let value_up = up.narrow(2, nope, value).swap_dims(2, 3); // [1, H, r, d_v]
         let q = Tensor::cat(vec![q_nope.matmul(key_up), q_rope], 3);
-        let latents = cached.clone().narrow(3, 0, rank);
-        plain_decode(q, cached, latents, rows.lengths(), &self.scoring)
+        decode_tensors(q, cached, CachedValues::InKeys(rank), rows.lengths(), &self.scoring)
             .matmul(value_up.expand([batch, heads, rank, value]))
     }
 }

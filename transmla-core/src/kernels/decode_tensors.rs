@@ -1,0 +1,81 @@
+//! Attention of a few new tokens to many cached ones that lie on an accelerator: picks the form.
+
+use burn::tensor::{DType, Tensor};
+
+use super::{Scoring, plain_decode};
+
+/// Where the values of cached tokens are.
+#[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "handed on, never kept")]
+pub enum CachedValues {
+    /// In rows of their own, `[batch, G, longest, d_v]`.
+    Apart(Tensor<4>),
+    /// They are the first d_v numbers of each key, as in a latent cache.
+    InKeys(usize),
+}
+
+impl CachedValues {
+    /// d_v.
+    fn width(&self) -> usize {
+        match self {
+            Self::Apart(values) => values.dims()[3],
+            Self::InKeys(width) => *width,
+        }
+    }
+}
+
+/// Causal attention of the newest tokens of sequences of different lengths to a cache in any float format.
+///
+/// Where burn computes with CubeCL (features `cuda` and `wgpu`) it is one fused kernel that reads the cache once, where it lies
+/// and in the format it has; elsewhere, where gradients are recorded, and for formats that the device does not know, it is
+/// [`plain_decode`] in `f32`, which says what both compute.
+///
+/// # Shapes
+/// q `[batch, H, new, width]` in `f32`, keys `[batch, G, longest, width]`, a length of at most `longest` for each sequence;
+/// result `[batch, H, new, d_v]`. There may be more rows than the longest sequence has tokens. Rows behind a sequence's end must
+/// be finite and count nothing.
+///
+/// # Panics
+/// If the shapes do not fit each other.
+///
+/// # Source
+/// Split among cubes by tokens as in Flash-Decoding (Dao, Haziza, Massa and Sizov, 2023), with the running softmax of Milakov and
+/// Gimelshein, arXiv 1805.02867; keys that are values too are DeepSeek-V2's absorbed form, arXiv 2405.04434, section 2.1.
+pub fn decode_tensors(
+    q: Tensor<4>,
+    keys: Tensor<4>,
+    values: CachedValues,
+    lengths: &[usize],
+    scoring: &Scoring,
+) -> Tensor<4> {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if let Some(attended) = super::cube::decode(&q, &keys, &values, lengths, scoring) {
+        return attended;
+    }
+    let longest = lengths.iter().copied().max().unwrap_or(0).min(keys.dims()[2]);
+    let value_width = values.width();
+    let keys = keys.narrow(2, 0, longest).cast(DType::F32);
+    let values = match values {
+        CachedValues::Apart(values) => values.narrow(2, 0, longest).cast(DType::F32),
+        CachedValues::InKeys(_) => keys.clone().narrow(3, 0, value_width),
+    };
+    plain_decode(q, keys, values, lengths, scoring)
+}
+
+/// Whether [`decode_tensors`] is a fused kernel for these.
+pub fn decode_is_fused(
+    q: &Tensor<4>,
+    keys: &Tensor<4>,
+    values: &CachedValues,
+    lengths: &[usize],
+    scoring: &Scoring,
+) -> bool {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    let fused = super::cube::plan(q, keys, values, lengths, scoring).is_some();
+    #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+    let fused = {
+        let _ = (q, keys, values, lengths, scoring);
+        false
+    };
+    fused
+}

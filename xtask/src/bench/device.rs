@@ -1,0 +1,73 @@
+//! Which device the benchmarks run on.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// `cpu`, `cuda[:N]` or `wgpu[:N]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Device {
+    #[default]
+    Cpu,
+    /// By index.
+    Cuda(usize),
+    /// By index.
+    Wgpu(usize),
+}
+
+impl Device {
+    /// The feature that the benchmarks need for it.
+    pub fn feature(self) -> Option<&'static str> {
+        match self {
+            Self::Cpu => None,
+            Self::Cuda(_) => Some("transmla-cli/cuda"),
+            Self::Wgpu(_) => Some("transmla-cli/wgpu"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, index) = match text.split_once(':') {
+            None => (text, 0),
+            Some((name, index)) => {
+                let index = index.parse();
+                (name, index.map_err(|_| format!("'{text}' has no device number"))?)
+            }
+        };
+        match name {
+            "cpu" if name == text => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(index)),
+            "wgpu" => Ok(Self::Wgpu(index)),
+            _ => Err("expected cpu, cuda[:N] or wgpu[:N]".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Wgpu(index) => write!(f, "wgpu:{index}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parses_and_prints() {
+        for text in ["cpu", "cuda:1", "wgpu:0"] {
+            assert_eq!(text.parse::<Device>().unwrap().to_string(), text);
+        }
+        assert_eq!("wgpu".parse(), Ok(Device::Wgpu(0)));
+        for text in ["", "cpu:0", "cuda:x", "tpu"] {
+            assert!(text.parse::<Device>().is_err(), "{text}");
+        }
+        assert_eq!(Device::default(), Device::Cpu);
+    }
+}
