@@ -5,12 +5,14 @@
 //! | `problem` | which calls the kernel takes, as numbers |
 //! | `tile` | how the work is cut to fit a device |
 //! | `attend` | the kernel: a part of the cache in one pass |
+//! | `combine` | its weighted sums of values |
 //! | `join` | the kernel that joins the parts |
 //! | `launch` | both on tensors of the backend |
 //!
 //! CUDA and wgpu share all of it: CubeCL compiles the kernels for the device that a tensor is on.
 
 mod attend;
+mod combine;
 mod join;
 mod launch;
 mod problem;
