@@ -15,15 +15,18 @@ use transmla_core::{CoreError, host_values};
 /// sequence serves as attention sink: it sits at distance t everywhere and would drown the profile of ordinary tokens,
 /// so as a key it is left out of the scores' costs, profile and query moments; as a value it counts.
 ///
-/// What is kept does not grow with the number of sequences: per head a profile as long as a sequence and two `d × d`
-/// moments.
+/// Distances are counted for each pair j of key entries, by `a_h(t,u) |z_j(u)|²`: a phase error of a pair costs where its
+/// keys are large, and keys of one pair may be large on tokens that are seen from afar, of another on those nearby.
+///
+/// What is kept does not grow with the number of sequences: per head and pair a profile as long as a sequence and per head
+/// two `d × d` moments.
 #[derive(Debug, Clone)]
 pub struct Sensitivity {
     heads: usize,
     head_dim: usize,
     sequence: usize,
-    /// `[H][distance]`: sums of a.
-    profile: Vec<Vec<f64>>,
+    /// `[H][J][distance]`: sums of a |z_j|².
+    profile: Vec<Vec<Vec<f64>>>,
     /// Sums of a q qᵀ.
     query_moment: Vec<Mat<f64>>,
     /// Sums of p² r rᵀ, r = W_Oᵀ g.
@@ -38,7 +41,7 @@ impl Sensitivity {
             heads,
             head_dim,
             sequence,
-            profile: vec![vec![0.0; sequence]; heads],
+            profile: vec![vec![vec![0.0; sequence]; head_dim / 2]; heads],
             query_moment: vec![Mat::zeros(head_dim, head_dim); heads],
             value_metric: vec![Mat::zeros(head_dim, head_dim); heads],
             tokens: 0,
@@ -132,7 +135,7 @@ impl Sensitivity {
         let v = repeat(split(attention.v.forward(x), attention.key_heads));
         let scoring = &attention.scoring;
         let mut scores = rotate(q.clone())
-            .matmul(repeat(rotate(k)).swap_dims(1, 2))
+            .matmul(repeat(rotate(k.clone())).swap_dims(1, 2))
             .mul_scalar(scoring.scale);
         // What a change of a score changes after its bound.
         let mut slope = None;
@@ -160,11 +163,12 @@ impl Sensitivity {
         let per_query = a.clone().sum_dim(2); // [H, T, 1]
         add_moments(&mut self.query_moment, q.clone() * per_query, q)?;
         add_moments(&mut self.value_metric, r.clone() * weight.sum_dim(2), r)?;
-        let a = host_values(a)?;
-        for (profile, rows) in self.profile.iter_mut().zip(a.chunks_exact(sequence * sequence)) {
-            for (t, row) in rows.chunks_exact(sequence).enumerate() {
-                for (value, sum) in row[..=t].iter().rev().zip(profile.iter_mut()) {
-                    *sum += f64::from(*value);
+        let pairs = self.head_dim / 2;
+        let profiles = host_values(by_distance(a).matmul(repeat(pair_powers(k))))?; // [H, distance, J]
+        for (of_head, rows) in self.profile.iter_mut().zip(profiles.chunks_exact(sequence * pairs)) {
+            for (distance, row) in rows.chunks_exact(pairs).enumerate() {
+                for (profile, value) in of_head.iter_mut().zip(row) {
+                    profile[distance] += f64::from(*value);
                 }
             }
         }
@@ -172,18 +176,20 @@ impl Sensitivity {
         Ok(())
     }
 
-    /// Share of each distance in a head's sensitivity, `[H][distance]`, summing to 1 per head.
+    /// Share of each distance in the sensitivity to each pair of a head, `[H][J][distance]`, summing to 1 per pair.
     ///
-    /// A head that notices nothing is taken to look at itself, distance 0. A NaN or infinity that was added stays one.
-    pub fn profiles(&self) -> Vec<Vec<f64>> {
-        let normalise = |profile: &Vec<f64>| {
+    /// A pair that nothing notices is taken to be seen from its own token, distance 0. A NaN or infinity that was added
+    /// stays one.
+    pub fn profiles(&self) -> Vec<Vec<Vec<f64>>> {
+        let normalise = |profile: &Vec<f64>| -> Vec<f64> {
             let sum: f64 = profile.iter().sum();
             match sum == 0.0 {
                 true => (0..profile.len()).map(|distance| f64::from(distance == 0)).collect(),
                 false => profile.iter().map(|value| value / sum).collect(),
             }
         };
-        self.profile.iter().map(normalise).collect()
+        let of_head = |pairs: &Vec<Vec<f64>>| pairs.iter().map(normalise).collect();
+        self.profile.iter().map(of_head).collect()
     }
 
     /// Second moment of each head's queries before RoPE, weighted by sensitivity, per token: H times `[d, d]`.
@@ -211,6 +217,26 @@ fn add_moments(sums: &mut [Mat<f64>], left: Tensor<3>, right: Tensor<3>) -> Resu
         }
     }
     Ok(())
+}
+
+/// Squared magnitudes of half-split pairs, `[G, T, d]` to `[G, T, d/2]`.
+fn pair_powers(keys: Tensor<3>) -> Tensor<3> {
+    let pairs = keys.dims()[2] / 2;
+    let half = |first: usize| keys.clone().narrow(2, first, pairs).square();
+    half(0) + half(pairs)
+}
+
+/// Costs `[H, T, T]` of each query and key, 0 for later keys, as those of each distance and key.
+fn by_distance(a: Tensor<3>) -> Tensor<3> {
+    let [heads, sequence, _] = a.dims();
+    // In rows of T, key u and query t are at uT + t = u(T + 1) + (t - u): key u and distance t - u in rows of T + 1. What
+    // that puts at distances beyond the sequence's end are costs of later keys.
+    let flat = a.swap_dims(1, 2).reshape([heads, sequence * sequence]);
+    let end = Tensor::zeros([heads, sequence], &flat.device());
+    Tensor::cat(vec![flat, end], 1)
+        .reshape([heads, sequence, sequence + 1])
+        .narrow(2, 0, sequence)
+        .swap_dims(1, 2)
 }
 
 /// Costs `[H, T, T]` without those of the first key.

@@ -112,7 +112,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 /// Sums of the statistics over sequences, from their definition.
 struct Sums {
-    profile: Vec<Vec<f64>>,
+    profile: Vec<Vec<Vec<f64>>>,
     query: Vec<Mat<f64>>,
     value: Vec<Mat<f64>>,
 }
@@ -120,7 +120,7 @@ struct Sums {
 impl Sums {
     fn new() -> Self {
         Self {
-            profile: vec![vec![0.0; TOKENS]; HEADS],
+            profile: vec![vec![vec![0.0; TOKENS]; WIDTH / 2]; HEADS],
             query: vec![Mat::zeros(WIDTH, WIDTH); HEADS],
             value: vec![Mat::zeros(WIDTH, WIDTH); HEADS],
         }
@@ -169,7 +169,10 @@ impl Sums {
                 for u in 1..=t {
                     let gap = dot(&r, values[u]) - dot(&r, &output);
                     let a = (p[u] * gap * slope(u)).powi(2);
-                    self.profile[head][t - u] += a;
+                    for (j, profile) in self.profile[head].iter_mut().enumerate() {
+                        let key = &k[u][shared..shared + WIDTH];
+                        profile[t - u] += a * (key[j].powi(2) + key[j + WIDTH / 2].powi(2));
+                    }
                     sum_a += a;
                 }
                 let sum_p: f64 = p.iter().map(|p| p * p).sum();
@@ -187,15 +190,18 @@ impl Sums {
         let (profiles, queries, values) = (found.profiles(), found.query_moments(), found.value_metrics());
         assert_eq!((profiles.len(), queries.len(), values.len()), (HEADS, HEADS, HEADS));
         for head in 0..HEADS {
-            let sum: f64 = self.profile[head].iter().sum();
-            assert!((profiles[head].iter().sum::<f64>() - 1.0).abs() < 1e-12);
-            assert_eq!(profiles[head].len(), TOKENS);
-            for (distance, share) in profiles[head].iter().enumerate() {
-                let expected = self.profile[head][distance] / sum;
-                assert!(
-                    (share - expected).abs() < 1e-5,
-                    "head {head}, distance {distance}: {share} and {expected}"
-                );
+            assert_eq!(profiles[head].len(), WIDTH / 2);
+            for (j, (profile, sums)) in profiles[head].iter().zip(&self.profile[head]).enumerate() {
+                let sum: f64 = sums.iter().sum();
+                assert!((profile.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+                assert_eq!(profile.len(), TOKENS);
+                for (distance, share) in profile.iter().enumerate() {
+                    let expected = sums[distance] / sum;
+                    assert!(
+                        (share - expected).abs() < 1e-5,
+                        "head {head}, pair {j}, distance {distance}: {share} and {expected}"
+                    );
+                }
             }
             for (found, expected) in [(&queries[head], &self.query[head]), (&values[head], &self.value[head])] {
                 let expected = faer::Scale(1.0 / tokens as f64) * expected;
@@ -279,6 +285,7 @@ fn without_gradients_every_head_looks_at_itself() {
         assert!(
             profiles
                 .iter()
+                .flatten()
                 .all(|profile| profile[0] == 1.0 && profile[1..].iter().all(|share| *share == 0.0))
         );
     }
@@ -293,7 +300,7 @@ fn a_nan_is_not_taken_for_a_head_that_notices_nothing() {
     sensitivity
         .add(&Numbers::new(41).attention(), &x, &gradients, 1, &rotary(TOKENS))
         .unwrap();
-    assert!(sensitivity.profiles()[0].iter().any(|share| share.is_nan()));
+    assert!(sensitivity.profiles()[0][0].iter().any(|share| share.is_nan()));
 }
 
 #[test]
@@ -505,7 +512,7 @@ fn statistics_of_a_real_layer() {
     let width = model.config().rope.dim;
     let mut sensitivity = Sensitivity::new(attention.query_heads, width, 16);
     sensitivity.add(attention, &inputs, &gradients[0], 2, &rotary).unwrap();
-    for profile in sensitivity.profiles() {
+    for profile in sensitivity.profiles().iter().flatten() {
         assert!((profile.iter().sum::<f64>() - 1.0).abs() < 1e-9);
         assert!(profile.iter().all(|share| *share >= 0.0));
         assert_eq!(profile[15], 0.0, "only the first key is 15 tokens away");

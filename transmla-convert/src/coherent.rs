@@ -81,7 +81,7 @@ pub(crate) fn closed_form(problem: &LayerProblem<'_>) -> Result<ClosedForm, Conv
 /// Statistics of one layer, on the host.
 struct Statistics {
     frequencies: Vec<f64>,
-    profiles: Vec<Vec<f64>>,
+    profiles: Vec<Vec<Vec<f64>>>,
     query_moments: Vec<Mat<f64>>,
     pair_power: Vec<Vec<f64>>,
     value_metrics: Vec<Mat<f64>>,

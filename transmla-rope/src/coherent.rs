@@ -3,7 +3,7 @@
 //! The score of a query with a key D tokens before it is `Re Σ_j conj(q_j) z_j e^{-i w_j D}` over complex pairs. Serving
 //! pair j from a slot that turns at v instead of w_j loses phase agreement as D grows; the best constant to put before
 //! it is the *gain* `G_j(v) = Σ_D A(D) e^{-i (w_j - v) D}`, A being the share of each distance in what the attention
-//! output notices, and `|G|²` is the share of the term that survives. No position at all is v = 0.
+//! output notices of that pair, and `|G|²` is the share of the term that survives. No position at all is v = 0.
 
 mod profile;
 
@@ -42,7 +42,7 @@ pub struct CoherentSplit {
 /// the key explains is taken out of these pairs, until all slots are taken. What a pair counts is the query power that
 /// it keeps in the slot beyond what it would keep without position.
 ///
-/// At distances where a head's profile lies entirely, or where all gains are 1, its scores are preserved exactly.
+/// At distances where all profiles of a head lie entirely, or where all gains are 1, its scores are preserved exactly.
 ///
 /// # Shapes
 ///

@@ -22,23 +22,23 @@ struct Layer {
     queries: Mat<f64>,
     moment: Mat<f64>,
     frequencies: Vec<f64>,
-    distances: Vec<Vec<f64>>,
+    distances: Vec<Vec<Vec<f64>>>,
     pair_power: Vec<Vec<f64>>,
 }
 
 impl Layer {
-    /// With profiles that decay over a few distances, different ones per head.
+    /// With profiles that decay over a few distances, different ones per head and pair.
     fn new(shape: HeadShape, seed: u64) -> Self {
         let keys = random(shape.key_width(), INPUTS, seed);
         let mixing = random(shape.key_width(), shape.key_width() + 3, seed ^ 2);
         let (heads, pairs) = (shape.query_heads, shape.pairs());
-        let random_rows = |columns: usize, seed: u64| -> Vec<Vec<f64>> {
-            let values = random(heads, columns, seed);
-            (0..heads)
+        let random_rows = |rows: usize, columns: usize, seed: u64| -> Vec<Vec<f64>> {
+            let values = random(rows, columns, seed);
+            (0..rows)
                 .map(|head| (0..columns).map(|i| values[(head, i)].abs()).collect())
                 .collect()
         };
-        let mut distances = random_rows(12, seed ^ 3);
+        let mut distances = random_rows(heads * pairs, 12, seed ^ 3);
         for profile in &mut distances {
             profile
                 .iter_mut()
@@ -53,15 +53,15 @@ impl Layer {
             queries: random(shape.query_width(), INPUTS, seed ^ 1),
             moment: &mixing * mixing.transpose(),
             frequencies: slot_frequencies(THETA, shape.head_dim),
-            distances,
-            pair_power: random_rows(pairs, seed ^ 4),
+            distances: distances.chunks(pairs).map(<[_]>::to_vec).collect(),
+            pair_power: random_rows(heads, pairs, seed ^ 4),
         }
     }
 
     /// The same with all attention at one distance.
     fn at_distance(mut self, distance: usize) -> Self {
         let concentrated = (0..=distance).map(|d| f64::from(u8::from(d == distance)));
-        self.distances = vec![concentrated.collect(); self.shape.query_heads];
+        self.distances = vec![vec![concentrated.collect(); self.shape.pairs()]; self.shape.query_heads];
         self
     }
 
@@ -292,6 +292,28 @@ proptest! {
     }
 
     #[test]
+    fn a_gain_is_the_best_constant_at_its_own_pairs_distances((shape, _) in shapes(), slot in 0.0..2.0_f64, seed: u64) {
+        let layer = Layer::new(shape, seed);
+        let found = gains(&layer.profile(), slot);
+        for (head, profiles) in layer.distances.iter().enumerate() {
+            for (pair, shares) in profiles.iter().enumerate() {
+                let error = |gain: c64| -> f64 {
+                    let term = |(distance, share): (usize, &f64)| {
+                        let turned = |frequency: f64| c64::from_polar(1.0, -frequency * distance as f64);
+                        share * (turned(layer.frequencies[pair]) - gain * turned(slot)).norm_sqr()
+                    };
+                    shares.iter().enumerate().map(term).sum()
+                };
+                let gain = found[head][pair];
+                prop_assert!((error(gain) - (1.0 - gain.norm_sqr())).abs() < 1e-9);
+                for step in [c64::new(1e-2, 0.0), c64::new(-1e-2, 0.0), c64::new(0.0, 1e-2), c64::new(0.0, -1e-2)] {
+                    prop_assert!(error(gain + step) > error(gain));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn slot_keys_have_unit_power((shape, slots) in shapes(), eligibility in eligibilities(), seed: u64) {
         let layer = Layer::new(shape, seed);
         let split = layer.split(&slot_frequencies(THETA, 2 * slots), eligibility).decoupling;
@@ -508,13 +530,17 @@ fn bad_input_is_an_error() {
         "the pair powers of query head 1 must be [1, 2], found [1, 3]"
     );
     assert_eq!(
-        message(&|layer, _, _| layer.distances[1].clear()),
-        "the distance profile of query head 1 must be [1, at least 1], found [1, 0]"
+        message(&|layer, _, _| layer.distances[1][0].clear()),
+        "the distance profile of pair 0 of query head 1 must be [1, at least 1], found [1, 0]"
+    );
+    assert_eq!(
+        message(&|layer, _, _| layer.distances[1].truncate(1)),
+        "the distance profiles of query head 1 must be [2, any], found [1, 12]"
     );
     let counts: [&dyn Fn(&mut Layer); 3] = [
         &|layer| layer.distances.truncate(1),
         &|layer| layer.pair_power.truncate(1),
-        &|layer| layer.distances.push(vec![1.0]),
+        &|layer| layer.distances.push(vec![vec![1.0]; 2]),
     ];
     for change in counts {
         let result = attempt(&|layer, _, _| change(layer));
@@ -528,7 +554,7 @@ fn bad_input_is_an_error() {
         let changes: [Change<'_>; 6] = [
             &|layer, _, _| layer.moment[(1, 2)] = bad,
             &|layer, _, _| layer.frequencies[1] = bad,
-            &|layer, _, _| layer.distances[0][3] = bad,
+            &|layer, _, _| layer.distances[0][1][3] = bad,
             &|layer, _, _| layer.pair_power[1][0] = bad,
             &|_, slots, _| slots[0] = bad,
             &|_, _, eligibility| *eligibility = Eligibility::Threshold(bad),
@@ -545,7 +571,7 @@ fn bad_input_is_an_error() {
         message(&|layer, _, _| layer.pair_power[1][0] = -1.0),
         "the square root of the pair powers must be finite, found NaN at row 1, column 0"
     );
-    assert!(attempt(&|layer, _, _| layer.distances[1][2] = -0.1).is_err());
+    assert!(attempt(&|layer, _, _| layer.distances[1][1][2] = -0.1).is_err());
     // Numbers that overflow on the way.
     assert!(attempt(&|layer, _, _| layer.frequencies[1] = f64::MAX).is_err());
     assert!(attempt(&|layer, _, _| layer.moment[(1, 1)] = f64::MAX).is_err());

@@ -9,9 +9,9 @@ use crate::{HeadShape, RopeError};
 pub struct AttentionProfile<'a> {
     /// Frequencies w_j of the original pairs, in radians per token, `[J]`.
     pub frequencies: &'a [f64],
-    /// Share of each distance (in tokens, from 0) in what the output notices, `[H][distances]`; not negative, and of sum 1
-    /// per head, or gains are not shares.
-    pub distances: &'a [Vec<f64>],
+    /// Share of each distance (in tokens, from 0) in what the output notices of a head's pair, `[H][J][distances]`; not
+    /// negative, and of sum 1 per pair, or gains are not shares.
+    pub distances: &'a [Vec<Vec<f64>>],
     /// Power of each pair in the weighted query moment, `[H][J]`, not negative; all zero counts as all equal.
     pub pair_power: &'a [Vec<f64>],
 }
@@ -34,11 +34,11 @@ pub fn gains(profile: &AttentionProfile<'_>, slot: f64) -> Vec<Vec<c64>> {
                 sum + c64::new(share * cos, share * sin)
             })
     };
-    profile
-        .distances
-        .iter()
-        .map(|distances| profile.frequencies.iter().map(|w| gain(distances, *w)).collect())
-        .collect()
+    let of_head = |pairs: &Vec<Vec<f64>>| {
+        let pairs = pairs.iter().zip(profile.frequencies);
+        pairs.map(|(distances, w)| gain(distances, *w)).collect()
+    };
+    profile.distances.iter().map(of_head).collect()
 }
 
 /// Query power of each key pair, summed over the query heads that see it, `[GJ]`.
@@ -103,19 +103,25 @@ pub(super) fn check_profile(shape: HeadShape, profile: &AttentionProfile<'_>) ->
         }
     }
     let root = |values: &[f64]| values.iter().map(|value| value.sqrt()).collect::<Vec<_>>();
-    for (head, (shares, power)) in profile.distances.iter().zip(profile.pair_power).enumerate() {
-        let what = |list: &str| format!("the {list} of query head {head}");
-        length(
-            what("distance profile"),
-            "1, at least 1".into(),
-            shares,
-            !shares.is_empty(),
-        )?;
-        length(what("pair powers"), format!("1, {pairs}"), power, power.len() == pairs)?;
-        finite_row("the distance profiles", head, shares)?;
+    for (head, (profiles, power)) in profile.distances.iter().zip(profile.pair_power).enumerate() {
+        if profiles.len() != pairs {
+            return Err(RopeError::Shape {
+                what: format!("the distance profiles of query head {head}"),
+                expected: format!("{pairs}, any"),
+                rows: profiles.len(),
+                columns: profiles.first().map_or(0, Vec::len),
+            });
+        }
+        for (pair, shares) in profiles.iter().enumerate() {
+            let what = format!("the distance profile of pair {pair} of query head {head}");
+            length(what, "1, at least 1".into(), shares, !shares.is_empty())?;
+            finite_row("the distance profiles", head, shares)?;
+            // A negative number has no square root.
+            finite_row("the square root of the distance profiles", head, &root(shares))?;
+        }
+        let what = format!("the pair powers of query head {head}");
+        length(what, format!("1, {pairs}"), power, power.len() == pairs)?;
         finite_row("the pair powers", head, power)?;
-        // A negative number has no square root.
-        finite_row("the square root of the distance profiles", head, &root(shares))?;
         finite_row("the square root of the pair powers", head, &root(power))?;
     }
     Ok(())
