@@ -68,6 +68,8 @@ struct BenchResult {
 struct Measured {
     model_path: String,
     numbers_per_token_and_layer: usize,
+    #[serde(skip)]
+    cache_dtype: StorageDtype,
     steps: Vec<Step>,
 }
 
@@ -93,9 +95,11 @@ pub fn run(arguments: &BenchArguments) -> anyhow::Result<()> {
         let folder = ModelFolder::locate(path, revision, &printer)?;
         models.push(measure(&folder, path, arguments, &printer)?);
     }
+    // As it was kept: a device may not know the format that was asked for.
+    let cache_dtype = models.first().map_or(arguments.cache_dtype, |model| model.cache_dtype);
     let result = BenchResult {
         device: arguments.device.to_string(),
-        cache_dtype: arguments.cache_dtype.to_string(),
+        cache_dtype: cache_dtype.to_string(),
         new_tokens: arguments.new_tokens,
         models,
     };
@@ -129,9 +133,12 @@ fn measure(
     let bar = printer.bar(path);
     bar.set_length((arguments.context.len() * arguments.batch.len()) as u64);
     let mut steps = Vec::new();
+    let mut cache_dtype = arguments.cache_dtype;
     for &context in &arguments.context {
         for &batch in &arguments.batch {
-            steps.push(decode(&model, context, batch, arguments)?);
+            let (step, kept) = decode(&model, context, batch, arguments)?;
+            steps.push(step);
+            cache_dtype = kept;
             bar.inc(1);
         }
     }
@@ -139,11 +146,18 @@ fn measure(
     Ok(Measured {
         model_path: path.to_owned(),
         numbers_per_token_and_layer: model.config().attention.cache_numbers(),
+        cache_dtype,
         steps,
     })
 }
 
-fn decode(model: &Decoder, context: usize, batch: usize, arguments: &BenchArguments) -> anyhow::Result<Step> {
+/// What was measured, and the format that the cache was kept in.
+fn decode(
+    model: &Decoder,
+    context: usize,
+    batch: usize,
+    arguments: &BenchArguments,
+) -> anyhow::Result<(Step, StorageDtype)> {
     let room = context + arguments.new_tokens + 1;
     let mut cache = KvCache::with_dtype(model.config(), room, arguments.cache_dtype);
     cache.fill_at_random(batch, context, model.device())?;
@@ -162,13 +176,14 @@ fn decode(model: &Decoder, context: usize, batch: usize, arguments: &BenchArgume
         .collect::<anyhow::Result<Vec<f64>>>()?;
     times.sort_by(f64::total_cmp);
     let seconds_per_token = times[times.len() / 2];
-    Ok(Step {
+    let step = Step {
         context,
         batch,
         seconds_per_token,
         tokens_per_second: batch as f64 / seconds_per_token,
         cache_bytes,
-    })
+    };
+    Ok((step, cache.dtype()))
 }
 
 /// A line for each length and batch, the models side by side, and how many times faster the first one is.
@@ -226,6 +241,7 @@ mod tests {
         let model = |path: &str, numbers, milliseconds: f64| Measured {
             model_path: path.into(),
             numbers_per_token_and_layer: numbers,
+            cache_dtype: StorageDtype::F32,
             steps: vec![Step {
                 context: 8192,
                 batch: 8,

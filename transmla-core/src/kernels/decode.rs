@@ -11,6 +11,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use super::Scoring;
+use super::ahead::Ahead;
 use super::exponential::{cap, exponentiate_below, largest, scale};
 use super::storage::StoredSlice;
 use super::threads::SERIAL;
@@ -112,8 +113,17 @@ pub fn decode(shape: &DecodeShape, scoring: &Scoring, q: &[f32], heads: &[Cached
         let queries = &q[index * shape.rows() * shape.width..][..shape.rows() * shape.width];
         let mut part = Part::new(shape);
         for start in range.clone().step_by(shape.block()) {
-            let block = start..range.end.min(start + shape.block());
-            part.add(arch, shape, scoring, queries, &heads[index], block, scratch);
+            let end = range.end.min(start + shape.block());
+            let next = end..range.end.min(end + shape.block());
+            part.add(
+                arch,
+                shape,
+                scoring,
+                queries,
+                &heads[index],
+                [start..end, next],
+                scratch,
+            );
         }
         (index, part)
     };
@@ -155,7 +165,7 @@ impl Part {
         scoring: &Scoring,
         q: &[f32],
         head: &CachedHead<'_>,
-        block: Range<usize>,
+        [block, next]: [Range<usize>; 2],
         scratch: &mut Scratch,
     ) {
         let (width, value_width, rows, count) = (shape.width, shape.value_width, shape.rows(), block.len());
@@ -194,7 +204,12 @@ impl Part {
             self.weigh(arch, row, value_width, &mut scores[first..end]);
         }
         let weights = Rows::new(scores, rows, count, stride);
-        combine(arch, &mut self.values, value_width, weights, values);
+        // Values that are keys are in the processor's caches by now, so that memory is free for the next keys.
+        let ahead = match head.values {
+            None => Ahead::of(head.keys, next.start * width, next.len() * width),
+            Some(_) => Ahead::none(),
+        };
+        combine(arch, &mut self.values, value_width, weights, values, ahead);
     }
 
     /// From scores of one row to their weights, with what was summed before brought to the same largest score.

@@ -11,9 +11,11 @@
 //! | `cube` | the same as one kernel for GPUs (features `cuda` and `wgpu`) |
 //! | `few_rows` | what weights make of a few rows on the CPU, each weight read once, by all threads |
 //! | `threads` | entering the threads of the CPU once for many small pieces of work |
+//! | `ahead` | memory that will be read next |
 //! | `storage` | numbers as caches keep them: `f32`, `bf16` or `f16` |
 //! | `product`, `vectors`, `exponential` | matrix products, products of a few rows, and a vectorised softmax |
 
+mod ahead;
 mod attention;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod cube;

@@ -13,11 +13,16 @@ use std::ops::RangeInclusive;
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::ahead::Ahead;
+
 /// Rows of a tile.
 const TILE: usize = 4;
 
 /// Vectors in a row that is long enough for its sum across one not to matter, and too short for a stream of its own.
 const STREAMED: RangeInclusive<usize> = 8..=32;
+
+/// Lines of memory to come that are asked for at each row of a strip.
+const LINES: usize = 2;
 
 /// Rows of equal width in a slice, their starts `stride` apart.
 #[derive(Debug, Clone, Copy)]
@@ -59,8 +64,8 @@ pub(super) fn dots(arch: Arch, target: &mut [f32], stride: usize, scale: f32, a:
     });
 }
 
-/// `target[i] += Σⱼ weights[i, j] · bⱼ`; target rows are `stride` apart.
-pub(super) fn combine(arch: Arch, target: &mut [f32], stride: usize, weights: Rows<'_>, b: Rows<'_>) {
+/// `target[i] += Σⱼ weights[i, j] · bⱼ`; target rows are `stride` apart. What is `ahead` is asked for on the way.
+pub(super) fn combine(arch: Arch, target: &mut [f32], stride: usize, weights: Rows<'_>, b: Rows<'_>, ahead: Ahead) {
     assert_eq!(weights.width, b.count);
     assert!(b.width <= stride && (weights.count == 0 || (weights.count - 1) * stride + b.width <= target.len()));
     arch.dispatch(Combine {
@@ -68,6 +73,7 @@ pub(super) fn combine(arch: Arch, target: &mut [f32], stride: usize, weights: Ro
         stride,
         weights,
         b,
+        ahead,
     });
 }
 
@@ -91,6 +97,7 @@ pub(crate) fn add_combinations(target: &mut [f32], stride: usize, weights: &[f32
         stride,
         Rows::new(weights, m, k, k),
         Rows::new(b, k, n, n),
+        Ahead::none(),
     );
 }
 
@@ -202,6 +209,7 @@ struct Combine<'a> {
     stride: usize,
     weights: Rows<'a>,
     b: Rows<'a>,
+    ahead: Ahead,
 }
 
 impl WithSimd for Combine<'_> {
@@ -265,7 +273,9 @@ impl Combine<'_> {
                 sums[m][0] = simd.partial_load_f32s(target);
             }
         }
+        let mut ahead = self.ahead;
         for j in 0..count {
+            ahead.ask(LINES);
             let b = &self.b.values[j * self.b.stride + column..][..width];
             let mut y = [simd.splat_f32s(0.0); N];
             if whole {
@@ -283,6 +293,7 @@ impl Combine<'_> {
                 }
             }
         }
+        self.ahead = ahead;
         for m in 0..M {
             let target = &mut self.target[(i + m) * self.stride + column..][..width];
             if whole {
@@ -320,7 +331,7 @@ mod tests {
             dots(Arch::new(), &mut products, n + gap, 0.5, a, b);
             let weights = Rows::new(&products, m, n, n + gap);
             let mut sums = vec![1.0; m * stride];
-            combine(Arch::new(), &mut sums, stride, weights, b);
+            combine(Arch::new(), &mut sums, stride, weights, b, Ahead::none());
             for i in 0..m {
                 for j in 0..n + gap {
                     let found = f64::from(products[i * (n + gap) + j]);
