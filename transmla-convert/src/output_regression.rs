@@ -45,15 +45,16 @@ pub(crate) fn regress_output(
             }
         }
     }
-    let mut moment = moment.matrix().to_owned();
-    let mean = (0..width).map(|i| moment[(i, i)]).sum::<f64>() / width as f64;
+    let mut gram = moment.matrix().to_owned();
+    drop(moment);
+    let mean = (0..width).map(|i| gram[(i, i)]).sum::<f64>() / width as f64;
     if mean == 0.0 {
         return Ok(attention);
     }
     for i in 0..width {
-        moment[(i, i)] += RIDGE * mean;
+        gram[(i, i)] += RIDGE * mean;
     }
-    let factor = moment
+    let factor = gram
         .llt(Side::Lower)
         .map_err(|_| CoreError::Execution("the attended values of the calibration text are not finite".into()))?;
     let change = factor.solve(&product);

@@ -200,7 +200,13 @@ impl Plan {
         let joint = 2 * keys;
         // Second moment and its products; attention weights before and after; the joint moment and its eigenvectors; one
         // up-projection of all keys for each query head.
-        let host = 8 * (3 * hidden * hidden + hidden * rows + 4 * joint * joint + 2 * queries * keys);
+        let factorisation = 8 * (3 * hidden * hidden + hidden * rows + 4 * joint * joint + 2 * queries * keys);
+        // Behind it the second moment is still there; that of the attended values with its factor, and what is solved for.
+        let regression = 8 * (2 * hidden * hidden + 2 * queries * queries + 2 * queries * hidden);
+        let host = match self.options.method {
+            Method::Transmla => factorisation,
+            Method::Coherent => factorisation.max(regression),
+        };
         let fitted_keys = match self.source.family.qk_norm && self.options.method == Method::Transmla {
             true => 4 * keys * hidden * self.source.num_hidden_layers as u64,
             false => 0,
