@@ -1,17 +1,13 @@
 //! Keys that are normalised (Qwen3): the linear map of the inputs that is closest to them.
 
-use burn::tensor::Tensor;
-use faer::linalg::solvers::Solve;
-use faer::{Mat, MatRef, Side};
+use faer::{Mat, MatRef};
 use transmla_calib::SecondMoment;
 use transmla_core::model::attention::GroupedAttention;
 use transmla_core::model::{DecoderLayer, RmsNorm};
 use transmla_core::{CoreError, host_values};
 
+use crate::ridge::{add_product, change};
 use crate::{CalibrationStream, ConvertError};
-
-/// Ridge towards the rescaled weights, as a share of the inputs' mean power.
-const RIDGE: f64 = 1e-3;
 
 /// Key weights that stand for normalised keys.
 #[derive(Debug, Clone)]
@@ -65,15 +61,7 @@ impl KeyMoment {
                     .zip(sums)
                     .for_each(|(sum, value)| *sum += f64::from(value));
             }
-            // Rows of this product are columns of the moment.
-            let products: Tensor<2> = x.transpose().matmul(keys);
-            for (column, values) in host_values(products)?.chunks_exact(rows).enumerate() {
-                let column = moment.cross.col_as_slice_mut(column);
-                column
-                    .iter_mut()
-                    .zip(values)
-                    .for_each(|(sum, value)| *sum += f64::from(*value));
-            }
+            add_product(&mut moment.cross, keys, x)?;
             Ok(())
         })?;
         Ok(moment)
@@ -117,14 +105,9 @@ impl KeyMoment {
                 start.row_mut(i).iter_mut().for_each(|value| *value *= best);
             }
         }
-        let ridge = RIDGE * (0..size).map(|i| moment[(i, i)]).sum::<f64>() / size as f64;
-        let mut damped = moment.to_owned();
-        (0..size).for_each(|i| damped[(i, i)] += ridge.max(f64::MIN_POSITIVE));
-        let solver = damped
-            .llt(Side::Lower)
-            .map_err(|_| ConvertError::Activations { layer })?;
         let rest = &self.cross - &start * moment;
-        let fitted = start + solver.solve(rest.transpose()).transpose();
+        let change = change(moment.to_owned(), rest.transpose()).ok_or(ConvertError::Activations { layer })?;
+        let fitted = start + change.transpose();
         let spread = &fitted * moment;
         let sum = |other: &Mat<f64>| -> f64 {
             let column = |j: usize| (0..fitted.nrows()).map(|i| fitted[(i, j)] * other[(i, j)]).sum::<f64>();

@@ -7,6 +7,7 @@
 //! | `stream` | calibration text through a model, layer by layer |
 //! | `decouple`, `decoupled` | the first pass: [`decouple()`] RoPE; [`DecoupledModel`] in between |
 //! | `key_norm` | keys that are normalised, fitted by a linear map |
+//! | `ridge` | least squares that hold weights to what they were |
 //! | `support`, `engine` | what is exact, what stock DeepSeek code can express, and what each program runs |
 //! | `compress`, `assemble` | the factorisation, and DeepSeek's tensors from it |
 //! | `latent_norm`, `constant_entry` | what stock code has beside them: norms of latents, biases elsewhere |
@@ -79,6 +80,7 @@ mod plan;
 mod recipe;
 mod refine;
 mod report;
+mod ridge;
 mod second_pass;
 mod sequential;
 mod stream;

@@ -1,20 +1,17 @@
 //! The output projection by least squares: what the layer lost, as far as the attended values still tell it.
 
-use faer::linalg::solvers::Solve;
-use faer::{Mat, Side};
+use faer::Mat;
 use transmla_calib::SecondMoment;
+use transmla_core::CoreError;
 use transmla_core::model::attention::LatentAttention;
 use transmla_core::model::{Linear, Rotary};
-use transmla_core::{CoreError, host_values};
 
 use crate::example::{Example, attended, residual_error};
+use crate::ridge::{add_product, change};
 use crate::weights::to_linear;
 
-/// What holds the weights to what they were, as a share of the mean second moment of the attended values.
-const RIDGE: f64 = 1e-3;
-
 /// The attention with the output projection that brings the residual stream closest to the original's on the training
-/// sequences, or as it was, whichever is closer on the held-out ones.
+/// sequences, or as it was, whichever is closer on the held-out ones; and its [`residual_error`] on these.
 ///
 /// Minimises `Σ_t w_t |W a_t + b - m_t|² + λ |W - W°|²` over W, a being the attended values of all heads, m what the residual
 /// stream misses, w [`Example::weight`] and W° the weights before: attention probabilities and values stay what they are.
@@ -27,7 +24,7 @@ pub(crate) fn regress_output(
     training: &[Example],
     held_out: &[Example],
     rotary: &Rotary,
-) -> Result<LatentAttention, CoreError> {
+) -> Result<(LatentAttention, f64), CoreError> {
     let [hidden, width] = attention.o.weight.dims();
     let mut moment = SecondMoment::new(width, false);
     let mut product = Mat::<f64>::zeros(width, hidden);
@@ -37,27 +34,12 @@ pub(crate) fn regress_output(
         let values = values * example.weight.clone().sqrt();
         let missing = missing * example.weight.clone().sqrt();
         moment.add(&values)?;
-        // A row for each output is a column of faer's.
-        let sums = host_values(missing.transpose().matmul(values))?;
-        for (output, sums) in sums.chunks_exact(width).enumerate() {
-            for (target, sum) in product.col_as_slice_mut(output).iter_mut().zip(sums) {
-                *target += f64::from(*sum);
-            }
-        }
+        add_product(&mut product, values, missing)?;
     }
-    let mut gram = moment.matrix().to_owned();
+    let gram = moment.matrix().to_owned();
     drop(moment);
-    let mean = (0..width).map(|i| gram[(i, i)]).sum::<f64>() / width as f64;
-    if mean == 0.0 {
-        return Ok(attention);
-    }
-    for i in 0..width {
-        gram[(i, i)] += RIDGE * mean;
-    }
-    let factor = gram
-        .llt(Side::Lower)
-        .map_err(|_| CoreError::Execution("the attended values of the calibration text are not finite".into()))?;
-    let change = factor.solve(&product);
+    let change = change(gram, product.as_ref())
+        .ok_or_else(|| CoreError::Execution("the attended values of the calibration text are not finite".into()))?;
     let change = to_linear(change.transpose(), width, &attention.o.weight.device()).weight;
     let regressed = LatentAttention {
         o: Linear {
@@ -67,9 +49,10 @@ pub(crate) fn regress_output(
         ..attention.clone()
     };
     let error = |attention: &LatentAttention| residual_error(attention, None, held_out, rotary);
-    Ok(match error(&regressed)? < error(&attention)? {
-        true => regressed,
-        false => attention,
+    let (after, before) = (error(&regressed)?, error(&attention)?);
+    Ok(match after < before {
+        true => (regressed, after),
+        false => (attention, before),
     })
 }
 
@@ -78,6 +61,7 @@ mod tests {
     use super::*;
     use burn::tensor::{Device, Tensor, TensorData};
     use transmla_core::config::{LatentConfig, RopeConfig, RopeLayout, RopeScaling};
+    use transmla_core::host_values;
     use transmla_core::kernels::Scoring;
     use transmla_core::model::attention::QueryProjection;
 
@@ -149,12 +133,12 @@ mod tests {
         let training = [example(&teacher, 6), example(&teacher, 7)];
         let held_out = [example(&teacher, 8)];
         let before = residual_error(&student, None, &held_out, &rotary).unwrap();
-        let found = regress_output(student, &training, &held_out, &rotary).unwrap();
-        let after = residual_error(&found, None, &held_out, &rotary).unwrap();
+        let (found, after) = regress_output(student, &training, &held_out, &rotary).unwrap();
+        assert_eq!(after, residual_error(&found, None, &held_out, &rotary).unwrap());
         // What the ridge keeps of the first weights lies where the attended values hardly go.
         assert!(after < 1e-3 * before, "{before} {after}");
         // And what is right already is left.
-        let again = regress_output(teacher.clone(), &training, &held_out, &rotary).unwrap();
+        let (again, _) = regress_output(teacher.clone(), &training, &held_out, &rotary).unwrap();
         for (found, right) in weights(&again).into_iter().zip(weights(&teacher)) {
             assert!((found - right).abs() < 1e-4, "{found} {right}");
         }
@@ -165,7 +149,7 @@ mod tests {
         let rotary = Rotary::new(&rope(), 0..TOKENS, &Device::flex());
         let student = attention(5);
         let (training, held_out) = ([example(&attention(4), 6)], [example(&student, 8)]);
-        let found = regress_output(student.clone(), &training, &held_out, &rotary).unwrap();
+        let (found, _) = regress_output(student.clone(), &training, &held_out, &rotary).unwrap();
         assert_eq!(weights(&found), weights(&student));
     }
 

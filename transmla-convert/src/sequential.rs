@@ -150,17 +150,21 @@ impl Unsolved<'_> {
                 refine(closed.attention, &problem, &mut |error| step(Some(error)))?
             }
         };
-        let attention = match norm {
+        let held_out = self.parts.held_out;
+        let (attention, error) = match norm {
             // It hides from least squares how long the output is.
-            Some(_) => attention,
-            None => regress_output(attention, self.parts.training, self.parts.held_out, rotary)?,
+            Some(_) => {
+                let error = residual_error(&attention, norm, held_out, rotary)?;
+                (attention, error)
+            }
+            None => regress_output(attention, self.parts.training, held_out, rotary)?,
         };
         let report = LayerReport {
             layer: index,
             balance_ratio: 1.0,
             kept_energy: closed.kept_energy,
             key_error: closed.key_error,
-            output_error: Some(residual_error(&attention, norm, self.parts.held_out, rotary)?),
+            output_error: Some(error),
         };
         Ok((attention, report))
     }

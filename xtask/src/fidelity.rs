@@ -5,6 +5,7 @@ mod markdown;
 mod measure;
 mod store;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -99,7 +100,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         println!();
     }
-    let table = markdown::render(&store);
+    let name = file.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
+    let table = markdown::render(&store, name.unwrap_or("results.json"));
     print!("{table}");
     if let Some(output) = &output {
         std::fs::write(output, table).with_context(|| format!("cannot write {}", output.display()))?;

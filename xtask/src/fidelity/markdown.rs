@@ -8,7 +8,7 @@ use super::store::{Cell, Evaluated, Measured, Store};
 const HEAD: &str = "\
 # Results
 
-Made by `cargo xtask fidelity`, which measures and writes this file; [results.json](results.json) has all digits.
+Made by `cargo xtask fidelity`, which measures and writes this file; [FILE](FILE) has all digits.
 
 Every perplexity is that of a converted model as it was written, in fp32. *Excess* is the logarithm of a model's perplexity
 less that of the original's, as a share of what it is for the published method, `transmla`, at the same budget: on text like
@@ -16,9 +16,9 @@ that of the calibration, and on text unlike it. CPU seconds (all processors toge
 included) are those of the conversion alone, in a process of its own. KV numbers are per token and layer.
 ";
 
-/// docs/results.md.
-pub fn render(store: &Store) -> String {
-    let mut text = HEAD.to_owned();
+/// docs/results.md, whose figures are in the JSON file of this name beside it.
+pub fn render(store: &Store, file: &str) -> String {
+    let mut text = HEAD.replace("FILE", file);
     for model in Model::ALL {
         if let Some(measured) = store.models.get(model.key()) {
             section(&mut text, model, measured);
@@ -197,7 +197,8 @@ mod tests {
         let settings = Setup::stories(None, folder.path()).unwrap().settings();
         let mut store = Store::default();
         store.models.insert("stories".into(), Measured { settings, cells });
-        let text = render(&store);
+        let text = render(&store, "figures.json");
+        assert!(text.contains("[figures.json](figures.json)"));
         for line in [
             "|  | 64 | original | 4.000 | 100.0 |  |  |  |  |",
             "| 8, 28 | 36 (56 %) | transmla | 16.00 | 400.0 | 100 % | 100 % | 3.3 | 100 |",
@@ -217,13 +218,16 @@ mod tests {
     }
 
     #[test]
-    fn the_table_in_the_repository_is_that_of_its_figures() {
+    fn the_tables_in_the_repository_are_those_of_their_figures() {
         let docs = root().join("docs");
-        let store = Store::read(&docs.join("results.json")).unwrap();
-        let table = std::fs::read_to_string(docs.join("results.md")).unwrap();
-        assert!(
-            table == render(&store),
-            "cargo xtask fidelity --cells original writes docs/results.md anew"
-        );
+        for name in ["results", "results-more-text"] {
+            let file = format!("{name}.json");
+            let store = Store::read(&docs.join(&file)).unwrap();
+            let table = std::fs::read_to_string(docs.join(format!("{name}.md"))).unwrap();
+            assert!(
+                table == render(&store, &file),
+                "cargo xtask fidelity --cells original --output docs/{name}.md writes it anew"
+            );
+        }
     }
 }
