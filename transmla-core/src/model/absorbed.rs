@@ -8,19 +8,19 @@ use crate::config::LatentConfig;
 use crate::kernels::{DecodeShape, Scoring, add_combinations, decode, dot_products, for_each_piece};
 
 /// `kv_b_proj` where it lies in host memory, `[H, d + d_v, r]`: what turns queries into latents and attended latents into
-/// values.
-#[derive(Debug, Clone)]
-pub struct AbsorbedUp {
+/// values. A view, made for each use: nothing is copied.
+#[derive(Debug)]
+pub(super) struct AbsorbedUp<'a> {
     weight: HostNumbers,
-    shape: LatentConfig,
+    shape: &'a LatentConfig,
 }
 
-impl AbsorbedUp {
+impl<'a> AbsorbedUp<'a> {
     /// Of the weight, `[H·(d + d_v), r]`; nothing if it is not at hand in `f32`.
-    pub(super) fn new(weight: &Tensor<2>, shape: &LatentConfig) -> Option<Self> {
+    pub(super) fn new(weight: &Tensor<2>, shape: &'a LatentConfig) -> Option<Self> {
         Some(Self {
             weight: HostNumbers::of(weight.clone())?,
-            shape: shape.clone(),
+            shape,
         })
     }
 

@@ -2,7 +2,6 @@
 
 use burn::tensor::{Device, Distribution, Tensor};
 
-use super::absorbed::AbsorbedUp;
 use super::cached_rows::CachedRows;
 use crate::{AttentionConfig, CoreError, ModelConfig, StorageDtype};
 
@@ -20,8 +19,6 @@ pub enum LayerCache {
     Latent {
         /// `[batch, 1, tokens, r + d_r]`.
         rows: CachedRows,
-        /// The layer's `kv_b_proj` as decoding reads it; made by the first token that is decoded.
-        up: Option<AbsorbedUp>,
     },
 }
 
@@ -29,7 +26,7 @@ impl LayerCache {
     fn rows(&self) -> (&CachedRows, Option<&CachedRows>) {
         match self {
             Self::Grouped { keys, values } => (keys, Some(values)),
-            Self::Latent { rows, .. } => (rows, None),
+            Self::Latent { rows } => (rows, None),
         }
     }
 
@@ -44,12 +41,12 @@ impl LayerCache {
                 keys.truncate(lengths);
                 values.truncate(lengths);
             }
-            Self::Latent { rows, .. } => rows.truncate(lengths),
+            Self::Latent { rows } => rows.truncate(lengths),
         }
     }
 
     fn join(caches: Vec<Self>) -> Option<Self> {
-        let (mut one, mut other, mut up) = (Vec::new(), Vec::new(), None);
+        let (mut one, mut other) = (Vec::new(), Vec::new());
         let count = caches.len();
         for cache in caches {
             match cache {
@@ -57,16 +54,12 @@ impl LayerCache {
                     one.push(keys);
                     other.push(values);
                 }
-                Self::Latent { rows, up: made } => {
-                    one.push(rows);
-                    up = up.or(made);
-                }
+                Self::Latent { rows } => one.push(rows),
             }
         }
         match other.len() {
             0 => Some(Self::Latent {
                 rows: CachedRows::join(one)?,
-                up,
             }),
             grouped if grouped == count => Some(Self::Grouped {
                 keys: CachedRows::join(one)?,
@@ -77,7 +70,7 @@ impl LayerCache {
     }
 }
 
-/// The caches of all layers of one model, for a batch of sequences that may have different lengths.
+/// The caches of all layers of a model, for a batch of sequences that may have different lengths.
 #[derive(Debug, Clone)]
 pub struct KvCache {
     layers: Vec<LayerCache>,
@@ -104,7 +97,6 @@ impl KvCache {
             }
             AttentionConfig::Latent(_) => LayerCache::Latent {
                 rows: CachedRows::new(1, config.attention.cache_numbers(), capacity, dtype),
-                up: None,
             },
         };
         Self {
@@ -125,7 +117,7 @@ impl KvCache {
         for layer in &mut self.layers {
             let (one, other) = match layer {
                 LayerCache::Grouped { keys, values } => (keys, Some(values)),
-                LayerCache::Latent { rows, .. } => (rows, None),
+                LayerCache::Latent { rows } => (rows, None),
             };
             for rows in std::iter::once(one).chain(other) {
                 let shape = rows.shape_of(batch, tokens);

@@ -14,7 +14,6 @@ mod rotary;
 mod tensors;
 mod tokens;
 
-pub use absorbed::AbsorbedUp;
 pub use backward::{AttentionBackward, RecordedAttention};
 pub use cache::{KvCache, LayerCache};
 pub use cached_rows::CachedRows;

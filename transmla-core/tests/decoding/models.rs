@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
 use transmla_core::checkpoint::read_input_ids;
+use transmla_core::synthetic::write_random_model;
 use transmla_core::{CoreError, Decoder, KvCache, LayeredModel, Residency, StorageDtype, TokenBatch};
 
 /// Grouped queries plain, in windows, with bounds; latents with and without low-rank queries.
@@ -149,6 +150,30 @@ fn a_filled_cache_goes_on() {
         assert_eq!(cache.lengths(), [10, 10]);
         let numbers = model.config().attention.cache_numbers() * model.config().num_hidden_layers;
         assert_eq!(cache.allocated_bytes(), 2 * 12 * numbers * 4);
+    }
+}
+
+/// A cache keeps nothing of the model that filled it: another one of the same shape goes on with its own weights.
+#[test]
+fn two_models_of_one_shape_share_a_cache() {
+    for family in ["mistral", "deepseek-v3", "deepseek-v3-qlora"] {
+        let (first, ids) = open(family);
+        let folder = tempfile::tempdir().unwrap();
+        let config = first.config().raw.clone();
+        let other = folder.path().join("other");
+        write_random_model(config, &other, StorageDtype::F32, u64::MAX, 7).unwrap();
+        let second = Decoder::open(&other, &Device::flex(), Residency::Loaded).unwrap();
+        let mut cache = KvCache::new(first.config(), 8);
+        let mut decode = |model: &Decoder| {
+            cache.truncate(0);
+            model.next_logits(&batch(&[&ids[..3]]), Some(&mut cache)).unwrap();
+            model.next_logits(&batch(&[&ids[3..4]]), Some(&mut cache)).unwrap()
+        };
+        decode(&first);
+        let found = decode(&second);
+        let expected = second.next_logits(&batch(&[&ids[..4]]), None).unwrap();
+        let worst = difference(found, expected);
+        assert!(worst < 1e-4, "{family}: {worst}");
     }
 }
 

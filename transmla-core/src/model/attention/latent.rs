@@ -142,12 +142,12 @@ impl LatentAttention {
         let (q_nope, q_rope) = self.queries(x.clone(), batch, rotary);
         let (latent, k_rope) = self.compress(x, batch, rotary);
         let attended = match cache {
-            Some(LayerCache::Latent { rows, up }) => {
+            Some(LayerCache::Latent { rows }) => {
                 let first = rows.is_empty();
                 rows.append(Tensor::cat(vec![latent.clone(), k_rope.clone()], 3));
                 match first {
                     true => self.expanded(q_nope, q_rope, latent, k_rope),
-                    false => self.absorbed(q_nope, q_rope, rows, up),
+                    false => self.absorbed(q_nope, q_rope, rows),
                 }
             }
             _ => self.expanded(q_nope, q_rope, latent, k_rope),
@@ -243,13 +243,7 @@ impl LatentAttention {
     /// Queries and outputs go through `kv_b_proj` instead of keys and values: attention reads `r + d_r` numbers a token.
     ///
     /// `[batch, H, new, d]` and `[batch, H, new, d_r]` of the newest cached tokens to `[batch, H, new, d_v]`.
-    fn absorbed(
-        &self,
-        q_nope: Tensor<4>,
-        q_rope: Tensor<4>,
-        rows: &CachedRows,
-        up: &mut Option<AbsorbedUp>,
-    ) -> Tensor<4> {
+    fn absorbed(&self, q_nope: Tensor<4>, q_rope: Tensor<4>, rows: &CachedRows) -> Tensor<4> {
         let [batch, heads, new, nope] = q_nope.dims();
         let (rank, value) = (self.shape.kv_lora_rank, self.shape.v_head_dim);
         let even = rows.lengths().windows(2).all(|pair| pair[0] == pair[1]);
@@ -262,10 +256,7 @@ impl LatentAttention {
             return self.expanded(q_nope, q_rope, latent, k_rope);
         }
         if rows.host().is_some() {
-            if up.is_none() {
-                *up = AbsorbedUp::new(&self.kv_up.weight, &self.shape);
-            }
-            let up = up.as_ref();
+            let up = AbsorbedUp::new(&self.kv_up.weight, &self.shape);
             if let Some(attended) = up.and_then(|up| up.attend(q_nope.clone(), q_rope.clone(), rows, &self.scoring)) {
                 return attended;
             }
