@@ -11,7 +11,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use transmla_calib::TextTokenizer;
-use transmla_convert::{Evaluation, FileFormat, ModelCard, Plan, Recipe, Request, check_gguf, convert, model_card};
+use transmla_convert::{
+    Evaluation, FileFormat, ModelCard, Plan, RECIPE_FILE, Recipe, Request, check_gguf, convert, model_card,
+};
 use transmla_core::hub::is_path;
 use transmla_core::model::model_tensors;
 use transmla_core::{Decoder, LayeredModel, ModelConfig, Residency};
@@ -19,6 +21,7 @@ use transmla_core::{Decoder, LayeredModel, ModelConfig, Residency};
 pub use self::arguments::ConvertArguments;
 use self::plan_view::PlanView;
 use self::progress::Progress;
+use self::save_path::Inputs;
 use self::summary::Summary;
 use self::texts::TextPlan;
 use crate::generate::{Sampler, Writer, end_ids};
@@ -42,17 +45,18 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     let printer = Printer::from(&arguments.format.printing());
     let mut recipe = arguments.recipe()?;
     arguments.compute.device.open()?;
-    if !arguments.dry_run {
-        save_path::check(&arguments.save_path, arguments.force)?;
-    }
+    // By its name first, as far as that is known without the hub: what would be lost is the better reason.
+    let inputs = |model: &Path| Inputs::of(&recipe, model, arguments.recipe_file());
+    inputs(Path::new(&recipe.model_path)).check_outside(&arguments.save_path)?;
+    save_path::check(&arguments.save_path, arguments.force, arguments.dry_run, &printer)?;
     let folder = ModelFolder::locate(&recipe.model_path, &recipe.revision, &printer)?;
-    if !arguments.dry_run {
-        save_path::check_apart(&arguments.save_path, folder.path())?;
-    }
+    inputs(folder.path()).check_outside(&arguments.save_path)?;
     let config = ModelConfig::read(folder.path())?;
     arguments.apply_budget(&mut recipe, &config)?;
     let plan = Plan::new(&config, &recipe.options())?;
     check_gguf(&plan, folder.path())?;
+    let made = [(arguments.save_path.as_path(), &plan)];
+    save_path::check_room(made, arguments.dry_run, &printer)?;
     // Opening a model as streamed checks the headers and reads no weight. A plan can do without.
     let mut source = match arguments.dry_run && !folder.has_weights() {
         true => None,
@@ -126,7 +130,7 @@ pub fn files(recipe: &Recipe, plan: &Plan, source: &Path, calibration: &str) -> 
     };
     let card = model_card(plan, &card);
     Ok([
-        ("transmla.toml".to_owned(), recipe_file(recipe)?),
+        (RECIPE_FILE.to_owned(), recipe_file(recipe)?),
         ("README.md".to_owned(), card.into_bytes()),
     ])
 }

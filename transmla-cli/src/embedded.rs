@@ -6,6 +6,8 @@ use anyhow::Context;
 use tempfile::TempDir;
 use transmla_convert::Recipe;
 
+use crate::interrupt;
+
 /// What the model goes by in `--model-path`.
 pub const MODEL: &str = "embedded";
 
@@ -67,10 +69,7 @@ pub fn recipe() -> Recipe {
 
 fn unpack(files: Files) -> anyhow::Result<TempDir> {
     let fail = |folder: &Path| format!("cannot unpack the embedded files into {}", folder.display());
-    let folder = tempfile::Builder::new()
-        .prefix("transmla-")
-        .tempdir()
-        .with_context(|| fail(&std::env::temp_dir()))?;
+    let folder = interrupt::temporary_folder().with_context(|| fail(&std::env::temp_dir()))?;
     for (name, contents) in files {
         std::fs::write(folder.path().join(name), contents).with_context(|| fail(folder.path()))?;
     }

@@ -72,9 +72,8 @@ impl Weights {
         let mut dtypes = BTreeMap::new();
         let mut parameters = 0;
         for name in checkpoint.names() {
-            let raw = checkpoint.raw(name)?;
-            parameters += raw.shape.iter().product::<usize>() as u64;
-            *dtypes.entry(format!("{:?}", raw.dtype)).or_insert(0) += 1;
+            parameters += checkpoint.shape(name)?.iter().product::<usize>() as u64;
+            *dtypes.entry(format!("{:?}", checkpoint.dtype(name)?)).or_insert(0) += 1;
         }
         Ok(Self {
             parameters,

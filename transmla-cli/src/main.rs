@@ -5,7 +5,7 @@
 //! | `arguments`, `values` | the commands, options that several share, and what an option's value may be |
 //! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `bench`, `completions` | one module per command |
 //! | `model`, `text`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
-//! | `printer`, `table`, `memory`, `environment` | the only places that print, and that read the system |
+//! | `printer`, `table`, `memory`, `environment`, `interrupt` | the only places that print, that read the system, and that hear signals |
 
 mod arguments;
 mod bench;
@@ -17,6 +17,7 @@ mod eval;
 mod export;
 mod generate;
 mod inspect;
+mod interrupt;
 mod logits;
 mod memory;
 mod model;
@@ -39,6 +40,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // Wrong usage ends here, with exit code 2.
     let arguments = Arguments::parse();
+    interrupt::listen();
     let result = match arguments.command {
         Command::Convert(options) => convert::run(&options),
         Command::Sweep(options) => sweep::run(&options),
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Completions(options) => completions::run(&options),
     };
+    interrupt::wait_if_ending();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads the output has read enough (`transmla inspect … | head -1`).

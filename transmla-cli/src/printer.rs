@@ -111,6 +111,16 @@ pub fn error(error: &anyhow::Error) {
     to_stderr(&describe(error));
 }
 
+/// Says that a signal ended the program, and at which layer the same command would go on.
+pub fn interrupted(next_layer: Option<usize>) {
+    // A progress bar may stand on this line.
+    let start = if std::io::stderr().is_terminal() { "\n" } else { "" };
+    to_stderr(&match next_layer {
+        Some(layer) => format!("{start}interrupted; run the same command again to go on at layer {layer}"),
+        None => format!("{start}interrupted"),
+    });
+}
+
 fn describe(error: &anyhow::Error) -> String {
     let hint = error.downcast_ref::<Hint>();
     let mut messages = error.chain().skip(usize::from(hint.is_some())).map(ToString::to_string);

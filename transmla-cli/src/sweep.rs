@@ -18,8 +18,10 @@ pub use self::arguments::SweepArguments;
 use self::arguments::{Curve, Files};
 use self::outcome::{Outcome, Point};
 use self::progress::SweepProgress;
+use crate::convert::files;
+use crate::convert::save_path::{self, Inputs};
 use crate::convert::texts::TextPlan;
-use crate::convert::{files, save_path};
+use crate::interrupt;
 use crate::memory;
 use crate::model::ModelFolder;
 use crate::printer::Printer;
@@ -48,16 +50,17 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
     outputs.check()?;
     let folder = ModelFolder::locate(&recipe.model_path, &recipe.revision, &printer)?;
     let config = ModelConfig::read(folder.path())?;
-    let temporary = tempfile::Builder::new().prefix("transmla-").tempdir();
-    let temporary = temporary.context("cannot create a temporary folder")?;
+    let temporary = interrupt::temporary_folder().context("cannot create a temporary folder")?;
     let kept = arguments.save_path.as_deref();
     let mut entries = plan(arguments, &recipe, &curves, &config, kept.unwrap_or(temporary.path()))?;
     if kept.is_some() {
         for entry in &entries {
-            save_path::check(&entry.folder, arguments.force)?;
-            save_path::check_apart(&entry.folder, folder.path())?;
+            save_path::check(&entry.folder, arguments.force, false, &printer)?;
+            Inputs::of(&entry.recipe, folder.path(), None).check_outside(&entry.folder)?;
         }
     }
+    let made = entries.iter().map(|entry| (entry.folder.as_path(), &entry.plan));
+    save_path::check_room(made, false, &printer)?;
     // Opening a model as streamed checks the headers and reads no weight.
     let mut source = folder.open_as(&arguments.compute, config.clone(), Residency::Streamed)?;
     let eval_options = memory::eval_options(recipe.evaluation.ppl_eval_batch_size, arguments.compute.max_memory);

@@ -118,6 +118,14 @@ impl TextMix {
         &self.0[0].0
     }
 
+    /// The files and folders among them.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().filter_map(|(source, _)| match source {
+            TextSource::Dataset(DatasetSource::Path(path)) => Some(path.as_path()),
+            _ => None,
+        })
+    }
+
     /// The same with every path made absolute.
     pub fn absolute(&self) -> Self {
         let absolute = |source: &TextSource| match source {

@@ -32,14 +32,14 @@ pub struct Request<'a> {
     pub evaluation: Option<Evaluation<'a>>,
     /// Folder to make.
     pub target: &'a Path,
-    /// Whether an existing folder is replaced.
+    /// Whether an existing folder is replaced, if it holds nothing but what a conversion has written.
     pub replace: bool,
     /// More files for the folder, as name and contents.
     pub extra_files: &'a [(String, Vec<u8>)],
 }
 
 /// Files of the source folder that go with the model.
-const COMPANIONS: &[&str] = &[
+pub(crate) const COMPANIONS: &[&str] = &[
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",
@@ -63,11 +63,13 @@ const COMPANIONS: &[&str] = &[
 
 /// Converts a model and writes it.
 ///
-/// The target appears as the last step, complete; whatever fails before leaves it as it was. The perplexity of the
-/// converted model is that of the written files, read back.
+/// The target appears as the last step, complete; whatever fails before leaves it as it was (a mount point cannot be renamed,
+/// and is filled file by file instead). The perplexity of the converted model is that of the written files, read back. Its
+/// `transmla.toml` lists them.
 ///
 /// # Errors
-/// Bad weights or text, a target that exists or cannot be written, a failing device.
+/// Bad weights or text, a target that exists, holds something else, has another conversion under way, lacks room or cannot be
+/// written, a source that changes while it is read, a failing device.
 pub fn convert(request: &Request<'_>, observer: &mut dyn Observer) -> Result<Report, ConvertError> {
     let target = Target {
         plan: request.plan,

@@ -1,5 +1,7 @@
 //! The errors of this crate.
 
+use std::path::PathBuf;
+
 use transmla_calib::CalibError;
 use transmla_core::CoreError;
 use transmla_eval::EvalError;
@@ -48,6 +50,33 @@ pub enum ConvertError {
         allowed: String,
         /// A good value.
         suggestion: String,
+    },
+    /// A folder that is to be replaced holds what no conversion has written.
+    #[error(
+        "{} cannot be replaced: {problem}; only what a conversion has written is replaced: move the rest away, or choose \
+         another folder",
+        folder.display()
+    )]
+    NotOurs {
+        /// The folder.
+        folder: PathBuf,
+        /// What it holds.
+        problem: String,
+    },
+    /// There is no room for the model.
+    #[error(
+        "{} has room for {}, and the conversion needs {}; free some, or choose another folder",
+        folder.display(),
+        mebibytes(*free),
+        mebibytes(*needed)
+    )]
+    Space {
+        /// Where it would be written.
+        folder: PathBuf,
+        /// Bytes that it takes.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
     },
     /// The model has latent attention already.
     #[error("the model already has latent attention (model_type {model_type}); give a grouped-query model")]
@@ -101,6 +130,11 @@ pub enum ConvertError {
         /// The layer.
         layer: usize,
     },
+}
+
+/// For people.
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 impl ConvertError {

@@ -60,7 +60,7 @@ pub fn write_gguf(folder: &Path, target: &Path, pre_tokenizer: Option<&str>) -> 
     }
     let checkpoint = Checkpoint::open(folder)?;
     transmla_core::model::check_headers(&config, &checkpoint)?;
-    let dtype = StorageDtype::from_safetensors(checkpoint.raw("model.embed_tokens.weight")?.dtype).unwrap_or_default();
+    let dtype = StorageDtype::from_safetensors(checkpoint.dtype("model.embed_tokens.weight")?).unwrap_or_default();
     let mut keys = model_keys(&config, latent, dtype);
     keys.extend(vocabulary::keys(folder, &config, pre_tokenizer)?);
     let entries = entries(&config, latent);

@@ -16,6 +16,7 @@
 //! | `coherent`, `output_regression` | the coherent method for one layer, in closed form |
 //! | `refine`, `sequential` | a layer's reconstruction by steps; all layers in order |
 //! | `kept_layers` | refined layers on disk, for a conversion that is ended and goes on |
+//! | `manifest` | the files that a conversion has written, which alone it replaces |
 //! | `modelling`, `card` | modelling code for stock transformers, and the model card |
 //! | `convert`, `sweep` | [`convert()`]: passes, evaluations, and files; [`sweep()`]: the same for several shapes |
 //! | `gguf` | a saved model as one file for llama.cpp |
@@ -73,6 +74,7 @@ mod kept_layers;
 mod key_norm;
 mod latent_norm;
 mod loss_gradients;
+mod manifest;
 mod modelling;
 mod options;
 mod output_regression;
@@ -98,10 +100,11 @@ pub use engine::GGUF_FILE;
 pub use error::ConvertError;
 pub use gguf::{check_gguf, write_gguf};
 pub use key_norm::FittedKeys;
+pub use manifest::{RECIPE_FILE, check_replaceable, check_space};
 pub use options::{ConvertOptions, Engine, FileFormat, FreqFold, Method, Style};
 pub use plan::Plan;
 pub use recipe::{Recipe, RecipeError};
-pub use report::{LayerReport, Observer, Report, Silent, Stage};
+pub use report::{KeptLayer, LayerReport, Observer, Report, Silent, Stage};
 pub use stream::CalibrationStream;
 pub use support::{approximation, stock_obstacle};
 pub use sweep::{Sweep, Target, sweep};

@@ -179,7 +179,7 @@ impl Plan {
         }
     }
 
-    /// Estimated peak of memory in bytes for `samples` calibration sequences of `tokens` tokens, mapped files apart.
+    /// Estimated peak of memory in bytes for `samples` calibration sequences of `tokens` tokens.
     ///
     /// Hidden states of all tokens, one layer in f32, a batch's activations, the layer's attention and what its
     /// factorisation works with in f64; the coherent method adds the teacher's states, the inputs, outputs and targets of one

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use transmla_core::StorageDtype;
 
@@ -63,6 +64,9 @@ pub struct Recipe {
     pub calibration: CalibrationText,
     /// The text that perplexities are measured on.
     pub evaluation: EvaluationText,
+    /// The list of written files that a conversion appends; it says nothing on how to repeat it.
+    #[serde(skip_serializing)]
+    pub files: IgnoredAny,
 }
 
 /// The text that a conversion is calibrated on.
@@ -135,6 +139,7 @@ impl Default for Recipe {
             max_shard_size: options.max_shard_bytes,
             calibration: CalibrationText::default(),
             evaluation: EvaluationText::default(),
+            files: IgnoredAny,
         }
     }
 }
@@ -406,6 +411,17 @@ mod tests {
             let text = recipe.to_toml().unwrap();
             prop_assert_eq!(Recipe::from_toml(&text).unwrap(), recipe);
         }
+    }
+
+    #[test]
+    fn a_list_of_files_is_no_part_of_it() {
+        let recipe = Recipe::default();
+        let named = Recipe {
+            model_path: "m".into(),
+            ..recipe
+        };
+        let text = named.to_toml().unwrap() + "\n[files]\n\"config.json\" = 700\n";
+        assert_eq!(Recipe::from_toml(&text).unwrap(), named);
     }
 
     #[test]

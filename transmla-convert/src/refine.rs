@@ -64,7 +64,9 @@ pub(crate) fn refine(
     let mut current = turn(start, &basis.clone().transpose());
     let mut best = (held_out_error(&current)?, current.clone());
     let mut optimisers = optimisers(&current, &held_out, problem.rotary)?;
+    // An attention that adds nothing leaves nothing to be relative to, and no gradient.
     let power = contribution(&training, norm)? / training.len().max(1) as f64;
+    let power = power.max(f64::from(f32::MIN_POSITIVE));
     let rotary = problem.rotary.clone().autodiff();
     let tracked_norm = norm.cloned().map(RmsNorm::autodiff);
     for step in 0..steps {

@@ -25,6 +25,20 @@ pub enum Stage {
     EvaluateConverted,
 }
 
+/// What becomes of a refined layer that is kept on disk until its model stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeptLayer {
+    /// It has been refined and written.
+    Kept,
+    /// An earlier run has kept it from the same start: it is taken over.
+    Reused,
+    /// An earlier run has kept it, from other weights, text, choices or another device: it is refined again.
+    Outdated,
+    /// An earlier run has kept it, and its files are not what was written: it is refined again.
+    Damaged,
+}
+
 /// Hears of the progress of a conversion.
 pub trait Observer {
     /// A stage begins.
@@ -39,6 +53,9 @@ pub trait Observer {
     /// A step of refinement began at a layer, at this squared error of the residual stream relative to what the original's
     /// attention adds to it.
     fn refining(&mut self, _layer: usize, _error: f64) {}
+
+    /// What becomes of a layer that is kept on disk.
+    fn kept_layer(&mut self, _layer: usize, _state: KeptLayer) {}
 
     /// The stages that follow are of these of a sweep's targets, by index.
     fn converting(&mut self, _targets: &[usize]) {}

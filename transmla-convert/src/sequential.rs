@@ -39,23 +39,24 @@ pub(crate) fn sequential(
     let steps = 2 * student.batches() + plan.options.refine;
     let total = (layers * steps) as u64;
     let mut reports = Vec::with_capacity(layers);
-    let mut kept = KeptLayers::of(request);
+    let mut kept = KeptLayers::of(request)?;
     for index in 0..layers {
-        let mut done = (index * steps) as u64;
-        let mut step = |error: Option<f64>| {
-            done += 1;
-            observer.advance(done, total);
-            if let Some(error) = error {
-                observer.refining(index, error);
-            }
-        };
         let layer = source.layer(index)?;
         let Attention::Grouped(grouped) = &layer.attention else {
             return Err(ConvertError::AlreadyLatent {
                 model_type: plan.source.model_type.clone(),
             });
         };
-        let (mut attention, report) = match kept.find(plan, index, grouped)? {
+        let found = kept.find(plan, index, source.device(), observer);
+        let mut done = (index * steps) as u64;
+        let mut step = |error: Option<f64>, observer: &mut dyn Observer| {
+            done += 1;
+            observer.advance(done, total);
+            if let Some(error) = error {
+                observer.refining(index, error);
+            }
+        };
+        let (mut attention, report) = match found {
             Some(found) => found,
             None => {
                 let of_layer = gradients.of_layer(index, source.device());
@@ -66,8 +67,8 @@ pub(crate) fn sequential(
                     attention: grouped,
                     parts: split.apply(&examples),
                 };
-                let (attention, report) = unsolved.solve(request, &student, &mut step)?;
-                kept.keep(plan, &attention, &report)?;
+                let (attention, report) = unsolved.solve(request, &student, &mut |error| step(error, observer))?;
+                kept.keep(plan, &attention, &report, observer)?;
                 (attention, report)
             }
         };
@@ -86,8 +87,8 @@ pub(crate) fn sequential(
         };
         // Nothing is asked of the text behind the last layer.
         if index + 1 < layers {
-            student.advance(&converted, &mut || step(None));
-            teacher.advance(&layer, &mut || step(None));
+            student.advance(&converted, &mut || step(None, observer));
+            teacher.advance(&layer, &mut || step(None, observer));
         }
     }
     observer.advance(total, total);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use transmla_core::checkpoint::CheckpointWriter;
+use transmla_core::checkpoint::{CheckpointWriter, Claim};
 use transmla_core::{Decoder, LayeredModel, Residency, TokenBatch};
 use transmla_eval::{EvalOptions, Perplexity, perplexity};
 
@@ -11,6 +11,7 @@ use crate::decouple::{check_samples, decouple};
 use crate::gguf::{check_gguf, write_gguf};
 use crate::kept_layers::forget;
 use crate::loss_gradients::LossGradients;
+use crate::manifest::{check_replaceable, check_space, list_files};
 use crate::second_pass::{Output, second_pass};
 use crate::sequential::sequential;
 use crate::{
@@ -37,7 +38,7 @@ pub struct Target<'a> {
     pub calibration: &'a TokenBatch,
     /// Folder to make.
     pub folder: &'a Path,
-    /// Whether an existing folder is replaced.
+    /// Whether an existing folder is replaced, if it holds nothing but what a conversion has written.
     pub replace: bool,
     /// Whether the folder is wanted. One that is not never appears: its files are written beside it, read back, measured
     /// and removed.
@@ -56,8 +57,17 @@ pub struct Target<'a> {
 /// As for [`convert()`](crate::convert()). Targets that were complete before the error stay, if they were to be kept.
 pub fn sweep(sweep: &Sweep<'_>, observer: &mut dyn Observer) -> Result<Vec<Report>, ConvertError> {
     let Sweep { source, targets, .. } = *sweep;
+    // Released last: nobody else comes to these targets before everything is in its place or gone.
+    let _claims: Vec<Claim> = targets
+        .iter()
+        .map(|target| Claim::of(target.folder))
+        .collect::<Result<_, _>>()?;
+    check_space(targets.iter().map(|target| (target.folder, target.plan)))?;
     let mut writers = Vec::with_capacity(targets.len());
     for target in targets {
+        if target.replace {
+            check_replaceable(target.folder)?;
+        }
         target.calibration.check_vocabulary(source.config().vocab_size)?;
         check_samples(target.plan, target.calibration)?;
         check_gguf(target.plan, source.checkpoint().folder())?;
@@ -94,6 +104,11 @@ pub fn sweep(sweep: &Sweep<'_>, observer: &mut dyn Observer) -> Result<Vec<Repor
                 writer.drop_weights()?;
             }
             if target.keep {
+                list_files(&writer)?;
+                if target.replace {
+                    // Much may have come there in the meantime.
+                    check_replaceable(target.folder)?;
+                }
                 writer.commit()?;
             }
             forget(target.folder)?;

@@ -103,3 +103,61 @@ fn refinement_lowers_errors_and_loss() {
     let first = |report: &Report| report.layers[0].output_error.unwrap();
     assert!(first(&refined) < first(&closed));
 }
+
+/// Layers that do nothing (pruned, or never trained) convert like any other, and come out as they were where nothing is cut.
+#[test]
+fn layers_of_zeros_convert() {
+    let text = TokenBatch::from_ids((0..400).map(|i| (i * i + 3 * i) % 50).collect(), 8, 50).unwrap();
+    for tensor in [
+        "layers.1.input_layernorm.weight",
+        "layers.1.self_attn.q_proj.weight",
+        "layers.1.self_attn.k_proj.weight",
+        "layers.1.self_attn.v_proj.weight",
+        "layers.1.self_attn.o_proj.weight",
+        "layers.0.mlp.down_proj.weight",
+        ".weight",
+    ] {
+        for (method, refine) in [(Method::Coherent, 3), (Method::Coherent, 0), (Method::Transmla, 0)] {
+            for model_type in ["llama", "qwen3"] {
+                let models = tempfile::tempdir().unwrap();
+                let folder = models.path().join("zeros");
+                common::write_random_variant(&folder, &serde_json::json!({"model_type": model_type}));
+                common::change_tensor(&folder, tensor, |_| 0.0);
+                let source = Decoder::open(&folder, &Device::flex(), Residency::Loaded).unwrap();
+                let options = ConvertOptions {
+                    refine,
+                    freqfold: FreqFold::Fixed(1),
+                    ..options(method, 8, 8)
+                };
+                let plan = Plan::new(source.config(), &options).unwrap();
+                let target = models.path().join("mla");
+                let request = Request {
+                    plan: &plan,
+                    source: &source,
+                    calibration: &text,
+                    evaluation: None,
+                    target: &target,
+                    replace: false,
+                    extra_files: &[],
+                };
+                let case = format!("{tensor}, {method:?}, {refine} steps, {model_type}");
+                let report = convert(&request, &mut Silent).unwrap_or_else(|error| panic!("{case}: {error}"));
+                assert!(
+                    report.layers.iter().all(|layer| layer.kept_energy.is_finite()),
+                    "{case}"
+                );
+                if model_type == "qwen3" {
+                    continue; // whose keys are fitted, and not exact
+                }
+                let converted = Decoder::open(&target, &Device::flex(), Residency::Loaded).unwrap();
+                let options = EvalOptions::default();
+                let found = divergence(&source, &converted, &text, &options, &mut |_, _| {}).unwrap();
+                assert!(
+                    found.max_logit_difference < 5e-2,
+                    "{case}: {}",
+                    found.max_logit_difference
+                );
+            }
+        }
+    }
+}

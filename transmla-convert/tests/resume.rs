@@ -2,19 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use serde_json::json;
-use transmla_convert::{ConvertOptions, Method, Observer, Plan, Report, Request, Stage, convert};
+use transmla_convert::{ConvertOptions, KeptLayer, Method, Observer, Plan, Report, Request, Stage, convert};
+use transmla_core::checkpoint::Claim;
 use transmla_core::{Decoder, LayeredModel, Residency, StorageDtype, TokenBatch};
 
 mod common;
 
-/// Notes the layers that are refined, and ends the conversion at one of them.
+/// Notes the layers that are refined and what becomes of kept ones, and ends the conversion at one of them.
 #[derive(Default)]
 struct Watch {
     refined: BTreeSet<usize>,
+    kept: Vec<(usize, KeptLayer)>,
     end_at: Option<usize>,
 }
 
@@ -26,6 +28,9 @@ impl Observer for Watch {
         assert!(error.is_finite());
         assert_ne!(self.end_at, Some(layer), "ended here");
         self.refined.insert(layer);
+    }
+    fn kept_layer(&mut self, layer: usize, state: KeptLayer) {
+        self.kept.push((layer, state));
     }
 }
 
@@ -86,6 +91,9 @@ fn an_ended_conversion_goes_on_and_gives_the_same_model() {
     let mut rest = Watch::default();
     let report = run(&model, &at("again"), &text, 3, &mut rest);
     assert_eq!(rest.refined, BTreeSet::from([layers - 1]));
+    let last = (layers - 1, KeptLayer::Kept);
+    let reused = (0..layers - 1).map(|layer| (layer, KeptLayer::Reused));
+    assert_eq!(rest.kept, reused.chain([last]).collect::<Vec<_>>());
     assert_eq!(report, expected);
     assert_eq!(weights(&at("again")), weights(&at("whole")));
     assert_eq!(
@@ -116,12 +124,215 @@ fn layers_of_other_plans_texts_and_models_are_not_taken() {
         run(model, &target, text, refine, &mut watch);
         assert!(watch.refined.contains(&0));
     }
-    // What is damaged is done again.
-    end();
-    let kept = folder.path().join(".out.layers/layer-00000/model.safetensors");
-    let bytes = std::fs::read(&kept).unwrap();
-    std::fs::write(&kept, &bytes[..bytes.len() / 2]).unwrap();
+}
+
+/// A model of three layers whose conversion was ended at the last one.
+struct Ended {
+    folder: tempfile::TempDir,
+    text: TokenBatch,
+}
+
+impl Ended {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let text = TokenBatch::from_ids((0..400).map(|i| (i * i + 3 * i) % 50).collect(), 8, 50).unwrap();
+        let place = Self { folder, text };
+        let changes = json!({"num_hidden_layers": 3, "num_key_value_heads": 3});
+        common::write_random_variant(&place.model(), &changes);
+        let mut ended = Watch {
+            end_at: Some(2),
+            ..Watch::default()
+        };
+        catch_unwind(AssertUnwindSafe(|| place.run(&mut ended))).unwrap_err();
+        assert_eq!(ended.kept, [(0, KeptLayer::Kept), (1, KeptLayer::Kept)]);
+        place
+    }
+
+    fn model(&self) -> PathBuf {
+        self.folder.path().join("source")
+    }
+
+    fn target(&self) -> PathBuf {
+        self.folder.path().join("out")
+    }
+
+    fn kept(&self, layer: usize, name: &str) -> PathBuf {
+        let folder = self.folder.path().join(format!(".out.layers/layer-{layer:05}"));
+        folder.join(name)
+    }
+
+    fn run(&self, watch: &mut Watch) -> Report {
+        run(&self.model(), &self.target(), &self.text, 3, watch)
+    }
+
+    /// What becomes of the first two layers when the conversion goes on, and whether it ends in the model of one that was
+    /// never ended.
+    fn go_on(&self) -> Vec<(usize, KeptLayer)> {
+        let mut watch = Watch::default();
+        self.run(&mut watch);
+        let whole = self.folder.path().join("whole");
+        run(&self.model(), &whole, &self.text, 3, &mut Watch::default());
+        assert_eq!(weights(&self.target()), weights(&whole));
+        watch.kept.retain(|(layer, _)| *layer < 2);
+        watch.kept
+    }
+}
+
+/// Gradients and hidden states come from all of the original: no tensor may be another one.
+#[test]
+fn layers_of_a_source_that_was_changed_are_not_taken() {
+    for name in [
+        "model.layers.0.mlp.down_proj.weight",
+        "model.layers.2.mlp.down_proj.weight",
+        "model.layers.1.input_layernorm.weight",
+        "model.norm.weight",
+        "model.embed_tokens.weight",
+        "lm_head.weight",
+        "model.layers.2.self_attn.o_proj.weight",
+    ] {
+        let place = Ended::new();
+        common::change_tensor(&place.model(), name, |value| value / 2.0);
+        let found = place.go_on();
+        assert_eq!(found[0], (0, KeptLayer::Outdated), "{name}");
+        assert!(!found.contains(&(1, KeptLayer::Reused)), "{name}: {found:?}");
+    }
+}
+
+#[test]
+fn a_source_that_was_copied_is_still_the_same() {
+    let place = Ended::new();
+    common::change_tensor(&place.model(), "none", |value| value);
+    let reused = [(0, KeptLayer::Reused), (1, KeptLayer::Reused)];
+    assert_eq!(place.go_on(), reused);
+}
+
+/// One flipped bit, anywhere in what is kept of a layer, is noticed; so is a file that was cut short.
+#[test]
+fn a_damaged_layer_is_refined_again_and_said_to_be_damaged() {
+    let places: [(&str, fn(&[u8]) -> usize); 4] = [
+        ("model.safetensors", |bytes| bytes.len() - 1),
+        ("model.safetensors", |bytes| bytes.len() / 2),
+        ("model.safetensors", |_| 0),
+        ("layer.json", |text| {
+            text.windows(11).position(|word| word == b"kept_energy").unwrap() + 14
+        }),
+    ];
+    for (name, position) in places {
+        for layer in 0..2 {
+            let place = Ended::new();
+            let file = place.kept(layer, name);
+            let mut bytes = std::fs::read(&file).unwrap();
+            let at = position(&bytes);
+            bytes[at] ^= 1;
+            std::fs::write(&file, bytes).unwrap();
+            let found = place.go_on();
+            assert!(found.contains(&(layer, KeptLayer::Damaged)), "{name} {at}: {found:?}");
+            assert!(found.contains(&(layer, KeptLayer::Kept)), "{name} {at}: {found:?}");
+            // The layer comes out as it was, so that the others still follow from it.
+            assert!(
+                found.contains(&(1 - layer, KeptLayer::Reused)),
+                "{name} {at}: {found:?}"
+            );
+        }
+    }
+    let place = Ended::new();
+    let file = place.kept(1, "model.safetensors");
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(place.go_on().contains(&(1, KeptLayer::Damaged)));
+}
+
+/// As if another conversion had kept it: whole in itself, and not what this one follows from.
+#[test]
+fn a_layer_of_another_run_among_the_kept_ones_is_not_taken() {
+    let place = Ended::new();
+    let other = Ended::new();
+    let unlike = TokenBatch::from_ids((0..400).map(|i| (i * i + 5 * i) % 50).collect(), 8, 50).unwrap();
+    let mut ended = Watch {
+        end_at: Some(2),
+        ..Watch::default()
+    };
+    let run = || run(&other.model(), &other.target(), &unlike, 3, &mut ended);
+    catch_unwind(AssertUnwindSafe(run)).unwrap_err();
+    for name in ["model.safetensors", "layer.json"] {
+        std::fs::copy(other.kept(0, name), place.kept(0, name)).unwrap();
+    }
+    let found = place.go_on();
+    assert_eq!(found[..2], [(0, KeptLayer::Outdated), (0, KeptLayer::Kept)]);
+}
+
+/// A second conversion to the same place does nothing at all, and the first is none the worse for it.
+#[test]
+fn a_second_conversion_to_the_same_place_is_refused() {
+    let place = Ended::new();
+    let before = names(&place.folder.path().join(".out.layers"));
+    let claim = Claim::of(&place.target()).unwrap();
     let mut watch = Watch::default();
-    run(&model, &target, &text, 3, &mut watch);
-    assert!(watch.refined.contains(&0));
+    let failed = catch_unwind(AssertUnwindSafe(|| place.run(&mut watch))).unwrap_err();
+    let message = failed.downcast_ref::<String>().cloned().unwrap_or_default();
+    assert!(message.contains("Busy"), "{message}");
+    assert!(watch.refined.is_empty() && watch.kept.is_empty());
+    assert_eq!(names(&place.folder.path().join(".out.layers")), before);
+    drop(claim);
+    assert_eq!(place.go_on(), [(0, KeptLayer::Reused), (1, KeptLayer::Reused)]);
+    assert_eq!(
+        names(place.folder.path()),
+        ["out", "source", "whole"].map(String::from).into()
+    );
+}
+
+/// It would be a model of two sources otherwise.
+#[test]
+fn a_source_that_changes_on_the_way_is_an_error() {
+    struct Meddler(PathBuf);
+    impl Observer for Meddler {
+        fn begin(&mut self, stage: Stage) {
+            if stage == Stage::Compress {
+                let file = names(&self.0).into_iter().find(|name| name.starts_with("model-00002"));
+                let file = self.0.join(file.unwrap());
+                let zeros = vec![0; std::fs::metadata(&file).unwrap().len() as usize];
+                std::fs::write(&file, zeros).unwrap();
+                let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
+                std::fs::File::options()
+                    .write(true)
+                    .open(&file)
+                    .unwrap()
+                    .set_modified(later)
+                    .unwrap();
+            }
+        }
+        fn advance(&mut self, _: u64, _: u64) {}
+        fn end(&mut self, _: Stage, _: Option<f64>) {}
+    }
+    let text = TokenBatch::from_ids((0..400).map(|i| (i * i + 3 * i) % 50).collect(), 8, 50).unwrap();
+    for (method, refine) in [(Method::Coherent, 3), (Method::Coherent, 0), (Method::Transmla, 0)] {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("source");
+        common::write_random_model(&model, 3, false, false);
+        let source = Decoder::open(&model, &Device::flex(), Residency::Streamed).unwrap();
+        let options = ConvertOptions {
+            method,
+            refine,
+            qk_mqa_dim: 4,
+            kv_lora_rank: 12,
+            ..ConvertOptions::default()
+        };
+        let plan = Plan::new(source.config(), &options).unwrap();
+        let target = folder.path().join("out");
+        let request = Request {
+            plan: &plan,
+            source: &source,
+            calibration: &text,
+            evaluation: None,
+            target: &target,
+            replace: false,
+            extra_files: &[],
+        };
+        let error = convert(&request, &mut Meddler(model.clone())).unwrap_err().to_string();
+        assert!(
+            error.contains("model-00002") && error.contains("has changed"),
+            "{error}"
+        );
+        assert_eq!(names(folder.path()), BTreeSet::from(["source".to_owned()]));
+    }
 }

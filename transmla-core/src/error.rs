@@ -16,6 +16,36 @@ pub enum CoreError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A file was written to, replaced or removed while it was in use.
+    #[error(
+        "{} has changed since it was opened: {problem}; leave the model's files alone while they are read, and run the \
+         command again",
+        path.display()
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// What is different.
+        problem: String,
+    },
+    /// Another conversion to the same place is under way.
+    #[error(
+        "another process{} is converting to {}; wait until it has ended, or choose another place",
+        process.map_or_else(String::new, |id| format!(" ({id})")),
+        target.display()
+    )]
+    Busy {
+        /// What both would make.
+        target: PathBuf,
+        /// The other process, if its id is known.
+        process: Option<u32>,
+    },
+    /// This process has begun to end, and makes nothing any more.
+    #[error("{} is not written: the process is ending", path.display())]
+    Ending {
+        /// What would have been made.
+        path: PathBuf,
+    },
     /// A file that a checkpoint folder must have is not there.
     #[error("{} is missing: {hint}", path.display())]
     MissingFile {

@@ -94,10 +94,22 @@ mod tests {
         );
         assert!(std::fs::read_dir(many.folder()).unwrap().count() > 5);
         crate::model::check_headers(&ModelConfig::read(one.folder()).unwrap(), &one).unwrap();
+        let bytes = |checkpoint: &Checkpoint, name: &str| {
+            let mut bytes = Vec::new();
+            let read = checkpoint.bytes(name, &mut |piece| {
+                bytes.extend_from_slice(piece);
+                Ok(())
+            });
+            read.unwrap();
+            bytes
+        };
         for name in one.names() {
-            assert_eq!(one.raw(name).unwrap().bytes, many.raw(name).unwrap().bytes, "{name}");
-            assert_ne!(one.raw(name).unwrap().bytes, other.raw(name).unwrap().bytes, "{name}");
+            assert_eq!(bytes(&one, name), bytes(&many, name), "{name}");
+            assert_ne!(bytes(&one, name), bytes(&other, name), "{name}");
         }
+        // However they are divided.
+        assert_eq!(one.fingerprint().unwrap(), many.fingerprint().unwrap());
+        assert_ne!(one.fingerprint().unwrap(), other.fingerprint().unwrap());
         let values = one.values("model.layers.0.mlp.up_proj.weight", &[96, 64]).unwrap();
         let variance = values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32;
         assert!((variance * 64.0 - 1.0).abs() < 0.05, "{variance}");

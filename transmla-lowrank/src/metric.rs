@@ -70,8 +70,14 @@ pub fn metric_pca(
     let mut down = moment::product(components.vectors.as_ref().transpose(), rows.as_ref());
 
     // Unit power, so that no optimiser or number format sees rows of very different size.
-    let least = (NEGLIGIBLE * components.values[0]).max(f64::MIN_POSITIVE);
-    let unit: Vec<f64> = (0..rank).map(|i| components.values[i].max(least).sqrt()).collect();
+    // Where there is no power at all (inputs of zero) rows stay as they are.
+    let unit: Vec<f64> = match components.values[0] > LEAST_POWER {
+        true => {
+            let least = NEGLIGIBLE * components.values[0];
+            (0..rank).map(|i| components.values[i].max(least).sqrt()).collect()
+        }
+        false => vec![1.0; rank],
+    };
     for (i, unit) in unit.iter().enumerate() {
         down.row_mut(i).iter_mut().for_each(|value| *value /= unit);
     }
@@ -105,6 +111,9 @@ pub fn metric_pca(
 
 /// Share of the largest eigenvalue below which another one is rounding.
 const NEGLIGIBLE: f64 = 1e-12;
+
+/// Power below which all is rounding: single precision, in which weights are used, has no smaller numbers.
+const LEAST_POWER: f64 = f32::MIN_POSITIVE as f64;
 
 fn check_metric(what: &'static str, blocks: &[Mat<f64>], rows: usize) -> Result<(), LowRankError> {
     for (index, block) in blocks.iter().enumerate() {

@@ -31,7 +31,7 @@ pub struct ConvertArguments {
     #[arg(long, value_name = "FOLDER", default_value = "outputs")]
     pub save_path: PathBuf,
 
-    /// Replace the model that is in --save-path
+    /// Replace the converted model that is in --save-path
     #[arg(long)]
     pub force: bool,
 
@@ -352,6 +352,11 @@ impl ConvertArguments {
             recipe.refine = None;
         }
         Ok(recipe)
+    }
+
+    /// The recipe that it starts from, if there is one.
+    pub fn recipe_file(&self) -> Option<&Path> {
+        self.recipe.as_deref()
     }
 
     /// Widths for the budget, if one is given.

@@ -36,7 +36,7 @@ pub struct PlanView<'a> {
 }
 
 impl PlanView<'_> {
-    /// Estimated peak of memory in bytes, without mapped files.
+    /// Estimated peak of memory in bytes.
     fn peak_bytes(&self) -> u64 {
         let kept = match self.residency {
             Residency::Loaded => FLOAT * self.parameters(),
@@ -49,12 +49,6 @@ impl PlanView<'_> {
         });
         let (samples, tokens) = self.texts.calibration_shape();
         PROGRAM_BYTES + kept + evaluation.max(self.plan.peak_bytes(samples, tokens))
-    }
-
-    /// Weights that are mapped into memory; the system takes them back when it needs room.
-    fn mapped_bytes(&self) -> u64 {
-        let written = self.texts.window_tokens().map_or(0, |_| self.plan.output_bytes());
-        self.source_bytes() + written
     }
 
     /// Size of the source's weights; without them, what they would take in the dtype of config.json.
@@ -145,11 +139,7 @@ impl PlanView<'_> {
         }
         table.row("calibration", self.texts.describe_calibration());
         table.row("evaluation", self.texts.describe_evaluation());
-        let (peak, mapped) = (table::bytes(self.peak_bytes()), table::bytes(self.mapped_bytes()));
-        table.row(
-            "memory",
-            format!("about {peak} at peak, and up to {mapped} of mapped files"),
-        );
+        table.row("memory", format!("about {} at peak", table::bytes(self.peak_bytes())));
         let (read, written) = (table::bytes(self.source_bytes()), table::bytes(plan.output_bytes()));
         table.row("disk", format!("{read} are read, {written} written"));
         table
@@ -198,7 +188,6 @@ impl PlanView<'_> {
             "approximation": approximation(&plan.source),
             "output_bytes": plan.output_bytes(),
             "peak_memory_estimate_bytes": self.peak_bytes(),
-            "mapped_bytes": self.mapped_bytes(),
             "calibration": self.texts.describe_calibration(),
             "evaluation": self.texts.describe_evaluation(),
             "tensors": plan.tensors.iter().map(tensor).collect::<Vec<_>>(),

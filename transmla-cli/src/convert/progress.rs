@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use transmla_convert::{Observer, Stage};
+use transmla_convert::{KeptLayer, Observer, Report, Stage};
 
 use crate::printer::Printer;
-use crate::{memory, table};
+use crate::{interrupt, memory, table};
 
 /// What a stage took.
 #[derive(Debug, Clone)]
@@ -26,6 +26,10 @@ pub struct StageTime {
 pub struct Progress<'a> {
     printer: &'a Printer,
     current: Option<(ProgressBar, Instant)>,
+    /// Layers of an earlier run that were taken over in this stage.
+    reused: usize,
+    /// Whether it was said that an earlier run's layers are of no use.
+    outdated: bool,
     /// The stages that are done.
     pub stages: Vec<StageTime>,
 }
@@ -36,6 +40,8 @@ impl<'a> Progress<'a> {
         Self {
             printer,
             current: None,
+            reused: 0,
+            outdated: false,
             stages: Vec::new(),
         }
     }
@@ -59,6 +65,31 @@ impl Observer for Progress<'_> {
         }
     }
 
+    fn kept_layer(&mut self, layer: usize, state: KeptLayer) {
+        match state {
+            KeptLayer::Kept => interrupt::would_go_on_at(layer + 1),
+            KeptLayer::Reused => {
+                interrupt::would_go_on_at(layer + 1);
+                self.reused += 1;
+            }
+            KeptLayer::Damaged => self.printer.warn(format!(
+                "layer {layer}, kept by an earlier run, is damaged; it is refined again"
+            )),
+            KeptLayer::Outdated if !self.outdated => {
+                self.outdated = true;
+                self.printer.note(format!(
+                    "  from layer {layer} on, layers kept by an earlier run follow from other weights, text or options; they \
+                     are refined again"
+                ));
+            }
+            _ => {}
+        }
+    }
+
+    fn converted(&mut self, _: usize, _: &Report) {
+        interrupt::would_go_on_at(0);
+    }
+
     fn end(&mut self, stage: Stage, perplexity: Option<f64>) {
         let Some((bar, started)) = self.current.take() else {
             return;
@@ -73,6 +104,12 @@ impl Observer for Progress<'_> {
         let result = perplexity.map_or_else(String::new, |perplexity| format!("perplexity {perplexity:.4}, "));
         self.printer
             .note(format!("  {:32} {result}{}", time.label, table::seconds(time.seconds)));
+        if self.reused > 0 {
+            let layers = table::plural(self.reused, "layer");
+            self.printer.note(format!("  of an earlier run: {layers}"));
+            self.reused = 0;
+        }
+        self.outdated = false;
         self.stages.push(time);
     }
 }

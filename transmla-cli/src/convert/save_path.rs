@@ -1,29 +1,31 @@
 //! Whether a model can be saved, found out before any work is done.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, bail};
+use transmla_convert::{Plan, Recipe, check_replaceable, check_space};
+use transmla_core::checkpoint::{Claim, Place};
+
+use crate::printer::Printer;
+use crate::text::TextMix;
 
 /// Checks that the folder can be made.
 ///
-/// What is there already must be replaced on purpose, and is only replaced if it is a model or empty.
-pub fn check(target: &Path, force: bool) -> anyhow::Result<()> {
+/// What is there already must be replaced on purpose, and only what a conversion has written is replaced. A dry run is
+/// told of that, and fails only where nothing could be written at all.
+pub fn check(target: &Path, force: bool, dry_run: bool, printer: &Printer) -> anyhow::Result<()> {
     let path = target.display();
     if target.file_name().is_none() && !target.exists() {
         bail!("--save-path {path} has no folder name; give a path such as outputs");
     }
-    if target.symlink_metadata().is_ok() {
-        if !force {
-            bail!("--save-path {path} exists; pass --force to replace it, or choose another --save-path");
-        }
-        if target.file_name().is_none() || !is_replaceable(target)? {
-            bail!(
-                "--save-path {path} exists and is no model (it has no config.json), so --force does not replace it; \
-                 choose another --save-path"
-            );
-        }
+    match is_free(target, force) {
+        Err(problem) if dry_run => printer.warn(format!("{problem:#}")),
+        result => result?,
     }
-    let parent = existing_parent(target);
+    let parent = match Place::of(target) {
+        Ok(place) if place.is_inside() => place.folder().to_path_buf(),
+        _ => existing_parent(target),
+    };
     if !parent.is_dir() {
         let parent = parent.display();
         bail!("cannot create --save-path {path}: {parent} is a file, not a folder; choose another --save-path");
@@ -36,27 +38,130 @@ pub fn check(target: &Path, force: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Checks that saving does not replace the model that is converted.
-pub fn check_apart(target: &Path, model: &Path) -> anyhow::Result<()> {
-    let (Ok(target_path), Ok(model)) = (target.canonicalize(), model.canonicalize()) else {
-        return Ok(());
-    };
-    if model.starts_with(&target_path) {
-        let (path, model) = (target.display(), model.display());
-        bail!("--save-path {path} would replace the model to convert, {model}; choose another --save-path");
+/// Checks that nothing is there that may not be replaced, and that no other process is at it.
+fn is_free(target: &Path, force: bool) -> anyhow::Result<()> {
+    let path = target.display();
+    if target.symlink_metadata().is_ok() {
+        if !force {
+            bail!("--save-path {path} exists; pass --force to replace it, or choose another --save-path");
+        }
+        if target.file_name().is_none() {
+            bail!("--save-path {path} cannot be replaced; give a folder by its name");
+        }
+        check_replaceable(target).with_context(|| format!("--force does not replace --save-path {path}"))?;
+    }
+    // The conversion claims it for as long as it takes; this is to know before there is work that would be lost.
+    if Place::of(target)?.folder().is_dir() {
+        drop(Claim::of(target).with_context(|| format!("--save-path {path} is in use"))?);
     }
     Ok(())
 }
 
-fn is_replaceable(target: &Path) -> anyhow::Result<bool> {
-    if !target.is_dir() {
-        return Ok(false);
+/// Checks that there is room for the models; a dry run is only told of it.
+pub fn check_room<'a>(
+    targets: impl IntoIterator<Item = (&'a Path, &'a Plan)>,
+    dry_run: bool,
+    printer: &Printer,
+) -> anyhow::Result<()> {
+    match check_space(targets) {
+        Err(problem) if dry_run => printer.warn(problem),
+        result => result?,
     }
-    if target.join("config.json").is_file() {
-        return Ok(true);
+    Ok(())
+}
+
+/// What a conversion reads, and what it is to it.
+pub struct Inputs(Vec<(&'static str, PathBuf)>);
+
+impl Inputs {
+    /// Those of a recipe, whose model is in this folder, and the recipe's own file.
+    pub fn of(recipe: &Recipe, model: &Path, recipe_file: Option<&Path>) -> Self {
+        let mut inputs = vec![("the model to convert", model.to_path_buf())];
+        let (calibration, evaluation) = (&recipe.calibration, &recipe.evaluation);
+        let mut texts = |what, name: &str| {
+            if let Ok(mix) = name.parse::<TextMix>() {
+                inputs.extend(mix.paths().map(|path| (what, path.to_path_buf())));
+            }
+        };
+        if calibration.cal_tokens.is_none() {
+            texts("the calibration text", &calibration.cal_dataset);
+        }
+        if let Some(name) = &evaluation.eval_dataset {
+            texts("the evaluation text", name);
+        }
+        let files = [
+            ("the calibration tokens", calibration.cal_tokens.as_deref()),
+            ("the evaluation tokens", evaluation.eval_tokens.as_deref()),
+            ("the recipe", recipe_file),
+        ];
+        inputs.extend(
+            files
+                .into_iter()
+                .filter_map(|(what, path)| Some((what, path?.to_path_buf()))),
+        );
+        Self(inputs)
     }
-    let mut entries = std::fs::read_dir(target).with_context(|| format!("cannot list {}", target.display()))?;
-    Ok(entries.next().is_none())
+
+    /// Checks that saving replaces none of them, by whatever names and links they are reached, and that nothing is saved
+    /// into the hub's cache.
+    pub fn check_outside(&self, target: &Path) -> anyhow::Result<()> {
+        let (path, real_target) = (target.display(), real(target));
+        for (what, input) in &self.0 {
+            if everything_of(input).any(|part| part.starts_with(&real_target)) {
+                let input = input.display();
+                bail!("--save-path {path} would replace {what}, {input}; choose another --save-path");
+            }
+        }
+        if in_hub_cache(&real_target) {
+            bail!("--save-path {path} is inside the cache of the hub, which is not to be written to; choose another");
+        }
+        Ok(())
+    }
+}
+
+/// A file or folder by its name and by the end of its links, and what a folder's entries are links to.
+fn everything_of(input: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(input).into_iter().flatten().flatten();
+    let ends = entries.filter_map(|entry| entry.path().canonicalize().ok());
+    let whole = input.canonicalize().ok();
+    [named(input)].into_iter().chain(whole).chain(ends)
+}
+
+/// The folder of a name by the end of its links, and the name.
+fn named(path: &Path) -> PathBuf {
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => real(parent).join(name),
+        _ => real(path),
+    }
+}
+
+/// A path that need not exist, without links and dots.
+fn real(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let mut found = PathBuf::new();
+    for part in absolute.components() {
+        match part {
+            Component::ParentDir => {
+                found.pop();
+            }
+            Component::CurDir => {}
+            other => found.push(other),
+        }
+        // What exists is followed at once: a name behind a link goes up from the link's end.
+        if let Ok(end) = found.canonicalize() {
+            found = end;
+        }
+    }
+    found
+}
+
+/// `models--ORG--NAME/snapshots/…`, whose files are links to what other programs share.
+fn in_hub_cache(target: &Path) -> bool {
+    let names: Vec<_> = target.iter().map(|name| name.to_string_lossy()).collect();
+    names.windows(2).any(|pair| {
+        let kinds = ["models--", "datasets--", "spaces--"];
+        kinds.iter().any(|kind| pair[0].starts_with(kind)) && ["snapshots", "blobs", "refs"].contains(&&*pair[1])
+    })
 }
 
 /// The nearest folder above that exists; the working directory for a bare name.
@@ -70,8 +175,9 @@ fn existing_parent(target: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn problem(target: &Path, force: bool) -> String {
-        check(target, force).map_or_else(|error| error.to_string(), |()| String::new())
+    fn problem(target: &Path, force: bool, dry_run: bool) -> String {
+        let checked = check(target, force, dry_run, &Printer::text(true));
+        checked.map_or_else(|error| format!("{error:#}"), |()| String::new())
     }
 
     #[test]
@@ -82,34 +188,94 @@ mod tests {
         std::fs::create_dir_all(root.join("home/model")).unwrap();
         std::fs::create_dir(root.join("empty")).unwrap();
         std::fs::write(root.join("home/model/config.json"), "{}").unwrap();
+        std::fs::create_dir(root.join("made")).unwrap();
+        std::fs::write(root.join("made/transmla.toml"), "[files]\n'config.json' = 2\n").unwrap();
+        std::fs::write(root.join("made/config.json"), "{}").unwrap();
         for (path, force, word) in [
             ("new", false, ""),
             ("a/b/c", false, ""),
             ("empty", false, "--force"),
             ("empty", true, ""),
-            ("home/model", true, ""),
-            ("home", true, "no model"),
-            ("file", true, "no model"),
+            ("made", false, "--force"),
+            ("made", true, ""),
+            ("home/model", true, "no transmla.toml"),
+            ("home", true, "model"),
+            ("file", true, "no folder"),
             ("file/x", false, "is a file"),
             ("file/x/y", true, "is a file"),
             ("no/..", false, "no folder name"),
         ] {
-            let found = problem(&root.join(path), force);
+            let found = problem(&root.join(path), force, false);
             assert!(
                 found.contains(word) && found.is_empty() == word.is_empty(),
                 "{path}: {found}"
             );
+            // A dry run fails only where nothing could be written.
+            let fails = ["is a file", "no folder name"].contains(&word);
+            assert_eq!(problem(&root.join(path), force, true).is_empty(), !fails, "{path}");
         }
-        assert_eq!(std::fs::read_dir(root).unwrap().count(), 3);
+        assert_eq!(std::fs::read_dir(root).unwrap().count(), 4);
     }
 
     #[test]
-    fn the_source_is_not_replaced() {
+    fn inputs_are_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
-        let model = folder.path().join("model");
+        let root = folder.path();
+        let (model, texts) = (root.join("model"), root.join("texts"));
         std::fs::create_dir(&model).unwrap();
-        assert!(check_apart(&model, &model).is_err());
-        assert!(check_apart(folder.path(), &model).is_err());
-        assert!(check_apart(&model.join("mla"), &model).is_ok());
+        std::fs::create_dir(&texts).unwrap();
+        std::fs::write(texts.join("a.txt"), "words").unwrap();
+        let mut recipe = Recipe::default();
+        recipe.calibration.cal_dataset = format!("{}:2,wikitext2:1", texts.join("a.txt").display());
+        recipe.evaluation.eval_tokens = Some(root.join("ids.safetensors"));
+        let recipe_file = root.join("recipes/r.toml");
+        let problem = |target: &Path| {
+            let inputs = Inputs::of(&recipe, &model, Some(&recipe_file));
+            inputs
+                .check_outside(target)
+                .map_or_else(|error| error.to_string(), |()| String::new())
+        };
+        for (target, word) in [
+            (model.clone(), "the model to convert"),
+            (root.to_path_buf(), "the model to convert"),
+            (model.join("mla"), ""),
+            (root.join("new/../model"), "the model to convert"),
+            (texts.clone(), "the calibration text"),
+            (texts.join("out"), ""),
+            (root.join("ids.safetensors"), "the evaluation tokens"),
+            (root.join("recipes"), "the recipe"),
+            (root.join("out"), ""),
+            (root.join("hub/models--a--b/snapshots/main/mla"), "cache of the hub"),
+        ] {
+            let found = problem(&target);
+            assert!(
+                found.contains(word) && found.is_empty() == word.is_empty(),
+                "{}: {found}",
+                target.display()
+            );
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn inputs_behind_links_are_not_replaced() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let (model, stored) = (root.join("model"), root.join("stored"));
+        std::fs::create_dir(&model).unwrap();
+        std::fs::create_dir(&stored).unwrap();
+        std::fs::write(stored.join("weights"), "").unwrap();
+        let check = |target: &Path| Inputs::of(&Recipe::default(), &model, None).check_outside(target);
+        assert!(check(&stored).is_ok());
+        // A model whose weights are links, as the hub's cache has them.
+        symlink(stored.join("weights"), model.join("model.safetensors")).unwrap();
+        assert!(check(&stored).is_err());
+        // The save path as a link to the model, and as a path through one.
+        symlink(&model, root.join("link")).unwrap();
+        symlink(root, root.join("around")).unwrap();
+        assert!(check(&root.join("link")).is_err());
+        assert!(check(&root.join("around/model")).is_err());
+        assert!(check(&root.join("around/new")).is_ok());
     }
 }

@@ -1,6 +1,6 @@
 //! Progress of a sweep on the terminal.
 
-use transmla_convert::{Observer, Report, Stage};
+use transmla_convert::{KeptLayer, Observer, Report, Stage};
 
 use crate::convert::progress::Progress;
 use crate::printer::Printer;
@@ -37,6 +37,10 @@ impl Observer for SweepProgress<'_> {
         self.stages.refining(layer, error);
     }
 
+    fn kept_layer(&mut self, layer: usize, state: KeptLayer) {
+        self.stages.kept_layer(layer, state);
+    }
+
     fn end(&mut self, stage: Stage, perplexity: Option<f64>) {
         self.stages.end(stage, perplexity);
     }
@@ -48,6 +52,7 @@ impl Observer for SweepProgress<'_> {
     }
 
     fn converted(&mut self, target: usize, report: &Report) {
+        self.stages.converted(target, report);
         if let Some(measured) = report.mla {
             let (curve, widths) = &self.names[target];
             let perplexity = measured.perplexity;

@@ -36,6 +36,19 @@ fn weights_that_are_truncated() {
     refuses(&place, &[], &["model.safetensors is missing"]);
 }
 
+/// A plan lists every tensor: it does so in no time for as many layers as are taken, and more are refused at once.
+#[test]
+fn a_plan_of_very_many_layers() {
+    let place = Workplace::new();
+    std::fs::remove_file(place.path("model/model.safetensors")).unwrap();
+    let started = std::time::Instant::now();
+    place.set_config("num_hidden_layers", json!(16384));
+    transmla(&place.convert(&["--dry-run", "--quiet"])).succeeds();
+    place.set_config("num_hidden_layers", json!(1 << 20));
+    refuses(&place, &["--dry-run"], &["num_hidden_layers", "16384"]);
+    assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+}
+
 #[test]
 fn a_tensor_of_another_shape() {
     let place = Workplace::new();

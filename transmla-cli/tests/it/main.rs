@@ -6,6 +6,8 @@ mod damage;
 mod export;
 mod hub;
 mod interop;
+#[cfg(unix)]
+mod processes;
 mod read_back;
 mod recipes;
 mod save_path;

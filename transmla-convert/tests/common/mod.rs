@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use transmla_core::checkpoint::CheckpointWriter;
 use transmla_core::model::{carried_tensors, model_tensors};
-use transmla_core::{ModelConfig, StorageDtype};
+use transmla_core::{Checkpoint, ModelConfig, StorageDtype, TensorSpec};
 
 /// A random model of 3 query heads 8 wide over `key_heads` key heads, with biases or not.
 pub fn write_random_model(folder: &Path, key_heads: usize, bias: bool, tied: bool) {
@@ -41,5 +41,26 @@ pub fn write_random_variant(folder: &Path, changes: &Value) {
         writer.write(&spec.name, &values.collect::<Vec<_>>()).unwrap();
     }
     writer.write_file("config.json", config.to_string().as_bytes()).unwrap();
+    writer.commit().unwrap();
+}
+
+/// Writes every value of the tensors whose name ends so anew.
+#[allow(dead_code, reason = "not every test file has a use for it")]
+pub fn change_tensor(model: &Path, name: &str, change: impl Fn(f32) -> f32) {
+    let checkpoint = Checkpoint::open(model).unwrap();
+    let specs: Vec<TensorSpec> = checkpoint
+        .names()
+        .map(|name| TensorSpec::new(name, checkpoint.shape(name).unwrap()))
+        .collect();
+    let config = std::fs::read(model.join("config.json")).unwrap();
+    let mut writer = CheckpointWriter::create(model, &specs, StorageDtype::F32, 4_000, true).unwrap();
+    for spec in &specs {
+        let mut values = checkpoint.values(&spec.name, &spec.shape).unwrap();
+        if spec.name.ends_with(name) {
+            values.iter_mut().for_each(|value| *value = change(*value));
+        }
+        writer.write(&spec.name, &values).unwrap();
+    }
+    writer.write_file("config.json", &config).unwrap();
     writer.commit().unwrap();
 }

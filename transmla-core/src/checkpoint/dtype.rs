@@ -61,6 +61,11 @@ impl StorageDtype {
     /// Decodes little-endian bytes, `bytes().len() == n * self.bytes()`, into `f32`.
     pub fn decode(self, bytes: &[u8], out: &mut Vec<f32>) {
         out.clear();
+        self.decode_onto(bytes, out);
+    }
+
+    /// As [`Self::decode`], onto the end of what `out` has.
+    pub fn decode_onto(self, bytes: &[u8], out: &mut Vec<f32>) {
         match self {
             Self::F32 => out.extend(
                 bytes

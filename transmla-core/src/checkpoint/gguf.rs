@@ -5,9 +5,10 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::StorageDtype;
+use super::workspace::{Kind, Workspace};
 use crate::CoreError;
 
 const MAGIC: &[u8; 4] = b"GGUF";
@@ -52,13 +53,13 @@ impl GgufTensor {
 
 /// Writes a GGUF file whose tensors are known beforehand, one at a time and in their order.
 ///
-/// Everything goes into a hidden sibling of the target, which [`GgufWriter::commit`] renames into place and which is
-/// removed if that does not happen.
+/// Everything goes into a hidden sibling of the target, one for each process, which [`GgufWriter::commit`] renames into place
+/// and which is removed if that does not happen.
 #[derive(Debug)]
 pub struct GgufWriter {
-    target: PathBuf,
-    partial: PathBuf,
+    // Closed before it is removed or renamed.
     file: BufWriter<File>,
+    workspace: Workspace,
     tensors: std::vec::IntoIter<GgufTensor>,
     buffer: Vec<u8>,
 }
@@ -69,18 +70,11 @@ impl GgufWriter {
     /// # Errors
     /// The target has no file name, or its folder cannot be written to.
     pub fn create(target: &Path, keys: &[(String, GgufValue)], tensors: Vec<GgufTensor>) -> Result<Self, CoreError> {
-        let Some(name) = target.file_name() else {
-            return Err(CoreError::Write {
-                name: target.display().to_string(),
-                problem: "not a file name".into(),
-            });
-        };
-        let partial = target.with_file_name(format!(".{}.partial", name.to_string_lossy()));
-        let file = File::create(&partial).map_err(|e| CoreError::io("create", &partial, e))?;
+        let workspace = Workspace::create(target, Kind::File, true)?;
+        let file = File::create(workspace.path()).map_err(|e| CoreError::io("create", workspace.path(), e))?;
         let mut writer = Self {
-            target: target.to_path_buf(),
-            partial,
             file: BufWriter::new(file),
+            workspace,
             tensors: Vec::new().into_iter(),
             buffer: Vec::new(),
         };
@@ -126,20 +120,15 @@ impl GgufWriter {
             });
         }
         let flushed = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
-        flushed.map_err(|e| CoreError::io("flush", &self.partial, e))?;
-        std::fs::rename(&self.partial, &self.target).map_err(|e| CoreError::io("write", &self.target, e))
+        flushed.map_err(|e| CoreError::io("flush", self.workspace.path(), e))?;
+        let Self { file, workspace, .. } = self;
+        drop(file); // closed: some systems rename no open file
+        workspace.commit().map(|_| ())
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), CoreError> {
         let written = self.file.write_all(bytes);
-        written.map_err(|e| CoreError::io("write", &self.partial, e))
-    }
-}
-
-impl Drop for GgufWriter {
-    fn drop(&mut self) {
-        // After a rename there is nothing of this name, and nobody to tell if it cannot be removed.
-        let _ = std::fs::remove_file(&self.partial);
+        written.map_err(|e| CoreError::io("write", self.workspace.path(), e))
     }
 }
 

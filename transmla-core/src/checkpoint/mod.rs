@@ -1,16 +1,25 @@
 //! Safetensors folders in hub layout: one tensor at a time in, one shard at a time out.
 
 mod dtype;
+mod fingerprint;
 mod gguf;
+mod lock;
+mod place;
 mod reader;
+mod shard;
 mod token_file;
+mod unfinished;
 mod workspace;
 mod writer;
 
 pub use dtype::StorageDtype;
+pub use fingerprint::Fingerprint;
 pub use gguf::{GgufTensor, GgufValue, GgufWriter};
-pub use reader::{Checkpoint, RawTensor};
+pub use lock::Claim;
+pub use place::Place;
+pub use reader::Checkpoint;
 pub use token_file::{read_input_ids, write_logits};
+pub use unfinished::remove_unfinished;
 pub use writer::{CheckpointWriter, TensorSpec, parse_size};
 
 /// Whether a name is that of a file in a folder, not a path to somewhere else.

@@ -1,14 +1,15 @@
 //! Reading a checkpoint folder: headers at once, each tensor when it is needed.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
 
+use super::fingerprint::Fingerprint;
+use super::shard::Shard;
 use super::{StorageDtype, is_plain_name};
 use crate::CoreError;
 
@@ -17,18 +18,14 @@ const SINGLE: &str = "model.safetensors";
 
 /// An opened checkpoint: one `model.safetensors`, or shards listed in `model.safetensors.index.json`.
 ///
-/// All headers are read and checked when it is opened; weights are memory-mapped and decoded on request.
+/// All headers are read and checked when it is opened; weights are read and decoded on request, through a buffer of bounded
+/// size. A file that has changed since it was opened is [`CoreError::Changed`], whatever is read from it.
 #[derive(Debug)]
 pub struct Checkpoint {
     folder: PathBuf,
     shards: Vec<Shard>,
     tensors: BTreeMap<String, Location>,
-}
-
-#[derive(Debug)]
-struct Shard {
-    path: PathBuf,
-    map: Mmap,
+    pub(super) known_fingerprint: OnceLock<Fingerprint>,
 }
 
 #[derive(Debug, Clone)]
@@ -36,18 +33,8 @@ struct Location {
     shard: usize,
     dtype: Dtype,
     shape: Vec<usize>,
-    bytes: Range<usize>,
-}
-
-/// One tensor as it lies in its file.
-#[derive(Debug, Clone, Copy)]
-pub struct RawTensor<'a> {
-    /// Number format.
-    pub dtype: Dtype,
-    /// Shape, row-major.
-    pub shape: &'a [usize],
-    /// Little-endian contents.
-    pub bytes: &'a [u8],
+    /// In the file.
+    bytes: Range<u64>,
 }
 
 impl Checkpoint {
@@ -109,7 +96,7 @@ impl Checkpoint {
         let checkpoint = Self::open_files(folder, files)?;
         for (tensor, shard) in &weight_map {
             let location = checkpoint.location(tensor)?;
-            if checkpoint.shards[location.shard].path.file_name() != Some(shard.as_ref()) {
+            if checkpoint.shards[location.shard].path().file_name() != Some(shard.as_ref()) {
                 return Err(CoreError::Json {
                     path: index.to_path_buf(),
                     problem: format!("tensor {tensor} is said to be in {shard} but is in another shard"),
@@ -123,40 +110,29 @@ impl Checkpoint {
         let mut shards = Vec::with_capacity(files.len());
         let mut tensors = BTreeMap::new();
         for path in files {
-            let file = File::open(&path).map_err(|e| CoreError::io("open", &path, e))?;
-            // SAFETY: the map is read-only; checkpoints are not modified while a conversion reads them.
-            let map = unsafe { Mmap::map(&file) }.map_err(|e| CoreError::io("map", &path, e))?;
+            let (shard, metadata, start) = Shard::open(&path)?;
             let invalid = |problem: String| CoreError::Safetensors {
                 path: path.clone(),
                 problem,
             };
-            let (header, metadata) =
-                SafeTensors::read_metadata(&map).map_err(|e| invalid(format!("{e} (file has {} bytes)", map.len())))?;
-            let start = header + 8;
-            let needed = start + metadata.data_len();
-            if needed != map.len() {
-                return Err(invalid(format!(
-                    "the header describes {needed} bytes, the file has {}",
-                    map.len()
-                )));
-            }
             for (name, info) in metadata.tensors() {
                 let location = Location {
                     shard: shards.len(),
                     dtype: info.dtype,
                     shape: info.shape.clone(),
-                    bytes: start + info.data_offsets.0..start + info.data_offsets.1,
+                    bytes: start + info.data_offsets.0 as u64..start + info.data_offsets.1 as u64,
                 };
                 if tensors.insert(name.clone(), location).is_some() {
                     return Err(invalid(format!("tensor {name} is in two shards")));
                 }
             }
-            shards.push(Shard { path, map });
+            shards.push(shard);
         }
         Ok(Self {
             folder: folder.to_path_buf(),
             shards,
             tensors,
+            known_fingerprint: OnceLock::new(),
         })
     }
 
@@ -182,7 +158,7 @@ impl Checkpoint {
 
     /// Bytes of all weights together.
     pub fn total_bytes(&self) -> u64 {
-        self.tensors.values().map(|t| t.bytes.len() as u64).sum()
+        self.tensors.values().map(|t| t.bytes.end - t.bytes.start).sum()
     }
 
     fn location(&self, name: &str) -> Result<&Location, CoreError> {
@@ -205,14 +181,38 @@ impl Checkpoint {
         storage_dtype(name, location.dtype).map(|_| ())
     }
 
-    /// A tensor as it lies in its file.
-    pub fn raw(&self, name: &str) -> Result<RawTensor<'_>, CoreError> {
+    /// A tensor's number format, from the header.
+    pub fn dtype(&self, name: &str) -> Result<Dtype, CoreError> {
+        Ok(self.location(name)?.dtype)
+    }
+
+    /// Shows `visit` a tensor as it lies in its file, little-endian, in pieces of bounded size.
+    ///
+    /// # Errors
+    /// Absent, a file that cannot be read or has changed, or an error of `visit`.
+    pub fn bytes(&self, name: &str, visit: &mut dyn FnMut(&[u8]) -> Result<(), CoreError>) -> Result<(), CoreError> {
         let location = self.location(name)?;
-        Ok(RawTensor {
-            dtype: location.dtype,
-            shape: &location.shape,
-            bytes: &self.shards[location.shard].map[location.bytes.clone()],
-        })
+        let read = self.shards[location.shard].read(location.bytes.clone(), visit);
+        self.unless_changed(name, read)
+    }
+
+    /// What came of reading a tensor, if its file is still what was opened; whatever else is wrong follows from a change.
+    fn unless_changed(&self, name: &str, read: Result<(), CoreError>) -> Result<(), CoreError> {
+        self.shards[self.location(name)?.shard].check().and(read)
+    }
+
+    /// Decodes elements of a tensor onto the end of `out`; [`Self::unless_changed`] is for the caller to ask.
+    fn decode(&self, name: &str, elements: Range<usize>, out: &mut Vec<f32>) -> Result<(), CoreError> {
+        let location = self.location(name)?;
+        let dtype = storage_dtype(name, location.dtype)?;
+        let (first, offset) = (out.len(), elements.start);
+        let at = |element: usize| location.bytes.start + (element * dtype.bytes()) as u64;
+        let range = at(elements.start)..at(elements.end);
+        self.shards[location.shard].read(range, &mut |piece| {
+            dtype.decode_onto(piece, out);
+            Ok(())
+        })?;
+        finite(name, offset, &out[first..])
     }
 
     /// Decodes a tensor of known shape to `f32`.
@@ -221,10 +221,10 @@ impl Checkpoint {
     /// Absent, of another shape or number format, or holding NaN or infinity.
     pub fn values(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, CoreError> {
         self.check(name, expected)?;
-        let raw = self.raw(name)?;
-        let mut values = Vec::with_capacity(raw.shape.iter().product());
-        storage_dtype(name, raw.dtype)?.decode(raw.bytes, &mut values);
-        finite(name, 0, &values)?;
+        let elements = expected.iter().product();
+        let mut values = Vec::with_capacity(elements);
+        let read = self.decode(name, 0..elements, &mut values);
+        self.unless_changed(name, read)?;
         Ok(values)
     }
 
@@ -238,18 +238,19 @@ impl Checkpoint {
         length: usize,
         visit: &mut dyn FnMut(&mut [f32]) -> Result<(), CoreError>,
     ) -> Result<(), CoreError> {
-        let raw = self.raw(name)?;
-        let dtype = storage_dtype(name, raw.dtype)?;
+        let elements: usize = self.location(name)?.shape.iter().product();
+        storage_dtype(name, self.location(name)?.dtype)?;
         let mut decoded = Vec::new();
-        for (index, bytes) in raw.bytes.chunks(length.max(1) * dtype.bytes()).enumerate() {
-            dtype.decode(bytes, &mut decoded);
-            finite(name, index * length, &decoded)?;
+        for start in (0..elements).step_by(length.max(1)) {
+            decoded.clear();
+            let read = self.decode(name, start..elements.min(start + length.max(1)), &mut decoded);
+            self.unless_changed(name, read)?;
             visit(&mut decoded)?;
         }
         Ok(())
     }
 
-    /// Decodes some rows of a matrix `[rows, columns]`, one after the other, into `out`.
+    /// Decodes some rows of a matrix `[rows, columns]`, in the order given, onto the end of `out`.
     ///
     /// # Errors
     /// As [`Self::values`]; [`CoreError::TokenOutOfRange`] for a row beyond the matrix.
@@ -261,22 +262,31 @@ impl Checkpoint {
         out: &mut Vec<f32>,
     ) -> Result<(), CoreError> {
         self.check(name, &expected)?;
-        let raw = self.raw(name)?;
-        let dtype = storage_dtype(name, raw.dtype)?;
-        let width = expected[1] * dtype.bytes();
-        let mut decoded = Vec::with_capacity(expected[1]);
-        for row in rows {
-            if row >= expected[0] {
-                return Err(CoreError::TokenOutOfRange {
-                    id: row as i64,
-                    vocab_size: expected[0],
-                });
-            }
-            dtype.decode(&raw.bytes[row * width..(row + 1) * width], &mut decoded);
-            finite(name, row * expected[1], &decoded)?;
-            out.extend_from_slice(&decoded);
+        let [count, width] = expected;
+        // Text has the same words again and again: each row is read once.
+        let mut wanted: Vec<(usize, usize)> = rows.enumerate().map(|(place, row)| (row, place)).collect();
+        if let Some((row, _)) = wanted.iter().find(|(row, _)| *row >= count) {
+            return Err(CoreError::TokenOutOfRange {
+                id: *row as i64,
+                vocab_size: count,
+            });
         }
-        Ok(())
+        wanted.sort_unstable();
+        let first = out.len();
+        out.resize(first + wanted.len() * width, 0.0);
+        let mut decoded = Vec::with_capacity(width);
+        let mut copies = wanted.chunk_by(|one, other| one.0 == other.0);
+        let read = copies.try_for_each(|same| {
+            let row = same[0].0;
+            decoded.clear();
+            self.decode(name, row * width..(row + 1) * width, &mut decoded)?;
+            for (_, place) in same {
+                let start = first + place * width;
+                out[start..start + width].copy_from_slice(&decoded);
+            }
+            Ok(())
+        });
+        self.unless_changed(name, read)
     }
 
     /// A matrix `[rows, columns]` on a device.

@@ -1,10 +1,10 @@
-//! The hidden folder that a checkpoint is written into, and what killed processes leave of such folders.
+//! The hidden folder or file that a target is written into, and what killed processes leave of such.
 //!
-//! Beside a target `NAME` there may be, for each process (and number) that writes or wrote it,
+//! Beside a target `NAME` (inside it, if it cannot be moved) there may be, for each process (and number) that writes or wrote it,
 //!
 //! | name | what it is |
 //! | --- | --- |
-//! | `.NAME.partial-PID` | the folder being filled |
+//! | `.NAME.partial-PID` | the folder or file being filled |
 //! | `.NAME.partial-PID.lock` | a file that its process holds an exclusive lock on for as long as it lives |
 //! | `.NAME.partial-PID.old` | what was at `NAME`, between the two renames of a replacing commit |
 //!
@@ -13,93 +13,174 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::lock::{Held, Lock, take_lock};
+use super::place::Place;
+use super::unfinished::{Entry, remove, uninterrupted};
 use crate::CoreError;
 
-/// A locked, hidden sibling of a target folder; removed when dropped, unless it was renamed into place.
+/// Where a folder is filled in place: the list of what belongs to it comes first, so that an ended process leaves nothing
+/// that is not on it, …
+const FIRST: &str = "transmla.toml";
+
+/// … and what makes it a model comes last, the last of all last.
+const LAST: [&str; 2] = ["model.safetensors.index.json", "config.json"];
+
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Folder,
+    File,
+}
+
+/// A locked, hidden sibling of a target; removed when dropped, unless it was renamed into place.
 #[derive(Debug)]
 pub(super) struct Workspace {
     target: PathBuf,
+    place: Place,
+    kind: Kind,
     replace: bool,
-    folder: PathBuf,
-    /// Nothing on file systems without locks; leftovers stay there until somebody removes them.
-    lock: Option<File>,
+    path: PathBuf,
     renamed: bool,
+    // Dropped, and so released, after everything else.
+    _entry: Entry,
+    /// Nothing on file systems without locks; leftovers stay there until somebody removes them.
+    _lock: Option<Held>,
 }
 
 impl Workspace {
-    /// Clears up after killed processes, then makes a new folder beside the target.
-    pub fn create(target: &Path, replace: bool) -> Result<Self, CoreError> {
-        let name = target
-            .file_name()
-            .ok_or_else(|| CoreError::io("create", target, io::ErrorKind::InvalidInput.into()))?;
-        let parent = match target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-            _ => PathBuf::from("."),
-        };
+    /// Clears up after killed processes, then makes a new folder or file beside the target.
+    pub fn create(target: &Path, kind: Kind, replace: bool) -> Result<Self, CoreError> {
+        let place = Place::of(target)?;
+        let parent = place.folder().to_path_buf();
         fs::create_dir_all(&parent).map_err(|e| CoreError::io("create", &parent, e))?;
-        let mut prefix = OsString::from(".");
-        prefix.push(name);
-        prefix.push(".partial-");
+        let mut prefix = place.prefix();
+        prefix.push("partial-");
         clear_leftovers(&parent, &prefix, target)?;
         if !replace && is_there(target) {
             return Err(exists(target));
         }
-        let (folder, lock) = claim_folder(&parent, &prefix)?;
+        let (path, lock) = claim(&parent, &prefix, kind)?;
+        let entry = Entry::new(path.clone(), lock.as_ref().map(|held| held.path().to_path_buf()))?;
         Ok(Self {
             target: target.to_path_buf(),
+            place,
+            kind,
             replace,
-            folder,
-            lock,
+            path,
             renamed: false,
+            _entry: entry,
+            _lock: lock,
         })
     }
 
-    /// The folder to fill.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// The folder or file to fill.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
-    /// Renames the folder into place; what was there before is removed only once the new one stands.
+    /// Puts it into place; what was there before is removed only once the new one stands, but for a folder that cannot be
+    /// moved, which is emptied and filled file by file.
     pub fn commit(mut self) -> Result<PathBuf, CoreError> {
+        let target = self.target.clone();
+        uninterrupted(&target, || self.put_into_place())?;
+        Ok(target)
+    }
+
+    fn put_into_place(&mut self) -> Result<(), CoreError> {
         let replaces = is_there(&self.target);
         if replaces && !self.replace {
             return Err(exists(&self.target));
         }
-        let old = with_suffix(&self.folder, ".old");
-        if replaces {
-            fs::rename(&self.target, &old).map_err(|e| CoreError::io("move aside", &self.target, e))?;
+        // What is renamed is on the disk before its new name is.
+        sync_folder(&self.path);
+        if self.place.is_inside() {
+            self.fill_target()?;
+        } else if replaces && self.kind == Kind::Folder {
+            self.swap()?;
+        } else {
+            fs::rename(&self.path, &self.target).map_err(|e| CoreError::io("rename into place", &self.target, e))?;
+            self.renamed = true;
         }
-        if let Err(error) = fs::rename(&self.folder, &self.target) {
-            if replaces {
-                let _ = fs::rename(&old, &self.target);
-            }
+        sync_folder(self.place.folder());
+        Ok(())
+    }
+
+    fn swap(&mut self) -> Result<(), CoreError> {
+        let old = with_suffix(&self.path, ".old");
+        if let Err(error) = fs::rename(&self.target, &old) {
+            let stays = [io::ErrorKind::ResourceBusy, io::ErrorKind::CrossesDevices].contains(&error.kind());
+            return match stays && self.target.is_dir() {
+                true => self.fill_target(),
+                false => Err(CoreError::io("move aside", &self.target, error)),
+            };
+        }
+        if let Err(error) = fs::rename(&self.path, &self.target) {
+            let _ = fs::rename(&old, &self.target);
             return Err(CoreError::io("rename into place", &self.target, error));
         }
         self.renamed = true;
-        if replaces {
-            remove(&old).map_err(|e| CoreError::io("remove", &old, e))?;
+        remove(&old).map_err(|e| CoreError::io("remove", &old, e))
+    }
+
+    /// Empties the target and moves every file into it.
+    fn fill_target(&mut self) -> Result<(), CoreError> {
+        let failed = |action| move |path: &Path, error| CoreError::io(action, path, error);
+        // It is no model from the first file on that goes to the last that comes.
+        let mut old = self.place.contents()?;
+        old.sort_by_key(|name| !LAST.iter().any(|last| name == last));
+        for name in old.iter().filter(|name| *name != FIRST) {
+            let path = self.target.join(name);
+            remove(&path).map_err(|e| failed("remove")(&path, e))?;
         }
-        Ok(self.target.clone())
+        let entries = fs::read_dir(&self.path).map_err(|e| failed("list")(&self.path, e))?;
+        let mut new: Vec<OsString> = entries.flatten().map(|entry| entry.file_name()).collect();
+        new.sort_by_key(|name| match name {
+            first if first == FIRST => 0,
+            other => 1 + LAST.iter().position(|last| other == last).map_or(0, |at| at + 1),
+        });
+        for name in new {
+            let (from, to) = (self.path.join(&name), self.target.join(&name));
+            move_file(&from, &to).map_err(|e| failed("move into place")(&to, e))?;
+        }
+        sync_folder(&self.target);
+        Ok(())
     }
 }
 
 impl Drop for Workspace {
     fn drop(&mut self) {
         if !self.renamed {
-            let _ = remove(&self.folder);
-        }
-        if self.lock.is_some() {
-            let _ = fs::remove_file(with_suffix(&self.folder, ".lock"));
+            let _ = remove(&self.path);
         }
     }
 }
 
-/// A new folder of this process, and the lock that goes with it.
-fn claim_folder(parent: &Path, prefix: &OsStr) -> Result<(PathBuf, Option<File>), CoreError> {
+/// Renames a file, or copies it where it would cross into another file system.
+fn move_file(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            fs::copy(from, to)?;
+            File::open(to)?.sync_all()?;
+            fs::remove_file(from)
+        }
+        result => result,
+    }
+}
+
+/// Sees to it that names are on the disk, where the system can; where it cannot, all is as if nobody had asked.
+fn sync_folder(folder: &Path) {
+    #[cfg(unix)]
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    #[cfg(not(unix))]
+    let _ = folder;
+}
+
+/// A new folder or file of this process, and the lock that goes with it.
+fn claim(parent: &Path, prefix: &OsStr, kind: Kind) -> Result<(PathBuf, Option<Held>), CoreError> {
     // The plain name may be taken: by another writer of this process, or by a process with the same id in another
     // container.
     for attempt in 1..=100 {
@@ -108,26 +189,24 @@ fn claim_folder(parent: &Path, prefix: &OsStr) -> Result<(PathBuf, Option<File>)
             1 => std::process::id().to_string(),
             _ => format!("{}-{attempt}", std::process::id()),
         });
-        let folder = parent.join(name);
-        let path = with_suffix(&folder, ".lock");
-        let lock = match take_lock(&path).map_err(|e| CoreError::io("create", &path, e))? {
-            Lock::Held(file) => Some(file),
-            Lock::Taken => continue,
+        let path = parent.join(name);
+        let lock_path = with_suffix(&path, ".lock");
+        let lock = match take_lock(&lock_path).map_err(|e| CoreError::io("create", &lock_path, e))? {
+            Lock::Held(held) => Some(held),
+            Lock::Taken(_) => continue,
             Lock::Unsupported => {
-                let _ = fs::remove_file(&path);
+                let _ = fs::remove_file(&lock_path);
                 None
             }
         };
-        match fs::create_dir(&folder) {
-            Ok(()) => return Ok((folder, lock)),
-            Err(error) => {
-                if lock.is_some() {
-                    let _ = fs::remove_file(&path);
-                }
-                if error.kind() != io::ErrorKind::AlreadyExists {
-                    return Err(CoreError::io("create", &folder, error));
-                }
-            }
+        let made = match kind {
+            Kind::Folder => fs::create_dir(&path),
+            Kind::File => File::create_new(&path).map(|_| ()),
+        };
+        match made {
+            Ok(()) => return Ok((path, lock)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(CoreError::io("create", &path, error)),
         }
     }
     let taken = io::Error::new(
@@ -160,7 +239,7 @@ fn clear_leftovers(parent: &Path, prefix: &OsStr, target: &Path) -> Result<(), C
             fs::rename(&old, target).map_err(|e| CoreError::io("move back", &old, e))?;
         }
         // What cannot be removed, for instance another user's, stays and harms nobody.
-        let _ = (remove(&old), remove(&folder), fs::remove_file(&lock_path));
+        let _ = (remove(&old), remove(&folder));
     }
     Ok(())
 }
@@ -175,50 +254,9 @@ fn owner<'a>(name: &'a OsStr, prefix: &OsStr) -> Option<&'a str> {
     (is_number(process) && is_number(number)).then_some(rest)
 }
 
-enum Lock {
-    Held(File),
-    /// By a living process.
-    Taken,
-    /// On this file system.
-    Unsupported,
-}
-
-/// Locks a file exclusively; it is made if it is not there.
-fn take_lock(path: &Path) -> io::Result<Lock> {
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
-    Ok(match file.try_lock() {
-        Ok(()) if is_at(&file, path) => Lock::Held(file),
-        // Its last holder has removed the file since it was opened: the lock protects nothing.
-        Ok(()) | Err(TryLockError::WouldBlock) => Lock::Taken,
-        Err(TryLockError::Error(_)) => Lock::Unsupported,
-    })
-}
-
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    match (file.metadata(), fs::symlink_metadata(path)) {
-        (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
-        _ => false,
-    }
-}
-
-#[cfg(not(unix))]
-fn is_at(_: &File, path: &Path) -> bool {
-    is_there(path)
-}
-
 /// Whether something has this name, be it a dangling link.
 fn is_there(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(kind) if kind.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    }
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

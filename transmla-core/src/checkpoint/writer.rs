@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::workspace::Workspace;
+use super::workspace::{Kind, Workspace};
 use super::{Checkpoint, StorageDtype, is_plain_name};
 use crate::CoreError;
 
@@ -94,7 +94,7 @@ impl CheckpointWriter {
     ) -> Result<Self, CoreError> {
         let mut writer = Self {
             shards: Vec::new(),
-            workspace: Workspace::create(target, replace)?,
+            workspace: Workspace::create(target, Kind::Folder, replace)?,
             dtype,
             slots: BTreeMap::new(),
             buffer: Vec::new(),
@@ -134,7 +134,7 @@ impl CheckpointWriter {
         let mut text = Value::Object(header).to_string().into_bytes();
         text.resize(text.len().next_multiple_of(8), b' ');
         let start = 8 + text.len() as u64;
-        let path = self.workspace.folder().join(&name);
+        let path = self.workspace.path().join(&name);
         let mut file = File::create(&path).map_err(|e| CoreError::io("create", &path, e))?;
         file.write_all(&(text.len() as u64).to_le_bytes())
             .and_then(|()| file.write_all(&text))
@@ -208,7 +208,7 @@ impl CheckpointWriter {
             .file
             .seek(SeekFrom::Start(offset))
             .and_then(|_| shard.file.write_all(&self.buffer))
-            .map_err(|e| CoreError::io("write", &self.workspace.folder().join(&shard.name), e))?;
+            .map_err(|e| CoreError::io("write", &self.workspace.path().join(&shard.name), e))?;
         slot.written += values.len();
         Ok(())
     }
@@ -242,7 +242,7 @@ impl CheckpointWriter {
         if !is_plain_name(name) {
             return Err(write_error(name, "not a plain file name"));
         }
-        let path = self.workspace.folder().join(name);
+        let path = self.workspace.path().join(name);
         File::create(&path)
             .and_then(|mut file| file.write_all(contents).and_then(|()| file.sync_all()))
             .map_err(|e| CoreError::io("write", &path, e))
@@ -250,7 +250,7 @@ impl CheckpointWriter {
 
     /// The folder being filled; complete once every tensor and `config.json` is written.
     pub fn work_folder(&self) -> &Path {
-        self.workspace.folder()
+        self.workspace.path()
     }
 
     /// Flushes all shards and writes the shard index; the work folder is then a complete checkpoint.
@@ -262,7 +262,7 @@ impl CheckpointWriter {
             return Err(write_error(name, "planned but not written completely"));
         }
         for shard in &self.shards {
-            let path = self.workspace.folder().join(&shard.name);
+            let path = self.workspace.path().join(&shard.name);
             shard.file.sync_all().map_err(|e| CoreError::io("flush", &path, e))?;
         }
         if self.shards.len() > 1 {
@@ -294,7 +294,7 @@ impl CheckpointWriter {
             names.push(INDEX.into());
         }
         for name in names {
-            let path = self.workspace.folder().join(name);
+            let path = self.workspace.path().join(name);
             std::fs::remove_file(&path).map_err(|e| CoreError::io("remove", &path, e))?;
         }
         Ok(())

@@ -23,6 +23,11 @@ impl<'a> Keys<'a> {
         self.count(key, 1 << 20)
     }
 
+    /// A required number of layers. A plan lists the tensors of each, and no model has a hundredth of so many.
+    pub fn layers(&self, key: &str) -> Result<usize, CoreError> {
+        required(key, self.count(key, 1 << 14)?)
+    }
+
     /// A required positive integer that counts token ids.
     pub fn vocabulary(&self, key: &str) -> Result<usize, CoreError> {
         required(key, self.count(key, 1 << 24)?)

@@ -52,7 +52,7 @@ impl ModelConfig {
             Form::LatentFamily => AttentionConfig::Latent(LatentConfig::read(&keys, false, rms_norm_eps)?),
             Form::DeepseekV3 => AttentionConfig::Latent(LatentConfig::read(&keys, true, rms_norm_eps)?),
         };
-        let num_hidden_layers = keys.size("num_hidden_layers")?;
+        let num_hidden_layers = keys.layers("num_hidden_layers")?;
         let max_position_embeddings = keys.tokens("max_position_embeddings")?.unwrap_or(2048);
         let (query_width, rope_dim) = match &attention {
             AttentionConfig::Grouped(grouped) => (grouped.head_dim, grouped.head_dim),

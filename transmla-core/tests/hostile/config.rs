@@ -93,12 +93,28 @@ fn required_keys_that_are_absent() {
     }
 }
 
+/// The largest number that is taken: layers are listed one by one.
+fn largest(key: &str) -> u64 {
+    match key {
+        "num_hidden_layers" => 1 << 14,
+        _ => 1 << 20,
+    }
+}
+
+#[test]
+fn more_layers_than_any_model_has() {
+    for number in [(1 << 14) + 1, 1 << 20] {
+        let error = error_with("num_hidden_layers", json!(number));
+        assert_says(&error, &["num_hidden_layers", "from 1 to 16384"]);
+    }
+}
+
 #[test]
 fn huge_but_allowed_numbers_end_at_the_first_tensor_that_is_not_there() {
-    // A million layers, heads and dimensions: neither an overflow nor a list of ten million tensors.
+    // Millions of heads and dimensions: neither an overflow nor a list of millions of tensors.
     for key in SIZES.iter().filter(|key| **key != "max_position_embeddings") {
         let mut model = Model::valid();
-        model.config.insert((*key).into(), json!(1 << 20));
+        model.config.insert((*key).into(), json!(largest(key)));
         if *key == "num_key_value_heads" {
             model.config.insert("num_attention_heads".into(), json!(1 << 20));
             model.config.insert("head_dim".into(), json!(1 << 20));
@@ -115,7 +131,7 @@ fn huge_but_allowed_numbers_end_at_the_first_tensor_that_is_not_there() {
 fn every_size_huge_at_once() {
     let mut model = Model::valid();
     for key in SIZES {
-        model.config.insert((*key).into(), json!(1 << 20));
+        model.config.insert((*key).into(), json!(largest(key)));
     }
     assert_says(
         &model.error(),

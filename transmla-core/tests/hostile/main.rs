@@ -1,5 +1,6 @@
 //! Damaged, incomplete and hostile model folders: every one is an error that says what is wrong, none a panic.
 
+mod changed;
 mod config;
 mod fixture;
 mod headers;

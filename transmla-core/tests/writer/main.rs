@@ -3,6 +3,7 @@
 mod fixture;
 mod full_disk;
 mod killed;
+mod processes;
 mod refusals;
 mod replacing;
 mod round_trip;
