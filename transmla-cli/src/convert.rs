@@ -50,6 +50,9 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
         save_path::check_apart(&arguments.save_path, folder.path())?;
     }
     let config = ModelConfig::read(folder.path())?;
+    for note in &config.notes {
+        printer.note(format!("note: {note}"));
+    }
     arguments.apply_budget(&mut recipe, &config)?;
     let plan = Plan::new(&config, &recipe.options())?;
     check_gguf(&plan, folder.path())?;

@@ -1,5 +1,7 @@
 //! The family table: what distinguishes one `model_type` from another.
 
+use super::defaults::{DEEPSEEK_V3, Defaults, GEMMA2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3};
+
 /// Which attention projections have biases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BiasRule {
@@ -29,16 +31,16 @@ pub enum NormPlacement {
     Around,
 }
 
-/// Which layers have a sliding window, if config.json does not list them in `layer_types`.
+/// Which layers have a sliding window of `sliding_window` tokens, and which other keys count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WindowRule {
-    /// None.
+    /// None; every key of windows is ignored.
     Never,
-    /// All, if `sliding_window` is a number.
+    /// All, if `sliding_window` is a number; no other key counts.
     All,
-    /// Layers 0, 2, 4 …
+    /// Those that `layer_types` lists, or layers 0, 2, 4 …; there is no switch.
     Alternate,
-    /// With `use_sliding_window`, those from `max_window_layers` on.
+    /// With `use_sliding_window` alone: those that `layer_types` lists, or from `max_window_layers` on.
     Switched,
 }
 
@@ -52,7 +54,7 @@ pub enum FeedForward {
 }
 
 /// One model family: every difference that the one decoder knows.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct Family {
     /// `model_type` of config.json.
     pub model_type: &'static str,
@@ -76,14 +78,18 @@ pub struct Family {
     pub soft_caps: bool,
     /// Whether token embeddings are multiplied by the root of their width.
     pub scaled_embeddings: bool,
-    /// The keys of the activation, the first one that is there counting.
-    pub activation_keys: &'static [&'static str],
+    /// Whether `mlp_bias` counts.
+    pub mlp_bias_key: bool,
+    /// The key of the activation.
+    pub activation_key: &'static str,
     /// Activation where config.json names none.
     pub default_activation: &'static str,
     /// Whether embeddings are tied where config.json does not say.
     pub tied_by_default: bool,
     /// Prefix of the layers that predict further tokens (`num_nextn_predict_layers`): not run, carried over as they are.
     pub mtp_prefix: Option<&'static str>,
+    /// What is assumed of keys that config.json leaves out.
+    pub defaults: Defaults,
 }
 
 /// What most families have.
@@ -99,10 +105,12 @@ const PLAIN: Family = Family {
     query_pre_attn_scalar: false,
     soft_caps: false,
     scaled_embeddings: false,
-    activation_keys: &["hidden_act"],
+    mlp_bias_key: false,
+    activation_key: "hidden_act",
     default_activation: "silu",
     tied_by_default: false,
     mtp_prefix: None,
+    defaults: LLAMA,
 };
 
 impl Family {
@@ -128,12 +136,14 @@ pub const FAMILIES: &[Family] = &[
         model_type: "llama",
         class_prefix: "Llama",
         bias: BiasRule::AttentionBiasKey,
+        mlp_bias_key: true,
         ..PLAIN
     },
     Family {
         model_type: "mistral",
         class_prefix: "Mistral",
         window: WindowRule::All,
+        defaults: MISTRAL,
         ..PLAIN
     },
     Family {
@@ -141,6 +151,7 @@ pub const FAMILIES: &[Family] = &[
         class_prefix: "Mixtral",
         window: WindowRule::All,
         feed_forward: FeedForward::Experts,
+        defaults: MIXTRAL,
         ..PLAIN
     },
     Family {
@@ -148,6 +159,7 @@ pub const FAMILIES: &[Family] = &[
         class_prefix: "Qwen2",
         bias: BiasRule::QueryKeyValue,
         window: WindowRule::Switched,
+        defaults: QWEN2,
         ..PLAIN
     },
     Family {
@@ -156,6 +168,7 @@ pub const FAMILIES: &[Family] = &[
         bias: BiasRule::AttentionBiasKey,
         qk_norm: true,
         window: WindowRule::Switched,
+        defaults: QWEN3,
         ..PLAIN
     },
     Family {
@@ -164,6 +177,7 @@ pub const FAMILIES: &[Family] = &[
         bias: BiasRule::QueryKeyValue,
         window: WindowRule::Switched,
         mtp_prefix: Some("model.mtp_layers"),
+        defaults: QWEN2,
         ..PLAIN
     },
     Family {
@@ -176,10 +190,11 @@ pub const FAMILIES: &[Family] = &[
         query_pre_attn_scalar: true,
         soft_caps: true,
         scaled_embeddings: true,
-        // Later releases have both and obey the first.
-        activation_keys: &["hidden_activation", "hidden_act"],
+        // Published files have `hidden_act` too, which no class reads.
+        activation_key: "hidden_activation",
         default_activation: "gelu_pytorch_tanh",
         tied_by_default: true,
+        defaults: GEMMA2,
         ..PLAIN
     },
 ];
@@ -189,5 +204,6 @@ pub(super) const DEEPSEEK: Family = Family {
     model_type: "deepseek_v3",
     class_prefix: "DeepseekV3",
     bias: BiasRule::AttentionBiasKey,
+    defaults: DEEPSEEK_V3,
     ..PLAIN
 };

@@ -97,7 +97,7 @@ impl ModelConfig {
             dtype,
             ..
         } = *form;
-        let mut out = self.raw.clone();
+        let mut out = self.settled_json();
         for key in ["auto_map", "head_dim", "dtype", "transformers_version"] {
             out.remove(key);
         }
