@@ -52,9 +52,13 @@ pub fn model_folder(model: &str, revision: &str, options: &HubOptions) -> Result
         if path.is_dir() {
             return snapshot_of(path, revision);
         }
+        let hint = match path.is_file() {
+            true => "it is a file; give the folder that it is in",
+            false => "no such model folder (a hub id has the form owner/name)",
+        };
         return Err(CoreError::MissingFile {
             path,
-            hint: "no such model folder (a hub id has the form owner/name)".into(),
+            hint: hint.into(),
         });
     }
     remote::snapshot(RepoKind::Model, model, revision, options, &|file| {

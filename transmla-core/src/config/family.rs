@@ -31,16 +31,16 @@ pub enum NormPlacement {
     Around,
 }
 
-/// Which layers have a sliding window of `sliding_window` tokens, and which other keys count.
+/// Which layers have a sliding window of `sliding_window` tokens, if `layer_types` does not say or does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WindowRule {
     /// None; every key of windows is ignored.
     Never,
-    /// All, if `sliding_window` is a number; no other key counts.
+    /// All, if `sliding_window` is a number; there is no switch.
     All,
-    /// Those that `layer_types` lists, or layers 0, 2, 4 …; there is no switch.
+    /// Layers 0, 2, 4 …; there is no switch.
     Alternate,
-    /// With `use_sliding_window` alone: those that `layer_types` lists, or from `max_window_layers` on.
+    /// With `use_sliding_window` alone, those from `max_window_layers` on.
     Switched,
 }
 
@@ -70,6 +70,8 @@ pub struct Family {
     pub qk_norm: bool,
     /// Which layers have a sliding window.
     pub window: WindowRule,
+    /// Whether `layer_types` says it before that.
+    pub layer_types: bool,
     /// Dense or experts.
     pub feed_forward: FeedForward,
     /// Whether scores are divided by the root of `query_pre_attn_scalar` instead of that of the query's width.
@@ -80,8 +82,8 @@ pub struct Family {
     pub scaled_embeddings: bool,
     /// Whether `mlp_bias` counts.
     pub mlp_bias_key: bool,
-    /// The key of the activation.
-    pub activation_key: &'static str,
+    /// The keys of the activation, the first one that is there counting.
+    pub activation_keys: &'static [&'static str],
     /// Activation where config.json names none.
     pub default_activation: &'static str,
     /// Whether embeddings are tied where config.json does not say.
@@ -101,12 +103,13 @@ const PLAIN: Family = Family {
     norm_placement: NormPlacement::Before,
     qk_norm: false,
     window: WindowRule::Never,
+    layer_types: false,
     feed_forward: FeedForward::Dense,
     query_pre_attn_scalar: false,
     soft_caps: false,
     scaled_embeddings: false,
     mlp_bias_key: false,
-    activation_key: "hidden_act",
+    activation_keys: &["hidden_act"],
     default_activation: "silu",
     tied_by_default: false,
     mtp_prefix: None,
@@ -143,6 +146,7 @@ pub const FAMILIES: &[Family] = &[
         model_type: "mistral",
         class_prefix: "Mistral",
         window: WindowRule::All,
+        layer_types: true,
         defaults: MISTRAL,
         ..PLAIN
     },
@@ -159,6 +163,7 @@ pub const FAMILIES: &[Family] = &[
         class_prefix: "Qwen2",
         bias: BiasRule::QueryKeyValue,
         window: WindowRule::Switched,
+        layer_types: true,
         defaults: QWEN2,
         ..PLAIN
     },
@@ -168,6 +173,7 @@ pub const FAMILIES: &[Family] = &[
         bias: BiasRule::AttentionBiasKey,
         qk_norm: true,
         window: WindowRule::Switched,
+        layer_types: true,
         defaults: QWEN3,
         ..PLAIN
     },
@@ -176,6 +182,7 @@ pub const FAMILIES: &[Family] = &[
         class_prefix: "MiMo",
         bias: BiasRule::QueryKeyValue,
         window: WindowRule::Switched,
+        layer_types: true,
         mtp_prefix: Some("model.mtp_layers"),
         defaults: QWEN2,
         ..PLAIN
@@ -187,11 +194,12 @@ pub const FAMILIES: &[Family] = &[
         norm_weight: NormWeight::OnePlus,
         norm_placement: NormPlacement::Around,
         window: WindowRule::Alternate,
+        layer_types: true,
         query_pre_attn_scalar: true,
         soft_caps: true,
         scaled_embeddings: true,
         // Published files have `hidden_act` too, which no class reads.
-        activation_key: "hidden_activation",
+        activation_keys: &["hidden_activation"],
         default_activation: "gelu_pytorch_tanh",
         tied_by_default: true,
         defaults: GEMMA2,

@@ -16,25 +16,25 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// Its name in config.json.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Silu => "silu",
+            Self::GeluTanh => "gelu_pytorch_tanh",
+        }
+    }
+
     pub(super) fn read(keys: &Keys<'_>, family: &Family) -> Result<Self, CoreError> {
-        let name = keys.get(family.activation_key);
+        let name = family.activation_keys.iter().find_map(|key| keys.get(key));
         match name.map_or(Some(family.default_activation), Value::as_str) {
             Some("silu" | "swish") => Ok(Self::Silu),
             // Three names of the same approximation.
             Some("gelu_pytorch_tanh" | "gelu_new" | "gelu_fast") => Ok(Self::GeluTanh),
             _ => Err(CoreError::Unsupported {
-                feature: family.activation_key,
+                feature: "hidden_act",
                 found: name.map(Value::to_string).unwrap_or_default(),
                 supported: "silu, gelu_pytorch_tanh".into(),
             }),
-        }
-    }
-
-    /// Its name in config.json.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Silu => "silu",
-            Self::GeluTanh => "gelu_pytorch_tanh",
         }
     }
 }
@@ -77,48 +77,48 @@ impl SlidingWindow {
             true => Ok(None),
             false => Ok(keys.tokens("sliding_window")?.or(family.defaults.sliding_window)),
         };
-        let (size, layers) = match family.window {
+        let listed = match family.layer_types {
+            true => layer_types(keys, num_layers)?,
+            false => None,
+        };
+        let size = match family.window {
             WindowRule::Never => return Ok(None),
-            WindowRule::All => (size()?, WindowLayers::All),
-            WindowRule::Alternate => (size()?, layer_types(keys, num_layers)?.unwrap_or(WindowLayers::Even)),
-            WindowRule::Switched => {
-                let size = if keys.flag("use_sliding_window")? {
-                    size()?
-                } else {
-                    None
-                };
-                let layers = match layer_types(keys, num_layers)? {
-                    Some(listed) => listed,
-                    // Without a window no layer has one.
-                    None if size.is_none() => return Ok(None),
-                    None => {
-                        let first = keys.layers("max_window_layers")?;
-                        WindowLayers::From(first.unwrap_or(family.defaults.max_window_layers))
-                    }
-                };
-                (size, layers)
+            WindowRule::Switched if !keys.flag("use_sliding_window")? => None,
+            _ => size()?,
+        };
+        let layers = match (listed, size, family.window) {
+            (Some(listed), ..) => listed,
+            // Without a window no layer has one.
+            (None, None, _) => return Ok(None),
+            (None, _, WindowRule::Alternate) => WindowLayers::Even,
+            (None, _, WindowRule::Switched) => {
+                let first = keys.layers("max_window_layers")?;
+                WindowLayers::From(first.unwrap_or(family.defaults.max_window_layers))
             }
+            (None, ..) => WindowLayers::All,
         };
         let window = Self {
             size: size.unwrap_or(0),
             layers,
         };
         let slides = (0..num_layers).any(|layer| window.covers(layer));
-        match (size, &window.layers) {
-            (Some(_), _) if slides => Ok(Some(window)),
-            (None, WindowLayers::Listed(_)) if slides => Err(CoreError::config(
+        match size {
+            Some(_) if slides => Ok(Some(window)),
+            None if slides => Err(CoreError::config(
                 "layer_types",
                 "lists sliding_attention, but sliding_window and use_sliding_window give no window; set both, or list \
                  full_attention",
-            )),
-            (None, WindowLayers::Even) => Err(CoreError::config(
-                "sliding_window",
-                "is null, but every second layer of this family has a window; write its number of tokens",
             )),
             _ => Ok(None),
         }
     }
 }
+
+/// What `layer_types` calls a layer without a window.
+pub(super) const FULL_LAYER: &str = "full_attention";
+
+/// What it calls one with a window.
+pub(super) const SLIDING_LAYER: &str = "sliding_attention";
 
 /// The layers that slide, if config.json has a list of all layers.
 fn layer_types(keys: &Keys<'_>, num_layers: usize) -> Result<Option<WindowLayers>, CoreError> {
@@ -129,8 +129,8 @@ fn layer_types(keys: &Keys<'_>, num_layers: usize) -> Result<Option<WindowLayers
     let kinds = kinds.ok_or_else(|| CoreError::config("layer_types", "is not a list with one entry for each layer"))?;
     let slides = |kind: &Value| match kind.as_str() {
         // The second name is that of older files.
-        Some("full_attention" | "attention") => Ok(false),
-        Some("sliding_attention") => Ok(true),
+        Some(FULL_LAYER | "attention") => Ok(false),
+        Some(SLIDING_LAYER) => Ok(true),
         _ => Err(CoreError::Unsupported {
             feature: "layer_types",
             found: kind.to_string(),

@@ -26,7 +26,7 @@ fn the_table_has_the_defaults_of_the_classes() {
             ("bos_token_id", json!(defaults.bos_token_id)),
             ("eos_token_id", json!(defaults.eos_token_id)),
             ("tie_word_embeddings", json!(family.tied_by_default)),
-            (family.activation_key, json!(family.default_activation)),
+            (family.activation_keys[0], json!(family.default_activation)),
         ];
         if expected.get("head_dim").is_some() {
             pairs.push(("head_dim", json!(defaults.head_dim)));

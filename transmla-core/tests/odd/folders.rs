@@ -105,6 +105,29 @@ fn a_tensor_in_two_shards_must_be_one() {
 }
 
 #[test]
+fn an_index_may_list_what_is_no_longer_stored() {
+    let model = Model::new("llama", &json!({"tie_word_embeddings": true}), &[]);
+    let (expected, _) = model.save().logits();
+    let mut index: Vec<(&str, usize)> = model.tensors.iter().map(|entry| (entry.name.as_str(), 0)).collect();
+    index.push(("lm_head.weight", 0));
+    index.push(("model.layers.0.self_attn.rotary_emb.inv_freq", 0));
+    let shards = [model.tensors.clone()];
+    assert_eq!(model.save_shards(&shards, &index).logits().0, expected);
+    // Where it is needed it is missed.
+    let mut untied = model.clone();
+    untied.config.insert("tie_word_embeddings".into(), json!(false));
+    assert_says(
+        &untied.save_shards(&shards, &index).error(),
+        &["lm_head.weight", "not in"],
+    );
+    index.push(("model.layers.3.mlp.up_proj.weight", 0));
+    assert_says(
+        &model.save_shards(&shards, &index).error(),
+        &["model.layers.3.mlp.up_proj.weight", "not in"],
+    );
+}
+
+#[test]
 fn an_embedding_with_more_rows_than_the_vocabulary() {
     for (family, tied) in [("llama", true), ("llama", false), ("gemma2", true)] {
         let changes = json!({"tie_word_embeddings": tied, "vocab_size": 48});
