@@ -52,6 +52,9 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     let folder = ModelFolder::locate(&recipe.model_path, &recipe.revision, &printer)?;
     inputs(folder.path()).check_outside(&arguments.save_path)?;
     let config = ModelConfig::read(folder.path())?;
+    for note in &config.notes {
+        printer.note(format!("note: {note}"));
+    }
     arguments.apply_budget(&mut recipe, &config)?;
     let plan = Plan::new(&config, &recipe.options())?;
     check_gguf(&plan, folder.path())?;

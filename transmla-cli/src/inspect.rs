@@ -6,9 +6,9 @@ use std::path::Path;
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
-use transmla_convert::{ConvertOptions, Recipe, approximation, shapes_for_budget, stock_obstacle};
+use transmla_convert::{ConvertOptions, Recipe, approximation, auto_obstacle, shapes_for_budget};
 use transmla_core::config::RopeScaling;
-use transmla_core::model::{carried_tensors, check_headers, model_tensors};
+use transmla_core::model::{carried_tensors, check_headers, model_tensors, unused_tensors};
 use transmla_core::{AttentionConfig, Checkpoint, ModelConfig};
 
 use crate::arguments::{ModelArguments, OutputArguments};
@@ -53,6 +53,8 @@ struct Inspection {
     #[serde(skip_serializing_if = "Option::is_none")]
     conversion: Option<Conversion>,
     suggestions: Vec<Suggestion>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     converted_from: Option<String>,
 }
@@ -63,6 +65,8 @@ struct Weights {
     parameters: u64,
     weight_bytes: u64,
     dtypes: BTreeMap<String, usize>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unused_tensors: Vec<String>,
 }
 
 impl Weights {
@@ -79,6 +83,7 @@ impl Weights {
             parameters,
             weight_bytes: checkpoint.total_bytes(),
             dtypes,
+            unused_tensors: unused_tensors(config, &checkpoint).map(str::to_owned).collect(),
         })
     }
 
@@ -89,6 +94,7 @@ impl Weights {
             parameters,
             weight_bytes: parameters * declared_bytes(config),
             dtypes: BTreeMap::new(),
+            unused_tensors: Vec::new(),
         }
     }
 }
@@ -144,6 +150,7 @@ pub fn run(arguments: &InspectArguments) -> anyhow::Result<()> {
         attention: attention(&config),
         conversion: conversion(&config),
         suggestions: suggestions(&config),
+        notes: config.notes.clone(),
         converted_from: recipe.and_then(|text| Some(Recipe::from_toml(&text).ok()?.model_path)),
     };
     printer.result(&describe(&inspection, &config), &inspection)
@@ -178,10 +185,7 @@ fn attention(config: &ModelConfig) -> Value {
 
 fn conversion(config: &ModelConfig) -> Option<Conversion> {
     config.grouped()?;
-    let (approximation, obstacle) = (
-        approximation(config),
-        stock_obstacle(config, &ConvertOptions::default()),
-    );
+    let (approximation, obstacle) = (approximation(config), auto_obstacle(config, &ConvertOptions::default()));
     Some(Conversion {
         exact: approximation.is_none(),
         approximation,
@@ -210,6 +214,9 @@ fn features(config: &ModelConfig) -> Vec<String> {
     let mut add = |feature: Option<String>| features.extend(feature);
     let scaling = config.rope.scaling;
     add((scaling != RopeScaling::Default).then(|| format!("RoPE scaling {}", scaling.rope_type())));
+    add(config
+        .rope_limit
+        .map(|limit| format!("dynamic RoPE scaling, run up to {limit} tokens, where it changes nothing")));
     add(config.window.as_ref().map(|window| {
         let layers = (0..config.num_hidden_layers)
             .filter(|layer| window.covers(*layer))
@@ -248,7 +255,12 @@ fn describe(inspection: &Inspection, config: &ModelConfig) -> String {
         AttentionConfig::Grouped(grouped) => {
             let (heads, width) = (grouped.num_key_value_heads, grouped.head_dim);
             let queries = it.attention_heads;
-            let biases = if grouped.qkv_bias { ", biases on q, k, v" } else { "" };
+            let biases = match (grouped.qkv_bias, grouped.output_bias) {
+                (true, true) => ", biases on q, k, v, o",
+                (true, false) => ", biases on q, k, v",
+                (false, true) => ", a bias on o",
+                (false, false) => "",
+            };
             table.row(
                 "attention",
                 format!("{queries} query heads, {heads} key/value heads of {width}, RoPE theta {theta}{biases}"),
@@ -292,6 +304,16 @@ fn describe(inspection: &Inspection, config: &ModelConfig) -> String {
             }
         ),
     );
+    if let [first, rest @ ..] = &it.weights.unused_tensors[..] {
+        let more = match rest.len() {
+            0 => String::new(),
+            more => format!(" and {} like it", table::plural(more, "tensor")),
+        };
+        table.row("", format!("{first}{more}, no part of the language model, left out"));
+    }
+    for note in &it.notes {
+        table.row("note", note.clone());
+    }
     table.row(
         "KV cache",
         format!(
@@ -315,7 +337,10 @@ fn describe(inspection: &Inspection, config: &ModelConfig) -> String {
             match &conversion.deepseek_style_obstacle {
                 None => format!(
                     "as stock DeepseekV3ForCausalLM{}, or {} with --style family",
-                    match config.grouped().is_some_and(|grouped| grouped.qkv_bias) {
+                    match config
+                        .grouped()
+                        .is_some_and(|grouped| grouped.qkv_bias || grouped.output_bias)
+                    {
                         true => " with biases, which transformers alone runs",
                         false => "",
                     },

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use transmla_core::hub::model_folder;
+use transmla_core::hub::{is_path, model_folder};
 use transmla_core::{Checkpoint, Decoder, ModelConfig, Residency};
 
 use crate::arguments::{ComputeArguments, ModelArguments};
@@ -30,6 +30,9 @@ impl ModelFolder {
         }
         let hub = environment::hub_options(printer.shows_progress());
         let path = model_folder(model, revision, &hub)?;
+        if is_path(model) && path != Path::new(model) {
+            printer.note(format!("model: {}", path.display()));
+        }
         Ok(Self { path, _unpacked: None })
     }
 

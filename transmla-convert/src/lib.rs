@@ -106,6 +106,6 @@ pub use plan::Plan;
 pub use recipe::{Recipe, RecipeError};
 pub use report::{KeptLayer, LayerReport, Observer, Report, Silent, Stage};
 pub use stream::CalibrationStream;
-pub use support::{approximation, stock_obstacle};
+pub use support::{approximation, auto_obstacle, stock_obstacle};
 pub use sweep::{Sweep, Target, sweep};
 pub use verify::{Check, SavedForm, WithoutLatentNorms, check_saved};

@@ -8,7 +8,7 @@ use transmla_rope::{FoldSpec, HeadShape};
 
 use crate::constant_entry::query_rank;
 use crate::loss_gradients::gradient_bytes;
-use crate::support::{keeps_scaled_rope, stock_obstacle};
+use crate::support::{auto_obstacle, keeps_scaled_rope, stock_obstacle};
 use crate::{ConvertError, ConvertOptions, Engine, FileFormat, FreqFold, Method, Style};
 
 /// Tokens whose logits the gradients of the coherent method are taken for at once.
@@ -326,16 +326,11 @@ fn choose_style(source: &ModelConfig, options: &ConvertOptions) -> Result<(Laten
     if options.style == Style::Family {
         return Ok((LatentStyle::Family, None));
     }
-    // Slots that the coherent method fits to unscaled frequencies are not the original's: for those who ask for them.
-    let method = match options.style {
-        Style::Auto => Method::Transmla,
-        _ => options.method,
+    let obstacle = match options.style {
+        Style::Auto => auto_obstacle(source, options),
+        _ => stock_obstacle(source, options),
     };
-    let exacting = ConvertOptions {
-        method,
-        ..options.clone()
-    };
-    match (stock_obstacle(source, &exacting), options.style) {
+    match (obstacle, options.style) {
         (None, _) => Ok((LatentStyle::DeepseekV3, None)),
         (Some(obstacle), Style::DeepseekV3) => Err(ConvertError::Style { obstacle }),
         (obstacle, _) => Ok((LatentStyle::Family, obstacle)),

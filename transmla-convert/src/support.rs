@@ -58,6 +58,16 @@ pub fn stock_obstacle(source: &ModelConfig, options: &ConvertOptions) -> Option<
     Some(obstacle.into())
 }
 
+/// Why a conversion that is not told a form takes the family's own: [`stock_obstacle`], and slots of a scaled RoPE that only a fit
+/// could make unscaled, which is for those who ask for it.
+pub fn auto_obstacle(source: &ModelConfig, options: &ConvertOptions) -> Option<String> {
+    let exact = ConvertOptions {
+        method: Method::Transmla,
+        ..options.clone()
+    };
+    stock_obstacle(source, &exact)
+}
+
 /// Whether the stock form keeps the scaling of RoPE: transformers computes every kind, other engines YaRN at most.
 pub(crate) fn keeps_scaled_rope(options: &ConvertOptions) -> bool {
     options.target == Some(Engine::Transformers) && options.format == FileFormat::Safetensors

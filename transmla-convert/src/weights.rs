@@ -41,8 +41,11 @@ fn read(source: &Decoder, plan: &Plan, layer: usize, name: &str, rows: usize) ->
     let weight = source
         .checkpoint()
         .values(&format!("{prefix}.weight"), &[rows, hidden])?;
+    let name = format!("{prefix}.bias");
     let bias = match plan.grouped.qkv_bias {
-        true => Some(source.checkpoint().values(&format!("{prefix}.bias"), &[rows])?),
+        true if source.checkpoint().contains(&name) => Some(source.checkpoint().values(&name, &[rows])?),
+        // Some models have biases on some projections alone: the others are zero.
+        true => Some(vec![0.0; rows]),
         false => None,
     };
     let columns = hidden + usize::from(bias.is_some());

@@ -117,7 +117,9 @@ pub enum CoreError {
         supported: &'static str,
     },
     /// A weight is NaN or infinite.
-    #[error("tensor {name} holds {value} at element {index}; the checkpoint is damaged, nothing was converted from it")]
+    #[error(
+        "tensor {name} holds {value} at element {index}; the checkpoint is damaged, nothing was converted from it; download it again, or take its bf16 or fp32 weights if fp16 overflowed"
+    )]
     NonFinite {
         /// The tensor's name.
         name: String,

@@ -38,21 +38,27 @@ pub fn is_path(text: &str) -> bool {
         || text.ends_with('/')
 }
 
-/// A local folder with the files of a model: the path itself, or the hub's snapshot.
+/// A local folder with the files of a model: the path itself, the snapshot in a cached repository that the path names, or
+/// the hub's snapshot.
 ///
 /// Of a hub model the configuration, tokenizer and safetensors files are fetched.
 ///
 /// # Errors
-/// [`CoreError::Hub`] if the repository, revision or network cannot be reached, or, offline, the cache has no copy.
+/// [`CoreError::Hub`] if the repository, revision or network cannot be reached, or, offline, the cache has no copy;
+/// [`CoreError::MissingFile`] if a path names no folder, or a cached repository without the revision.
 pub fn model_folder(model: &str, revision: &str, options: &HubOptions) -> Result<PathBuf, CoreError> {
     if is_path(model) {
         let path = PathBuf::from(model);
         if path.is_dir() {
-            return Ok(path);
+            return snapshot_of(path, revision);
         }
+        let hint = match path.is_file() {
+            true => "it is a file; give the folder that it is in",
+            false => "no such model folder (a hub id has the form owner/name)",
+        };
         return Err(CoreError::MissingFile {
             path,
-            hint: "no such model folder (a hub id has the form owner/name)".into(),
+            hint: hint.into(),
         });
     }
     remote::snapshot(RepoKind::Model, model, revision, options, &|file| {
@@ -63,6 +69,43 @@ pub fn model_folder(model: &str, revision: &str, options: &HubOptions) -> Result
             || file == "tokenizer.model"
             || file.starts_with("LICENSE"))
     })
+}
+
+/// A folder itself or, of a repository in a hub cache (`models--org--name`), the snapshot that a revision means there.
+///
+/// # Errors
+/// [`CoreError::MissingFile`] if the cache has several snapshots and no branch says which.
+fn snapshot_of(folder: PathBuf, revision: &str) -> Result<PathBuf, CoreError> {
+    let snapshots = folder.join("snapshots");
+    if folder.join("config.json").exists() || !snapshots.is_dir() {
+        return Ok(folder);
+    }
+    let branch = std::fs::read_to_string(folder.join("refs").join(revision));
+    let named = branch.map_or_else(|_| revision.to_owned(), |commit| commit.trim().to_owned());
+    // A commit is one name: nothing in a file leads elsewhere.
+    let plain = !named.is_empty() && !named.contains(['/', '\\']) && named != "..";
+    let snapshot = snapshots.join(&named);
+    if plain && snapshot.is_dir() {
+        return Ok(snapshot);
+    }
+    let entries = std::fs::read_dir(&snapshots).map_err(|e| CoreError::io("list", &snapshots, e))?;
+    let mut found: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect();
+    found.sort();
+    match &found[..] {
+        [only] => Ok(only.clone()),
+        several => Err(CoreError::MissingFile {
+            path: snapshot,
+            hint: format!(
+                "the cache has {} snapshots and none for {revision}; give one of the folders in {}",
+                several.len(),
+                snapshots.display()
+            ),
+        }),
+    }
 }
 
 /// A local folder with those files of a dataset repository that `wanted` accepts.
@@ -260,6 +303,31 @@ mod tests {
         assert!(is_path("model"));
         assert!(is_path("a/b/c"));
         assert!(!is_path("meta-llama/Llama-3.2-1B"));
+    }
+
+    #[test]
+    fn the_root_of_a_cached_repository_is_its_snapshot() {
+        let cache = tempfile::tempdir().unwrap();
+        let root = cache.path().join("models--org--name");
+        let snapshots = root.join("snapshots");
+        std::fs::create_dir_all(snapshots.join("abc")).unwrap();
+        let find = |revision: &str| model_folder(root.to_str().unwrap(), revision, &HubOptions::default());
+        assert_eq!(find("main").unwrap(), snapshots.join("abc"));
+
+        std::fs::create_dir_all(snapshots.join("def")).unwrap();
+        let error = find("main").unwrap_err().to_string();
+        assert!(error.contains("2 snapshots") && error.contains("main"), "{error}");
+        std::fs::create_dir_all(root.join("refs")).unwrap();
+        for (revision, commit, found) in [("main", "def\n", "def"), ("v1", "abc", "abc")] {
+            std::fs::write(root.join("refs").join(revision), commit).unwrap();
+            assert_eq!(find(revision).unwrap(), snapshots.join(found));
+        }
+        assert_eq!(find("abc").unwrap(), snapshots.join("abc"));
+        std::fs::write(root.join("refs/odd"), "../..").unwrap();
+        assert!(find("odd").is_err());
+
+        std::fs::write(root.join("config.json"), "{}").unwrap();
+        assert_eq!(find("main").unwrap(), root);
     }
 
     #[cfg(feature = "hub")]

@@ -6,6 +6,7 @@ mod damage;
 mod export;
 mod hub;
 mod interop;
+mod odd;
 #[cfg(unix)]
 mod processes;
 mod read_back;

@@ -5,4 +5,5 @@ mod biases;
 mod common;
 mod conversion;
 mod families;
+mod odd;
 mod plain;

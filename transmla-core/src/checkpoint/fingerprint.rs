@@ -36,6 +36,13 @@ impl Checkpoint {
         // The length keeps names and what follows them apart.
         hasher.update((name.len() as u64).to_le_bytes());
         hasher.update(format!("{name} {:?} {:?} ", self.dtype(name)?, self.shape(name)?));
+        hasher.update(self.contents_fingerprint(name)?);
+        Ok(hasher.finalize().into())
+    }
+
+    /// A fingerprint of a tensor's bytes alone.
+    pub(super) fn contents_fingerprint(&self, name: &str) -> Result<Fingerprint, CoreError> {
+        let mut hasher = Sha256::new();
         self.bytes(name, &mut |piece| {
             hasher.update(piece);
             Ok(())

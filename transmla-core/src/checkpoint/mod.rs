@@ -2,8 +2,10 @@
 
 mod dtype;
 mod fingerprint;
+mod folder;
 mod gguf;
 mod lock;
+mod names;
 mod place;
 mod reader;
 mod shard;
@@ -14,8 +16,10 @@ mod writer;
 
 pub use dtype::StorageDtype;
 pub use fingerprint::Fingerprint;
+pub(crate) use folder::{missing_config, not_what_it_should_be};
 pub use gguf::{GgufTensor, GgufValue, GgufWriter};
 pub use lock::Claim;
+pub(crate) use names::{EMBEDDING, HEAD};
 pub use place::Place;
 pub use reader::Checkpoint;
 pub use token_file::{read_input_ids, write_logits};

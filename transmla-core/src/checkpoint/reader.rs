@@ -1,6 +1,6 @@
 //! Reading a checkpoint folder: headers at once, each tensor when it is needed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -9,12 +9,13 @@ use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::Dtype;
 
 use super::fingerprint::Fingerprint;
+use super::folder::missing_weights;
 use super::shard::Shard;
-use super::{StorageDtype, is_plain_name};
+use super::{StorageDtype, is_plain_name, names};
 use crate::CoreError;
 
-const INDEX: &str = "model.safetensors.index.json";
-const SINGLE: &str = "model.safetensors";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+pub(super) const SINGLE: &str = "model.safetensors";
 
 /// An opened checkpoint: one `model.safetensors`, or shards listed in `model.safetensors.index.json`.
 ///
@@ -26,6 +27,9 @@ pub struct Checkpoint {
     shards: Vec<Shard>,
     tensors: BTreeMap<String, Location>,
     pub(super) known_fingerprint: OnceLock<Fingerprint>,
+    /// Tensors that are there more than once, each time the same.
+    doubled: BTreeSet<String>,
+    embedding_from_head: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -38,31 +42,29 @@ struct Location {
 }
 
 impl Checkpoint {
+    /// Whether a folder has weights that [`Self::open`] would open.
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(SINGLE).is_file() || folder.join(INDEX).is_file()
+    }
+
     /// Opens a folder in hub layout and checks every shard's header against its length.
+    ///
+    /// Tensors go by the names that transformers publishes, whatever wrapper saved them.
     ///
     /// # Errors
     /// A missing or truncated file, a shard that the index names but that is not there, a tensor that the index
-    /// places in a shard without it, a tensor that two shards have.
+    /// places in a shard without it, a tensor of which there are two that differ.
     pub fn open(folder: &Path) -> Result<Self, CoreError> {
         // Where both are there the index is left over: other programs read the single file too.
         let single = folder.join(SINGLE);
         if single.is_file() {
-            return Self::open_files(folder, vec![single]);
+            return Self::open_files(folder, vec![single])?.published();
         }
         let index = folder.join(INDEX);
         if index.is_file() {
-            return Self::open_sharded(folder, &index);
+            return Self::open_sharded(folder, &index)?.published();
         }
-        let hint = if !folder.is_dir() {
-            format!("there is no folder {}", folder.display())
-        } else if single.is_symlink() || index.is_symlink() {
-            "it is a link to a file that is not there; download the model again".to_owned()
-        } else if folder.join("pytorch_model.bin").exists() || folder.join("pytorch_model.bin.index.json").exists() {
-            "the folder has PyTorch pickles only; save the model with safe_serialization=True first".to_owned()
-        } else {
-            format!("a model folder has {SINGLE} or {INDEX}")
-        };
-        Err(CoreError::MissingFile { path: single, hint })
+        Err(missing_weights(folder))
     }
 
     /// Opens one safetensors file.
@@ -95,8 +97,14 @@ impl Checkpoint {
         }
         let checkpoint = Self::open_files(folder, files)?;
         for (tensor, shard) in &weight_map {
+            // An index may outlive what a tied or newer model no longer stores; whether it is missed is seen later.
+            if !checkpoint.contains(tensor) && (tensor.ends_with(names::HEAD) || tensor.contains(".rotary_emb.")) {
+                continue;
+            }
             let location = checkpoint.location(tensor)?;
-            if checkpoint.shards[location.shard].path().file_name() != Some(shard.as_ref()) {
+            // Of equal copies the index may name any.
+            let doubled = checkpoint.doubled.contains(tensor);
+            if !doubled && checkpoint.shards[location.shard].path().file_name() != Some(shard.as_ref()) {
                 return Err(CoreError::Json {
                     path: index.to_path_buf(),
                     problem: format!("tensor {tensor} is said to be in {shard} but is in another shard"),
@@ -109,12 +117,9 @@ impl Checkpoint {
     fn open_files(folder: &Path, files: Vec<PathBuf>) -> Result<Self, CoreError> {
         let mut shards = Vec::with_capacity(files.len());
         let mut tensors = BTreeMap::new();
+        let mut copies = Vec::new();
         for path in files {
             let (shard, metadata, start) = Shard::open(&path)?;
-            let invalid = |problem: String| CoreError::Safetensors {
-                path: path.clone(),
-                problem,
-            };
             for (name, info) in metadata.tensors() {
                 let location = Location {
                     shard: shards.len(),
@@ -122,18 +127,72 @@ impl Checkpoint {
                     shape: info.shape.clone(),
                     bytes: start + info.data_offsets.0 as u64..start + info.data_offsets.1 as u64,
                 };
-                if tensors.insert(name.clone(), location).is_some() {
-                    return Err(invalid(format!("tensor {name} is in two shards")));
+                match tensors.contains_key(&name) {
+                    true => copies.push((name, location)),
+                    false => drop(tensors.insert(name, location)),
                 }
             }
             shards.push(shard);
         }
-        Ok(Self {
+        let mut checkpoint = Self {
             folder: folder.to_path_buf(),
             shards,
             tensors,
             known_fingerprint: OnceLock::new(),
-        })
+            doubled: BTreeSet::new(),
+            embedding_from_head: false,
+        };
+        for (name, copy) in copies {
+            checkpoint.accept_copy(name, copy, "is in two shards")?;
+        }
+        Ok(checkpoint)
+    }
+
+    /// Takes note of a second tensor of a name, which must be the first one again.
+    fn accept_copy(&mut self, name: String, copy: Location, twice: &str) -> Result<(), CoreError> {
+        let path = self.shards[copy.shard].path().to_path_buf();
+        // A name that no tensor of a model has, for as long as the two are compared.
+        let second = format!("{name}\0second");
+        self.tensors.insert(second.clone(), copy);
+        let (one, other) = (self.location(&name)?, self.location(&second)?);
+        let equal = one.dtype == other.dtype
+            && one.shape == other.shape
+            && self.contents_fingerprint(&name)? == self.contents_fingerprint(&second)?;
+        self.tensors.remove(&second);
+        match equal {
+            true => drop(self.doubled.insert(name)),
+            false => {
+                let problem = format!("tensor {name} {twice}, and the two differ");
+                return Err(CoreError::Safetensors { path, problem });
+            }
+        }
+        Ok(())
+    }
+
+    /// The same tensors by the names that transformers publishes.
+    fn published(mut self) -> Result<Self, CoreError> {
+        for (stored, published) in names::changed(self.tensors.keys()) {
+            let Some(location) = self.tensors.remove(&stored) else {
+                continue;
+            };
+            match self.tensors.contains_key(&published) {
+                true => self.accept_copy(published, location, &format!("is also there as {stored}"))?,
+                false => drop(self.tensors.insert(published, location)),
+            }
+        }
+        // A tied model may have been saved with the head's name alone.
+        if !self.contains(names::EMBEDDING)
+            && let Some(location) = self.tensors.remove(names::HEAD)
+        {
+            self.tensors.insert(names::EMBEDDING.into(), location);
+            self.embedding_from_head = true;
+        }
+        Ok(self)
+    }
+
+    /// Whether what goes by the name of the embeddings is the output head, the only one of the two that is there.
+    pub(crate) fn embedding_from_head(&self) -> bool {
+        self.embedding_from_head
     }
 
     /// The folder (or file) that was opened.
@@ -306,7 +365,7 @@ fn storage_dtype(name: &str, dtype: Dtype) -> Result<StorageDtype, CoreError> {
     StorageDtype::from_safetensors(dtype).ok_or_else(|| CoreError::Dtype {
         name: name.to_owned(),
         found: format!("{dtype:?}"),
-        supported: "F32, F16, BF16 (dequantise other formats first)",
+        supported: "F32, F16, BF16 (take the model in one of these, or dequantise it first)",
     })
 }
 
@@ -328,10 +387,11 @@ fn read_weight_map(index: &Path) -> Result<BTreeMap<String, String>, CoreError> 
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let text = std::fs::read_to_string(index).map_err(|e| CoreError::io("read", index, e))?;
-    let parsed: Index = serde_json::from_str(&text).map_err(|e| CoreError::Json {
+    let bytes = std::fs::read(index).map_err(|e| CoreError::io("read", index, e))?;
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let parsed: Index = serde_json::from_slice(text).map_err(|e| CoreError::Json {
         path: index.to_path_buf(),
-        problem: e.to_string(),
+        problem: not_what_it_should_be(&bytes).map_or_else(|| e.to_string(), |what| format!("is {what}")),
     })?;
     if parsed.weight_map.is_empty() {
         return Err(CoreError::Json {

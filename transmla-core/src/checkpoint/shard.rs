@@ -12,6 +12,7 @@ use std::time::SystemTime;
 
 use safetensors::tensor::Metadata;
 
+use super::folder::not_what_it_should_be;
 use crate::CoreError;
 
 /// Bytes read at once: they stay in the processor's cache until they are decoded.
@@ -19,6 +20,9 @@ const PIECE: usize = 256 << 10;
 
 /// As much as the safetensors library takes for a header.
 const LONGEST_HEADER: u64 = 100_000_000;
+
+/// Bytes that tell what a file is that has no header.
+const BEGINNING: u64 = 512;
 
 /// Bytes in front of the header, which say how long it is.
 const LENGTH_BYTES: u64 = 8;
@@ -93,7 +97,13 @@ impl Shard {
             identity: Identity::of(&data),
         };
         let bytes = shard.identity.bytes;
-        let in_file = |problem: &str| invalid(format!("{problem} (file has {bytes} bytes)"));
+        let in_file = |problem: &str| {
+            let mut beginning = vec![0; bytes.min(BEGINNING) as usize];
+            let read = shard.read_exact(&mut beginning, 0);
+            let other = read.ok().and_then(|()| not_what_it_should_be(&beginning));
+            let problem = other.map_or_else(|| problem.to_owned(), |what| format!("it is {what}"));
+            invalid(format!("{problem} (file has {bytes} bytes)"))
+        };
         if bytes < LENGTH_BYTES {
             return Err(in_file("it is too short for a header"));
         }

@@ -1,5 +1,7 @@
 //! The family table: what distinguishes one `model_type` from another.
 
+use super::defaults::{DEEPSEEK_V3, Defaults, GEMMA2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3};
+
 /// Which attention projections have biases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BiasRule {
@@ -29,16 +31,16 @@ pub enum NormPlacement {
     Around,
 }
 
-/// Which layers have a sliding window, if config.json does not list them in `layer_types`.
+/// Which layers have a sliding window of `sliding_window` tokens, if `layer_types` does not say or does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WindowRule {
-    /// None.
+    /// None; every key of windows is ignored.
     Never,
-    /// All, if `sliding_window` is a number.
+    /// All, if `sliding_window` is a number; there is no switch.
     All,
-    /// Layers 0, 2, 4 …
+    /// Layers 0, 2, 4 …; there is no switch.
     Alternate,
-    /// With `use_sliding_window`, those from `max_window_layers` on.
+    /// With `use_sliding_window` alone, those from `max_window_layers` on.
     Switched,
 }
 
@@ -52,7 +54,7 @@ pub enum FeedForward {
 }
 
 /// One model family: every difference that the one decoder knows.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct Family {
     /// `model_type` of config.json.
     pub model_type: &'static str,
@@ -68,6 +70,8 @@ pub struct Family {
     pub qk_norm: bool,
     /// Which layers have a sliding window.
     pub window: WindowRule,
+    /// Whether `layer_types` says it before that.
+    pub layer_types: bool,
     /// Dense or experts.
     pub feed_forward: FeedForward,
     /// Whether scores are divided by the root of `query_pre_attn_scalar` instead of that of the query's width.
@@ -76,6 +80,8 @@ pub struct Family {
     pub soft_caps: bool,
     /// Whether token embeddings are multiplied by the root of their width.
     pub scaled_embeddings: bool,
+    /// Whether `mlp_bias` counts.
+    pub mlp_bias_key: bool,
     /// The keys of the activation, the first one that is there counting.
     pub activation_keys: &'static [&'static str],
     /// Activation where config.json names none.
@@ -84,6 +90,8 @@ pub struct Family {
     pub tied_by_default: bool,
     /// Prefix of the layers that predict further tokens (`num_nextn_predict_layers`): not run, carried over as they are.
     pub mtp_prefix: Option<&'static str>,
+    /// What is assumed of keys that config.json leaves out.
+    pub defaults: Defaults,
 }
 
 /// What most families have.
@@ -95,14 +103,17 @@ const PLAIN: Family = Family {
     norm_placement: NormPlacement::Before,
     qk_norm: false,
     window: WindowRule::Never,
+    layer_types: false,
     feed_forward: FeedForward::Dense,
     query_pre_attn_scalar: false,
     soft_caps: false,
     scaled_embeddings: false,
+    mlp_bias_key: false,
     activation_keys: &["hidden_act"],
     default_activation: "silu",
     tied_by_default: false,
     mtp_prefix: None,
+    defaults: LLAMA,
 };
 
 impl Family {
@@ -128,12 +139,15 @@ pub const FAMILIES: &[Family] = &[
         model_type: "llama",
         class_prefix: "Llama",
         bias: BiasRule::AttentionBiasKey,
+        mlp_bias_key: true,
         ..PLAIN
     },
     Family {
         model_type: "mistral",
         class_prefix: "Mistral",
         window: WindowRule::All,
+        layer_types: true,
+        defaults: MISTRAL,
         ..PLAIN
     },
     Family {
@@ -141,6 +155,7 @@ pub const FAMILIES: &[Family] = &[
         class_prefix: "Mixtral",
         window: WindowRule::All,
         feed_forward: FeedForward::Experts,
+        defaults: MIXTRAL,
         ..PLAIN
     },
     Family {
@@ -148,6 +163,8 @@ pub const FAMILIES: &[Family] = &[
         class_prefix: "Qwen2",
         bias: BiasRule::QueryKeyValue,
         window: WindowRule::Switched,
+        layer_types: true,
+        defaults: QWEN2,
         ..PLAIN
     },
     Family {
@@ -156,6 +173,8 @@ pub const FAMILIES: &[Family] = &[
         bias: BiasRule::AttentionBiasKey,
         qk_norm: true,
         window: WindowRule::Switched,
+        layer_types: true,
+        defaults: QWEN3,
         ..PLAIN
     },
     Family {
@@ -163,7 +182,9 @@ pub const FAMILIES: &[Family] = &[
         class_prefix: "MiMo",
         bias: BiasRule::QueryKeyValue,
         window: WindowRule::Switched,
+        layer_types: true,
         mtp_prefix: Some("model.mtp_layers"),
+        defaults: QWEN2,
         ..PLAIN
     },
     Family {
@@ -173,13 +194,15 @@ pub const FAMILIES: &[Family] = &[
         norm_weight: NormWeight::OnePlus,
         norm_placement: NormPlacement::Around,
         window: WindowRule::Alternate,
+        layer_types: true,
         query_pre_attn_scalar: true,
         soft_caps: true,
         scaled_embeddings: true,
-        // Later releases have both and obey the first.
-        activation_keys: &["hidden_activation", "hidden_act"],
+        // Published files have `hidden_act` too, which no class reads.
+        activation_keys: &["hidden_activation"],
         default_activation: "gelu_pytorch_tanh",
         tied_by_default: true,
+        defaults: GEMMA2,
         ..PLAIN
     },
 ];
@@ -189,5 +212,6 @@ pub(super) const DEEPSEEK: Family = Family {
     model_type: "deepseek_v3",
     class_prefix: "DeepseekV3",
     bias: BiasRule::AttentionBiasKey,
+    defaults: DEEPSEEK_V3,
     ..PLAIN
 };

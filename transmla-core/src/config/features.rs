@@ -16,11 +16,20 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// Its name in config.json.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Silu => "silu",
+            Self::GeluTanh => "gelu_pytorch_tanh",
+        }
+    }
+
     pub(super) fn read(keys: &Keys<'_>, family: &Family) -> Result<Self, CoreError> {
         let name = family.activation_keys.iter().find_map(|key| keys.get(key));
         match name.map_or(Some(family.default_activation), Value::as_str) {
             Some("silu" | "swish") => Ok(Self::Silu),
-            Some("gelu_pytorch_tanh") => Ok(Self::GeluTanh),
+            // Three names of the same approximation.
+            Some("gelu_pytorch_tanh" | "gelu_new" | "gelu_fast") => Ok(Self::GeluTanh),
             _ => Err(CoreError::Unsupported {
                 feature: "hidden_act",
                 found: name.map(Value::to_string).unwrap_or_default(),
@@ -64,51 +73,72 @@ impl SlidingWindow {
     }
 
     pub(super) fn read(keys: &Keys<'_>, family: &Family, num_layers: usize) -> Result<Option<Self>, CoreError> {
-        let switch = keys.get("use_sliding_window");
-        if switch == Some(&Value::Bool(false)) {
-            return Ok(None);
+        let size = || match keys.is_null("sliding_window") {
+            true => Ok(None),
+            false => Ok(keys.tokens("sliding_window")?.or(family.defaults.sliding_window)),
+        };
+        let listed = match family.layer_types {
+            true => layer_types(keys, num_layers)?,
+            false => None,
+        };
+        let size = match family.window {
+            WindowRule::Never => return Ok(None),
+            WindowRule::Switched if !keys.flag("use_sliding_window")? => None,
+            _ => size()?,
+        };
+        let layers = match (listed, size, family.window) {
+            (Some(listed), ..) => listed,
+            // Without a window no layer has one.
+            (None, None, _) => return Ok(None),
+            (None, _, WindowRule::Alternate) => WindowLayers::Even,
+            (None, _, WindowRule::Switched) => {
+                let first = keys.layers("max_window_layers")?;
+                WindowLayers::From(first.unwrap_or(family.defaults.max_window_layers))
+            }
+            (None, ..) => WindowLayers::All,
+        };
+        let window = Self {
+            size: size.unwrap_or(0),
+            layers,
+        };
+        let slides = (0..num_layers).any(|layer| window.covers(layer));
+        match size {
+            Some(_) if slides => Ok(Some(window)),
+            None if slides => Err(CoreError::config(
+                "layer_types",
+                "lists sliding_attention, but sliding_window and use_sliding_window give no window; set both, or list \
+                 full_attention",
+            )),
+            _ => Ok(None),
         }
-        let Some(size) = keys.tokens("sliding_window")? else {
-            return Ok(None);
-        };
-        let listed = layer_types(keys, num_layers)?;
-        let layers = match (family.window, listed) {
-            (WindowRule::Never, _) => {
-                return Err(CoreError::Unsupported {
-                    feature: "sliding-window attention",
-                    found: size.to_string(),
-                    supported: format!("sliding_window null for model_type {}", family.model_type),
-                });
-            }
-            (WindowRule::Switched, _) if switch.is_none() => return Ok(None),
-            (_, Some(list)) => WindowLayers::Listed(list),
-            (WindowRule::All, None) => WindowLayers::All,
-            (WindowRule::Alternate, None) => WindowLayers::Even,
-            (WindowRule::Switched, None) => {
-                WindowLayers::From(keys.optional_size("max_window_layers")?.unwrap_or(num_layers))
-            }
-        };
-        Ok(Some(Self { size, layers }))
     }
 }
 
-/// Which layers slide, if config.json has a list of all layers.
-fn layer_types(keys: &Keys<'_>, num_layers: usize) -> Result<Option<Vec<bool>>, CoreError> {
+/// What `layer_types` calls a layer without a window.
+pub(super) const FULL_LAYER: &str = "full_attention";
+
+/// What it calls one with a window.
+pub(super) const SLIDING_LAYER: &str = "sliding_attention";
+
+/// The layers that slide, if config.json has a list of all layers.
+fn layer_types(keys: &Keys<'_>, num_layers: usize) -> Result<Option<WindowLayers>, CoreError> {
     let Some(value) = keys.get("layer_types") else {
         return Ok(None);
     };
     let kinds = value.as_array().filter(|list| list.len() == num_layers);
     let kinds = kinds.ok_or_else(|| CoreError::config("layer_types", "is not a list with one entry for each layer"))?;
     let slides = |kind: &Value| match kind.as_str() {
-        Some("full_attention") => Ok(false),
-        Some("sliding_attention") => Ok(true),
+        // The second name is that of older files.
+        Some(FULL_LAYER | "attention") => Ok(false),
+        Some(SLIDING_LAYER) => Ok(true),
         _ => Err(CoreError::Unsupported {
             feature: "layer_types",
             found: kind.to_string(),
             supported: "full_attention, sliding_attention".into(),
         }),
     };
-    kinds.iter().map(slides).collect::<Result<_, _>>().map(Some)
+    let slides: Vec<bool> = kinds.iter().map(slides).collect::<Result<_, _>>()?;
+    Ok(Some(WindowLayers::Listed(slides)))
 }
 
 /// A mixture of experts: the best few by a softmax over all, their shares normalised to sum to 1.
@@ -128,9 +158,15 @@ impl ExpertConfig {
         if family.feed_forward == FeedForward::Dense {
             return Ok(None);
         }
+        // transformers takes the first name for the second.
+        let count = match keys.optional_size("num_experts")? {
+            Some(count) => Some(count),
+            None => keys.optional_size("num_local_experts")?,
+        };
+        let per_token = keys.optional_size("num_experts_per_tok")?;
         let experts = Self {
-            count: keys.size("num_local_experts")?,
-            per_token: keys.optional_size("num_experts_per_tok")?.unwrap_or(2),
+            count: count.unwrap_or(family.defaults.num_local_experts),
+            per_token: per_token.unwrap_or(family.defaults.num_experts_per_tok),
         };
         if experts.count > MOST_EXPERTS {
             let problem = format!("{} is more than {MOST_EXPERTS}", experts.count);

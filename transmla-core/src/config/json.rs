@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::Defaults;
 use crate::CoreError;
 
 pub(super) struct Keys<'a>(pub &'a Map<String, Value>);
@@ -12,39 +13,57 @@ impl<'a> Keys<'a> {
         self.0.get(key).filter(|v| !v.is_null())
     }
 
+    /// Whether a key is there as `null`, which for some keys says something else than its absence.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.0.get(key).is_some_and(Value::is_null)
+    }
+
     /// A required positive integer that counts or measures layers, heads or vectors.
     pub fn size(&self, key: &str) -> Result<usize, CoreError> {
         required(key, self.optional_size(key)?)
     }
 
+    /// The same of a key that a transformers class has a value for, which the error tells.
+    pub fn size_of(&self, key: &str, defaults: &Defaults) -> Result<usize, CoreError> {
+        let usual = defaults.size(key);
+        self.optional_size(key)?.ok_or_else(|| absent_size(key, usual))
+    }
+
     /// An optional one.
     pub fn optional_size(&self, key: &str) -> Result<Option<usize>, CoreError> {
         // Far beyond any model, and products of three of them, of layers and bytes still fit 64 bits.
-        self.count(key, 1 << 20)
+        self.count(key, 1, 1 << 20)
+    }
+
+    /// An optional number of layers, 0 included.
+    pub fn layers(&self, key: &str) -> Result<Option<usize>, CoreError> {
+        self.count(key, 0, 1 << 20)
     }
 
     /// A required number of layers. A plan lists the tensors of each, and no model has a hundredth of so many.
-    pub fn layers(&self, key: &str) -> Result<usize, CoreError> {
-        required(key, self.count(key, 1 << 14)?)
+    pub fn depth_of(&self, key: &str, defaults: &Defaults) -> Result<usize, CoreError> {
+        let usual = defaults.size(key);
+        self.count(key, 1, 1 << 14)?.ok_or_else(|| absent_size(key, usual))
     }
 
     /// A required positive integer that counts token ids.
-    pub fn vocabulary(&self, key: &str) -> Result<usize, CoreError> {
-        required(key, self.count(key, 1 << 24)?)
+    pub fn vocabulary(&self, key: &str, defaults: &Defaults) -> Result<usize, CoreError> {
+        let usual = defaults.size(key);
+        self.count(key, 1, 1 << 24)?.ok_or_else(|| absent_size(key, usual))
     }
 
     /// An optional positive integer that counts tokens of a text.
     pub fn tokens(&self, key: &str) -> Result<Option<usize>, CoreError> {
-        self.count(key, 1 << 31)
+        self.count(key, 1, 1 << 31)
     }
 
-    fn count(&self, key: &str, largest: u64) -> Result<Option<usize>, CoreError> {
+    fn count(&self, key: &str, smallest: u64, largest: u64) -> Result<Option<usize>, CoreError> {
         match self.get(key) {
             None => Ok(None),
-            Some(value) => match value.as_u64() {
-                Some(number) if (1..=largest).contains(&number) => Ok(Some(number as usize)),
+            Some(value) => match integer(value) {
+                Some(number) if (smallest..=largest).contains(&number) => Ok(Some(number as usize)),
                 _ => {
-                    let problem = format!("{value} is not an integer from 1 to {largest}");
+                    let problem = format!("{value} is not an integer from {smallest} to {largest}");
                     Err(CoreError::config(key, problem))
                 }
             },
@@ -64,8 +83,13 @@ impl<'a> Keys<'a> {
 
     /// An optional boolean, false if absent.
     pub fn flag(&self, key: &str) -> Result<bool, CoreError> {
+        self.flag_or(key, false)
+    }
+
+    /// An optional boolean.
+    pub fn flag_or(&self, key: &str, default: bool) -> Result<bool, CoreError> {
         match self.get(key) {
-            None => Ok(false),
+            None => Ok(default),
             Some(Value::Bool(flag)) => Ok(*flag),
             Some(value) => Err(CoreError::config(key, format!("{value} is not true or false"))),
         }
@@ -79,15 +103,33 @@ impl<'a> Keys<'a> {
             .ok_or_else(|| CoreError::config(key, format!("{value} is not a string")))
     }
 
-    /// One token id or a list of them.
-    pub fn token_ids(&self, key: &str) -> Vec<u32> {
-        let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
-        match self.get(key) {
+    /// One token id or a list of them; the default if the key is absent, none if it is null.
+    pub fn token_ids(&self, key: &str, default: Option<u32>) -> Vec<u32> {
+        let id = |v: &Value| integer(v).and_then(|n| u32::try_from(n).ok());
+        match self.0.get(key) {
             Some(Value::Array(list)) => list.iter().filter_map(id).collect(),
             Some(value) => id(value).into_iter().collect(),
-            None => Vec::new(),
+            None => default.into_iter().collect(),
         }
     }
+}
+
+/// A number without a fraction that is not negative; some writers have integers as `32.0`.
+fn integer(value: &Value) -> Option<u64> {
+    let whole = |number: &f64| number.fract() == 0.0 && (0.0..9e15).contains(number);
+    value
+        .as_u64()
+        .or_else(|| value.as_f64().filter(whole).map(|number| number as u64))
+}
+
+fn absent_size(key: &str, usual: Option<usize>) -> CoreError {
+    let usual = usual.map_or_else(String::new, |usual| {
+        format!("; the family's class in transformers has {usual}, which is that of one published model")
+    });
+    CoreError::config(
+        key,
+        format!("is required and absent{usual}: write the size of the tensors into config.json"),
+    )
 }
 
 fn required<T>(key: &str, value: Option<T>) -> Result<T, CoreError> {

@@ -28,11 +28,17 @@ pub struct LatentConfig {
 /// Epsilon of the latent norms in the stock DeepSeek-V3 classes, whatever `rms_norm_eps` says.
 const STOCK_LATENT_EPS: f64 = 1e-6;
 
+/// Rank of the queries that the stock class takes where config.json has no such key; null is none.
+const STOCK_QUERY_RANK: usize = 1536;
+
 impl LatentConfig {
     pub(super) fn read(keys: &Keys<'_>, stock: bool, rms_norm_eps: f64) -> Result<Self, CoreError> {
         let norms = stock || keys.flag("use_qkv_norm")?;
         let latent = Self {
-            q_lora_rank: keys.optional_size("q_lora_rank")?,
+            q_lora_rank: match stock && !keys.0.contains_key("q_lora_rank") {
+                true => Some(STOCK_QUERY_RANK),
+                false => keys.optional_size("q_lora_rank")?,
+            },
             kv_lora_rank: keys.size("kv_lora_rank")?,
             qk_nope_head_dim: keys.size("qk_nope_head_dim")?,
             qk_rope_head_dim: keys.size("qk_rope_head_dim")?,
@@ -97,7 +103,7 @@ impl ModelConfig {
             dtype,
             ..
         } = *form;
-        let mut out = self.raw.clone();
+        let mut out = self.settled_json();
         for key in ["auto_map", "head_dim", "dtype", "transformers_version"] {
             out.remove(key);
         }

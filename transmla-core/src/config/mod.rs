@@ -1,13 +1,18 @@
 //! `config.json` of every supported family, and of latent attention models.
 
+mod defaults;
 mod family;
 mod features;
+mod headers;
 mod json;
 mod latent;
 mod parse;
+mod refused;
 mod rope;
 mod scaling;
+mod settled;
 
+pub use defaults::Defaults;
 pub use family::{BiasRule, FAMILIES, Family, FeedForward, NormPlacement, NormWeight, WindowRule};
 pub use features::{Activation, ExpertConfig, MtpConfig, SlidingWindow, WindowLayers};
 pub use latent::{
@@ -62,6 +67,9 @@ pub struct ModelConfig {
     pub mtp: Option<MtpConfig>,
     /// Positions.
     pub rope: RopeConfig,
+    /// Longest sequence for which [`Self::rope`] holds, in tokens, if there is one: dynamic RoPE scaling changes its
+    /// frequencies behind it.
+    pub rope_limit: Option<usize>,
     /// Grouped-query or latent attention.
     pub attention: AttentionConfig,
     /// Ids that end a text.
@@ -70,6 +78,8 @@ pub struct ModelConfig {
     pub bos_token_id: Option<u32>,
     /// config.json as it stands.
     pub raw: Map<String, Value>,
+    /// What was taken from the weights' headers against config.json, in words.
+    pub notes: Vec<String>,
 }
 
 /// The kind of attention of a model.

@@ -6,30 +6,53 @@ use serde_json::{Map, Value};
 
 use super::family::DEEPSEEK;
 use super::json::Keys;
-use super::scaling::deepseek_score_factor;
+use super::refused::refuse_unsupported;
+use super::scaling::{RopeKeys, deepseek_score_factor};
 use super::{
     Activation, AttentionConfig, BiasRule, ExpertConfig, FAMILIES, Family, GroupedConfig, LatentConfig, ModelConfig,
-    MtpConfig, RopeConfig, RopeLayout, RopeScaling, SlidingWindow,
+    MtpConfig, RopeConfig, RopeLayout, SlidingWindow,
 };
 use crate::CoreError;
+use crate::checkpoint::{Checkpoint, missing_config, not_what_it_should_be};
 
 impl ModelConfig {
-    /// Reads `config.json` of a model folder.
+    /// Reads `config.json` of a model folder and, where weights lie beside it, what their headers say against it.
     ///
     /// # Errors
-    /// The file is missing or not JSON, a required key is absent, or the model needs a feature that is not supported.
+    /// The file is missing or not JSON, a required key is absent, the model needs a feature that is not supported, or there
+    /// are weights that cannot be opened.
     pub fn read(folder: &Path) -> Result<Self, CoreError> {
+        let config = Self::read_alone(folder)?;
+        if !Checkpoint::is_in(folder) {
+            return Ok(config);
+        }
+        let mut config = config.with_headers(&Checkpoint::open(folder)?)?;
+        if folder.join("adapter_config.json").is_file() {
+            let note = "an adapter lies beside the weights, which are taken as they are: it is not applied";
+            config.notes.push(note.into());
+        }
+        Ok(config)
+    }
+
+    /// Reads `config.json` of a model folder and nothing else.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_alone(folder: &Path) -> Result<Self, CoreError> {
         let path = folder.join("config.json");
         if !path.is_file() {
-            return Err(CoreError::MissingFile {
-                path,
-                hint: "a model folder in hub layout has config.json beside its weights".into(),
-            });
+            return Err(missing_config(folder));
         }
-        let text = std::fs::read_to_string(&path).map_err(|e| CoreError::io("read", &path, e))?;
-        let raw: Map<String, Value> = serde_json::from_str(&text).map_err(|e| CoreError::Json {
+        let invalid = |problem: String| CoreError::Json {
             path: path.clone(),
-            problem: e.to_string(),
+            problem,
+        };
+        let bytes = std::fs::read(&path).map_err(|e| CoreError::io("read", &path, e))?;
+        // Some editors start a file with a byte order mark.
+        let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        let raw: Map<String, Value> = serde_json::from_slice(text).map_err(|e| {
+            let other = not_what_it_should_be(&bytes);
+            invalid(other.map_or_else(|| e.to_string(), |what| format!("is {what}")))
         })?;
         Self::from_json(raw)
     }
@@ -40,85 +63,107 @@ impl ModelConfig {
     /// As [`Self::read`].
     pub fn from_json(raw: Map<String, Value>) -> Result<Self, CoreError> {
         let keys = Keys(&raw);
-        let model_type = keys.text("model_type")?;
-        let (family, form) = find_family(model_type)?;
-        refuse_unsupported(&keys, form)?;
+        let (family, form) = find_family(&keys)?;
+        refuse_unsupported(&keys, family, form)?;
 
-        let rms_norm_eps = keys.number("rms_norm_eps")?.unwrap_or(1e-6);
-        let num_attention_heads = keys.size("num_attention_heads")?;
-        let hidden_size = keys.size("hidden_size")?;
+        let defaults = &family.defaults;
+        let rms_norm_eps = keys.number("rms_norm_eps")?.unwrap_or(defaults.rms_norm_eps);
+        let num_attention_heads = keys.size_of("num_attention_heads", defaults)?;
+        let hidden_size = keys.size_of("hidden_size", defaults)?;
         let attention = match form {
             Form::Grouped => AttentionConfig::Grouped(read_grouped(&keys, family, num_attention_heads, hidden_size)?),
             Form::LatentFamily => AttentionConfig::Latent(LatentConfig::read(&keys, false, rms_norm_eps)?),
             Form::DeepseekV3 => AttentionConfig::Latent(LatentConfig::read(&keys, true, rms_norm_eps)?),
         };
-        let num_hidden_layers = keys.layers("num_hidden_layers")?;
-        let max_position_embeddings = keys.tokens("max_position_embeddings")?.unwrap_or(2048);
+        let num_hidden_layers = keys.depth_of("num_hidden_layers", defaults)?;
+        let context = keys.tokens("max_position_embeddings")?;
+        let max_position_embeddings = context.unwrap_or(defaults.max_position_embeddings);
         let (query_width, rope_dim) = match &attention {
             AttentionConfig::Grouped(grouped) => (grouped.head_dim, grouped.head_dim),
             AttentionConfig::Latent(latent) => (latent.query_width(), latent.qk_rope_head_dim),
         };
+        let positions = RopeKeys::read(&keys, family, max_position_embeddings)?;
         let rope = RopeConfig {
-            theta: read_theta(&keys)?,
+            theta: positions.theta,
             dim: rope_dim,
             layout: match form {
                 Form::Grouped => RopeLayout::HalfSplit,
                 _ => RopeLayout::Interleaved,
             },
-            scaling: RopeScaling::read(&keys, max_position_embeddings)?,
+            scaling: positions.scaling,
         };
         let query_scalar = match family.query_pre_attn_scalar {
-            true => keys.number("query_pre_attn_scalar")?,
-            false => None,
+            true => keys
+                .number("query_pre_attn_scalar")?
+                .unwrap_or(defaults.query_pre_attn_scalar),
+            false => query_width as f64,
         };
-        let mut score_scale = query_scalar.unwrap_or(query_width as f64).powf(-0.5);
+        let mut score_scale = query_scalar.powf(-0.5);
         if form == Form::DeepseekV3 {
-            score_scale *= deepseek_score_factor(&keys);
+            score_scale *= deepseek_score_factor(&keys)?;
         }
-        let soft_cap = |key: &str| if family.soft_caps { keys.number(key) } else { Ok(None) };
+        let soft_cap = |key: &str, default: Option<f64>| match family.soft_caps && !keys.is_null(key) {
+            true => Ok(keys.number(key)?.or(default)),
+            false => Ok(None),
+        };
         Ok(Self {
-            model_type: model_type.to_owned(),
+            model_type: keys.text("model_type")?.to_owned(),
             family,
             hidden_size,
-            intermediate_size: keys.size("intermediate_size")?,
+            intermediate_size: keys.size_of("intermediate_size", defaults)?,
             num_hidden_layers,
             num_attention_heads,
-            vocab_size: keys.vocabulary("vocab_size")?,
+            vocab_size: keys.vocabulary("vocab_size", defaults)?,
             max_position_embeddings,
             rms_norm_eps,
-            tie_word_embeddings: match keys.get("tie_word_embeddings") {
-                None => family.tied_by_default,
-                Some(_) => keys.flag("tie_word_embeddings")?,
-            },
+            tie_word_embeddings: keys.flag_or("tie_word_embeddings", family.tied_by_default)?,
             activation: Activation::read(&keys, family)?,
             embedding_scale: match family.scaled_embeddings {
                 true => (hidden_size as f64).sqrt(),
                 false => 1.0,
             },
             score_scale,
-            score_softcap: soft_cap("attn_logit_softcapping")?,
-            logit_softcap: soft_cap("final_logit_softcapping")?,
+            score_softcap: soft_cap("attn_logit_softcapping", defaults.attn_logit_softcapping)?,
+            logit_softcap: soft_cap("final_logit_softcapping", defaults.final_logit_softcapping)?,
             window: SlidingWindow::read(&keys, family, num_hidden_layers)?,
             experts: ExpertConfig::read(&keys, family)?,
             mtp: read_mtp(&keys, family, &attention)?,
             rope,
+            rope_limit: positions.limit,
             attention,
-            eos_token_ids: keys.token_ids("eos_token_id"),
-            bos_token_id: keys.token_ids("bos_token_id").first().copied(),
+            eos_token_ids: keys.token_ids("eos_token_id", defaults.eos_token_id),
+            bos_token_id: keys.token_ids("bos_token_id", defaults.bos_token_id).first().copied(),
             raw,
+            notes: Vec::new(),
         })
     }
 }
 
 /// The form that a `model_type` names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+pub(super) enum Form {
     Grouped,
     LatentFamily,
     DeepseekV3,
 }
 
-fn find_family(model_type: &str) -> Result<(&'static Family, Form), CoreError> {
+fn find_family(keys: &Keys<'_>) -> Result<(&'static Family, Form), CoreError> {
+    let class = keys
+        .get("architectures")
+        .and_then(|list| list.get(0))
+        .and_then(Value::as_str);
+    if keys.get("model_type").is_none()
+        && let Some(family) = FAMILIES.iter().find(|family| {
+            class.is_some_and(|class| class.strip_prefix(family.class_prefix).is_some_and(is_class_kind))
+        })
+    {
+        let problem = format!(
+            "is required and absent; architectures has the class of {:?}",
+            family.model_type
+        );
+        return Err(CoreError::config("model_type", problem));
+    }
+    let model_type = keys.text("model_type")?;
     if model_type == DEEPSEEK.model_type {
         return Ok((&DEEPSEEK, Form::DeepseekV3));
     }
@@ -132,65 +177,24 @@ fn find_family(model_type: &str) -> Result<(&'static Family, Form), CoreError> {
     }
     let mut supported: Vec<&str> = FAMILIES.iter().map(|f| f.model_type).collect();
     supported.push(DEEPSEEK.model_type);
+    let supported = supported.join(", ");
+    let inner = keys.get("text_config").and_then(|text| text.get("model_type"));
     Err(CoreError::Unsupported {
         feature: "model_type",
         found: format!("{model_type:?}"),
-        supported: supported.join(", "),
+        supported: match inner.and_then(Value::as_str) {
+            Some(inner) if supported.split(", ").any(|known| known == inner) => format!(
+                "{supported}; the language model in text_config is {inner:?}: save it alone with transformers \
+                 (`model.language_model.save_pretrained`) and convert that folder"
+            ),
+            _ => supported,
+        },
     })
 }
 
-fn refuse_unsupported(keys: &Keys<'_>, form: Form) -> Result<(), CoreError> {
-    let refuse = |feature: &'static str, found: &Value, supported: &str| {
-        Err(CoreError::Unsupported {
-            feature,
-            found: found.to_string(),
-            supported: supported.to_owned(),
-        })
-    };
-    if let Some(found) = keys.get("quantization_config") {
-        return refuse("quantization_config", found, "unquantised fp32, fp16 or bf16 weights");
-    }
-    for key in ["vision_config", "audio_config"] {
-        if keys.get(key).is_some() {
-            return refuse(
-                key,
-                &Value::from("present"),
-                "language models alone, without towers for other inputs",
-            );
-        }
-    }
-    if let Some(found) = keys.get("mlp_bias").filter(|v| *v != &Value::Bool(false)) {
-        return refuse("mlp_bias", found, "MLPs without biases");
-    }
-    for rope in [
-        Some(keys.0),
-        object(keys, "rope_scaling"),
-        object(keys, "rope_parameters"),
-    ] {
-        let factor = rope.and_then(|rope| Keys(rope).get("partial_rotary_factor"));
-        if let Some(found) = factor.filter(|found| found.as_f64() != Some(1.0)) {
-            return refuse("partial_rotary_factor", found, "1");
-        }
-    }
-    if form == Form::DeepseekV3 {
-        let dense = keys.get("first_k_dense_replace").and_then(Value::as_u64).unwrap_or(0);
-        if dense < keys.size("num_hidden_layers")? as u64 {
-            let found = Value::from(dense);
-            return refuse(
-                "experts (first_k_dense_replace)",
-                &found,
-                "models whose layers are all dense",
-            );
-        }
-        if keys.get("rope_interleave").is_some_and(|v| v != &Value::Bool(true)) {
-            return refuse("rope_interleave", &Value::Bool(false), "true");
-        }
-    }
-    Ok(())
-}
-
-fn object<'a>(keys: &Keys<'a>, key: &str) -> Option<&'a Map<String, Value>> {
-    keys.get(key).and_then(Value::as_object)
+/// What stands behind a family's prefix in the names of its classes.
+fn is_class_kind(rest: &str) -> bool {
+    rest.starts_with("For") || rest == "Model"
 }
 
 /// Layers for further tokens, whose attention stays grouped when the model's own is converted.
@@ -220,16 +224,32 @@ fn read_grouped(
     num_attention_heads: usize,
     hidden_size: usize,
 ) -> Result<GroupedConfig, CoreError> {
-    let num_key_value_heads = keys
-        .optional_size("num_key_value_heads")?
-        .unwrap_or(num_attention_heads);
+    // `null` is how older files say that there are as many as query heads.
+    let assumed = match keys.is_null("num_key_value_heads") {
+        true => None,
+        false => family.defaults.num_key_value_heads,
+    };
+    let num_key_value_heads = match keys.optional_size("num_key_value_heads")? {
+        Some(heads) => heads,
+        None => assumed.unwrap_or(num_attention_heads),
+    };
     if !num_attention_heads.is_multiple_of(num_key_value_heads) {
         return Err(CoreError::config(
             "num_key_value_heads",
-            format!("{num_key_value_heads} does not divide num_attention_heads {num_attention_heads}"),
+            match keys.get("num_key_value_heads") {
+                Some(_) => format!("{num_key_value_heads} does not divide num_attention_heads {num_attention_heads}"),
+                None => format!(
+                    "is absent, and the {num_key_value_heads} of the family's class in transformers does not divide \
+                     num_attention_heads {num_attention_heads}; write the number of key heads into config.json"
+                ),
+            },
         ));
     }
-    let head_dim = match keys.optional_size("head_dim")? {
+    let assumed = match keys.is_null("head_dim") {
+        true => None,
+        false => family.defaults.head_dim,
+    };
+    let head_dim = match keys.optional_size("head_dim")?.or(assumed) {
         Some(head_dim) => head_dim,
         None if hidden_size.is_multiple_of(num_attention_heads) => hidden_size / num_attention_heads,
         None => {
@@ -257,18 +277,6 @@ fn read_grouped(
         qkv_bias,
         output_bias,
     })
-}
-
-fn read_theta(keys: &Keys<'_>) -> Result<f64, CoreError> {
-    let nested = match object(keys, "rope_parameters") {
-        Some(rope) => Keys(rope).number("rope_theta")?,
-        None => None,
-    };
-    let theta = nested.or(keys.number("rope_theta")?).unwrap_or(10_000.0);
-    if theta < 1.0 {
-        return Err(CoreError::config("rope_theta", format!("{theta} is less than 1")));
-    }
-    Ok(theta)
 }
 
 #[cfg(test)]
@@ -314,6 +322,13 @@ mod tests {
                 json!({"rope_type": "llama3", "factor": 4.0}),
                 "low_freq_factor",
             ),
+            ("rope_scaling", json!({"type": "dynamic"}), "factor"),
+            ("rope_scaling", json!({"type": "yarn"}), "factor"),
+            (
+                "rope_scaling",
+                json!({"type": "mrope", "mrope_section": [1, 1, 2]}),
+                "mrope",
+            ),
             ("rope_scaling", json!({"rope_type": "linear"}), "factor"),
             (
                 "rope_scaling",
@@ -334,12 +349,10 @@ mod tests {
             ("mlp_bias", json!(true), "mlp_bias"),
             ("quantization_config", json!({"quant_method": "gptq"}), "gptq"),
             ("hidden_act", json!("gelu"), "gelu"),
-            ("sliding_window", json!(4096), "4096"),
             ("num_key_value_heads", json!(3), "does not divide"),
             ("hidden_size", json!(-1), "hidden_size"),
             ("hidden_size", json!(null), "hidden_size"),
             ("head_dim", json!(7), "even"),
-            ("rope_scaling", json!({"factor": 2.0}), "rope_type default"),
             ("rope_scaling", json!({"rope_type": 3}), "rope_type default"),
             ("rope_scaling", json!("linear"), "not an object"),
             ("rope_parameters", json!({"rope_theta": -1.0}), "rope_theta"),
@@ -396,13 +409,5 @@ mod tests {
         }
         let error = ModelConfig::from_json(raw).unwrap_err().to_string();
         assert!(error.contains("num_experts_per_tok"), "{error}");
-    }
-
-    #[test]
-    fn an_unused_window_is_no_obstacle() {
-        let mut raw = llama();
-        raw.insert("sliding_window".into(), json!(4096));
-        raw.insert("use_sliding_window".into(), json!(false));
-        assert!(ModelConfig::from_json(raw).is_ok());
     }
 }

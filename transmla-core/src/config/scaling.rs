@@ -4,6 +4,7 @@ use std::f64::consts::TAU;
 
 use serde_json::{Map, Value, json};
 
+use super::Family;
 use super::json::Keys;
 use crate::CoreError;
 
@@ -142,7 +143,8 @@ impl RopeScaling {
                 if truncate {
                     (low, high) = (low.floor(), high.ceil());
                 }
-                (low, high) = (low.clamp(0.0, dim - 1.0), high.clamp(0.0, dim - 1.0));
+                // Each bound is held on its own side alone, as transformers does: beyond the other the ramp is a step.
+                (low, high) = (low.max(0.0), high.min(dim - 1.0));
                 if low == high {
                     high += 0.001;
                 }
@@ -155,43 +157,32 @@ impl RopeScaling {
         plain
     }
 
-    /// From `rope_scaling` or, as transformers 5 has it, `rope_parameters`.
-    pub(super) fn read(keys: &Keys<'_>, context: usize) -> Result<Self, CoreError> {
-        let mut found = Self::Default;
-        for key in ["rope_parameters", "rope_scaling"] {
-            let rope = match keys.get(key) {
-                Some(Value::Object(rope)) => rope,
-                Some(other) => return Err(CoreError::config(key, format!("{other} is not an object"))),
-                None => continue,
-            };
-            if rope.values().any(Value::is_object) {
-                return Err(unsupported(rope, "one RoPE for all layers"));
-            }
-            let read = Self::read_one(&Keys(rope), context)?;
-            if found == Self::Default {
-                found = read;
-            }
-        }
-        Ok(found)
-    }
-
-    fn read_one(rope: &Keys<'_>, context: usize) -> Result<Self, CoreError> {
+    fn read(rope: &Keys<'_>, top: &Keys<'_>, context: usize) -> Result<Self, CoreError> {
         let kind = rope.get("rope_type").or_else(|| rope.get("type"));
-        if let Some(factor) = rope.number("factor")?.filter(|factor| *factor < 1.0) {
-            return Err(CoreError::config("factor", format!("{factor} is less than 1")));
-        }
-        let required = |key: &str| {
-            let number = rope.number(key)?;
+        let factor = || match rope.number("factor")? {
+            Some(factor) if factor < 1.0 => Err(CoreError::config("factor", format!("{factor} is less than 1"))),
+            factor => Ok(factor),
+        };
+        let required = |key: &str, number: Option<f64>| {
             number.ok_or_else(|| CoreError::config(key, "is required by this rope_type and absent"))
         };
+        let original = || {
+            // Beside the scaling it counts before the one inside.
+            let outside = top.number("original_max_position_embeddings")?;
+            Ok(match outside {
+                Some(outside) => Some(outside),
+                None => rope.number("original_max_position_embeddings")?,
+            })
+        };
         match kind.map(Value::as_str) {
-            None if rope.get("factor").is_none() => Ok(Self::Default),
-            Some(Some("default")) => Ok(Self::Default),
+            // Without a type other keys do nothing.
+            None | Some(Some("default" | "dynamic")) => Ok(Self::Default),
             Some(Some("linear")) => Ok(Self::Linear {
-                factor: required("factor")?,
+                factor: required("factor", factor()?)?,
             }),
             Some(Some("llama3")) => {
-                let (low, high) = (required("low_freq_factor")?, required("high_freq_factor")?);
+                let bound = |key: &str| required(key, rope.number(key)?);
+                let (low, high) = (bound("low_freq_factor")?, bound("high_freq_factor")?);
                 if low >= high {
                     return Err(CoreError::config(
                         "high_freq_factor",
@@ -199,21 +190,29 @@ impl RopeScaling {
                     ));
                 }
                 Ok(Self::Llama3 {
-                    factor: required("factor")?,
+                    factor: required("factor", factor()?)?,
                     low_freq_factor: low,
                     high_freq_factor: high,
-                    original_context: required("original_max_position_embeddings")?,
+                    original_context: original()?.unwrap_or(context as f64),
                 })
             }
-            Some(Some("yarn")) => Self::read_yarn(rope, context),
-            _ => Err(unsupported(rope.0, "rope_type default, linear, llama3, yarn")),
+            Some(Some("yarn")) => Self::read_yarn(rope, factor()?, original()?, context),
+            _ => Err(unsupported(rope.0, "rope_type default, linear, dynamic, llama3, yarn")),
         }
     }
 
-    fn read_yarn(rope: &Keys<'_>, context: usize) -> Result<Self, CoreError> {
-        let original = rope.number("original_max_position_embeddings")?;
+    fn read_yarn(
+        rope: &Keys<'_>,
+        factor: Option<f64>,
+        original: Option<f64>,
+        context: usize,
+    ) -> Result<Self, CoreError> {
         let original_context = original.unwrap_or(context as f64);
-        let factor = rope.number("factor")?.unwrap_or(context as f64 / original_context);
+        let factor = match (factor, original) {
+            (Some(factor), _) => factor,
+            (None, Some(original)) => context as f64 / original,
+            (None, None) => return Err(CoreError::config("factor", "is required by this rope_type and absent")),
+        };
         let share = |key: &str| rope.get(key).and_then(Value::as_f64).unwrap_or(0.0);
         let (mscale, mscale_all) = (share("mscale"), share("mscale_all_dim"));
         let attention_factor = match rope.number("attention_factor")? {
@@ -221,16 +220,76 @@ impl RopeScaling {
             None if mscale > 0.0 && mscale_all > 0.0 => yarn_mscale(factor, mscale) / yarn_mscale(factor, mscale_all),
             None => yarn_mscale(factor, 1.0),
         };
-        let (fast, slow) = (rope.number("beta_fast")?, rope.number("beta_slow")?);
+        // A bound of 0 stands for the usual one.
+        let bound = |key: &str, usual: f64| match rope.get(key).and_then(Value::as_f64) {
+            Some(0.0) => Ok(usual),
+            _ => Ok(rope.number(key)?.unwrap_or(usual)),
+        };
         Ok(Self::Yarn {
             factor,
-            beta_fast: fast.unwrap_or(32.0),
-            beta_slow: slow.unwrap_or(1.0),
+            beta_fast: bound("beta_fast", 32.0)?,
+            beta_slow: bound("beta_slow", 1.0)?,
             truncate: rope.get("truncate") != Some(&Value::Bool(false)),
             original_context,
             attention_factor,
         })
     }
+}
+
+/// What config.json says of RoPE, wherever it says it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct RopeKeys {
+    /// Base of the frequencies.
+    pub theta: f64,
+    /// What is done to them.
+    pub scaling: RopeScaling,
+    /// Tokens up to which that holds.
+    pub limit: Option<usize>,
+}
+
+impl RopeKeys {
+    /// From `rope_scaling` or, as transformers 5 writes it, `rope_parameters`; where both say something the first counts.
+    ///
+    /// A `rope_theta` inside counts before the one beside them.
+    pub fn read(keys: &Keys<'_>, family: &Family, context: usize) -> Result<Self, CoreError> {
+        let empty = Map::new();
+        let rope = rope_object(keys)?.unwrap_or(&empty);
+        if rope.values().any(Value::is_object) {
+            return Err(unsupported(rope, "one RoPE for all layers"));
+        }
+        let rope = Keys(rope);
+        let theta = match rope.number("rope_theta")? {
+            Some(inside) => inside,
+            None => keys.number("rope_theta")?.unwrap_or(family.defaults.rope_theta),
+        };
+        if theta < 1.0 {
+            return Err(CoreError::config("rope_theta", format!("{theta} is less than 1")));
+        }
+        let kind = rope.get("rope_type").or_else(|| rope.get("type"));
+        let dynamic = kind.and_then(Value::as_str) == Some("dynamic");
+        if dynamic && rope.number("factor")?.is_none() {
+            return Err(CoreError::config("factor", "is required by this rope_type and absent"));
+        }
+        Ok(Self {
+            theta,
+            scaling: RopeScaling::read(&rope, keys, context)?,
+            limit: dynamic.then_some(context),
+        })
+    }
+}
+
+/// The object that says how RoPE is scaled, if one has anything in it.
+pub(super) fn rope_object<'a>(keys: &Keys<'a>) -> Result<Option<&'a Map<String, Value>>, CoreError> {
+    let mut found = None;
+    for key in ["rope_scaling", "rope_parameters"] {
+        match keys.get(key) {
+            Some(Value::Object(rope)) if rope.is_empty() => {}
+            Some(Value::Object(rope)) => found = found.or(Some(rope)),
+            Some(other) => return Err(CoreError::config(key, format!("{other} is not an object"))),
+            None => {}
+        }
+    }
+    Ok(found)
 }
 
 /// YaRN's sharpening of scores (its equation 22), with DeepSeek's weight.
@@ -242,14 +301,15 @@ fn yarn_mscale(factor: f64, weight: f64) -> f64 {
 }
 
 /// What stock DeepSeek-V3 multiplies its score scale by, on top of the attention factor.
-pub(super) fn deepseek_score_factor(keys: &Keys<'_>) -> f64 {
-    let rope = ["rope_parameters", "rope_scaling"]
-        .into_iter()
-        .filter_map(|key| keys.get(key));
-    let number = |rope: &Value, key: &str| rope.get(key).and_then(Value::as_f64).filter(|n| *n > 0.0);
-    let pair = |rope: &Value| Some((number(rope, "factor")?, number(rope, "mscale_all_dim")?));
-    let found = rope.filter_map(pair).next();
-    found.map_or(1.0, |(factor, weight)| yarn_mscale(factor, weight).powi(2))
+pub(super) fn deepseek_score_factor(keys: &Keys<'_>) -> Result<f64, CoreError> {
+    let Some(rope) = rope_object(keys)?.map(Keys) else {
+        return Ok(1.0);
+    };
+    let number = |key: &str| rope.get(key).and_then(Value::as_f64).filter(|n| *n > 0.0);
+    Ok(match (number("factor"), number("mscale_all_dim")) {
+        (Some(factor), Some(weight)) => yarn_mscale(factor, weight).powi(2),
+        _ => 1.0,
+    })
 }
 
 fn unsupported(rope: &serde_json::Map<String, Value>, supported: &str) -> CoreError {
@@ -262,6 +322,7 @@ fn unsupported(rope: &serde_json::Map<String, Value>, supported: &str) -> CoreEr
 
 #[cfg(test)]
 mod tests {
+    use super::super::FAMILIES;
     use super::*;
 
     #[test]
@@ -286,7 +347,8 @@ mod tests {
         ] {
             let mut config = Map::new();
             config.insert("rope_parameters".into(), Value::Object(scaling.parameters()));
-            assert_eq!(RopeScaling::read(&Keys(&config), 16_384).unwrap(), scaling);
+            let read = RopeKeys::read(&Keys(&config), &FAMILIES[0], 16_384).unwrap();
+            assert_eq!((read.scaling, read.theta, read.limit), (scaling, 10_000.0, None));
         }
     }
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::cache::KvCache;
+use super::headers::check_headers;
 use super::layer::{DecoderLayer, residual_norm};
 use super::linear::{Linear, RmsNorm};
 use super::rotary::Rotary;
-use super::tensors::check_headers;
 use super::{LayeredModel, TokenBatch};
 use crate::kernels::among_threads;
 use crate::{Checkpoint, CoreError, ModelConfig};
@@ -135,12 +135,25 @@ impl Decoder {
         };
         cache.prepare(&self.config, tokens.batch())?;
         let starts = cache.lengths().to_vec();
+        self.check_length(starts.iter().max().unwrap_or(&0) + tokens.sequence())?;
         let hidden = self.through_layers(tokens, &starts, Some(cache));
         match &hidden {
             Ok(_) => cache.advance(tokens.sequence()),
             Err(_) => cache.undo(),
         }
         hidden
+    }
+
+    /// Whether the model's positions hold for a sequence of this length.
+    fn check_length(&self, tokens: usize) -> Result<(), CoreError> {
+        match self.config.rope_limit {
+            Some(limit) if tokens > limit => Err(CoreError::Unsupported {
+                feature: "dynamic RoPE scaling beyond its context",
+                found: format!("{tokens} tokens"),
+                supported: format!("up to {limit} tokens (max_position_embeddings), where it changes nothing"),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn through_layers(
@@ -171,6 +184,7 @@ impl LayeredModel for Decoder {
     fn embed(&self, tokens: &TokenBatch) -> Result<Tensor<3>, CoreError> {
         let (vocab_size, hidden) = (self.config.vocab_size, self.config.hidden_size);
         tokens.check_vocabulary(vocab_size)?;
+        self.check_length(tokens.sequence())?;
         let mut rows = Vec::with_capacity(tokens.tokens() * hidden);
         let ids = tokens.ids().iter().map(|id| *id as usize);
         self.checkpoint

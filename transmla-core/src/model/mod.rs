@@ -7,6 +7,7 @@ mod cache;
 mod cached_rows;
 mod decoder;
 mod experts;
+mod headers;
 mod layer;
 mod linear;
 mod mlp;
@@ -19,13 +20,12 @@ pub use cache::{KvCache, LayerCache};
 pub use cached_rows::CachedRows;
 pub use decoder::{Decoder, OutputHead, Residency};
 pub use experts::Experts;
+pub use headers::{check_headers, unused_tensors};
 pub use layer::{DecoderLayer, layer_prefix};
 pub use linear::{Linear, RmsNorm};
 pub use mlp::{FeedForwardLayer, Mlp};
 pub use rotary::Rotary;
-pub use tensors::{
-    attention_tensors, carried_tensors, check_headers, is_attention_tensor, model_tensors, residual_tensors,
-};
+pub use tensors::{attention_tensors, carried_tensors, is_attention_tensor, model_tensors, residual_tensors};
 pub use tokens::TokenBatch;
 
 use burn::tensor::{Device, Tensor};

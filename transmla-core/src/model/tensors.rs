@@ -3,7 +3,7 @@
 use super::layer::layer_prefix;
 use super::mlp::MlpNames;
 use crate::config::{BiasRule, GroupedConfig, NormPlacement};
-use crate::{AttentionConfig, Checkpoint, CoreError, LatentConfig, ModelConfig, TensorSpec};
+use crate::{AttentionConfig, LatentConfig, ModelConfig, TensorSpec};
 
 /// Every tensor that a model of this configuration must have, layer after layer.
 ///
@@ -13,7 +13,7 @@ pub fn model_tensors(config: &ModelConfig) -> Vec<TensorSpec> {
 }
 
 /// [`model_tensors`] in groups, each made when it is asked for.
-fn tensor_groups(config: &ModelConfig) -> impl Iterator<Item = Vec<TensorSpec>> {
+pub(super) fn tensor_groups(config: &ModelConfig) -> impl Iterator<Item = Vec<TensorSpec>> {
     let hidden = config.hidden_size;
     let embedding = TensorSpec::new("model.embed_tokens.weight", [config.vocab_size, hidden]);
     let mut last = vec![TensorSpec::new("model.norm.weight", [hidden])];
@@ -171,46 +171,4 @@ fn latent_tensors(config: &ModelConfig, latent: &LatentConfig, prefix: &str) -> 
     );
     add("o_proj", &[hidden, heads * latent.v_head_dim]);
     tensors
-}
-
-/// Checks a checkpoint's headers against a configuration, before any weight is read.
-///
-/// # Errors
-/// A tensor is absent, has another shape or an unusable number format, or a layer has a tensor that the decoder would
-/// ignore (a bias or norm of a variant it does not know).
-pub fn check_headers(config: &ModelConfig, checkpoint: &Checkpoint) -> Result<(), CoreError> {
-    // The first layer that is not there ends this, however many a damaged configuration claims.
-    let mut known = std::collections::BTreeSet::new();
-    for spec in tensor_groups(config)
-        .flatten()
-        .chain(std::iter::once_with(|| carried_tensors(config)).flatten())
-    {
-        checkpoint.check(&spec.name, &spec.shape)?;
-        known.insert(spec.name);
-    }
-    let optional = |name: &str| match &config.attention {
-        AttentionConfig::Latent(latent) => latent.biases && name.contains(".self_attn.") && name.ends_with(".bias"),
-        AttentionConfig::Grouped(_) => false,
-    };
-    // Some exporters keep the rotary table, and the output head of a tied model; both are derived from the rest.
-    let derived = |name: &str| name.ends_with(".rotary_emb.inv_freq") || name == "lm_head.weight";
-    match checkpoint
-        .names()
-        .find(|name| !known.contains(*name) && !optional(name) && !derived(name))
-    {
-        None => Ok(()),
-        Some(name) if name.ends_with(".sinks") => Err(CoreError::Unsupported {
-            feature: "attention sinks",
-            found: name.to_owned(),
-            supported: "softmax over the tokens alone".into(),
-        }),
-        Some(name) => Err(CoreError::Unsupported {
-            feature: "tensor",
-            found: format!(
-                "{name}, which a {} of this configuration does not have",
-                config.model_type
-            ),
-            supported: "checkpoints whose every tensor the decoder uses".into(),
-        }),
-    }
 }

@@ -90,8 +90,15 @@ fn a_tensor_in_two_shards() {
     let mut second: Vec<Entry> = Model::valid().tensors.split_off(8);
     second.push(Model::valid().remove("model.embed_tokens.weight"));
     folder.put("b.safetensors", safetensors(&second));
+    // The same twice is no contradiction.
+    read_everything(folder.path()).unwrap();
+    second.last_mut().unwrap().bytes[0] ^= 1;
+    folder.put("b.safetensors", safetensors(&second));
     let error = folder.error();
-    assert_says(&error, &["b.safetensors", "model.embed_tokens.weight", "two shards"]);
+    assert_says(
+        &error,
+        &["b.safetensors", "model.embed_tokens.weight", "two shards", "differ"],
+    );
 }
 
 #[test]

@@ -68,15 +68,21 @@ fn tensors_that_follow_from_others_are_no_obstacle() {
 }
 
 #[test]
-fn a_tied_head_is_the_embedding_whether_or_not_the_file_has_it() {
+fn a_tied_head_is_the_embedding_unless_the_file_has_another() {
     let mut model = Model::valid();
+    let untied = logits_of_first_token(&model);
     model.config.insert("tie_word_embeddings".into(), json!(true));
+    assert_eq!(untied, logits_of_first_token(&model));
+
+    let embedding = model.tensor("model.embed_tokens.weight").bytes.clone();
+    model.tensor("lm_head.weight").bytes = embedding;
     let with_head = logits_of_first_token(&model);
+    assert_ne!(untied, with_head);
     model.remove("lm_head.weight");
     assert_eq!(with_head, logits_of_first_token(&model));
 
     model.config.insert("tie_word_embeddings".into(), json!(false));
-    assert_says(&model.error(), &["lm_head.weight", "not in"]);
+    assert_says(&model.error(), &["lm_head.weight", "not in", "tie_word_embeddings"]);
 }
 
 fn logits_of_first_token(model: &Model) -> Vec<f32> {

@@ -1,0 +1,79 @@
+//! The defaults of the family table against those of transformers' configuration classes (defaults.json).
+
+use serde_json::{Value, json};
+use transmla_core::config::{FAMILIES, WindowRule};
+
+use crate::fixture::read_json;
+
+#[test]
+fn the_table_has_the_defaults_of_the_classes() {
+    let recorded = read_json("defaults.json");
+    for family in FAMILIES {
+        let expected = &recorded[family.model_type];
+        let defaults = &family.defaults;
+        let windows = family.window != WindowRule::Never;
+        let switched = family.window == WindowRule::Switched;
+        let mut pairs = vec![
+            ("vocab_size", json!(defaults.vocab_size)),
+            ("hidden_size", json!(defaults.hidden_size)),
+            ("intermediate_size", json!(defaults.intermediate_size)),
+            ("num_hidden_layers", json!(defaults.num_hidden_layers)),
+            ("num_attention_heads", json!(defaults.num_attention_heads)),
+            ("num_key_value_heads", json!(defaults.num_key_value_heads)),
+            ("max_position_embeddings", json!(defaults.max_position_embeddings)),
+            ("rms_norm_eps", json!(defaults.rms_norm_eps)),
+            ("rope_theta", json!(defaults.rope_theta)),
+            ("bos_token_id", json!(defaults.bos_token_id)),
+            ("eos_token_id", json!(defaults.eos_token_id)),
+            ("tie_word_embeddings", json!(family.tied_by_default)),
+            (family.activation_keys[0], json!(family.default_activation)),
+        ];
+        if expected.get("head_dim").is_some() {
+            pairs.push(("head_dim", json!(defaults.head_dim)));
+        }
+        if windows {
+            pairs.push(("sliding_window", json!(defaults.sliding_window)));
+        }
+        if switched {
+            pairs.push(("max_window_layers", json!(defaults.max_window_layers)));
+        }
+        if expected.get("num_local_experts").is_some() {
+            pairs.push(("num_local_experts", json!(defaults.num_local_experts)));
+            pairs.push(("num_experts_per_tok", json!(defaults.num_experts_per_tok)));
+        }
+        if family.soft_caps {
+            pairs.push(("query_pre_attn_scalar", json!(defaults.query_pre_attn_scalar)));
+            pairs.push(("attn_logit_softcapping", json!(defaults.attn_logit_softcapping)));
+            pairs.push(("final_logit_softcapping", json!(defaults.final_logit_softcapping)));
+        }
+        for (key, ours) in pairs {
+            assert!(
+                same(&expected[key], &ours),
+                "{}: {key}: {ours}, the class has {}",
+                family.model_type,
+                expected[key]
+            );
+        }
+        // Nothing that the class knows of is left to another family's default.
+        assert_eq!(
+            windows,
+            expected.get("sliding_window").is_some(),
+            "{}",
+            family.model_type
+        );
+        assert_eq!(
+            switched,
+            expected.get("max_window_layers").is_some(),
+            "{}",
+            family.model_type
+        );
+    }
+}
+
+/// Equal, whether or not a number has a point.
+fn same(one: &Value, other: &Value) -> bool {
+    match (one.as_f64(), other.as_f64()) {
+        (Some(one), Some(other)) => one == other,
+        _ => one == other,
+    }
+}

@@ -1,0 +1,7 @@
+//! Odd checkpoints that people have: what transformers makes of them, or one message that says what to do.
+
+mod configurations;
+mod defaults;
+mod fixture;
+mod folders;
+mod refused_weights;
