@@ -20,6 +20,17 @@ pub struct Perplexity {
     pub predictions: usize,
 }
 
+/// Share of the vocabulary from which on a perplexity says that a model is broken.
+const GUESS: f64 = 0.5;
+
+impl Perplexity {
+    /// Whether this is hardly better than a guess among all tokens of a vocabulary, whose perplexity is their number: at least
+    /// half of it. Text that a model was not trained for is far below that.
+    pub fn is_guess(&self, vocab_size: usize) -> bool {
+        self.perplexity >= GUESS * vocab_size as f64
+    }
+}
+
 /// Perplexity of a model on windows `[windows, seq]`; every token but a window's first is predicted.
 ///
 /// `progress` is called with the work done and the whole, in batches times layers.
