@@ -31,6 +31,9 @@ const BLOCK: usize = 32;
 /// What the largest number of a block is divided by for the scale (`Q8_0`).
 const BLOCK_STEPS: f64 = 127.0;
 
+/// Tokens that tell how large what a projection gives is: only a power of two follows from it.
+const ENOUGH_TOKENS: usize = 4096;
+
 /// Most that a weight may become: an eighth of what half precision holds.
 const LARGEST_WEIGHT: f64 = 8192.0;
 
@@ -67,6 +70,9 @@ impl Reader {
         let (mut sum, mut tokens) = (0.0f64, 0usize);
         let projection = Linear::new(self.weight.clone());
         stream.inputs(layer, &mut |x| {
+            if tokens >= ENOUGH_TOKENS {
+                return Ok(());
+            }
             tokens += x.dims()[0];
             let squares: Tensor<1> = projection.forward(x).square().sum_dim(1).flatten(0, 1);
             sum += host_values(squares)?.into_iter().map(f64::from).sum::<f64>();

@@ -110,3 +110,21 @@ fn negative_log_likelihood(
     }
     Ok(sum)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_vocabulary_is_a_guess() {
+        let of = |perplexity: f64| Perplexity {
+            perplexity,
+            mean_nll: perplexity.ln(),
+            windows: 1,
+            predictions: 1,
+        };
+        for (perplexity, guess) in [(4.3, false), (255.9, false), (256.0, true), (512.0, true), (9e9, true)] {
+            assert_eq!(of(perplexity).is_guess(512), guess, "{perplexity}");
+        }
+    }
+}

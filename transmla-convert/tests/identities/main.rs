@@ -5,4 +5,6 @@ mod biases;
 mod common;
 mod conversion;
 mod families;
+mod formats;
+mod gguf;
 mod plain;
