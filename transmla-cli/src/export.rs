@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::Args;
 use transmla_convert::write_gguf;
+use transmla_core::DeviceChoice;
 
 use crate::arguments::ModelArguments;
 use crate::printer::Printer;
@@ -12,7 +13,8 @@ use crate::table;
 
 /// Write a converted model as a GGUF file, which llama.cpp runs.
 ///
-/// The model must be in stock form (--style deepseek-v3). Number formats stay; quantise with llama.cpp's own tool.
+/// The model must be in stock form (--style deepseek-v3). Number formats stay; quantise with llama.cpp's own tool. The file has
+/// one epsilon for all norms; a short text through the model says how large it may be.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  transmla export --model-path outputs --output outputs.gguf")]
 pub struct ExportArguments {
@@ -26,6 +28,10 @@ pub struct ExportArguments {
     /// llama.cpp's name for how the tokenizer splits text, if it cannot be told: llama-bpe, smollm, gpt-2, …
     #[arg(long, value_name = "NAME")]
     pre_tokenizer: Option<String>,
+
+    /// Where to compute what the file's epsilon follows from: auto, cpu, ndarray, cuda:N or wgpu:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: DeviceChoice,
 
     /// Overwrite the output
     #[arg(long)]
@@ -43,7 +49,13 @@ pub fn run(arguments: &ExportArguments) -> anyhow::Result<()> {
         bail!("{output} exists; pass --force to overwrite it, or another --output");
     }
     let folder = arguments.model.locate(&printer)?;
-    write_gguf(folder.path(), &arguments.output, arguments.pre_tokenizer.as_deref())?;
+    let device = arguments.device.open()?;
+    write_gguf(
+        folder.path(),
+        &arguments.output,
+        arguments.pre_tokenizer.as_deref(),
+        &device,
+    )?;
     let bytes = std::fs::metadata(&arguments.output).map_or(0, |data| data.len());
     printer.note(format!("Wrote {output}, {}", table::bytes(bytes)));
     Ok(())

@@ -7,8 +7,9 @@ use clap::Args;
 use serde::Serialize;
 use transmla_calib::TextTokenizer;
 use transmla_convert::{SavedForm, WithoutLatentNorms, check_saved};
+use transmla_core::model::{NumberFormat, RoundedModel};
 use transmla_core::{LayeredModel, ModelConfig, TokenBatch};
-use transmla_eval::{Divergence, EvalOptions, divergence};
+use transmla_eval::{Divergence, EvalError, EvalOptions, divergence, perplexity};
 
 use crate::arguments::{ComputeArguments, ModelArguments, OutputArguments};
 use crate::model::ModelFolder;
@@ -20,7 +21,8 @@ use crate::{memory, values};
 /// Check a converted model as it was saved: its files against each other, and what other programs will compute.
 ///
 /// The model is run with its latent norms applied as stock code does, and compared with the same weights without norms,
-/// and with the original. Exits with 1 if something is wrong.
+/// and with the original; then as engines load it, in bf16, in fp16 and in 8-bit blocks (Q8_0). Exits with 1 if something
+/// is wrong.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct VerifyArguments {
@@ -76,6 +78,9 @@ struct Verification {
     latent_norms: Option<Comparison>,
     #[serde(skip_serializing_if = "Option::is_none")]
     original: Option<Comparison>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    perplexity: Option<f64>,
+    formats: Vec<InFormat>,
 }
 
 #[derive(Debug, Serialize)]
@@ -101,6 +106,28 @@ impl From<Divergence> for Comparison {
             top1_agreement: it.top1_agreement,
             positions: it.positions,
         }
+    }
+}
+
+/// The model in a number format that an engine may load it in, compared with the same in fp32.
+#[derive(Debug, Serialize)]
+struct InFormat {
+    format: String,
+    passed: bool,
+    /// Nothing if the output is not finite.
+    kl: Option<f64>,
+    top1_agreement: Option<f64>,
+    /// Nothing without a text, or if the output is not finite.
+    perplexity: Option<f64>,
+    /// What `kl` and the relative change of the perplexity may be.
+    limit: f64,
+}
+
+/// How much a format may change predictions, in nats per token, and the perplexity, relatively.
+fn limit(format: NumberFormat) -> f64 {
+    match format {
+        NumberFormat::Fp16 => 5e-3,
+        NumberFormat::Bf16 | NumberFormat::Q8_0 => 2e-2,
     }
 }
 
@@ -148,12 +175,25 @@ pub fn run(arguments: &VerifyArguments) -> anyhow::Result<()> {
             found: format!("{:.4} nats per token, at most {most}", found.kl),
         });
     }
-    let failed: Vec<&str> = checks
+    let has_text = arguments.dataset.is_some() || arguments.tokens.is_some();
+    let in_formats = InFormats {
+        model: &model,
+        windows: &windows.tokens,
+        options: &options,
+        printer: &printer,
+        perplexity: has_text
+            .then(|| measure(&model, &windows.tokens, &options, &printer))
+            .transpose()?,
+    };
+    let formats: Vec<InFormat> = NumberFormat::ALL
         .iter()
-        .filter(|check| !check.passed)
-        .map(|check| check.name)
-        .collect();
+        .map(|format| in_formats.compare(*format))
+        .collect::<anyhow::Result<_>>()?;
+    let failed = checks.iter().filter(|check| !check.passed).map(|check| check.name);
+    let unfit = formats.iter().filter(|it| !it.passed).map(|it| it.format.as_str());
+    let failed: Vec<&str> = failed.chain(unfit).collect();
     let failed = failed.join(", ");
+    let perplexity = in_formats.perplexity;
     let result = Verification {
         model_path: arguments.model.model_path.clone(),
         passed: failed.is_empty(),
@@ -161,12 +201,69 @@ pub fn run(arguments: &VerifyArguments) -> anyhow::Result<()> {
         text: windows.origin,
         latent_norms,
         original,
+        perplexity,
+        formats,
     };
     printer.result(&describe(&result, arguments), &result)?;
     if !failed.is_empty() {
         bail!("{} is not sound: {failed}", result.model_path);
     }
     Ok(())
+}
+
+/// A saved model and what it is compared with itself on.
+struct InFormats<'a> {
+    model: &'a dyn LayeredModel,
+    windows: &'a TokenBatch,
+    options: &'a EvalOptions,
+    printer: &'a Printer,
+    /// Of the model as it was saved, if there is a text.
+    perplexity: Option<f64>,
+}
+
+impl InFormats<'_> {
+    fn compare(&self, format: NumberFormat) -> anyhow::Result<InFormat> {
+        let (model, limit) = (self.model, limit(format));
+        let rounded = RoundedModel { model, format };
+        let mut found = InFormat {
+            format: format.to_string(),
+            passed: false,
+            kl: None,
+            top1_agreement: None,
+            perplexity: None,
+            limit,
+        };
+        match divergence(model, &rounded, self.windows, self.options, &mut |_, _| {}) {
+            // What overflows in the format is a finding, not a failure of the check.
+            Err(EvalError::NotFinite { .. }) => return Ok(found),
+            other => {
+                let compared = other?;
+                (found.kl, found.top1_agreement) = (Some(compared.kl), Some(compared.top1_agreement));
+                found.passed = compared.kl <= limit;
+            }
+        }
+        if let Some(expected) = self.perplexity {
+            let perplexity = measure(&rounded, self.windows, self.options, self.printer)?;
+            found.perplexity = Some(perplexity);
+            found.passed &= (perplexity / expected - 1.0).abs() <= limit;
+        }
+        Ok(found)
+    }
+}
+
+fn measure(
+    model: &dyn LayeredModel,
+    windows: &TokenBatch,
+    options: &EvalOptions,
+    printer: &Printer,
+) -> anyhow::Result<f64> {
+    let bar = printer.bar("Perplexity");
+    let measured = perplexity(model, windows, options, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    Ok(measured?.perplexity)
 }
 
 fn compare(
@@ -225,10 +322,37 @@ fn describe(result: &Verification, arguments: &VerifyArguments) -> String {
     if let (Some(original), Some(path)) = (&result.original, &arguments.against) {
         table.row("original", format!("{path}: {}", describe_comparison(original)));
     }
-    if result.latent_norms.is_some() || result.original.is_some() {
-        table.row("on", result.text.clone());
+    if let Some(perplexity) = result.perplexity {
+        table.row("perplexity", format!("{perplexity:.4} in fp32"));
     }
+    for format in &result.formats {
+        table.row(
+            &format!("in {}", format.format),
+            describe_format(format, result.perplexity),
+        );
+    }
+    table.row("on", result.text.clone());
     table.to_string()
+}
+
+fn describe_format(it: &InFormat, expected: Option<f64>) -> String {
+    let (Some(kl), Some(agreement)) = (it.kl, it.top1_agreement) else {
+        return format!("WRONG: the output is not finite; do not load it in {}", it.format);
+    };
+    let mut text = format!("KL {kl:.1e}, same top token at {:.2} %", 100.0 * agreement);
+    if let (Some(perplexity), Some(expected)) = (it.perplexity, expected) {
+        let change = 100.0 * (perplexity / expected - 1.0);
+        text += &format!(", perplexity {perplexity:.4} ({change:+.2} %)");
+    }
+    match it.passed {
+        true => text,
+        false => format!(
+            "WRONG: {text}; at most {} nats or {} % are expected; do not load it in {}",
+            it.limit,
+            100.0 * it.limit,
+            it.format
+        ),
+    }
 }
 
 fn verdict(passed: bool) -> &'static str {

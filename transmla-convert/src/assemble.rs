@@ -2,15 +2,16 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use faer::{Mat, MatRef, Scale};
+use transmla_core::checkpoint::CheckpointWriter;
 use transmla_core::config::LatentStyle;
 use transmla_core::model::attention::{LatentAttention, NormedQueries, QueryProjection};
-use transmla_core::model::{Linear, RmsNorm};
-use transmla_core::{CoreError, host_values};
+use transmla_core::model::{Linear, RmsNorm, layer_prefix};
+use transmla_core::{Checkpoint, CoreError, host_values};
 use transmla_rope::Decoupling;
 
 use crate::compress::{Factors, Queries, attention_prefix};
 use crate::constant_entry::with_stock_biases;
-use crate::latent_norm::LatentNorms;
+use crate::latent_norm::{LatentNorm, LatentNorms};
 use crate::weights::to_linear;
 use crate::{ConvertError, Plan};
 
@@ -91,27 +92,21 @@ pub(crate) fn normed_queries(
         }
     }
     NormedQueries {
-        norm: RmsNorm {
-            weight: norm.weight.clone().mul_scalar(scale),
-            eps: norm.eps,
-        },
+        norm: RmsNorm::new(norm.weight.clone().mul_scalar(scale), norm.eps),
         rope: Tensor::from_data(TensorData::new(values, shape), device),
     }
 }
 
 /// Puts norms that are not the identity on an attention.
 pub(crate) fn with_norms(mut attention: LatentAttention, norms: &LatentNorms, eps: f64) -> LatentAttention {
-    let norm = |weight: f64, like: &Tensor<2>, width: usize| RmsNorm {
-        weight: Tensor::full([width], weight as f32, &like.device()),
-        eps,
+    let device = attention.o.weight.device();
+    let norm = |weight: &[f64]| {
+        let values: Vec<f32> = weight.iter().map(|value| *value as f32).collect();
+        RmsNorm::new(Tensor::from_data(TensorData::new(values, [weight.len()]), &device), eps)
     };
-    attention.kv_norm = Some(norm(
-        norms.kv.weight,
-        &attention.kv_down.weight,
-        attention.shape.kv_lora_rank,
-    ));
-    if let (QueryProjection::Lora { down, norm: slot, .. }, Some(q)) = (&mut attention.q, &norms.q) {
-        *slot = Some(norm(q.weight, &down.weight, down.weight.dims()[0]));
+    attention.kv_norm = Some(norm(&norms.kv.weight));
+    if let (QueryProjection::Lora { norm: slot, .. }, Some(q)) = (&mut attention.q, &norms.q) {
+        *slot = Some(norm(&q.weight));
     }
     attention
 }
@@ -126,6 +121,27 @@ pub(crate) fn written(plan: &Plan, attention: LatentAttention) -> LatentAttentio
 
 /// The projections of the normalised residual stream.
 const READ_THE_INPUT: [&str; 3] = ["q_proj", "q_a_proj", "kv_a_proj_with_mqa"];
+
+/// Writes a layer's attention as [`tensors`] has it, and the norm in front of it, whose scale goes with it.
+pub(crate) fn write(
+    writer: &mut CheckpointWriter,
+    source: &Checkpoint,
+    layer: usize,
+    attention: &LatentAttention,
+    norms: Option<&LatentNorms>,
+    output_scale: f64,
+) -> Result<(), CoreError> {
+    for (name, values) in tensors(layer, attention, norms, output_scale)? {
+        writer.write(&name, &values)?;
+    }
+    let scale = norms.map_or(1.0, |norms| norms.input_scale);
+    writer.copy(source, &input_norm(layer), scale as f32)
+}
+
+/// The norm in front of a layer's attention.
+pub(crate) fn input_norm(layer: usize) -> String {
+    format!("{}.input_layernorm.weight", layer_prefix(layer))
+}
 
 /// The attention's tensors as a DeepSeek checkpoint has them: rotary rows interleaved, latents scaled for their norms, and
 /// the output times `output_scale`.
@@ -143,54 +159,67 @@ pub(crate) fn tensors(
     );
     let input = norms.map_or(1.0, |norms| norms.input_scale.recip());
     let mut out = Vec::new();
-    let mut add = |name: &str, linear: &Linear, order: Option<Rows>, scale: &dyn Fn(usize) -> f64| {
+    let mut add = |name: &str, linear: &Linear, order: Option<Rows>, scale: &dyn Fn(usize) -> f64, behind: &[f64]| {
         let [rows, columns] = linear.weight.dims();
         let weight = host_values(linear.weight.clone().reshape([rows * columns]))?;
         let input = if READ_THE_INPUT.contains(&name) { input } else { 1.0 };
-        let weight = reorder(&weight, columns, order, &|row| input * scale(row));
+        let weight = reorder(&weight, columns, order, &|row| input * scale(row), behind);
         out.push((format!("{prefix}.{name}.weight"), weight));
         if let Some(bias) = &linear.bias {
             let bias = host_values(bias.clone())?;
-            out.push((format!("{prefix}.{name}.bias"), reorder(&bias, 1, order, scale)));
+            out.push((format!("{prefix}.{name}.bias"), reorder(&bias, 1, order, scale, &[])));
         }
         Ok::<(), CoreError>(())
     };
     let heads = attention.q_heads.is_none().then_some(Rows { plain: nope, rope });
     match &attention.q {
-        QueryProjection::Plain(q) => add("q_proj", q, heads, &|_| 1.0)?,
+        QueryProjection::Plain(q) => add("q_proj", q, heads, &|_| 1.0, &[])?,
         QueryProjection::Lora { down, up, .. } => {
-            let scale = norms.and_then(|norms| norms.q).map_or(1.0, |norm| norm.scale);
-            add("q_a_proj", down, None, &|_| scale)?;
-            add("q_b_proj", up, heads, &|_| 1.0)?;
+            let norm = norms.and_then(|norms| norms.q.as_ref());
+            add(
+                "q_a_proj",
+                down,
+                None,
+                &|row| norm.map_or(1.0, |norm| norm.rows[row]),
+                &[],
+            )?;
+            add(
+                "q_b_proj",
+                up,
+                heads,
+                &|_| 1.0,
+                norm.map_or(&[][..], |norm| &norm.columns[..]),
+            )?;
         }
     }
     if let Some(NormedQueries { norm, rope: map }) = &attention.q_heads {
         let [heads, rope, nope] = map.dims();
         let map = Linear::new(map.clone().reshape([heads * rope, nope]));
-        add("q_rope_proj", &map, Some(Rows { plain: 0, rope }), &|_| 1.0)?;
-        add("q_norm", &Linear::new(norm.weight.clone().unsqueeze()), None, &|_| 1.0)?;
+        add("q_rope_proj", &map, Some(Rows { plain: 0, rope }), &|_| 1.0, &[])?;
+        add(
+            "q_norm",
+            &Linear::new(norm.weight.clone().unsqueeze()),
+            None,
+            &|_| 1.0,
+            &[],
+        )?;
     }
-    let scale = norms.map_or(1.0, |norms| norms.kv.scale);
-    let latent = |row: usize| if row < rank { scale } else { 1.0 };
-    add(
-        "kv_a_proj_with_mqa",
-        &attention.kv_down,
-        Some(Rows { plain: rank, rope }),
-        &latent,
-    )?;
-    add("kv_b_proj", &attention.kv_up, None, &|_| 1.0)?;
-    add("o_proj", &attention.o, None, &|_| output_scale)?;
+    let norm = norms.map(|norms| &norms.kv);
+    // Behind the latent's rows are the rotary ones, which have no norm.
+    let latent = |row: usize| norm.and_then(|norm| norm.rows.get(row)).copied().unwrap_or(1.0);
+    let order = Some(Rows { plain: rank, rope });
+    add("kv_a_proj_with_mqa", &attention.kv_down, order, &latent, &[])?;
+    let columns = norm.map_or(&[][..], |norm| &norm.columns[..]);
+    add("kv_b_proj", &attention.kv_up, None, &|_| 1.0, columns)?;
+    add("o_proj", &attention.o, None, &|_| output_scale, &[])?;
     if let Some(norms) = norms {
-        out.push((
-            format!("{prefix}.kv_a_layernorm.weight"),
-            vec![norms.kv.weight as f32; rank],
-        ));
-        if let (QueryProjection::Lora { down, .. }, Some(norm)) = (&attention.q, norms.q) {
-            let width = down.weight.dims()[0];
-            out.push((
-                format!("{prefix}.q_a_layernorm.weight"),
-                vec![norm.weight as f32; width],
-            ));
+        let mut norm = |name: &str, norm: &LatentNorm| {
+            let weight = norm.weight.iter().map(|value| *value as f32).collect();
+            out.push((format!("{prefix}.{name}.weight"), weight));
+        };
+        norm("kv_a_layernorm", &norms.kv);
+        if let Some(q) = &norms.q {
+            norm("q_a_layernorm", q);
         }
     }
     Ok(out)
@@ -214,15 +243,28 @@ impl Rows {
     }
 }
 
-fn reorder(values: &[f32], columns: usize, order: Option<Rows>, scale: &dyn Fn(usize) -> f64) -> Vec<f32> {
+/// Rows in another order, each times `scale` of its new place, and columns times `behind`, unless that is empty.
+fn reorder(
+    values: &[f32],
+    columns: usize,
+    order: Option<Rows>,
+    scale: &dyn Fn(usize) -> f64,
+    behind: &[f64],
+) -> Vec<f32> {
     let mut out = Vec::with_capacity(values.len());
     for row in 0..values.len() / columns {
         let source = order.map_or(row, |order| order.source(row));
         let factor = scale(row);
         let line = &values[source * columns..(source + 1) * columns];
-        match factor == 1.0 {
-            true => out.extend_from_slice(line),
-            false => out.extend(line.iter().map(|value| (f64::from(*value) * factor) as f32)),
+        let scaled = |value: &f32, factor: f64| (f64::from(*value) * factor) as f32;
+        match (behind.is_empty(), factor == 1.0) {
+            (true, true) => out.extend_from_slice(line),
+            (true, false) => out.extend(line.iter().map(|value| scaled(value, factor))),
+            (false, _) => out.extend(
+                line.iter()
+                    .zip(behind)
+                    .map(|(value, column)| scaled(value, factor * column)),
+            ),
         }
     }
     out
@@ -267,7 +309,7 @@ mod tests {
         let half_split = Mat::from_fn(rope, 1, |i, _| i as f64);
         let expected = transmla_rope::interleave_rows(half_split.as_ref(), rope).unwrap();
         let values: Vec<f32> = (0..2 * (3 + rope)).map(|i| i as f32).collect();
-        let found = reorder(&values, 1, Some(Rows { plain: 3, rope }), &|_| 1.0);
+        let found = reorder(&values, 1, Some(Rows { plain: 3, rope }), &|_| 1.0, &[]);
         for block in [0, 9] {
             assert_eq!(found[block..block + 3], values[block..block + 3]);
             for j in 0..rope {

@@ -1,5 +1,6 @@
 //! One conversion, and the files that every converted model has beside its attention.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use transmla_core::checkpoint::CheckpointWriter;
@@ -7,6 +8,7 @@ use transmla_core::model::is_attention_tensor;
 use transmla_core::{CoreError, Decoder, TokenBatch};
 use transmla_eval::EvalOptions;
 
+use crate::assemble::input_norm;
 use crate::modelling::modelling_files;
 use crate::{ConvertError, Observer, Plan, Report, Sweep, Target, sweep};
 
@@ -87,14 +89,16 @@ pub fn convert(request: &Request<'_>, observer: &mut dyn Observer) -> Result<Rep
     Ok(sweep(&alone, observer)?.swap_remove(0))
 }
 
-/// Everything but attention: copied, and rescaled where one epsilon must serve all norms.
+/// Everything but attention and the norms in front of it: copied, and rescaled where one epsilon must serve all norms.
 pub(crate) fn write_rest(request: &Request<'_>, writer: &mut CheckpointWriter) -> Result<(), ConvertError> {
     let (plan, checkpoint) = (request.plan, request.source.checkpoint());
     let scale = plan.residual_scale();
     let tied = (plan.source.tie_word_embeddings, plan.target.tie_word_embeddings);
+    // What was written with the attention.
+    let norms: HashSet<String> = (0..plan.target.num_hidden_layers).map(input_norm).collect();
     for tensor in &plan.tensors {
         let name = tensor.name.as_str();
-        if is_attention_tensor(name) {
+        if is_attention_tensor(name) || norms.contains(name) {
             continue;
         }
         let factor = match name {
@@ -102,7 +106,6 @@ pub(crate) fn write_rest(request: &Request<'_>, writer: &mut CheckpointWriter) -
             // A tied head is the rescaled embedding; the final norm takes the factor back.
             "model.norm.weight" if tied.1 => 1.0 / scale,
             _ if name.contains(".down_proj.") => scale,
-            _ if name.ends_with(".input_layernorm.weight") => plan.input_scale(),
             _ => 1.0,
         };
         let from = match name {

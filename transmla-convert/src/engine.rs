@@ -5,9 +5,6 @@ use transmla_core::config::LatentStyle;
 
 use crate::{ConvertError, Engine, FileFormat, Plan};
 
-/// Numbers per token that vLLM's backends for latent attention take, latent and rotary key together.
-const VLLM_WIDTHS: [usize; 2] = [320, 576];
-
 /// Latent and rotary key that every kernel is made for; those in Triton take them from the configuration.
 const COMMON_SHAPE: (usize, usize) = (512, 64);
 
@@ -41,34 +38,37 @@ impl Engine {
                 "--target transformers runs it, in the family's own class if need be",
             );
         }
-        let (rank, rope) = (plan.latent.kv_lora_rank, plan.latent.qk_rope_head_dim);
-        if self == Self::Vllm && !VLLM_WIDTHS.contains(&(rank + rope)) {
-            let [small, large] = VLLM_WIDTHS;
-            return fail(
-                format!(
-                    "its backends for latent attention take {small} or {large} numbers per token, not {rank} + {rope}"
-                ),
-                "give --kv-lora-rank 512 --qk-mqa-dim 64, or 256 and 64; without --target, VLLM_MLA_DISABLE=1 runs it from \
-                 expanded keys and values",
-            );
-        }
-        if self == Self::Vllm && plan.options.dtype == StorageDtype::F32 {
-            return fail(
-                "its kernels for latent attention compute in 16 bits".into(),
-                "give --dtype bf16 or fp16",
-            );
-        }
         Ok(())
+    }
+
+    /// What of a model's shapes keeps the engine from some of its kernels or devices, though not from running it.
+    pub fn restriction(self, plan: &Plan) -> Option<String> {
+        let (rank, rope) = (plan.latent.kv_lora_rank, plan.latent.qk_rope_head_dim);
+        if (rank, rope) == COMMON_SHAPE {
+            return None;
+        }
+        let (backend, devices) = match self {
+            Self::Vllm => ("TRITON_MLA", "NVIDIA, AMD and Intel GPUs; not on CPUs"),
+            Self::Sglang => ("triton", "NVIDIA and AMD GPUs"),
+            Self::Transformers | Self::LlamaCpp => return None,
+        };
+        Some(format!(
+            "{rank} + {rope} numbers per token are for --attention-backend {backend} alone ({devices}); 512 + 64 are for every \
+             kernel"
+        ))
     }
 
     /// The command that serves or runs the model in the folder `path`.
     pub fn command(self, plan: &Plan, path: &str) -> String {
         let (rank, rope) = (plan.latent.kv_lora_rank, plan.latent.qk_rope_head_dim);
         let common = (rank, rope) == COMMON_SHAPE;
+        // Its kernels on GPUs compute in 16 bits; left alone it makes bf16 of fp32 where the device has it.
+        let wide = self == Self::Vllm && plan.options.dtype == StorageDtype::F32;
+        let dtype = if wide { " --dtype bfloat16" } else { "" };
         match self {
             Self::Transformers => format!("AutoModelForCausalLM.from_pretrained('{path}'{})", remote_code(plan)),
-            Self::Vllm if common => format!("vllm serve {path}"),
-            Self::Vllm => format!("vllm serve {path} --attention-backend TRITON_MLA"),
+            Self::Vllm if common => format!("vllm serve {path}{dtype}"),
+            Self::Vllm => format!("vllm serve {path} --attention-backend TRITON_MLA{dtype}"),
             Self::Sglang if common => format!("python -m sglang.launch_server --model-path {path}"),
             Self::Sglang => format!("python -m sglang.launch_server --model-path {path} --attention-backend triton"),
             Self::LlamaCpp => match plan.options.format {
@@ -157,24 +157,26 @@ mod tests {
     }
 
     #[test]
-    fn widths_and_formats_that_kernels_lack_are_refused() {
-        let narrow = |engine| ConvertOptions {
-            kv_lora_rank: 200,
-            ..options(engine)
-        };
-        let found = problem(&json!({}), &narrow(Engine::Vllm));
-        assert!(
-            found.contains("576") && found.contains("--kv-lora-rank 512 --qk-mqa-dim 64"),
-            "{found}"
-        );
-        for engine in [Engine::Transformers, Engine::Sglang, Engine::LlamaCpp] {
-            assert_eq!(problem(&json!({}), &narrow(engine)), "", "{engine}");
+    fn any_width_runs_and_kernels_that_lack_it_are_named() {
+        for engine in ALL {
+            let narrow = ConvertOptions {
+                kv_lora_rank: 200,
+                ..options(engine)
+            };
+            let (narrow, common) = (
+                plan(&json!({}), &narrow).unwrap(),
+                plan(&json!({}), &options(engine)).unwrap(),
+            );
+            assert_eq!(engine.restriction(&common), None, "{engine}");
+            let said = engine.restriction(&narrow).unwrap_or_default();
+            let words = match engine {
+                Engine::Vllm => vec!["200 + 64", "TRITON_MLA", "not on CPUs"],
+                Engine::Sglang => vec!["200 + 64", "--attention-backend triton"],
+                _ => vec![],
+            };
+            assert_eq!(said.is_empty(), words.is_empty(), "{engine}");
+            assert!(words.iter().all(|word| said.contains(word)), "{said}");
         }
-        let wide = ConvertOptions {
-            dtype: StorageDtype::F32,
-            ..options(Engine::Vllm)
-        };
-        assert!(problem(&json!({}), &wide).contains("--dtype bf16"));
         let own = ConvertOptions {
             style: Style::Family,
             ..options(Engine::Sglang)
@@ -201,6 +203,7 @@ mod tests {
             (448, 128, Engine::Vllm, "vllm serve m --attention-backend TRITON_MLA"),
             (512, 64, Engine::Sglang, "python -m sglang.launch_server --model-path m"),
             (256, 64, Engine::Sglang, "--attention-backend triton"),
+            (200, 64, Engine::Vllm, "vllm serve m --attention-backend TRITON_MLA"),
         ] {
             let options = ConvertOptions {
                 kv_lora_rank: rank,
@@ -210,6 +213,16 @@ mod tests {
             };
             let command = engine.command(&plan(&json!({}), &options).unwrap(), "m");
             assert!(command.ends_with(words), "{command}");
+            let wide = ConvertOptions {
+                dtype: StorageDtype::F32,
+                ..options
+            };
+            let command = engine.command(&plan(&json!({}), &wide).unwrap(), "m");
+            assert_eq!(
+                command.ends_with("--dtype bfloat16"),
+                engine == Engine::Vllm,
+                "{command}"
+            );
         }
     }
 }

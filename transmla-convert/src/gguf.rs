@@ -1,49 +1,46 @@
 //! A saved model in stock form as one GGUF file, for llama.cpp's `deepseek2`.
 
+mod attention;
+mod entries;
+mod survey;
 mod vocabulary;
 
+use std::collections::HashMap;
 use std::path::Path;
 
+use burn::tensor::Device;
 use transmla_core::checkpoint::{GgufTensor, GgufValue, GgufWriter};
 use transmla_core::config::RopeScaling;
-use transmla_core::model::layer_prefix;
-use transmla_core::{AttentionConfig, Checkpoint, LatentConfig, ModelConfig, StorageDtype};
+use transmla_core::{
+    AttentionConfig, Checkpoint, CoreError, Decoder, LatentConfig, LayeredModel, ModelConfig, Residency, StorageDtype,
+};
 
-use crate::latent_norm::LatentNorm;
-use crate::{ConvertError, FileFormat, Plan};
-
-/// A tensor of the file, and where it comes from.
-struct Entry {
-    target: String,
-    source: String,
-    shape: Vec<usize>,
-    part: Part,
-}
-
-/// What of a source tensor is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Whole,
-    /// The key rows of each head of `kv_b_proj`, transposed: `[H, r, d]`.
-    Keys,
-    /// Its value rows, `[H, d_v, r]`.
-    Values,
-    /// No tensor: a small multiple of the identity.
-    Identity,
-    /// No tensor: the norm that makes the identity of it.
-    IdentityNorm,
-}
+use self::attention::rewritten;
+use self::entries::{Entry, Part, Place, entries, part, target_shape};
+use self::survey::{Survey, built_in_text, survey};
+use crate::assemble::tensors;
+use crate::latent_norm::NormForm;
+use crate::lost_rows::lost_rows;
+use crate::{CalibrationStream, ConvertError, FileFormat, Plan};
 
 /// Writes a saved stock DeepSeek-V3 model with dense layers as GGUF, in the number format of its weights; norms in f32.
 ///
-/// llama.cpp runs it by its absorbed form, with one latent per token in the cache. `pre_tokenizer` is llama.cpp's name for
-/// how a byte-level tokenizer splits text, where that cannot be told from tokenizer.json.
+/// llama.cpp runs it by its absorbed form, with one latent per token in the cache. The file has one epsilon for all norms, so the
+/// residual stream is rescaled for one that makes ordinary numbers of the latents: the model runs a short built-in text on
+/// `device` for it. `pre_tokenizer` is llama.cpp's name for how a byte-level tokenizer splits text, where that cannot be told
+/// from tokenizer.json.
 ///
 /// # Errors
-/// The model is not in stock form, its tokenizer cannot be expressed, a tensor cannot be read, or the file not written.
-pub fn write_gguf(folder: &Path, target: &Path, pre_tokenizer: Option<&str>) -> Result<(), ConvertError> {
+/// The model is not in stock form or has lost its latents, its tokenizer cannot be expressed, a tensor cannot be read, or the
+/// file not written.
+pub fn write_gguf(
+    folder: &Path,
+    target: &Path,
+    pre_tokenizer: Option<&str>,
+    device: &Device,
+) -> Result<(), ConvertError> {
     let config = ModelConfig::read(folder)?;
-    let AttentionConfig::Latent(latent) = &config.attention else {
+    let AttentionConfig::Latent(latent) = config.attention.clone() else {
         return Err(ConvertError::NotLatent {
             model_type: config.model_type.clone(),
         });
@@ -60,29 +57,23 @@ pub fn write_gguf(folder: &Path, target: &Path, pre_tokenizer: Option<&str>) -> 
     }
     let checkpoint = Checkpoint::open(folder)?;
     transmla_core::model::check_headers(&config, &checkpoint)?;
-    let dtype = StorageDtype::from_safetensors(checkpoint.dtype("model.embed_tokens.weight")?).unwrap_or_default();
-    let mut keys = model_keys(&config, latent, dtype);
-    keys.extend(vocabulary::keys(folder, &config, pre_tokenizer)?);
-    let entries = entries(&config, latent);
-    let tensor = |entry: &Entry| GgufTensor {
-        name: entry.target.clone(),
-        shape: target_shape(entry, &config, latent),
-        dtype: match (entry.shape.len(), entry.part, dtype) {
-            // ggml's norms take f32 weights, and half precision has no numbers as small as those of the identity.
-            (1, _, _) | (_, Part::Identity, StorageDtype::F16) => StorageDtype::F32,
-            _ => dtype,
-        },
-    };
-    let mut writer = GgufWriter::create(target, &keys, entries.iter().map(tensor).collect())?;
-    for entry in &entries {
-        let values = match entry.part {
-            Part::Identity => identity(config.hidden_size),
-            Part::IdentityNorm => vec![LatentNorm::IDENTITY.weight as f32; config.hidden_size],
-            kept => part(kept, checkpoint.values(&entry.source, &entry.shape)?, &config, latent),
-        };
-        writer.write(&entry.target, &values)?;
+    let vocabulary = vocabulary::keys(folder, &config, pre_tokenizer)?;
+    if let Some(problem) = lost_rows(&config, &latent, &checkpoint)? {
+        return refuse(problem);
     }
-    Ok(writer.commit()?)
+    let dtype = StorageDtype::from_safetensors(checkpoint.dtype("model.embed_tokens.weight")?).unwrap_or_default();
+    let model = Decoder::new(config, checkpoint, device, Residency::Streamed)?;
+    let text = built_in_text(folder, model.config())?;
+    let found = survey(&model, &text)?;
+    let file = File {
+        form: NormForm::of_file(model.config().rms_norm_eps * found.residual_scale.powi(2)),
+        query_rank: query_rank(model.config(), &latent),
+        latent,
+        found,
+        dtype,
+    };
+    let stream = CalibrationStream::new(&model, &text, 1, false)?;
+    file.write(&model, stream, target, vocabulary)
 }
 
 /// Whether a source's tokenizer can go into a GGUF file, where the plan asks for one.
@@ -96,161 +87,200 @@ pub fn check_gguf(plan: &Plan, source: &Path) -> Result<(), ConvertError> {
     }
 }
 
-fn model_keys(config: &ModelConfig, latent: &LatentConfig, dtype: StorageDtype) -> Vec<(String, GgufValue)> {
-    let mut keys = vec![
-        ("general.architecture".to_owned(), GgufValue::Text("deepseek2".into())),
-        (
-            "general.file_type".into(),
-            GgufValue::U32(match dtype {
-                StorageDtype::F32 => 0,
-                StorageDtype::F16 => 1,
-                StorageDtype::Bf16 => 32,
-            }),
-        ),
-    ];
-    let mut size = |key: &str, number: usize| {
-        let number = u32::try_from(number).unwrap_or(u32::MAX);
-        keys.push((format!("deepseek2.{key}"), GgufValue::U32(number)));
+/// Width of the query latent in the file, or nothing for full queries.
+///
+/// llama.cpp takes models of 26 and 27 layers, and of 48 with a vocabulary of 128256, for lite ones: it ignores the rank and
+/// wants full queries. From all others it wants a query latent.
+fn query_rank(config: &ModelConfig, latent: &LatentConfig) -> Option<usize> {
+    let lite = match config.num_hidden_layers {
+        26 | 27 => true,
+        48 => config.vocab_size == 128_256,
+        _ => false,
     };
-    let rope = latent.qk_rope_head_dim;
-    size("block_count", config.num_hidden_layers);
-    size("context_length", config.max_position_embeddings);
-    size("embedding_length", config.hidden_size);
-    size("feed_forward_length", config.intermediate_size);
-    size("vocab_size", config.vocab_size);
-    size("attention.head_count", config.num_attention_heads);
-    // Absorbed, all heads share the latent.
-    size("attention.head_count_kv", 1);
-    // Its loader knows full queries in models of some numbers of layers alone.
-    size(
-        "attention.q_lora_rank",
-        latent.q_lora_rank.unwrap_or(config.hidden_size),
-    );
-    size("attention.kv_lora_rank", latent.kv_lora_rank);
-    size("attention.key_length", latent.kv_lora_rank + rope);
-    size("attention.value_length", latent.kv_lora_rank);
-    size("attention.key_length_mla", latent.query_width());
-    size("attention.value_length_mla", latent.v_head_dim);
-    size("rope.dimension_count", rope);
-    // No layer has experts; the loader asks for these all the same.
-    size("leading_dense_block_count", config.num_hidden_layers);
-    size("expert_feed_forward_length", config.intermediate_size);
-    size("expert_shared_count", 0);
-    let mut number = |key: &str, value: f64| {
-        keys.push((format!("deepseek2.{key}"), GgufValue::F32(value as f32)));
-    };
-    number("rope.freq_base", config.rope.theta);
-    number("attention.layer_norm_rms_epsilon", config.rms_norm_eps);
-    keys
+    (!lite).then(|| latent.q_lora_rank.unwrap_or(config.hidden_size))
 }
 
-fn entries(config: &ModelConfig, latent: &LatentConfig) -> Vec<Entry> {
-    let (hidden, inner, heads) = (config.hidden_size, config.intermediate_size, config.num_attention_heads);
-    let (rank, rope, queries) = (
-        latent.kv_lora_rank,
-        latent.qk_rope_head_dim,
-        heads * latent.query_width(),
-    );
-    let mut entries = Vec::new();
-    let mut add = |target: String, source: String, shape: &[usize], part: Part| {
-        entries.push(Entry {
-            target: format!("{target}.weight"),
-            source: format!("{source}.weight"),
-            shape: shape.to_vec(),
-            part,
-        });
-    };
-    let vocabulary = [config.vocab_size, hidden];
-    add(
-        "token_embd".into(),
-        "model.embed_tokens".into(),
-        &vocabulary,
-        Part::Whole,
-    );
-    for layer in 0..config.num_hidden_layers {
-        let prefix = layer_prefix(layer);
-        let queries_from = match latent.q_lora_rank {
-            Some(_) => "q_b_proj",
-            None => {
-                let made = |name: &str| format!("blk.{layer}.{name}");
-                add(made("attn_q_a"), String::new(), &[hidden, hidden], Part::Identity);
-                add(made("attn_q_a_norm"), String::new(), &[hidden], Part::IdentityNorm);
-                "q_proj"
+/// A file to write.
+struct File {
+    form: NormForm,
+    /// Width of the query latent; nothing for full queries.
+    query_rank: Option<usize>,
+    latent: LatentConfig,
+    found: Survey,
+    dtype: StorageDtype,
+}
+
+impl File {
+    fn write(
+        &self,
+        model: &Decoder,
+        mut stream: CalibrationStream,
+        target: &Path,
+        vocabulary: Vec<(String, GgufValue)>,
+    ) -> Result<(), ConvertError> {
+        let (config, latent) = (model.config(), &self.latent);
+        let mut keys = self.keys(config);
+        keys.extend(vocabulary);
+        let entries = entries(config, latent, self.query_rank);
+        let tensor = |entry: &Entry| GgufTensor {
+            name: entry.target.clone(),
+            shape: target_shape(entry, config, latent),
+            // ggml's norms take f32 weights.
+            dtype: if entry.shape.len() == 1 {
+                StorageDtype::F32
+            } else {
+                self.dtype
+            },
+        };
+        let mut writer = GgufWriter::create(target, &keys, entries.iter().map(tensor).collect())?;
+        let mut current: Option<Layer> = None;
+        for entry in &entries {
+            if let Some(index) = entry.layer
+                && current.as_ref().is_none_or(|layer| layer.index != index)
+            {
+                if let Some(done) = current.take() {
+                    stream.advance(&done.layer, &mut || ());
+                }
+                current = Some(self.layer(model, &stream, index)?);
             }
+            let values = self.values(entry, model.checkpoint(), current.as_mut())?;
+            let values = match entry.part {
+                Part::Whole => values,
+                kept => part(kept, &values, config, latent),
+            };
+            writer.write(&entry.target, &values)?;
+        }
+        Ok(writer.commit()?)
+    }
+
+    /// A layer's attention in the file's form.
+    fn layer(&self, model: &Decoder, stream: &CalibrationStream, index: usize) -> Result<Layer, ConvertError> {
+        let layer = model.layer(index)?;
+        let (attention, norms) = rewritten(&layer, stream, &self.form, self.query_rank)?;
+        let made = tensors(index, &attention, Some(&norms), self.found.residual_scale)?;
+        Ok(Layer {
+            index,
+            layer,
+            attention: made.into_iter().collect(),
+            input_scale: norms.input_scale,
+        })
+    }
+
+    /// The values of an entry's source in the file's form.
+    fn values(
+        &self,
+        entry: &Entry,
+        checkpoint: &Checkpoint,
+        layer: Option<&mut Layer>,
+    ) -> Result<Vec<f32>, ConvertError> {
+        let scale = match entry.place {
+            Place::Attention => {
+                let found = layer.and_then(|layer| match entry.part {
+                    Part::Keys => layer.attention.get(&entry.source).cloned(),
+                    _ => layer.attention.remove(&entry.source),
+                });
+                return found.ok_or_else(|| {
+                    let problem = "the attention has no such tensor".into();
+                    let name = entry.source.clone();
+                    ConvertError::Core(CoreError::Write { name, problem })
+                });
+            }
+            Place::InputNorm => layer.map_or(1.0, |layer| layer.input_scale),
+            Place::AddedToResidual => self.found.residual_scale,
+            Place::Elsewhere => 1.0,
         };
-        let mut whole = |target: &str, source: &str, shape: &[usize]| {
-            add(
-                format!("blk.{layer}.{target}"),
-                format!("{prefix}.{source}"),
-                shape,
-                Part::Whole,
-            );
+        let mut values = checkpoint.values(&entry.source, &entry.shape)?;
+        if scale != 1.0 {
+            values.iter_mut().for_each(|value| *value *= scale as f32);
+        }
+        Ok(values)
+    }
+
+    fn keys(&self, config: &ModelConfig) -> Vec<(String, GgufValue)> {
+        let latent = &self.latent;
+        let mut keys = vec![
+            ("general.architecture".to_owned(), GgufValue::Text("deepseek2".into())),
+            (
+                "general.file_type".into(),
+                GgufValue::U32(match self.dtype {
+                    StorageDtype::F32 => 0,
+                    StorageDtype::F16 => 1,
+                    StorageDtype::Bf16 => 32,
+                }),
+            ),
+        ];
+        let mut size = |key: &str, number: usize| {
+            let number = u32::try_from(number).unwrap_or(u32::MAX);
+            keys.push((format!("deepseek2.{key}"), GgufValue::U32(number)));
         };
-        whole("attn_norm", "input_layernorm", &[hidden]);
-        if let Some(rank) = latent.q_lora_rank {
-            whole("attn_q_a", "self_attn.q_a_proj", &[rank, hidden]);
-            whole("attn_q_a_norm", "self_attn.q_a_layernorm", &[rank]);
+        let rope = latent.qk_rope_head_dim;
+        size("block_count", config.num_hidden_layers);
+        size("context_length", config.max_position_embeddings);
+        size("embedding_length", config.hidden_size);
+        size("feed_forward_length", config.intermediate_size);
+        size("vocab_size", config.vocab_size);
+        size("attention.head_count", config.num_attention_heads);
+        // Absorbed, all heads share the latent.
+        size("attention.head_count_kv", 1);
+        if let Some(rank) = self.query_rank {
+            size("attention.q_lora_rank", rank);
         }
-        let query_rank = latent.q_lora_rank.unwrap_or(hidden);
-        whole("attn_q_b", &format!("self_attn.{queries_from}"), &[queries, query_rank]);
-        whole("attn_kv_a_mqa", "self_attn.kv_a_proj_with_mqa", &[rank + rope, hidden]);
-        whole("attn_kv_a_norm", "self_attn.kv_a_layernorm", &[rank]);
-        whole("attn_output", "self_attn.o_proj", &[hidden, heads * latent.v_head_dim]);
-        whole("ffn_norm", "post_attention_layernorm", &[hidden]);
-        whole("ffn_gate", "mlp.gate_proj", &[inner, hidden]);
-        whole("ffn_up", "mlp.up_proj", &[inner, hidden]);
-        whole("ffn_down", "mlp.down_proj", &[hidden, inner]);
-        let up = [heads * (latent.qk_nope_head_dim + latent.v_head_dim), rank];
-        for (target, part) in [("attn_k_b", Part::Keys), ("attn_v_b", Part::Values)] {
-            add(
-                format!("blk.{layer}.{target}"),
-                format!("{prefix}.self_attn.kv_b_proj"),
-                &up,
-                part,
-            );
-        }
-    }
-    add("output_norm".into(), "model.norm".into(), &[hidden], Part::Whole);
-    if !config.tie_word_embeddings {
-        add("output".into(), "lm_head".into(), &vocabulary, Part::Whole);
-    }
-    entries
-}
-
-/// A query latent that is the input itself, small enough for its norm to be the identity.
-fn identity(width: usize) -> Vec<f32> {
-    let mut values = vec![0.0; width * width];
-    values
-        .iter_mut()
-        .step_by(width + 1)
-        .for_each(|value| *value = LatentNorm::IDENTITY.scale as f32);
-    values
-}
-
-fn target_shape(entry: &Entry, config: &ModelConfig, latent: &LatentConfig) -> Vec<usize> {
-    let (heads, rank) = (config.num_attention_heads, latent.kv_lora_rank);
-    match entry.part {
-        Part::Whole | Part::Identity | Part::IdentityNorm => entry.shape.clone(),
-        Part::Keys => vec![heads, rank, latent.qk_nope_head_dim],
-        Part::Values => vec![heads, latent.v_head_dim, rank],
+        size("attention.kv_lora_rank", latent.kv_lora_rank);
+        size("attention.key_length", latent.kv_lora_rank + rope);
+        size("attention.value_length", latent.kv_lora_rank);
+        size("attention.key_length_mla", latent.query_width());
+        size("attention.value_length_mla", latent.v_head_dim);
+        size("rope.dimension_count", rope);
+        // No layer has experts; the loader asks for these all the same.
+        size("leading_dense_block_count", config.num_hidden_layers);
+        size("expert_feed_forward_length", config.intermediate_size);
+        size("expert_shared_count", 0);
+        let mut number = |key: &str, value: f64| {
+            keys.push((format!("deepseek2.{key}"), GgufValue::F32(value as f32)));
+        };
+        number("rope.freq_base", config.rope.theta);
+        number("attention.layer_norm_rms_epsilon", self.form.eps);
+        keys
     }
 }
 
-fn part(part: Part, values: Vec<f32>, config: &ModelConfig, latent: &LatentConfig) -> Vec<f32> {
-    let (nope, value, rank) = (latent.qk_nope_head_dim, latent.v_head_dim, latent.kv_lora_rank);
-    if part == Part::Whole {
-        return values;
+/// A layer whose tensors are being written.
+struct Layer {
+    index: usize,
+    layer: transmla_core::DecoderLayer,
+    attention: HashMap<String, Vec<f32>>,
+    input_scale: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rank(layers: usize, vocabulary: usize, q_lora_rank: Option<usize>) -> Option<usize> {
+        let config = json!({
+            "model_type": "deepseek_v3", "hidden_size": 16, "intermediate_size": 8, "num_hidden_layers": layers,
+            "num_attention_heads": 2, "vocab_size": vocabulary, "kv_lora_rank": 4, "qk_nope_head_dim": 4,
+            "qk_rope_head_dim": 2, "v_head_dim": 4, "q_lora_rank": q_lora_rank, "first_k_dense_replace": layers,
+        });
+        let config = ModelConfig::from_json(config.as_object().cloned().unwrap()).unwrap();
+        let AttentionConfig::Latent(latent) = &config.attention else {
+            panic!("latent attention");
+        };
+        query_rank(&config, latent)
     }
-    let mut out = Vec::with_capacity(values.len());
-    for head in values
-        .chunks_exact((nope + value) * rank)
-        .take(config.num_attention_heads)
-    {
-        let (keys, up) = head.split_at(nope * rank);
-        match part {
-            Part::Keys => (0..rank).for_each(|j| out.extend(keys.iter().skip(j).step_by(rank))),
-            _ => out.extend_from_slice(up),
+
+    /// The layer counts that llama.cpp's loader takes for lite models.
+    #[test]
+    fn lite_models_have_full_queries() {
+        for (layers, vocabulary) in [(26, 100), (27, 100), (48, 128_256)] {
+            assert_eq!(rank(layers, vocabulary, None), None);
+            assert_eq!(rank(layers, vocabulary, Some(8)), None);
+        }
+        for (layers, vocabulary) in [(25, 100), (28, 100), (48, 128_255), (47, 128_256), (61, 100)] {
+            assert_eq!(rank(layers, vocabulary, None), Some(16));
+            assert_eq!(rank(layers, vocabulary, Some(8)), Some(8));
         }
     }
-    out
 }

@@ -10,7 +10,8 @@
 //! | `ridge` | least squares that hold weights to what they were |
 //! | `support`, `engine` | what is exact, what stock DeepSeek code can express, and what each program runs |
 //! | `compress`, `assemble` | the factorisation, and DeepSeek's tensors from it |
-//! | `latent_norm`, `constant_entry` | what stock code has beside them: norms of latents, biases elsewhere |
+//! | `latent_norm`, `input_scale` | norms of latents that stock code applies, of sizes that every number format holds |
+//! | `constant_entry` | biases where stock code has them |
 //! | `second_pass` | the second pass: every layer factorised and written |
 //! | `loss_gradients`, `example` | the coherent method's data: what the loss notices, what layers are given and should give |
 //! | `coherent`, `output_regression` | the coherent method for one layer, in closed form |
@@ -20,7 +21,7 @@
 //! | `modelling`, `card` | modelling code for stock transformers, and the model card |
 //! | `convert`, `sweep` | [`convert()`]: passes, evaluations, and files; [`sweep()`]: the same for several shapes |
 //! | `gguf` | a saved model as one file for llama.cpp |
-//! | `verify` | a saved model's files against each other, and its function without latent norms |
+//! | `verify`, `lost_rows` | a saved model's files against each other, and its function without latent norms |
 //! | `report`, `error` | progress, results, errors |
 //!
 //! ```
@@ -70,10 +71,12 @@ mod engine;
 mod error;
 mod example;
 mod gguf;
+mod input_scale;
 mod kept_layers;
 mod key_norm;
 mod latent_norm;
 mod loss_gradients;
+mod lost_rows;
 mod manifest;
 mod modelling;
 mod options;

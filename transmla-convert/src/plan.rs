@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use transmla_core::config::{LatentForm, LatentStyle};
 use transmla_core::model::{attention_tensors, carried_tensors, layer_prefix, model_tensors, residual_tensors};
-use transmla_core::{AttentionConfig, GroupedConfig, LatentConfig, ModelConfig, StorageDtype, TensorSpec};
+use transmla_core::{AttentionConfig, GroupedConfig, LatentConfig, ModelConfig, TensorSpec};
 use transmla_rope::{FoldSpec, HeadShape};
 
 use crate::constant_entry::query_rank;
@@ -17,9 +17,6 @@ const LOGIT_ROWS: u64 = 256;
 /// Epsilon of all norms of a model in stock DeepSeek form: transformers fixes that of the latent norms, vLLM and
 /// llama.cpp take `rms_norm_eps` for them, so both must be this.
 pub(crate) const STOCK_EPS: f64 = 1e-6;
-
-/// Attention inputs are of the order of one, and half precision keeps all its digits down to 6e-5.
-const HALF_INPUT_SCALE: f64 = 1.0 / 256.0;
 
 /// A conversion that is known to fit: shapes, tensors to write, cache sizes.
 #[derive(Debug, Clone)]
@@ -167,16 +164,6 @@ impl Plan {
     /// work of the other.
     pub(crate) fn residual_scale(&self) -> f64 {
         (self.target.rms_norm_eps / self.source.rms_norm_eps).sqrt()
-    }
-
-    /// What every layer's attention input is multiplied by, and the projections that read it divided by: with it the small
-    /// latent rows of an identity norm stay normal numbers of half precision.
-    pub(crate) fn input_scale(&self) -> f64 {
-        let tiny_latents = self.style == LatentStyle::DeepseekV3 && !self.options.use_qkv_norm;
-        match tiny_latents && self.options.dtype == StorageDtype::F16 {
-            true => HALF_INPUT_SCALE,
-            false => 1.0,
-        }
     }
 
     /// Estimated peak of memory in bytes for `samples` calibration sequences of `tokens` tokens.

@@ -58,9 +58,8 @@ pub(crate) fn second_pass(
             let attention = assemble::attention(plan, index, &factors, q_norm, decoupled.o.clone(), model.device())?;
             let attention = assemble::written(plan, attention);
             let norms = latent_norms(plan, &attention, &stream, &layer)?;
-            for (name, values) in assemble::tensors(index, &attention, norms.as_ref(), plan.residual_scale())? {
-                output.writer.write(&name, &values)?;
-            }
+            let (norms, scale, source) = (norms.as_ref(), plan.residual_scale(), model.source().checkpoint());
+            assemble::write(output.writer, source, index, &attention, norms, scale)?;
             reports.push(LayerReport {
                 layer: index,
                 balance_ratio: factors.kv.ratio,

@@ -74,9 +74,8 @@ pub(crate) fn sequential(
         };
         let written = assemble::written(plan, attention.clone());
         let norms = latent_norms(plan, &written, &student, &layer)?;
-        for (name, values) in assemble::tensors(index, &written, norms.as_ref(), plan.residual_scale())? {
-            writer.write(&name, &values)?;
-        }
+        let scale = plan.residual_scale();
+        assemble::write(writer, source.checkpoint(), index, &written, norms.as_ref(), scale)?;
         reports.push(report);
         if let (true, Some(norms)) = (plan.options.use_qkv_norm, &norms) {
             attention = assemble::with_norms(attention, norms, plan.target.rms_norm_eps);

@@ -100,6 +100,7 @@ pub fn sweep(sweep: &Sweep<'_>, observer: &mut dyn Observer) -> Result<Vec<Repor
                     writer.work_folder(),
                     &file,
                     target.plan.options.pre_tokenizer.as_deref(),
+                    source.device(),
                 )?;
                 writer.drop_weights()?;
             }

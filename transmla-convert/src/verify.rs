@@ -8,9 +8,10 @@ use transmla_core::config::{RopeScaling, TRANSFORMERS_ARCHITECTURE, stock_archit
 use transmla_core::model::attention::{Attention, QueryProjection};
 use transmla_core::model::{Linear, OutputHead, RmsNorm, check_headers};
 use transmla_core::{
-    AttentionConfig, Checkpoint, CoreError, Decoder, DecoderLayer, LayeredModel, ModelConfig, TokenBatch,
+    AttentionConfig, Checkpoint, CoreError, Decoder, DecoderLayer, LayeredModel, ModelConfig, TokenBatch, host_values,
 };
 
+use crate::lost_rows::lost_rows;
 use crate::plan::STOCK_EPS;
 use crate::{ConvertError, Recipe};
 
@@ -80,6 +81,12 @@ pub fn check_saved(folder: &Path, config: &ModelConfig) -> Result<(SavedForm, Ve
         name: "biases",
         passed: !latent.biases || transformers_alone,
         found: format!("attention_bias {}; vLLM and SGLang have none", latent.biases),
+    });
+    let lost = lost_rows(config, latent, &checkpoint)?;
+    checks.push(Check {
+        name: "digits",
+        passed: lost.is_none(),
+        found: lost.unwrap_or_else(|| "the latents' rows have theirs".into()),
     });
     let recipe = std::fs::read_to_string(folder.join("transmla.toml")).ok();
     let form = match recipe.and_then(|text| Recipe::from_toml(&text).ok()) {
@@ -154,12 +161,12 @@ impl LayeredModel for WithoutLatentNorms<'_> {
         let mut layer = self.0.layer(index)?;
         if let Attention::Latent(attention) = &mut layer.attention {
             if let Some(norm) = attention.kv_norm.take() {
-                attention.kv_down = absorb(&norm, &attention.kv_down);
+                attention.kv_down = absorb(&norm, &attention.kv_down, taken_back(&norm)?);
             }
             if let QueryProjection::Lora { down, norm, .. } = &mut attention.q
                 && let Some(norm) = norm.take()
             {
-                *down = absorb(&norm, down);
+                *down = absorb(&norm, down, taken_back(&norm)?);
             }
         }
         Ok(layer)
@@ -170,10 +177,20 @@ impl LayeredModel for WithoutLatentNorms<'_> {
     }
 }
 
-/// The first rows of a projection times what a norm multiplies a latent near zero by, `w / sqrt(eps)`.
-fn absorb(norm: &RmsNorm, projection: &Linear) -> Linear {
+/// What an identity norm's weight, a power of two, was divided by to take back what the norm takes away on average.
+fn taken_back(norm: &RmsNorm) -> Result<f64, CoreError> {
+    let weight = f64::from(host_values(norm.weight.clone())?.first().copied().unwrap_or(1.0));
+    let share = weight.log2().floor().exp2() / weight;
+    Ok(if share > LEAST_KEPT { share } else { 1.0 })
+}
+
+/// Least share of a latent that an identity norm leaves.
+pub(crate) const LEAST_KEPT: f64 = 0.9;
+
+/// The first rows of a projection times what a norm multiplies a latent near zero by, `w / sqrt(eps)`, and times `share`.
+pub(crate) fn absorb(norm: &RmsNorm, projection: &Linear, share: f64) -> Linear {
     let (rank, rows) = (norm.weight.dims()[0], projection.weight.dims()[0]);
-    let mut factors = norm.weight.clone().div_scalar(norm.eps.sqrt());
+    let mut factors = norm.weight.clone().mul_scalar(share / norm.eps.sqrt());
     if rows > rank {
         let ones = Tensor::ones([rows - rank], &projection.weight.device());
         factors = Tensor::cat(vec![factors, ones], 0);

@@ -10,7 +10,7 @@ mod stories;
 
 /// stories260K on the first calibration samples and test windows.
 fn run(options: ConvertOptions, samples: usize) -> Report {
-    stories::convert_stories(&options, samples, 8)
+    stories::convert_stories(&options, samples, 8).0
 }
 
 fn options(method: Method, rope_dim: usize, rank: usize) -> ConvertOptions {

@@ -18,7 +18,7 @@ fn options(rope_dim: usize, rank: usize, freqfold: usize) -> ConvertOptions {
 
 /// On all recorded tokens.
 fn run(options: ConvertOptions) -> Report {
-    stories::convert_stories(&options, 128, 58)
+    stories::convert_stories(&options, 128, 58).0
 }
 
 #[track_caller]

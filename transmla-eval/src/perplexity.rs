@@ -20,6 +20,17 @@ pub struct Perplexity {
     pub predictions: usize,
 }
 
+/// Share of the vocabulary from which on a perplexity says that a model is broken.
+const GUESS: f64 = 0.5;
+
+impl Perplexity {
+    /// Whether this is hardly better than a guess among all tokens of a vocabulary, whose perplexity is their number: at least
+    /// half of it. Text that a model was not trained for is far below that.
+    pub fn is_guess(&self, vocab_size: usize) -> bool {
+        self.perplexity >= GUESS * vocab_size as f64
+    }
+}
+
 /// Perplexity of a model on windows `[windows, seq]`; every token but a window's first is predicted.
 ///
 /// `progress` is called with the work done and the whole, in batches times layers.
@@ -98,4 +109,22 @@ fn negative_log_likelihood(
         sum += host_values(nll)?.into_iter().map(f64::from).sum::<f64>();
     }
     Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_vocabulary_is_a_guess() {
+        let of = |perplexity: f64| Perplexity {
+            perplexity,
+            mean_nll: perplexity.ln(),
+            windows: 1,
+            predictions: 1,
+        };
+        for (perplexity, guess) in [(4.3, false), (255.9, false), (256.0, true), (512.0, true), (9e9, true)] {
+            assert_eq!(of(perplexity).is_guess(512), guess, "{perplexity}");
+        }
+    }
 }

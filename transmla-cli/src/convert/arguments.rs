@@ -241,7 +241,7 @@ impl From<StyleName> for Style {
 pub enum EngineName {
     /// Hugging Face transformers: every form, scaled RoPE and biases in the stock one too
     Transformers,
-    /// vLLM: the stock form, latent and rotary key 320 or 576 wide together, 16 bits
+    /// vLLM: the stock form; 512 + 64 numbers per token for every kernel, others for TRITON_MLA alone
     Vllm,
     /// SGLang: the stock form
     Sglang,

@@ -136,6 +136,9 @@ impl PlanView<'_> {
         }
         if let Some(engine) = plan.options.target {
             table.row("made for", engine.to_string());
+            if let Some(restriction) = engine.restriction(plan) {
+                table.row("", restriction);
+            }
         }
         table.row("calibration", self.texts.describe_calibration());
         table.row("evaluation", self.texts.describe_evaluation());

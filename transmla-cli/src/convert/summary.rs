@@ -60,6 +60,7 @@ struct JsonSummary<'a> {
     peak_memory_bytes: Option<u64>,
     peak_memory_bytes_after: Map<String, Value>,
     layers: Vec<Value>,
+    warnings: Vec<String>,
 }
 
 impl Summary<'_> {
@@ -117,7 +118,23 @@ impl Summary<'_> {
             peak_memory_bytes: self.peak_bytes,
             peak_memory_bytes_after: peaks.collect(),
             layers: report.layers.iter().map(layer).collect(),
+            warnings: self.warnings(),
         }
+    }
+
+    /// What is wrong with what came out.
+    fn warnings(&self) -> Vec<String> {
+        let (plan, report) = (self.plan, self.report);
+        let guesses = |measured: &Option<Perplexity>| measured.is_some_and(|it| it.is_guess(plan.source.vocab_size));
+        let (whose, broken) = match (guesses(&report.original), guesses(&report.mla)) {
+            (true, _) => ("the original's", "it is broken, or the text is not for it"),
+            (false, true) => ("the converted model's", "the conversion is broken; run transmla verify"),
+            (false, false) => return Vec::new(),
+        };
+        vec![format!(
+            "{whose} perplexity is no better than that of guessing among {} tokens: {broken}",
+            plan.source.vocab_size
+        )]
     }
 
     /// For people.
@@ -163,6 +180,9 @@ impl Summary<'_> {
         }
         if let Some(engine) = plan.options.target {
             table.row("made for", engine.to_string());
+            if let Some(restriction) = engine.restriction(plan) {
+                table.row("", restriction);
+            }
         }
         let named = [
             ("original", &report.original),
@@ -180,6 +200,9 @@ impl Summary<'_> {
         }
         if let (Some(measured), Some(text)) = (&report.mla, self.text) {
             table.row("", format!("({} of {text})", table::plural(measured.windows, "window")));
+        }
+        for warning in self.warnings() {
+            table.row("WARNING", warning);
         }
         self.add_times(&mut table);
         if let Some(sample) = &self.sample {

@@ -101,6 +101,40 @@ fn an_evaluation_can_be_left_out() {
     assert_eq!(result["kv_cache"]["mla"], 36);
 }
 
+/// A perplexity like that of a guess is said to be one, and whose it is.
+#[test]
+fn a_perplexity_that_is_a_guess_is_said() {
+    let place = Workplace::new();
+    assert_eq!(
+        transmla(&place.convert(&["--format", "json"])).json()["warnings"],
+        json!([])
+    );
+    // Tokens in no order, of which no model can predict the next.
+    let ids: Vec<i64> = (0..64i64)
+        .map(|index| (index * index * 37 + 11 * index) % 509 + 3)
+        .collect();
+    write_ids(&place.path("noise.safetensors"), &ids, [2, 32]);
+    let noise = place.arg("noise.safetensors");
+    let more = ["--force", "--eval-tokens", &noise];
+    let quick = place.convert(&more);
+    let quick = quick.iter().map(String::as_str);
+    let mut arguments: Vec<&str> = Vec::new();
+    let mut words = quick.peekable();
+    while let Some(word) = words.next() {
+        // Windows are those of the file.
+        match word {
+            "--eval-seqlen" | "--eval-max-windows" => drop(words.next()),
+            word => arguments.push(word),
+        }
+    }
+    let table = transmla(&arguments).succeeds();
+    let says = ["WARNING", "the original's perplexity", "guessing among 512 tokens"];
+    assert!(says.iter().all(|words| table.contains(words)), "{table}");
+    let json = transmla(&[&arguments[..], &["--format", "json"]].concat()).json();
+    let warning = json["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("no better than"), "{json}");
+}
+
 #[test]
 fn a_recipe_makes_the_same_model_again() {
     let place = Workplace::new();

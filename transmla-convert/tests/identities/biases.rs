@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use proptest::prelude::*;
 use serde_json::json;
-use transmla_convert::{ConvertOptions, FreqFold, Method, Style};
+use transmla_convert::{ConvertOptions, FreqFold, Method, Style, WithoutLatentNorms};
 use transmla_core::config::{LatentStyle, TRANSFORMERS_ARCHITECTURE};
 use transmla_core::{Checkpoint, Decoder, Residency, StorageDtype};
 
@@ -28,7 +28,8 @@ fn between_forms(folder: &std::path::Path, options: &ConvertOptions) -> f64 {
         (stock.plan.style, own.plan.style),
         (LatentStyle::DeepseekV3, LatentStyle::Family)
     );
-    compare(&open(&own), &open(&stock)).max_logit_difference
+    // What the stock form's norms change is a matter of its own (`formats`).
+    compare(&open(&own), &WithoutLatentNorms(&open(&stock))).max_logit_difference
 }
 
 /// Whatever is cut away: biases are exact in the stock form, so both forms are the same function.

@@ -5,5 +5,7 @@ mod biases;
 mod common;
 mod conversion;
 mod families;
+mod formats;
+mod gguf;
 mod odd;
 mod plain;

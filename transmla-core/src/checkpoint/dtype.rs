@@ -48,6 +48,15 @@ impl StorageDtype {
         }
     }
 
+    /// The nearest number that the format has, infinite for what is too large.
+    pub fn round(self, value: f32) -> f32 {
+        match self {
+            Self::F32 => value,
+            Self::F16 => f16::from_f32(value).to_f32(),
+            Self::Bf16 => bf16::from_f32(value).to_f32(),
+        }
+    }
+
     /// The storage format of a safetensors dtype, if it is one of the three.
     pub fn from_safetensors(dtype: Dtype) -> Option<Self> {
         match dtype {

@@ -50,6 +50,19 @@ impl OutputHead {
             None => logits,
         }
     }
+
+    /// The same with another norm and another projection made of its own.
+    pub(super) fn map(
+        self,
+        norm: impl FnOnce(RmsNorm) -> Result<RmsNorm, CoreError>,
+        projection: impl FnOnce(Linear) -> Result<Linear, CoreError>,
+    ) -> Result<Self, CoreError> {
+        Ok(Self {
+            norm: norm(self.norm)?,
+            projection: projection(self.projection)?,
+            softcap: self.softcap,
+        })
+    }
 }
 
 impl Decoder {

@@ -36,6 +36,19 @@ impl Experts {
         })
     }
 
+    /// The same with every map made anew of its own.
+    pub(super) fn map(self, each: &mut dyn FnMut(Linear) -> Result<Linear, CoreError>) -> Result<Self, CoreError> {
+        Ok(Self {
+            gate: each(self.gate)?,
+            experts: self
+                .experts
+                .into_iter()
+                .map(|expert| expert.map(each))
+                .collect::<Result<_, _>>()?,
+            per_token: self.per_token,
+        })
+    }
+
     /// `[rows, hidden]` to `[rows, hidden]`.
     ///
     /// A device that fails while the experts are chosen gives NaN, which whoever reads the result reports.

@@ -1,9 +1,9 @@
 //! The two layers that everything else is made of.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::kernels::few_rows;
-use crate::{Checkpoint, CoreError};
+use crate::{Checkpoint, CoreError, StorageDtype, host_values};
 
 /// An affine map with the weight as it lies in the checkpoint, `[out, in]`.
 #[derive(Debug, Clone)]
@@ -73,9 +73,20 @@ pub struct RmsNorm {
     pub weight: Tensor<1>,
     /// Added to the mean square.
     pub eps: f64,
+    /// The number format that what it takes and gives is rounded to, as in an engine that keeps activations in it.
+    pub rounding: Option<StorageDtype>,
 }
 
 impl RmsNorm {
+    /// A norm in single precision.
+    pub fn new(weight: Tensor<1>, eps: f64) -> Self {
+        Self {
+            weight,
+            eps,
+            rounding: None,
+        }
+    }
+
     pub(crate) fn read(
         checkpoint: &Checkpoint,
         prefix: &str,
@@ -84,7 +95,7 @@ impl RmsNorm {
         device: &Device,
     ) -> Result<Self, CoreError> {
         let weight = checkpoint.vector(&format!("{prefix}.weight"), width, device)?;
-        Ok(Self { weight, eps })
+        Ok(Self::new(weight, eps))
     }
 
     /// The same norm, a constant among tensors that gradients flow through.
@@ -105,7 +116,22 @@ impl RmsNorm {
 
     /// Normalises each row of `[rows, width]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let x = self.rounded(x);
         let inverse = x.clone().square().mean_dim(1).add_scalar(self.eps).sqrt().recip();
-        x * inverse * self.weight.clone().unsqueeze()
+        let normalised = self.rounded(x * inverse);
+        self.rounded(normalised * self.weight.clone().unsqueeze())
+    }
+
+    /// A device that fails gives NaN, which whoever reads the result reports.
+    fn rounded(&self, x: Tensor<2>) -> Tensor<2> {
+        let Some(dtype) = self.rounding else {
+            return x;
+        };
+        let (shape, device) = (x.dims(), x.device());
+        let Ok(mut values) = host_values(x.clone()) else {
+            return x.mul_scalar(f32::NAN);
+        };
+        values.iter_mut().for_each(|value| *value = dtype.round(*value));
+        Tensor::from_data(TensorData::new(values, shape), &device)
     }
 }

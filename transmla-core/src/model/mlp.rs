@@ -49,6 +49,14 @@ impl FeedForwardLayer {
         }
     }
 
+    /// The same with every map made anew of its own.
+    pub(super) fn map(self, each: &mut dyn FnMut(Linear) -> Result<Linear, CoreError>) -> Result<Self, CoreError> {
+        Ok(match self {
+            Self::Dense(mlp) => Self::Dense(mlp.map(each)?),
+            Self::Experts(experts) => Self::Experts(experts.map(each)?),
+        })
+    }
+
     /// `[rows, hidden]` to `[rows, hidden]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
@@ -103,6 +111,16 @@ impl Mlp {
             up: read(names.up, [inner, hidden])?,
             down: read(names.down, [hidden, inner])?,
             activation: config.activation,
+        })
+    }
+
+    /// The same with every map made anew of its own.
+    pub(super) fn map(self, each: &mut dyn FnMut(Linear) -> Result<Linear, CoreError>) -> Result<Self, CoreError> {
+        Ok(Self {
+            gate: each(self.gate)?,
+            up: each(self.up)?,
+            down: each(self.down)?,
+            activation: self.activation,
         })
     }
 

@@ -12,6 +12,7 @@ mod layer;
 mod linear;
 mod mlp;
 mod rotary;
+mod rounded;
 mod tensors;
 mod tokens;
 
@@ -25,6 +26,7 @@ pub use layer::{DecoderLayer, layer_prefix};
 pub use linear::{Linear, RmsNorm};
 pub use mlp::{FeedForwardLayer, Mlp};
 pub use rotary::Rotary;
+pub use rounded::{NumberFormat, RoundedModel};
 pub use tensors::{attention_tensors, carried_tensors, is_attention_tensor, model_tensors, residual_tensors};
 pub use tokens::TokenBatch;
 
