@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::Dtype;
 
 use super::fingerprint::Fingerprint;
-use super::folder::missing_weights;
+use super::folder::{missing_weights, not_what_it_should_be};
 use super::shard::Shard;
 use super::{StorageDtype, is_plain_name, names};
 use crate::CoreError;
