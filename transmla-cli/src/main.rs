@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `arguments`, `values` | the commands, options that several share, and what an option's value may be |
 //! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `bench`, `completions` | one module per command |
-//! | `model`, `text`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
+//! | `model`, `text`, `mix`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
 //! | `printer`, `table`, `memory`, `environment` | the only places that print, and that read the system |
 
 mod arguments;
@@ -19,6 +19,7 @@ mod generate;
 mod inspect;
 mod logits;
 mod memory;
+mod mix;
 mod model;
 mod printer;
 mod sweep;
@@ -37,6 +38,13 @@ use crate::arguments::{Arguments, Command};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // What a decoder of a damaged file panics about becomes an error of its own.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !transmla_calib::is_contained() {
+            report(panic);
+        }
+    }));
     // Wrong usage ends here, with exit code 2.
     let arguments = Arguments::parse();
     let result = match arguments.command {

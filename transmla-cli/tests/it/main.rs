@@ -12,5 +12,6 @@ mod save_path;
 mod snapshots;
 mod support;
 mod sweep;
+mod texts;
 mod usage;
 mod verify;
