@@ -3,85 +3,140 @@
 use std::path::Path;
 
 use crate::CalibError;
+use crate::chat::CHATS;
 
 /// The columns that are text wherever they occur, best first.
 const PREFERRED: [&str; 3] = ["text", "sentence", "content"];
 
-/// The rows of one file.
-pub(crate) struct FileRows {
-    /// The rows, in the order of the file.
-    pub rows: Vec<String>,
-    /// The column they come from, or what they are.
-    pub column: String,
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// A string or nothing in each row.
+    Text,
+    /// A list of messages in each row.
+    Chat,
+    /// Something that becomes text if it is asked for by name: a list of strings.
+    Strings,
+    Other,
 }
 
 /// A column as the file describes it.
+#[derive(Debug, Clone)]
 pub(crate) struct Candidate {
+    /// Its name; of a field inside a column, the names from the outermost in, with dots between.
     pub name: String,
     /// The type, for the error message.
     pub kind: String,
-    pub is_text: bool,
+    pub holds: Holds,
 }
 
-/// The index of the text column: `text`, else `sentence`, else `content`, else the only column of strings.
+/// The index of the text column: the one asked for, else `text`, `sentence` or `content`, else a chat (`messages`,
+/// `conversations`), else a field so named inside a column, else the only column of strings.
 ///
 /// # Errors
 /// [`CalibError::NoTextColumn`] with all columns found.
-pub(crate) fn choose(path: &Path, candidates: &[Candidate]) -> Result<usize, CalibError> {
-    let named = |name: &str| candidates.iter().position(|c| c.is_text && c.name == name);
-    let only = || {
-        let mut texts = (0..candidates.len()).filter(|&i| candidates[i].is_text);
-        texts.next().filter(|_| texts.next().is_none())
+pub(crate) fn choose(path: &Path, candidates: &[Candidate], wanted: Option<&str>) -> Result<usize, CalibError> {
+    let fail = || CalibError::NoTextColumn {
+        path: path.to_path_buf(),
+        wanted: wanted.map(str::to_owned),
+        columns: candidates.iter().map(|c| format!("{} ({})", c.name, c.kind)).collect(),
     };
-    PREFERRED
+    let find = |fits: &dyn Fn(&Candidate) -> bool| candidates.iter().position(fits);
+    if let Some(wanted) = wanted {
+        return find(&|c| c.name == wanted && c.holds != Holds::Other).ok_or_else(fail);
+    }
+    let only = |fits: &dyn Fn(&Candidate) -> bool| {
+        let mut fitting = (0..candidates.len()).filter(|&i| candidates[i].holds == Holds::Text && fits(&candidates[i]));
+        fitting.next().filter(|_| fitting.next().is_none())
+    };
+    let inner = |c: &Candidate| c.name.contains('.');
+    let text = PREFERRED
         .iter()
-        .find_map(|name| named(name))
-        .or_else(only)
-        .ok_or_else(|| CalibError::NoTextColumn {
-            path: path.to_path_buf(),
-            columns: candidates.iter().map(|c| format!("{} ({})", c.name, c.kind)).collect(),
+        .find_map(|name| find(&|c| c.holds == Holds::Text && c.name == *name));
+    let chat = || {
+        CHATS
+            .iter()
+            .find_map(|name| find(&|c| c.holds == Holds::Chat && c.name == *name))
+    };
+    text.or_else(chat)
+        .or_else(|| {
+            only(&|c| {
+                c.name
+                    .rsplit_once('.')
+                    .is_some_and(|(_, last)| PREFERRED.contains(&last))
+            })
         })
+        .or_else(|| only(&|c| !inner(c)))
+        .or_else(|| only(&|c| inner(c)).filter(|_| find(&|c| !inner(c) && c.holds == Holds::Text).is_none()))
+        .ok_or_else(fail)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn candidates(columns: &[(&str, bool)]) -> Vec<Candidate> {
-        let candidate = |&(name, is_text): &(&str, bool)| Candidate {
+    fn candidates(columns: &[(&str, Holds)]) -> Vec<Candidate> {
+        let candidate = |&(name, holds): &(&str, Holds)| Candidate {
             name: name.into(),
-            kind: if is_text { "string" } else { "number" }.into(),
-            is_text,
+            kind: format!("{holds:?}").to_lowercase(),
+            holds,
         };
         columns.iter().map(candidate).collect()
     }
 
     #[test]
     fn prefers_the_known_names() {
-        let pick = |columns: &[(&str, bool)]| choose(Path::new("f"), &candidates(columns)).ok();
-        assert_eq!(pick(&[("content", true), ("sentence", true), ("text", true)]), Some(2));
-        assert_eq!(pick(&[("content", true), ("sentence", true), ("url", true)]), Some(1));
-        assert_eq!(pick(&[("text", false), ("content", true), ("url", true)]), Some(1));
-        assert_eq!(pick(&[("label", false), ("story", true)]), Some(1));
-        assert_eq!(pick(&[("question", true), ("answer", true)]), None);
+        use Holds::{Chat, Other, Strings, Text};
+        let pick = |columns: &[(&str, Holds)]| choose(Path::new("f"), &candidates(columns), None).ok();
+        assert_eq!(pick(&[("content", Text), ("sentence", Text), ("text", Text)]), Some(2));
+        assert_eq!(pick(&[("content", Text), ("sentence", Text), ("url", Text)]), Some(1));
+        assert_eq!(pick(&[("text", Other), ("content", Text), ("url", Text)]), Some(1));
+        assert_eq!(pick(&[("label", Other), ("story", Text)]), Some(1));
+        assert_eq!(pick(&[("question", Text), ("answer", Text)]), None);
+        assert_eq!(
+            pick(&[("prompt", Text), ("prompt_id", Text), ("messages", Chat)]),
+            Some(2)
+        );
+        assert_eq!(pick(&[("conversations", Chat), ("text", Text)]), Some(1));
+        assert_eq!(
+            pick(&[("meta.url", Text), ("meta.id", Text), ("data.text", Text)]),
+            Some(2)
+        );
+        assert_eq!(pick(&[("story", Text), ("meta.url", Text), ("meta.id", Text)]), Some(0));
+        assert_eq!(pick(&[("meta.url", Text), ("n", Other)]), Some(0));
+        assert_eq!(pick(&[("q", Text), ("a", Text), ("meta.url", Text)]), None);
+        assert_eq!(pick(&[("words", Strings)]), None);
         assert_eq!(pick(&[]), None);
     }
 
     #[test]
+    fn what_is_asked_for_is_taken() {
+        use Holds::{Other, Strings, Text};
+        let columns = candidates(&[
+            ("text", Text),
+            ("output", Text),
+            ("words", Strings),
+            ("n", Other),
+            ("a.b", Text),
+        ]);
+        let pick = |name| choose(Path::new("qa.parquet"), &columns, Some(name));
+        assert_eq!(pick("output").ok(), Some(1));
+        assert_eq!(pick("words").ok(), Some(2));
+        assert_eq!(pick("a.b").ok(), Some(4));
+        for name in ["n", "outputs"] {
+            let error = pick(name).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("no text column {name}")) && error.contains("output (text)"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
     fn the_error_lists_what_is_there() {
-        let error = choose(
-            Path::new("qa.parquet"),
-            &candidates(&[("question", true), ("label", false)]),
-        );
-        assert!(error.is_ok());
-        let error = choose(
-            Path::new("qa.parquet"),
-            &candidates(&[("q", true), ("a", true), ("n", false)]),
-        );
-        let text = error.unwrap_err().to_string();
-        assert!(
-            text.contains("qa.parquet") && text.contains("q (string), a (string), n (number)"),
-            "{text}"
-        );
+        let columns = candidates(&[("q", Holds::Text), ("a", Holds::Text), ("n", Holds::Other)]);
+        let text = choose(Path::new("qa.parquet"), &columns, None).unwrap_err().to_string();
+        let expected = ["qa.parquet", "q (text), a (text), n (other)", "--text-column"];
+        assert!(expected.iter().all(|part| text.contains(part)), "{text}");
     }
 }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use transmla_core::hub::HubOptions;
 
 use crate::folder::SplitFiles;
+use crate::rows::Rows;
 use crate::{CalibError, Split, file, folder, named};
 
 /// Where text comes from.
@@ -22,11 +23,13 @@ pub enum DatasetSource {
     Alpaca,
     /// A file, which serves as any split, or a folder with one or more files for each split.
     ///
-    /// Files are parquet, JSON lines (or one JSON array of objects) or plain text, the latter two gzipped or not; the
-    /// rows of a plain text are its paragraphs. The text is column `text`, else `sentence`, else `content`, else the
-    /// only column of strings. In a folder the files are named after their split (`train-00000-of-00001.parquet`,
-    /// `valid.txt`) or lie in a folder so named, there or in `data`; shards are read in the order of their names.
-    /// A path that is spelled like one of the names above is told apart by a `./` before it.
+    /// Files are parquet, JSON or plain text, the latter two compressed with gzip or zstd or not at all. JSON is one object
+    /// on each line, an array of objects or strings, or an object with such an array. The rows of a plain text are its
+    /// paragraphs, or its lines if no blank line stands between them; it may be UTF-8, UTF-16 or windows-1252. The text is
+    /// column `text`, else `sentence`, else `content`, else a chat (`messages`, `conversations`), else the only column of
+    /// strings. In a folder the files are named after their split (`train-00000-of-00001.parquet`, `wiki.valid.raw`) or lie
+    /// in a folder so named, there or in `data`; shards are read in the order of their names; where no file is named after a
+    /// split, all are the train split. A path that is spelled like one of the names above is told apart by a `./` before it.
     Path(PathBuf),
 }
 
@@ -70,20 +73,36 @@ pub struct TextRows {
 
 /// Reads one split of a dataset; of a hub dataset only that split's files are fetched.
 ///
-/// Where a folder lacks the split, validation stands in for train and test, and train for validation; `origin` says so.
+/// Where a folder lacks the split, validation stands in for train and test, and train for validation; `origin` says so. At
+/// most the first GiB of a split is read, and rows of more than 1 MiB become several; `origin` says so too.
 ///
 /// # Errors
-/// The hub, a file or the split cannot be had ([`CalibError::Core`], [`CalibError::Io`], [`CalibError::NoSplit`]), a
-/// file is damaged or has no text column ([`CalibError::Corrupt`], [`CalibError::Unsupported`],
-/// [`CalibError::NoTextColumn`]), or there is no text in it ([`CalibError::Empty`]).
+/// The hub, a file or the split cannot be had ([`CalibError::Core`], [`CalibError::Io`], [`CalibError::NoSplit`],
+/// [`CalibError::NotAFile`]), a file is damaged, has no text column or a record that is too long ([`CalibError::Corrupt`],
+/// [`CalibError::Unsupported`], [`CalibError::NoTextColumn`], [`CalibError::TooLong`]), or there is no text in it
+/// ([`CalibError::Empty`]).
 pub fn load(source: &DatasetSource, split: Split, hub: &HubOptions) -> Result<TextRows, CalibError> {
+    load_column(source, split, None, hub)
+}
+
+/// Reads one split of a dataset as [`load`] does, of the column that is named; a field inside a column has a name with dots
+/// (`data.text`). Plain text has no columns, and the datasets that are known by name have theirs: both are read as they are.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_column(
+    source: &DatasetSource,
+    split: Split,
+    column: Option<&str>,
+    hub: &HubOptions,
+) -> Result<TextRows, CalibError> {
     let text = match source {
         DatasetSource::Wikitext2 => named::wikitext2(split, hub),
         DatasetSource::Ptb => named::ptb(split, hub),
         DatasetSource::C4 => named::c4(split, hub),
         DatasetSource::Alpaca => named::alpaca(split, hub),
-        DatasetSource::Path(path) if path.is_dir() => from_folder(path, split),
-        DatasetSource::Path(path) => from_files(std::slice::from_ref(path), None, "the file as a whole"),
+        DatasetSource::Path(path) if path.is_dir() => from_folder(path, split, column),
+        DatasetSource::Path(path) => from_files(std::slice::from_ref(path), None, "the file as a whole", column),
     }?;
     if text.rows.iter().all(|row| row.trim().is_empty()) {
         return Err(CalibError::Empty { origin: text.origin });
@@ -92,26 +111,29 @@ pub fn load(source: &DatasetSource, split: Split, hub: &HubOptions) -> Result<Te
 }
 
 /// The rows of a split, or of its stand-in, in a folder.
-pub(crate) fn from_folder(path: &Path, wanted: Split) -> Result<TextRows, CalibError> {
+pub(crate) fn from_folder(path: &Path, wanted: Split, column: Option<&str>) -> Result<TextRows, CalibError> {
     let SplitFiles { split, files } = folder::find(path, wanted)?;
     let note = if split == wanted {
         format!("{split} split")
     } else {
         format!("{split} split (there is no {wanted} split)")
     };
-    from_files(&files, Some(split), &note)
+    from_files(&files, Some(split), &note, column)
 }
 
 /// The rows of some files, one after the other.
-pub(crate) fn from_files(files: &[PathBuf], split: Option<Split>, note: &str) -> Result<TextRows, CalibError> {
-    let mut rows = Vec::new();
-    let mut columns: Vec<String> = Vec::new();
+pub(crate) fn from_files(
+    files: &[PathBuf],
+    split: Option<Split>,
+    note: &str,
+    column: Option<&str>,
+) -> Result<TextRows, CalibError> {
+    let mut rows = Rows::default();
     for path in files {
-        let part = file::read(path)?;
-        rows.extend(part.rows);
-        if !part.column.is_empty() && !columns.contains(&part.column) {
-            columns.push(part.column);
+        if rows.is_full() {
+            break;
         }
+        file::read(path, column, &mut rows)?;
     }
     let place = match files {
         [first, .., last] => {
@@ -120,14 +142,15 @@ pub(crate) fn from_files(files: &[PathBuf], split: Option<Split>, note: &str) ->
         }
         _ => files.iter().map(|path| path.display().to_string()).collect(),
     };
-    let columns = match columns.as_slice() {
+    let columns = match rows.columns.as_slice() {
         [] => String::new(),
-        [paragraphs] if paragraphs == "paragraphs" => ", paragraphs".into(),
+        [what] if what == "paragraphs" || what == "lines" => format!(", {what}"),
         columns => format!(", column {}", columns.join(" and ")),
     };
+    let remarks: String = rows.remarks.iter().map(|remark| format!(", {remark}")).collect();
     Ok(TextRows {
-        rows,
-        origin: format!("{place}{columns}, {note}"),
+        rows: rows.rows,
+        origin: format!("{place}{remarks}{columns}, {note}"),
         split,
     })
 }

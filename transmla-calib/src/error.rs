@@ -39,12 +39,39 @@ pub enum CalibError {
         found: String,
     },
     /// No column of a dataset file is the text.
-    #[error("{}: no text column: expected text, sentence, content or a single column of strings; found {}", path.display(), columns.join(", "))]
+    #[error(
+        "{}: no text column{}: expected text, sentence, content, messages, conversations or a single column of strings, or \
+         --text-column NAME; found {}",
+        path.display(), wanted.as_ref().map(|name| format!(" {name}")).unwrap_or_default(), columns.join(", ")
+    )]
     NoTextColumn {
         /// The file.
         path: PathBuf,
+        /// The column asked for, if one was.
+        wanted: Option<String>,
         /// Its columns with their types.
         columns: Vec<String>,
+    },
+    /// A dataset file is a pipe, a device or something else that is no regular file.
+    #[error("{} is {found}; only regular files are read; put its content into one", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
+    /// A record of a dataset file is too long.
+    #[error(
+        "{}: {place} is longer than {limit}, the most that is read as one record; write one record on a line, of less text",
+        path.display()
+    )]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// The line or record.
+        place: String,
+        /// The limit.
+        limit: String,
     },
     /// A dataset file is damaged or not of the format its name says.
     #[error("{}: {problem}; download or write the file again", path.display())]
@@ -62,7 +89,7 @@ pub enum CalibError {
         /// The format found.
         found: String,
         /// The formats that work and how to get there.
-        supported: &'static str,
+        supported: String,
     },
     /// A dataset has no text in it.
     #[error("{origin} holds no text; use another file or split")]
@@ -79,8 +106,10 @@ pub enum CalibError {
         problem: String,
     },
     /// The tokenizer failed on a text or on token ids.
-    #[error("the tokenizer failed to {action}: {problem}")]
+    #[error("tokenizer {} failed to {action}: {problem}; download or copy it again", path.display())]
     Tokenization {
+        /// The file.
+        path: PathBuf,
         /// What was tried, as a verb: "encode", "decode".
         action: &'static str,
         /// The tokenizer's reason.
@@ -138,9 +167,10 @@ impl CalibError {
 
     /// A read that failed: bytes that decompress to nonsense are the file's fault, all else is the system's.
     pub(crate) fn reading(path: &Path, source: std::io::Error) -> Self {
-        use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+        // What the system says has a kind of its own; `Other` is what the zstd library says.
+        use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
         match source.kind() {
-            InvalidData | InvalidInput | UnexpectedEof => Self::corrupt(path, source.to_string()),
+            InvalidData | InvalidInput | Other | UnexpectedEof => Self::corrupt(path, source.to_string()),
             _ => Self::io("read", path, source),
         }
     }

@@ -15,7 +15,8 @@ pub(crate) struct SplitFiles {
     pub files: Vec<PathBuf>,
 }
 
-/// Looks for a split in the folder, its `data` folder and the folders named after the split, else for its stand-in.
+/// Looks for a split in the folder, its `data` folder and the folders named after the split, else for its stand-in. Where no
+/// file is named after a split, all are taken as the train split.
 ///
 /// # Errors
 /// [`CalibError::NoSplit`] if neither is there, [`CalibError::Io`] if the folder cannot be listed.
@@ -40,6 +41,26 @@ pub(crate) fn find(folder: &Path, wanted: Split) -> Result<SplitFiles, CalibErro
 }
 
 fn files_of(folder: &Path, split: Split) -> Result<Vec<PathBuf>, CalibError> {
+    let files = named_after(folder, split)?;
+    if !files.is_empty() || split != Split::Train {
+        return Ok(files);
+    }
+    for other in [Split::Validation, Split::Test] {
+        if !named_after(folder, other)?.is_empty() {
+            return Ok(Vec::new());
+        }
+    }
+    for root in [folder.to_path_buf(), folder.join("data")] {
+        let files = of_one_format(entries(&root)?);
+        if !files.is_empty() {
+            return Ok(files);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// The files that are named after a split, or lie in a folder that is.
+fn named_after(folder: &Path, split: Split) -> Result<Vec<PathBuf>, CalibError> {
     for root in [folder.to_path_buf(), folder.join("data")] {
         let mut files = entries(&root)?;
         files.retain(|path| {
@@ -61,12 +82,40 @@ fn files_of(folder: &Path, split: Split) -> Result<Vec<PathBuf>, CalibError> {
 
 /// The data files of the best format there is: the same rows are often stored in several.
 fn of_one_format(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
-    // What the Python library writes beside its data, not data.
-    files.retain(|path| !path.ends_with("dataset_info.json") && !path.ends_with("state.json") && path.is_file());
+    // Whatever is not a regular file is kept: reading it says what it is.
+    files.retain(|path| !is_beside_data(path) && !path.is_dir());
     let best = files.iter().filter_map(|path| Format::of(path)).min();
     files.retain(|path| best.is_some() && Format::of(path) == best);
     files.sort();
     files
+}
+
+/// Whether a file is one that people and programs put beside the data.
+fn is_beside_data(path: &Path) -> bool {
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_ascii_lowercase();
+    let stem = name.split('.').next().unwrap_or_default();
+    name.starts_with(['.', '_'])
+        || [
+            "readme",
+            "license",
+            "licence",
+            "notice",
+            "citation",
+            "changelog",
+            "contributing",
+        ]
+        .contains(&stem)
+        || [
+            "dataset_info.json",
+            "dataset_infos.json",
+            "dataset_dict.json",
+            "state.json",
+        ]
+        .contains(&name.as_str())
 }
 
 /// What is in a folder; nothing if there is no such folder.
@@ -141,6 +190,54 @@ mod tests {
             one(&["val.txt", "val.parquet", "val.csv"], Split::Validation),
             ["val.parquet"]
         );
+    }
+
+    #[test]
+    fn splits_are_named_in_many_ways() {
+        let one = |file: &str, wanted| found(&[file, "README.md"], wanted).map(|(split, _)| split);
+        for file in [
+            "wiki.train.raw",
+            "my-train-data.jsonl",
+            "Train.TXT",
+            "train0.jsonl",
+            "train_1.json.gz",
+            "training.jsonl.zst",
+            "data/c4-train.00000-of-01024.json",
+        ] {
+            assert_eq!(one(file, Split::Train), Some(Split::Train), "{file}");
+            assert_eq!(one(file, Split::Test), None, "{file}");
+        }
+        for file in ["wiki.valid.raw", "dev.txt", "x_val.jsonl", "Validation.parquet"] {
+            assert_eq!(one(file, Split::Validation), Some(Split::Validation), "{file}");
+        }
+        for file in ["wiki.test.raw", "test1.txt", "eval.jsonl"] {
+            assert_eq!(one(file, Split::Test), Some(Split::Test), "{file}");
+            assert_eq!(one(file, Split::Train), None, "{file}");
+        }
+        // The first name counts.
+        assert_eq!(one("test-of-train.txt", Split::Train), None);
+    }
+
+    #[test]
+    fn files_without_split_names_are_the_train_split() {
+        let beside = [
+            "README.md",
+            "LICENSE.txt",
+            "dataset_infos.json",
+            ".hidden.txt",
+            "_SUCCESS.txt",
+        ];
+        let with = |files: &[&'static str], wanted| found(&[&beside[..], files].concat(), wanted);
+        let (split, files) = with(&["part-1.jsonl", "part-0.jsonl", "attest.txt"], Split::Train).unwrap();
+        assert_eq!(
+            (split, files),
+            (Split::Train, vec!["part-0.jsonl".into(), "part-1.jsonl".into()])
+        );
+        assert_eq!(with(&["data/0.parquet"], Split::Validation).unwrap().0, Split::Train);
+        // Never for what is evaluated on, and not beside files that are named after one.
+        assert_eq!(with(&["part-0.jsonl"], Split::Test), None);
+        assert_eq!(with(&["part-0.jsonl", "test.jsonl"], Split::Train), None);
+        assert_eq!(with(&[], Split::Train), None);
     }
 
     #[test]

@@ -5,9 +5,12 @@
 //! | `dataset` | [`load`]: rows of text by dataset name or path, with [`TextRows::origin`] saying where they are from |
 //! | `named` | the datasets known by name and where the hub keeps them |
 //! | `split`, `folder` | [`Split`], and how its files are found in a folder in hub layout |
-//! | `file`, `parquet_rows`, `line_rows`, `column` | reading parquet, JSON lines and paragraphs; which column is the text |
-//! | `contain` | decoders of other crates that panic on damaged files |
-//! | `tokenizer`, `stream` | [`TextTokenizer`], and [`TextStream`] for ids that come one at a time |
+//! | `file`, `parquet_rows`, `json_rows`, `json_document`, `plain_rows` | reading parquet, JSON and plain text |
+//! | `column`, `chat`, `rows` | which column is the text; chats as text; rows within limits |
+//! | `open`, `unicode` | regular files, decompressed and as UTF-8, whatever they are |
+//! | `contain`, `parquet_guard`, `thrift` | decoders of other crates that panic, or ask for too much memory, on damaged files |
+//! | `tokenizer`, `tokenizer_file`, `stream` | [`TextTokenizer`], and [`TextStream`] for ids that come one at a time |
+//! | `pieces` | tokenising long texts in bounded memory |
 //! | `sample`, `holdout` | [`sample()`]: random calibration samples; [`split_holdout`] sets some aside |
 //! | `moment` | [`SecondMoment`]: the one statistic of a layer's inputs |
 //! | `gradient` | [`output_gradients`]: what the loss notices of each layer's attention output |
@@ -46,6 +49,7 @@
 
 #![warn(missing_docs)]
 
+mod chat;
 mod column;
 mod contain;
 mod dataset;
@@ -54,20 +58,30 @@ mod file;
 mod folder;
 mod gradient;
 mod holdout;
-mod line_rows;
+mod json_document;
+mod json_rows;
 mod mix;
 mod moment;
 mod named;
 mod noise;
+mod open;
+mod parquet_guard;
 mod parquet_rows;
+mod pieces;
+mod plain_rows;
+mod rows;
 mod sample;
 mod sensitivity;
 mod split;
 mod stream;
+mod thrift;
 mod tokenizer;
+mod tokenizer_file;
+mod unicode;
 mod windows;
 
-pub use dataset::{DatasetSource, TextRows, load};
+pub use contain::is_contained;
+pub use dataset::{DatasetSource, TextRows, load, load_column};
 pub use error::CalibError;
 pub use gradient::output_gradients;
 pub use holdout::split_holdout;

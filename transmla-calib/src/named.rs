@@ -21,7 +21,7 @@ pub(crate) fn wikitext2(split: Split, hub: &HubOptions) -> Result<TextRows, Cali
         revision: "main",
         folder: "wikitext-2-raw-v1",
     };
-    from_folder(&repo.fetch_split(split, hub)?, split)
+    from_folder(&repo.fetch_split(split, hub)?, split, None)
 }
 
 pub(crate) fn ptb(split: Split, hub: &HubOptions) -> Result<TextRows, CalibError> {
@@ -32,7 +32,7 @@ pub(crate) fn ptb(split: Split, hub: &HubOptions) -> Result<TextRows, CalibError
         revision: "refs/convert/parquet",
         folder: "penn_treebank",
     };
-    from_folder(&repo.fetch_split(split, hub)?, split)
+    from_folder(&repo.fetch_split(split, hub)?, split, None)
 }
 
 pub(crate) fn c4(split: Split, hub: &HubOptions) -> Result<TextRows, CalibError> {
@@ -60,7 +60,7 @@ pub(crate) fn c4(split: Split, hub: &HubOptions) -> Result<TextRows, CalibError>
         Split::Test => "validation split (c4 has no test split)".into(),
         _ => format!("{used} split"),
     };
-    from_files(&[path], Some(used), &note)
+    from_files(&[path], Some(used), &note, None)
 }
 
 pub(crate) fn alpaca(split: Split, hub: &HubOptions) -> Result<TextRows, CalibError> {
@@ -70,7 +70,7 @@ pub(crate) fn alpaca(split: Split, hub: &HubOptions) -> Result<TextRows, CalibEr
         revision: "main",
         folder: "",
     };
-    let mut text = from_folder(&repo.fetch_split(Split::Train, hub)?, Split::Train)?;
+    let mut text = from_folder(&repo.fetch_split(Split::Train, hub)?, Split::Train, None)?;
     text.rows = cut_80_10_10(text.rows, split);
     text.origin = format!("{}, {split} part of a shuffle cut 80/10/10", text.origin);
     text.split = Some(split);

@@ -1,9 +1,13 @@
 //! Text with random words in it.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
+
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::mix::interleave;
+use crate::sample::{RowSource, draw};
 use crate::{CalibError, SampleSpec, Sampled, TextTokenizer, sample};
 
 /// Share of the words of a noisy text that are random.
@@ -37,8 +41,13 @@ pub fn sample_with_noise(
     // With the same seed the noisy samples would begin where the others do.
     let seed = spec.seed.wrapping_add(1);
     let samples = noisy;
-    let with_noise = noisy_rows(rows, tokenizer, seed)?;
-    let noisy = sample(&with_noise, tokenizer, &SampleSpec { samples, seed, ..*spec })?.tokens;
+    let noisy_spec = SampleSpec { samples, seed, ..*spec };
+    let pieces = pieces(tokenizer)?;
+    let noisy = match pieces.is_empty() {
+        true => sample(rows, tokenizer, &noisy_spec)?,
+        false => draw(&NoisyRows::new(rows, pieces, seed), tokenizer, &noisy_spec)?,
+    }
+    .tokens;
     let samples = spec.samples - samples;
     let tokens = match samples {
         0 => noisy,
@@ -50,20 +59,74 @@ pub fn sample_with_noise(
     })
 }
 
-fn noisy_rows(rows: &[String], tokenizer: &TextTokenizer, seed: u64) -> Result<Vec<String>, CalibError> {
-    let pieces = pieces(tokenizer)?;
-    if pieces.is_empty() {
-        return Ok(rows.to_vec());
+/// Text between two places where the state of the generator is kept.
+const STRETCH: usize = 256 << 10;
+
+/// The rows with random words in them, made when they are asked for: all of them would be the text once more.
+struct NoisyRows<'a> {
+    rows: &'a [String],
+    pieces: Vec<String>,
+    /// The first row of a stretch, and the generator before it.
+    stretches: Vec<(usize, StdRng)>,
+    /// The stretch that was made last, by its index.
+    made: RefCell<(usize, Vec<String>)>,
+}
+
+impl<'a> NoisyRows<'a> {
+    fn new(rows: &'a [String], pieces: Vec<String>, seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut stretches = Vec::new();
+        let mut length = STRETCH;
+        for (index, row) in rows.iter().enumerate() {
+            if length >= STRETCH {
+                stretches.push((index, rng.clone()));
+                length = 0;
+            }
+            length += row.len();
+            noisy_words(row, &pieces, &mut rng).for_each(drop);
+        }
+        Self {
+            rows,
+            pieces,
+            stretches,
+            made: RefCell::new((usize::MAX, Vec::new())),
+        }
     }
-    let mut rng = StdRng::seed_from_u64(seed);
-    let mut noisy = |row: &String| {
-        let words = row.split_whitespace().map(|word| match rng.random_bool(REPLACED) {
-            true => pieces[rng.random_range(0..pieces.len())].as_str(),
-            false => word,
-        });
-        words.collect::<Vec<_>>().join(" ")
-    };
-    Ok(rows.iter().map(&mut noisy).collect())
+
+    fn make(&self, stretch: usize) -> Vec<String> {
+        let (first, rng) = &self.stretches[stretch];
+        let end = self.stretches.get(stretch + 1).map_or(self.rows.len(), |next| next.0);
+        let mut rng = rng.clone();
+        let mut row = |row: &String| noisy_words(row, &self.pieces, &mut rng).collect::<Vec<_>>().join(" ");
+        self.rows[*first..end].iter().map(&mut row).collect()
+    }
+}
+
+impl RowSource for NoisyRows<'_> {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn is_empty_row(&self, row: usize) -> bool {
+        self.rows[row].trim().is_empty()
+    }
+
+    fn row(&self, row: usize) -> Cow<'_, str> {
+        let stretch = self.stretches.partition_point(|(first, _)| *first <= row) - 1;
+        let mut made = self.made.borrow_mut();
+        if made.0 != stretch {
+            *made = (stretch, self.make(stretch));
+        }
+        Cow::Owned(made.1[row - self.stretches[stretch].0].clone())
+    }
+}
+
+/// The words of a row, some of them replaced.
+fn noisy_words<'a>(row: &'a str, pieces: &'a [String], rng: &'a mut StdRng) -> impl Iterator<Item = &'a str> {
+    row.split_whitespace().map(move |word| match rng.random_bool(REPLACED) {
+        true => pieces[rng.random_range(0..pieces.len())].as_str(),
+        false => word,
+    })
 }
 
 /// The texts of the ordinary tokens: none that is empty, in parts of characters, or not for people's eyes.

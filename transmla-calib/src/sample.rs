@@ -1,10 +1,12 @@
 //! Drawing calibration samples.
 
+use std::borrow::Cow;
+
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use transmla_core::TokenBatch;
 
-use crate::windows::JOINT;
+use crate::pieces::{self, JOINT};
 use crate::{CalibError, TextTokenizer};
 
 /// What to draw.
@@ -36,6 +38,36 @@ pub struct Sampled {
 /// # Errors
 /// [`CalibError::Argument`] if nothing is asked for, [`CalibError::TooShort`] if the text yields no sample.
 pub fn sample(rows: &[String], tokenizer: &TextTokenizer, spec: &SampleSpec) -> Result<Sampled, CalibError> {
+    draw(rows, tokenizer, spec)
+}
+
+/// Rows that are had one at a time.
+pub(crate) trait RowSource {
+    fn len(&self) -> usize;
+    fn is_empty_row(&self, row: usize) -> bool;
+    fn row(&self, row: usize) -> Cow<'_, str>;
+}
+
+impl RowSource for [String] {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn is_empty_row(&self, row: usize) -> bool {
+        self[row].is_empty()
+    }
+
+    fn row(&self, row: usize) -> Cow<'_, str> {
+        Cow::Borrowed(&self[row])
+    }
+}
+
+/// Draws samples as [`sample`] does.
+pub(crate) fn draw(
+    rows: &(impl RowSource + ?Sized),
+    tokenizer: &TextTokenizer,
+    spec: &SampleSpec,
+) -> Result<Sampled, CalibError> {
     let asked = [
         ("the number of samples", spec.samples),
         ("the tokens of a sample", spec.sequence),
@@ -44,7 +76,7 @@ pub fn sample(rows: &[String], tokenizer: &TextTokenizer, spec: &SampleSpec) -> 
         let expected = "1 or more".into();
         return Err(CalibError::Argument { name, found, expected });
     }
-    let mut left: Vec<usize> = (0..rows.len()).filter(|&row| !rows[row].is_empty()).collect();
+    let mut left: Vec<usize> = (0..rows.len()).filter(|&row| !rows.is_empty_row(row)).collect();
     let mut rng = StdRng::seed_from_u64(spec.seed);
     let (mut ids, mut found, mut longest_tail) = (Vec::new(), 0, 0);
     while found < spec.samples && !left.is_empty() {
@@ -88,18 +120,24 @@ struct Run {
 impl Run {
     /// Takes rows until there are `sequence` tokens.
     ///
-    /// Every row is tokenised once by itself, so that the whole is tokenised only when it is about long enough.
-    fn grow(rows: &[String], left: &[usize], tokenizer: &TextTokenizer, sequence: usize) -> Result<Self, CalibError> {
+    /// Every row is tokenised once by itself, as far as it is needed, so that the whole is tokenised only when it is about
+    /// long enough.
+    fn grow(
+        rows: &(impl RowSource + ?Sized),
+        left: &[usize],
+        tokenizer: &TextTokenizer,
+        sequence: usize,
+    ) -> Result<Self, CalibError> {
         let (mut text, mut estimate) = (String::new(), 0);
         for (index, &row) in left.iter().enumerate() {
             let start = text.len();
             if index > 0 {
                 text.push_str(JOINT);
             }
-            text.push_str(&rows[row]);
-            estimate += tokenizer.encode(&text[start..], false)?.len();
+            text.push_str(&rows.row(row));
+            estimate += pieces::encode(tokenizer, [&text[start..]], false, Some(sequence - estimate))?.len();
             if estimate >= sequence {
-                let ids = tokenizer.encode(&text, true)?;
+                let ids = pieces::encode(tokenizer, [text.as_str()], true, Some(sequence))?;
                 if ids.len() >= sequence {
                     return Ok(Self {
                         length: ids.len(),

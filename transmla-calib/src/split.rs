@@ -28,7 +28,7 @@ impl Split {
         match self {
             Self::Train => &["train", "training"],
             Self::Validation => &["validation", "valid", "val", "dev"],
-            Self::Test => &["test"],
+            Self::Test => &["test", "testing", "eval", "evaluation"],
         }
     }
 
@@ -43,14 +43,16 @@ impl Split {
         }
     }
 
-    /// Whether a file is called after this split: `train-00000-of-00001.parquet`, `train.txt`.
+    /// Whether a file is called after this split: `train-00000-of-00001.parquet`, `wiki.train.raw`, `Train.txt`.
+    ///
+    /// A split is a word of the name by itself, but for its extension; the first such word counts.
     pub(crate) fn names_file(self, file_name: &str) -> bool {
-        self.aliases().iter().any(|alias| {
-            file_name
-                .strip_prefix(alias)
-                .and_then(|rest| rest.chars().next())
-                .is_some_and(|next| !next.is_alphanumeric())
-        })
+        let lower = file_name.to_lowercase();
+        let stem = lower.rsplit_once('.').map_or("", |(stem, _)| stem);
+        let words = stem.split(|c: char| !c.is_alphabetic());
+        let splits = [Self::Train, Self::Validation, Self::Test];
+        let named = |word: &str| splits.into_iter().find(|split| split.aliases().contains(&word));
+        words.filter_map(|word| named(word)).next() == Some(self)
     }
 
     /// Whether a path inside a hub repository belongs to this split, by its file name or one of its folders.

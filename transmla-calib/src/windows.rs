@@ -2,17 +2,8 @@
 
 use transmla_core::TokenBatch;
 
+use crate::pieces;
 use crate::{CalibError, TextTokenizer};
-
-/// What stands between rows.
-pub(crate) const JOINT: &str = "\n\n";
-
-/// Characters read per token at first when only some windows are wanted.
-const CHARACTERS_PER_TOKEN: usize = 6;
-
-/// Tokens beyond the last wanted window that are made to be sure of those inside: a cut changes the tokens just before
-/// it, since the last word may go on.
-const MARGIN: usize = 128;
 
 /// The windows that perplexity is measured on: rows joined by an empty line, tokenised as one text (special tokens
 /// included), cut into windows of `seqlen` tokens; what remains at the end is dropped.
@@ -42,11 +33,8 @@ pub fn evaluation_windows(
             expected: "1 or more".into(),
         });
     }
-    let tokens = max_windows.and_then(|windows| windows.checked_mul(seqlen));
-    let ids = match tokens {
-        Some(tokens) => first_tokens(rows, tokenizer, tokens)?,
-        None => tokenizer.encode(&rows.join(JOINT), true)?,
-    };
+    let enough = max_windows.and_then(|windows| windows.checked_mul(seqlen));
+    let ids = pieces::encode(tokenizer, rows.iter().map(String::as_str), true, enough)?;
     let windows = (ids.len() / seqlen).min(max_windows.unwrap_or(usize::MAX));
     if windows == 0 {
         return Err(CalibError::TooShort {
@@ -60,24 +48,4 @@ pub fn evaluation_windows(
     }
     let ids = ids[..windows * seqlen].iter().map(|&id| i64::from(id)).collect();
     TokenBatch::from_ids(ids, windows, seqlen).map_err(|e| CalibError::Tokens(e.to_string()))
-}
-
-/// At least the first `tokens` tokens of the joined rows, or all there are.
-fn first_tokens(rows: &[String], tokenizer: &TextTokenizer, tokens: usize) -> Result<Vec<u32>, CalibError> {
-    let enough = tokens.saturating_add(MARGIN);
-    let mut characters = enough.saturating_mul(CHARACTERS_PER_TOKEN);
-    loop {
-        let mut length = 0_usize;
-        let taken = rows.iter().take_while(|row| {
-            let before = length;
-            length += row.len() + JOINT.len();
-            before < characters
-        });
-        let taken = taken.count();
-        let ids = tokenizer.encode(&rows[..taken].join(JOINT), true)?;
-        if ids.len() >= enough || taken == rows.len() {
-            return Ok(ids);
-        }
-        characters = characters.saturating_mul(2);
-    }
 }

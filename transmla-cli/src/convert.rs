@@ -25,9 +25,9 @@ use self::save_path::Inputs;
 use self::summary::Summary;
 use self::texts::TextPlan;
 use crate::generate::{Sampler, Writer, end_ids};
+use crate::mix::TextMix;
 use crate::model::ModelFolder;
 use crate::printer::Printer;
-use crate::text::TextMix;
 use crate::{embedded, memory};
 
 /// Models of more parameters write no sample text: that would read all weights again.

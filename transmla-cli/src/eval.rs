@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 use serde::Serialize;
-use transmla_calib::TextTokenizer;
 use transmla_core::{Decoder, LayeredModel};
 use transmla_eval::{divergence, perplexity};
 
@@ -12,7 +11,7 @@ use crate::arguments::{ComputeArguments, ModelArguments, OutputArguments};
 use crate::model::ModelFolder;
 use crate::printer::Printer;
 use crate::table::{self, Table};
-use crate::text::{Corpus, TextSource, default_window, warn_of_long_windows};
+use crate::text::{Corpus, TextSource, default_window, read_tokenizer, warn_of_long_windows};
 use crate::{memory, values};
 
 /// Measure the perplexity of a model, original or converted.
@@ -27,6 +26,11 @@ pub struct EvalArguments {
     /// Text: wikitext2, ptb, c4, alpaca, stories, or a file or folder; its test split is used
     #[arg(long, value_name = "NAME|PATH", group = "text")]
     dataset: Option<TextSource>,
+
+    /// Column that is the text, if the file has columns [default: text, sentence, content, messages, conversations, or the
+    /// only one of strings]
+    #[arg(long, value_name = "NAME", requires = "dataset")]
+    text_column: Option<String>,
 
     /// Exact token ids: `input_ids` [windows, seq] of a safetensors file
     #[arg(long, value_name = "FILE", group = "text")]
@@ -146,9 +150,18 @@ fn read_windows(
 ) -> anyhow::Result<Corpus> {
     let corpus = match (&arguments.tokens, &arguments.dataset) {
         (None, Some(source)) => {
-            let tokenizer = TextTokenizer::from_folder(folder.path())?;
+            let tokenizer = read_tokenizer(folder.path(), printer)?;
             let sequence = arguments.seqlen.unwrap_or_else(|| default_window(config).0);
-            Corpus::windows(source, sequence, arguments.max_windows, &tokenizer, config, printer)?
+            let column = arguments.text_column.as_deref();
+            Corpus::windows(
+                source,
+                column,
+                sequence,
+                arguments.max_windows,
+                &tokenizer,
+                config,
+                printer,
+            )?
         }
         (Some(file), _) => Corpus::from_file(file, arguments.max_windows, arguments.seqlen, config, printer)?,
         // The group of the two is required.

@@ -10,6 +10,7 @@ use transmla_core::{LayeredModel, ModelConfig};
 use crate::arguments::{ComputeArguments, ModelArguments};
 use crate::printer::Printer;
 use crate::table;
+use crate::text::check_length;
 
 /// Write the logits of given token ids to a file.
 ///
@@ -51,9 +52,10 @@ pub fn run(arguments: &LogitsArguments) -> anyhow::Result<()> {
     check_writable(&arguments.output)?;
     let ids = read_input_ids(&arguments.input_ids)?;
     let folder = arguments.model.locate(&printer)?;
-    let vocab_size = ModelConfig::read(folder.path())?.vocab_size;
+    let config = ModelConfig::read(folder.path())?;
     let input = arguments.input_ids.display();
-    ids.check_vocabulary(vocab_size)
+    let fits = ids.check_vocabulary(config.vocab_size).map_err(anyhow::Error::from);
+    fits.and_then(|()| check_length(ids.sequence(), &config))
         .with_context(|| format!("cannot use {input}"))?;
     let model = folder.open(&arguments.compute)?;
     let shape = [ids.batch(), ids.sequence(), model.config().vocab_size];

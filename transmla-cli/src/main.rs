@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `arguments`, `values` | the commands, options that several share, and what an option's value may be |
 //! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `bench`, `completions` | one module per command |
-//! | `model`, `text`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
+//! | `model`, `text`, `mix`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
 //! | `printer`, `table`, `memory`, `environment`, `interrupt` | the only places that print, that read the system, and that hear signals |
 
 mod arguments;
@@ -20,6 +20,7 @@ mod inspect;
 mod interrupt;
 mod logits;
 mod memory;
+mod mix;
 mod model;
 mod printer;
 mod sweep;
@@ -38,6 +39,13 @@ use crate::arguments::{Arguments, Command};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // What a decoder of a damaged file panics about becomes an error of its own.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !transmla_calib::is_contained() {
+            report(panic);
+        }
+    }));
     // Wrong usage ends here, with exit code 2.
     let arguments = Arguments::parse();
     interrupt::listen();

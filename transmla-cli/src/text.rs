@@ -7,11 +7,12 @@ use std::str::FromStr;
 use anyhow::Context;
 use transmla_calib::{
     CalibError, DatasetSource, SampleSpec, Split, TextRows, TextTokenizer, divide_samples, evaluation_windows,
-    interleave, load, sample_with_noise,
+    interleave, load_column, sample_with_noise,
 };
 use transmla_core::checkpoint::read_input_ids;
 use transmla_core::{ModelConfig, TokenBatch};
 
+use crate::mix::TextMix;
 use crate::printer::Printer;
 use crate::{embedded, environment};
 
@@ -53,13 +54,13 @@ impl fmt::Display for TextSource {
 }
 
 impl TextSource {
-    fn load(&self, split: Split, printer: &Printer) -> anyhow::Result<TextRows> {
+    fn load(&self, split: Split, column: Option<&str>, printer: &Printer) -> anyhow::Result<TextRows> {
         let hub = environment::hub_options(printer.shows_progress());
         let loaded = match self {
-            Self::Dataset(dataset) => load(dataset, split, &hub),
+            Self::Dataset(dataset) => load_column(dataset, split, column, &hub),
             Self::Stories => {
                 let folder = embedded::unpack_text()?;
-                let rows = load(&DatasetSource::Path(folder.path().to_path_buf()), split, &hub);
+                let rows = load_column(&DatasetSource::Path(folder.path().to_path_buf()), split, None, &hub);
                 rows.map(|rows| TextRows {
                     origin: format!("embedded stories, {split} split"),
                     ..rows
@@ -67,80 +68,6 @@ impl TextSource {
             }
         };
         loaded.with_context(|| format!("cannot load the {split} split of {self}"))
-    }
-}
-
-/// Texts with weights: `wikitext2`, or `wikitext2:2,ptb:1,notes.txt`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TextMix(Vec<(TextSource, f64)>);
-
-impl FromStr for TextMix {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        // A path may contain commas and colons itself.
-        if let Ok(source) = text.parse() {
-            return Ok(Self(vec![(source, 1.0)]));
-        }
-        let part = |part: &str| match part.rsplit_once(':') {
-            Some((name, weight)) => match weight.parse::<f64>() {
-                Ok(number) if number > 0.0 && number.is_finite() => Ok((name.parse()?, number)),
-                _ => Err(format!("'{weight}' in '{part}' is not a weight, a positive number")),
-            },
-            None => Ok((part.parse()?, 1.0)),
-        };
-        text.split(',').map(part).collect::<Result<_, _>>().map(Self)
-    }
-}
-
-impl fmt::Display for TextMix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let [(source, _)] = &self.0[..] {
-            return source.fmt(f);
-        }
-        for (index, (source, weight)) in self.0.iter().enumerate() {
-            let comma = if index > 0 { "," } else { "" };
-            write!(f, "{comma}{source}:{weight}")?;
-        }
-        Ok(())
-    }
-}
-
-impl From<TextSource> for TextMix {
-    fn from(source: TextSource) -> Self {
-        Self(vec![(source, 1.0)])
-    }
-}
-
-impl TextMix {
-    /// The text that comes first: what an evaluation uses where nothing else is asked for.
-    pub fn first(&self) -> &TextSource {
-        &self.0[0].0
-    }
-
-    /// The files and folders among them.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.0.iter().filter_map(|(source, _)| match source {
-            TextSource::Dataset(DatasetSource::Path(path)) => Some(path.as_path()),
-            _ => None,
-        })
-    }
-
-    /// The same with every path made absolute.
-    pub fn absolute(&self) -> Self {
-        let absolute = |source: &TextSource| match source {
-            TextSource::Dataset(DatasetSource::Path(path)) => {
-                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-                TextSource::Dataset(DatasetSource::Path(path))
-            }
-            other => other.clone(),
-        };
-        Self(
-            self.0
-                .iter()
-                .map(|(source, weight)| (absolute(source), *weight))
-                .collect(),
-        )
     }
 }
 
@@ -180,6 +107,7 @@ impl Corpus {
             }
         }
         let (batch, length) = (rows.unwrap_or(batch).min(batch), sequence.unwrap_or(length).min(length));
+        check_length(length, config).with_context(|| format!("cannot use {}", file.display()))?;
         let ids = (0..batch)
             .flat_map(|row| all.row(row)[..length].iter().copied())
             .collect();
@@ -191,16 +119,18 @@ impl Corpus {
     /// random words.
     pub fn samples(
         mix: &TextMix,
+        column: Option<&str>,
         spec: &SampleSpec,
         noise: f64,
         tokenizer: &TextTokenizer,
         config: &ModelConfig,
         printer: &Printer,
     ) -> anyhow::Result<Self> {
-        let weights: Vec<f64> = mix.0.iter().map(|(_, weight)| *weight).collect();
+        check_length(spec.sequence, config)?;
+        let weights: Vec<f64> = mix.parts().iter().map(|(_, weight)| *weight).collect();
         let (mut batches, mut origins) = (Vec::new(), Vec::new());
-        for ((source, _), samples) in mix.0.iter().zip(divide_samples(spec.samples, &weights)?) {
-            let text = source.load(Split::Train, printer)?;
+        for ((source, _), samples) in mix.parts().iter().zip(divide_samples(spec.samples, &weights)?) {
+            let text = source.load(Split::Train, column, printer)?;
             let sampled = sample_with_noise(&text.rows, tokenizer, &SampleSpec { samples, ..*spec }, noise)
                 .with_context(|| format!("cannot draw calibration samples from {}", text.origin))?;
             let (found, origin) = (sampled.tokens.batch(), text.origin);
@@ -228,17 +158,50 @@ impl Corpus {
     /// Windows of the test split.
     pub fn windows(
         source: &TextSource,
+        column: Option<&str>,
         sequence: usize,
         most: Option<usize>,
         tokenizer: &TextTokenizer,
         config: &ModelConfig,
         printer: &Printer,
     ) -> anyhow::Result<Self> {
-        let text = source.load(Split::Test, printer)?;
+        check_length(sequence, config)?;
+        let text = source.load(Split::Test, column, printer)?;
         let windows = evaluation_windows(&text.rows, tokenizer, sequence, most)
             .with_context(|| format!("cannot cut evaluation windows from {}", text.origin))?;
         Self::checked(windows, text.origin, config)
     }
+}
+
+/// Reads the tokenizer of a model folder, and says what is to be said of it.
+pub fn read_tokenizer(folder: &Path, printer: &Printer) -> anyhow::Result<TextTokenizer> {
+    let tokenizer = TextTokenizer::from_folder(folder)?;
+    if let Some(remark) = tokenizer.remark() {
+        printer.warn(remark);
+    }
+    Ok(tokenizer)
+}
+
+/// Tokens of a sequence that are possible with any model.
+const ALWAYS_POSSIBLE: usize = 32_768;
+
+/// How many times a model's context a sequence may be.
+const CONTEXTS: usize = 4;
+
+/// Refuses sequences so long that neither memory nor time would do, and that no model was made for.
+///
+/// # Errors
+/// With the longest that is possible.
+pub fn check_length(sequence: usize, config: &ModelConfig) -> anyhow::Result<()> {
+    let context = config.max_position_embeddings;
+    let longest = context.saturating_mul(CONTEXTS).max(ALWAYS_POSSIBLE);
+    if sequence > longest {
+        anyhow::bail!(
+            "sequences of {sequence} tokens are too long for a model with a context of {context}; use at most {longest} \
+             tokens in a row"
+        );
+    }
+    Ok(())
 }
 
 /// Tokens of an evaluation window where none are asked for, and what to say about it.

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
-use transmla_calib::TextTokenizer;
 use transmla_convert::{SavedForm, WithoutLatentNorms, check_saved};
 use transmla_core::model::{NumberFormat, RoundedModel};
 use transmla_core::{LayeredModel, ModelConfig, TokenBatch};
@@ -15,7 +14,7 @@ use crate::arguments::{ComputeArguments, ModelArguments, OutputArguments};
 use crate::model::ModelFolder;
 use crate::printer::Printer;
 use crate::table::Table;
-use crate::text::{Corpus, TextSource};
+use crate::text::{Corpus, TextSource, read_tokenizer};
 use crate::{memory, values};
 
 /// Check a converted model as it was saved: its files against each other, and what other programs will compute.
@@ -36,6 +35,10 @@ pub struct VerifyArguments {
     /// Text: wikitext2, ptb, c4, alpaca, stories, or a file or folder [default: random token ids]
     #[arg(long, value_name = "NAME|PATH", conflicts_with = "tokens")]
     dataset: Option<TextSource>,
+
+    /// Column that is the text, if the file has columns
+    #[arg(long, value_name = "NAME", requires = "dataset")]
+    text_column: Option<String>,
 
     /// Exact token ids: `input_ids` [windows, seq] of a safetensors file
     #[arg(long, value_name = "FILE")]
@@ -293,8 +296,11 @@ fn windows(
         return Corpus::from_file(file, Some(most), None, config, printer);
     }
     if let Some(source) = &arguments.dataset {
-        let tokenizer = TextTokenizer::from_folder(folder.path())?;
-        return Corpus::windows(source, sequence, Some(most), &tokenizer, config, printer);
+        let (tokenizer, column) = (
+            read_tokenizer(folder.path(), printer)?,
+            arguments.text_column.as_deref(),
+        );
+        return Corpus::windows(source, column, sequence, Some(most), &tokenizer, config, printer);
     }
     // A linear congruential generator (Knuth's MMIX): the same ids everywhere.
     let mut state = 1u64;

@@ -75,6 +75,10 @@ pub struct Recipe {
 pub struct CalibrationText {
     /// Dataset by name or path.
     pub cal_dataset: String,
+    /// Column that is the text, in calibration and evaluation files that have columns; absent for `text`, `sentence`,
+    /// `content`, a chat, or the only column of strings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_column: Option<String>,
     /// Exact token ids, instead of a dataset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cal_tokens: Option<PathBuf>,
@@ -148,6 +152,7 @@ impl Default for CalibrationText {
     fn default() -> Self {
         Self {
             cal_dataset: "wikitext2".into(),
+            text_column: None,
             cal_tokens: None,
             cal_nsamples: None,
             cal_max_seqlen: None,
@@ -391,6 +396,7 @@ mod tests {
             pre_tokenizer: texts.1.map(|_| "gpt-2".into()),
             calibration: CalibrationText {
                 cal_tokens: texts.3.clone().map(PathBuf::from),
+                text_column: texts.3.clone(),
                 cal_nsamples: texts.1,
                 cal_noise: texts.1.map(|samples| 1.0 / samples as f64),
                 seed: texts.4,

@@ -2,9 +2,11 @@
 
 mod bad_input;
 mod hub_cache;
+mod kinds;
 mod recorded;
 mod sampling;
 mod streaming;
+mod tokenizers;
 mod windows;
 
 use std::path::{Path, PathBuf};

@@ -9,7 +9,8 @@ use transmla_core::{ModelConfig, StorageDtype};
 
 use crate::arguments::{ComputeArguments, Format, OutputArguments};
 use crate::embedded;
-use crate::text::{TextMix, TextSource};
+use crate::mix::TextMix;
+use crate::text::TextSource;
 use crate::values::{self, AutoOr};
 
 /// Convert a model with grouped-query attention to multi-head latent attention.
@@ -143,8 +144,17 @@ pub struct FormArguments {
 pub struct CalibrationArguments {
     /// wikitext2, ptb, c4, alpaca, stories, a file or folder, or several with weights, such as
     /// wikitext2:2,ptb:1,notes.txt [default: wikitext2; embedded: stories]
+    ///
+    /// Files are parquet, JSON (a record on each line, or a list) or plain text, as they are or with .gz or .zst; chats
+    /// (messages, conversations) are read too. A path that exists is taken as it is, commas and colons and all; in a list
+    /// it may also stand in double quotes, or have a backslash before each comma and colon: '"a, b:2.txt":3,ptb'.
     #[arg(long, value_name = "NAME|PATH")]
     cal_dataset: Option<TextMix>,
+
+    /// Column that is the text, in files that have columns, for calibration and evaluation [default: text, sentence,
+    /// content, messages, conversations, or the only one of strings]
+    #[arg(long, value_name = "NAME")]
+    text_column: Option<String>,
 
     /// Exact token ids instead: `input_ids` [samples, seq] of a safetensors file
     #[arg(long, value_name = "FILE")]
@@ -417,6 +427,7 @@ impl CalibrationArguments {
             text.cal_dataset = dataset.to_string();
             text.cal_tokens = None;
         }
+        set(&mut text.text_column, self.text_column.clone().map(Some));
         set(&mut text.cal_tokens, self.cal_tokens.clone().map(Some));
         set(&mut text.cal_nsamples, self.cal_nsamples.map(Some));
         set(&mut text.cal_max_seqlen, self.cal_max_seqlen.map(Some));

@@ -7,9 +7,10 @@ use transmla_calib::{SampleSpec, TextTokenizer};
 use transmla_convert::{Method, Recipe};
 use transmla_core::ModelConfig;
 
+use crate::mix::TextMix;
 use crate::printer::{Hint, Printer};
 use crate::table;
-use crate::text::{Corpus, TextMix, TextSource, default_window, warn_of_long_windows};
+use crate::text::{Corpus, TextSource, check_length, default_window, read_tokenizer, warn_of_long_windows};
 
 /// Published number of calibration samples.
 const SAMPLES: usize = 128;
@@ -27,6 +28,8 @@ pub struct TextPlan {
     spec: SampleSpec,
     /// Share of the samples with random words.
     noise: f64,
+    /// The column that is the text, if one was given.
+    column: Option<String>,
     evaluation: Option<WindowPlan>,
 }
 
@@ -92,6 +95,7 @@ impl TextPlan {
                 (text.cal_nsamples.unwrap_or(SAMPLES), sequence)
             }
         };
+        check_length(sequence, config).context("cannot calibrate on these samples")?;
         let noise = match (&calibration, recipe.method) {
             (Source::Ids(_), _) => 0.0,
             (_, Method::Coherent) => text.cal_noise.unwrap_or(NOISE),
@@ -109,6 +113,7 @@ impl TextPlan {
                 seed: text.seed,
             },
             noise,
+            column: text.text_column.clone(),
             evaluation,
         })
     }
@@ -173,8 +178,8 @@ impl TextPlan {
     pub fn read(self, folder: &Path, config: &ModelConfig, printer: &Printer) -> anyhow::Result<Texts> {
         let mut tokenizer = LazyTokenizer::of(folder);
         let calibration = self.read_samples(&mut tokenizer, config, printer)?;
-        let windows = self.evaluation;
-        let evaluation = windows.map(|windows| windows.read(&mut tokenizer, config, printer));
+        let (windows, column) = (self.evaluation, self.column.as_deref());
+        let evaluation = windows.map(|windows| windows.read(column, &mut tokenizer, config, printer));
         Ok(Texts {
             calibration,
             evaluation: evaluation.transpose()?,
@@ -198,7 +203,8 @@ impl TextPlan {
         let calibration = match &self.calibration {
             Source::Ids(corpus) => corpus.clone(),
             Source::Dataset(dataset) => {
-                Corpus::samples(dataset, &self.spec, self.noise, tokenizer.get()?, config, printer).context(Hint(
+                let (column, tokenizer) = (self.column.as_deref(), tokenizer.get(printer)?);
+                Corpus::samples(dataset, column, &self.spec, self.noise, tokenizer, config, printer).context(Hint(
                     "give another --cal-dataset (a file or folder will do) or --cal-tokens",
                 ))?
             }
@@ -209,12 +215,19 @@ impl TextPlan {
 }
 
 impl WindowPlan {
-    fn read(self, tokenizer: &mut LazyTokenizer, config: &ModelConfig, printer: &Printer) -> anyhow::Result<Corpus> {
+    fn read(
+        self,
+        column: Option<&str>,
+        tokenizer: &mut LazyTokenizer,
+        config: &ModelConfig,
+        printer: &Printer,
+    ) -> anyhow::Result<Corpus> {
         let evaluation = match self.source {
             Source::Ids(corpus) => corpus,
             Source::Dataset(dataset) => {
                 let (sequence, most) = (self.sequence, self.most);
-                Corpus::windows(dataset.first(), sequence, most, tokenizer.get()?, config, printer).context(Hint(
+                let (text, tokenizer) = (dataset.first(), tokenizer.get(printer)?);
+                Corpus::windows(text, column, sequence, most, tokenizer, config, printer).context(Hint(
                     "give another --eval-dataset (a file or folder will do) or --eval-tokens, \
                      or --ppl-eval-batch-size 0 for no evaluation",
                 ))?
@@ -253,6 +266,7 @@ impl WindowPlan {
                 }
             }
         };
+        check_length(plan.sequence, config).context("cannot evaluate on these windows")?;
         warn_of_long_windows(plan.sequence, config, printer);
         Ok(plan)
     }
@@ -272,12 +286,15 @@ impl LazyTokenizer {
         }
     }
 
-    fn get(&mut self) -> anyhow::Result<&TextTokenizer> {
+    fn get(&mut self, printer: &Printer) -> anyhow::Result<&TextTokenizer> {
         let loaded = match self.loaded.take() {
             Some(loaded) => loaded,
-            None => TextTokenizer::from_folder(&self.folder).context(Hint(
-                "datasets need the model's tokenizer; --cal-tokens and --eval-tokens do not",
-            ))?,
+            None => {
+                let loaded = read_tokenizer(&self.folder, printer);
+                loaded.context(Hint(
+                    "datasets need the model's tokenizer; --cal-tokens and --eval-tokens do not",
+                ))?
+            }
         };
         Ok(self.loaded.insert(loaded))
     }

@@ -15,5 +15,6 @@ mod save_path;
 mod snapshots;
 mod support;
 mod sweep;
+mod texts;
 mod usage;
 mod verify;

@@ -1,0 +1,231 @@
+//! Several texts with weights, as one argument.
+
+use std::fmt;
+use std::str::FromStr;
+
+use transmla_calib::DatasetSource;
+
+use crate::text::TextSource;
+
+/// Texts with weights: `wikitext2`, or `wikitext2:2,ptb:1,notes.txt`.
+///
+/// A path that exists is taken as it is, whatever commas and colons are in it. A name may also stand in double quotes, or
+/// have a backslash before a comma, a colon, a quote or a backslash.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextMix(Vec<(TextSource, f64)>);
+
+impl FromStr for TextMix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(source) = text.parse() {
+            return Ok(Self(vec![(source, 1.0)]));
+        }
+        let single = !text.contains([',', ':']);
+        let mut parts = Vec::new();
+        let mut rest = Some(text);
+        while let Some(text) = rest {
+            let (part, behind) = next_part(text, single)?;
+            parts.push(part);
+            rest = behind;
+        }
+        Ok(Self(parts))
+    }
+}
+
+/// The first text of a list with its weight, and what follows behind the comma.
+///
+/// With `single` the text is all there is, and an error need not name it.
+fn next_part(text: &str, single: bool) -> Result<((TextSource, f64), Option<&str>), String> {
+    // The longest beginning that exists: a path may contain commas and colons itself.
+    let ends = text.match_indices(',').map(|(at, _)| at).chain([text.len()]);
+    for end in ends.collect::<Vec<_>>().into_iter().rev() {
+        let (part, behind) = (&text[..end], text.get(end + 1..));
+        if let Ok(source) = part.parse() {
+            return Ok(((source, 1.0), behind));
+        }
+        if let Some((name, weight)) = part.rsplit_once(':')
+            && let (Ok(source), Ok(weight)) = (name.parse(), parse_weight(weight, part))
+        {
+            return Ok(((source, weight), behind));
+        }
+    }
+    let (name, rest) = unquoted(text);
+    let (weight, behind) = match rest.find(',') {
+        Some(comma) => (&rest[..comma], Some(&rest[comma + 1..])),
+        None => (rest, None),
+    };
+    let part = &text[..text.len() - behind.map_or(0, |behind| behind.len() + 1)];
+    let weight = match weight.strip_prefix(':') {
+        Some(weight) => parse_weight(weight, part)?,
+        None if weight.is_empty() => 1.0,
+        None => return Err(format!("expected a comma or a colon behind the quote in '{part}'")),
+    };
+    let source = name.parse::<TextSource>().map_err(|problem| match single {
+        true => problem,
+        false => format!("'{name}': {problem}"),
+    })?;
+    Ok(((source, weight), behind))
+}
+
+fn parse_weight(weight: &str, part: &str) -> Result<f64, String> {
+    match weight.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
+        _ => Err(format!("'{weight}' in '{part}' is not a weight, a positive number")),
+    }
+}
+
+/// The name at the beginning, without its quotes and backslashes, and what follows it.
+fn unquoted(text: &str) -> (String, &str) {
+    let (mut name, mut quoted) = (String::new(), false);
+    let mut letters = text.char_indices();
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '"' => quoted = !quoted,
+            ',' | ':' if !quoted => return (name, &text[at..]),
+            '\\' => match letters.clone().next() {
+                Some((_, next)) if SPECIAL.contains(&next) => {
+                    name.push(next);
+                    letters.next();
+                }
+                _ => name.push(letter),
+            },
+            letter => name.push(letter),
+        }
+    }
+    (name, "")
+}
+
+/// What has a meaning in a list.
+const SPECIAL: [char; 4] = [',', ':', '"', '\\'];
+
+impl fmt::Display for TextMix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let [(source, _)] = &self.0[..] {
+            return source.fmt(f);
+        }
+        for (index, (source, weight)) in self.0.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            let name = source.to_string();
+            match name.contains(SPECIAL) {
+                true => {
+                    let escaped = name.replace('\\', "\\\\").replace('"', "\\\"");
+                    write!(f, "{comma}\"{escaped}\":{weight}")?;
+                }
+                false => write!(f, "{comma}{name}:{weight}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl From<TextSource> for TextMix {
+    fn from(source: TextSource) -> Self {
+        Self(vec![(source, 1.0)])
+    }
+}
+
+impl TextMix {
+    /// The texts and their weights; at least one.
+    pub fn parts(&self) -> &[(TextSource, f64)] {
+        &self.0
+    }
+
+    /// The text that comes first: what an evaluation uses where nothing else is asked for.
+    pub fn first(&self) -> &TextSource {
+        &self.0[0].0
+    }
+
+    /// The files and folders among them.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().filter_map(|(source, _)| match source {
+            TextSource::Dataset(DatasetSource::Path(path)) => Some(path.as_path()),
+            _ => None,
+        })
+    }
+
+    /// The same with every path made absolute.
+    pub fn absolute(&self) -> Self {
+        let absolute = |source: &TextSource| match source {
+            TextSource::Dataset(DatasetSource::Path(path)) => {
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                TextSource::Dataset(DatasetSource::Path(path))
+            }
+            other => other.clone(),
+        };
+        Self(
+            self.0
+                .iter()
+                .map(|(source, weight)| (absolute(source), *weight))
+                .collect(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_commas_and_colons() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        for name in [
+            "a, b:2.txt",
+            "a",
+            "plain.txt",
+            "quote\".txt",
+            "back\\slash,.txt",
+            "b:2.txt",
+        ] {
+            std::fs::write(path(name), "text").unwrap();
+        }
+        let mix = |text: &str| {
+            let mix: TextMix = text.parse().map_err(|error| format!("{text}: {error}")).unwrap();
+            // What is written is read as the same.
+            assert_eq!(mix.to_string().parse::<TextMix>().unwrap(), mix, "{mix}");
+            mix.0
+                .iter()
+                .map(|(source, weight)| (source.to_string(), *weight))
+                .collect::<Vec<_>>()
+        };
+        let odd = path("a, b:2.txt");
+        let escaped = odd.replace(',', "\\,").replace(':', "\\:");
+        let ptb = || ("ptb".to_owned(), 1.0);
+        assert_eq!(mix(&odd), [(odd.clone(), 1.0)]);
+        assert_eq!(mix(&format!("{odd}:3")), [(odd.clone(), 3.0)]);
+        assert_eq!(mix(&format!("{odd}:3,ptb")), [(odd.clone(), 3.0), ptb()]);
+        assert_eq!(mix(&format!("ptb,{odd}")), [ptb(), (odd.clone(), 1.0)]);
+        assert_eq!(mix(&format!("\"{odd}\":3,ptb")), [(odd.clone(), 3.0), ptb()]);
+        assert_eq!(
+            mix(&format!("{escaped}:0.5,ptb:2")),
+            [(odd.clone(), 0.5), ("ptb".to_owned(), 2.0)]
+        );
+        assert_eq!(
+            mix(&format!("{},ptb", path("quote\".txt"))),
+            [(path("quote\".txt"), 1.0), ptb()]
+        );
+        assert_eq!(
+            mix(&format!("{}:2,c4", path("back\\slash,.txt"))),
+            [(path("back\\slash,.txt"), 2.0), ("c4".to_owned(), 1.0)]
+        );
+        assert_eq!(
+            mix(&format!("{}:2,wikitext2", path("plain.txt"))),
+            [(path("plain.txt"), 2.0), ("wikitext2".to_owned(), 1.0)]
+        );
+    }
+
+    #[test]
+    fn what_is_no_mix_is_told() {
+        let error = |text: &str| text.parse::<TextMix>().unwrap_err();
+        assert!(
+            error("ptb:0").contains("'0' in 'ptb:0' is not a weight"),
+            "{}",
+            error("ptb:0")
+        );
+        assert!(error("wikitext2:x,ptb").contains("'x' in 'wikitext2:x'"));
+        assert!(error("wikitext2,nothing").contains("'nothing': expected wikitext2"));
+        assert!(error("\"ptb\"x").contains("behind the quote") || error("\"ptb\"x").contains("ptbx"));
+        assert!(error("").contains("expected wikitext2"));
+    }
+}

@@ -1,0 +1,180 @@
+//! Texts of every kind on the command line.
+
+use crate::support::{Workplace, transmla, write_ids};
+
+/// Twelve documents, each on a line.
+fn story() -> String {
+    let text = "Once upon a time there was a little dog. He ran and ran. ".repeat(8);
+    (0..12).map(|index| format!("{index} {text}\n")).collect()
+}
+
+/// Converts with a text, for nothing but its samples; gives what is said about them.
+#[track_caller]
+fn converts(place: &Workplace, dataset: &str, more: &[&str]) -> String {
+    let quick = [
+        "--cal-dataset",
+        dataset,
+        "--refine",
+        "0",
+        "--ppl-eval-batch-size",
+        "0",
+        "--force",
+    ];
+    let ran = transmla(&place.convert(&[&quick[..], more].concat()));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    ran.stderr + &ran.stdout
+}
+
+#[test]
+fn a_document_on_each_line() {
+    let place = Workplace::new();
+    let file = place.arg("train.txt");
+    std::fs::write(&file, story()).unwrap();
+    let said = converts(&place, &file, &["--cal-nsamples", "8"]);
+    assert!(
+        said.contains("8 x 32 tokens") && said.contains("train.txt, lines"),
+        "{said}"
+    );
+}
+
+#[test]
+fn names_with_commas_and_colons_and_columns() {
+    let place = Workplace::new();
+    let odd = place.arg("a, b:2.txt");
+    std::fs::write(&odd, story()).unwrap();
+    let table = place.arg("pairs.jsonl");
+    let lines = story()
+        .lines()
+        .map(|line| format!("{{\"question\": \"why\", \"answer\": \"{line}\"}}\n"))
+        .collect::<String>();
+    std::fs::write(&table, lines).unwrap();
+    let said = converts(&place, &format!("\"{odd}\":3,{odd}"), &["--cal-nsamples", "4"]);
+    assert!(said.contains("3 x ") && said.contains("a, b:2.txt"), "{said}");
+    let error = transmla(&place.convert(&["--cal-dataset", &table]));
+    error.fails(
+        1,
+        &["pairs.jsonl", "question (string)", "answer (string)", "--text-column"],
+    );
+    let said = converts(&place, &table, &["--text-column", "answer"]);
+    assert!(said.contains("column answer"), "{said}");
+    let eval = [
+        "eval",
+        "--model-path",
+        &place.arg("model"),
+        "--dataset",
+        &table,
+        "--seqlen",
+        "32",
+        "--max-windows",
+        "2",
+    ];
+    transmla(&eval).fails(1, &["--text-column"]);
+    transmla(&[&eval[..], &["--text-column", "answer"]].concat()).succeeds();
+}
+
+#[test]
+fn two_million_tokens_in_a_row() {
+    let place = Workplace::new();
+    let (file, name) = (place.path("ids.safetensors"), place.arg("ids.safetensors"));
+    write_ids(&file, &vec![5; 2_000_000], [1, 2_000_000]);
+    let words = ["2000000 tokens", "context of 512", "at most 32768"];
+    transmla(&place.convert(&["--cal-tokens", &name])).fails(1, &words);
+    transmla(&place.convert(&["--eval-tokens", &name])).fails(1, &words);
+    transmla(&place.convert(&["--cal-max-seqlen", "2000000"])).fails(1, &words);
+    transmla(&place.convert(&["--eval-seqlen", "2000000"])).fails(1, &words);
+    let model = place.arg("model");
+    transmla(&["eval", "--model-path", &model, "--tokens", &name]).fails(1, &words);
+    transmla(&[
+        "eval",
+        "--model-path",
+        &model,
+        "--dataset",
+        "stories",
+        "--seqlen",
+        "2000000",
+    ])
+    .fails(1, &words);
+    let output = place.arg("logits.safetensors");
+    transmla(&[
+        "logits",
+        "--model-path",
+        &model,
+        "--input-ids",
+        &name,
+        "--output",
+        &output,
+    ])
+    .fails(1, &words);
+    // Fewer of them are as good as ever.
+    transmla(&["eval", "--model-path", &model, "--tokens", &name, "--seqlen", "64"]).succeeds();
+}
+
+#[test]
+fn tokenizers_made_to_harm() {
+    let place = Workplace::new();
+    let path = place.path("model/tokenizer.json");
+    let file: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for (part, value) in [
+        (
+            "normalizer",
+            serde_json::json!({"type": "Precompiled", "precompiled_charsmap": "AAAAAA=="}),
+        ),
+        (
+            "normalizer",
+            serde_json::json!({"type": "Precompiled", "precompiled_charsmap": "////fwAAAAAAAAAA"}),
+        ),
+        ("pre_tokenizer", serde_json::json!({"type": "FixedLength", "length": 0})),
+        (
+            "decoder",
+            serde_json::json!({"type": "Strip", "content": "e", "start": 0, "stop": 9}),
+        ),
+    ] {
+        let mut file = file.clone();
+        file[part] = value;
+        std::fs::write(&path, file.to_string()).unwrap();
+        for command in ["convert", "generate"] {
+            let model = place.arg("model");
+            let ran = match command {
+                "convert" => transmla(&place.convert(&[])),
+                _ => transmla(&[
+                    "generate",
+                    "--model-path",
+                    &model,
+                    "--prompt",
+                    "one",
+                    "--max-new-tokens",
+                    "4",
+                ]),
+            };
+            assert_eq!(ran.code, Some(1), "{part} {command}: {ran:?}");
+            assert!(
+                ran.stderr.contains("tokenizer.json") && !ran.stderr.contains("panicked"),
+                "{ran:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_tokenizer_config_that_asks_for_another_bos() {
+    let place = Workplace::new();
+    let path = place.path("model/tokenizer.json");
+    let mut file: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    file["post_processor"] = serde_json::Value::Null;
+    std::fs::write(&path, file.to_string()).unwrap();
+    let config = serde_json::json!({"tokenizer_class": "LlamaTokenizer", "add_bos_token": true, "bos_token": "<s>"});
+    std::fs::write(place.path("model/tokenizer_config.json"), config.to_string()).unwrap();
+    let eval = [
+        "eval",
+        "--model-path",
+        &place.arg("model"),
+        "--dataset",
+        "stories",
+        "--seqlen",
+        "32",
+        "--max-windows",
+        "2",
+    ];
+    let ran = transmla(&eval);
+    assert!(ran.code == Some(0) && ran.stderr.contains("add_bos_token"), "{ran:?}");
+}
