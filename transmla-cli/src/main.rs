@@ -5,12 +5,13 @@
 //! | `arguments`, `values` | the commands, options that several share, and what an option's value may be |
 //! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `bench`, `completions` | one module per command |
 //! | `model`, `text`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
-//! | `printer`, `table`, `memory`, `environment` | the only places that print, and that read the system |
+//! | `printer`, `downloads`, `table`, `memory`, `environment` | the only places that print, and that read the system |
 
 mod arguments;
 mod bench;
 mod completions;
 mod convert;
+mod downloads;
 mod embedded;
 mod environment;
 mod eval;

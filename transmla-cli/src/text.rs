@@ -1,7 +1,7 @@
 //! Texts by name, path or as token ids.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Context;
@@ -54,7 +54,7 @@ impl fmt::Display for TextSource {
 
 impl TextSource {
     fn load(&self, split: Split, printer: &Printer) -> anyhow::Result<TextRows> {
-        let hub = environment::hub_options(printer.shows_progress());
+        let hub = environment::hub_options(printer);
         let loaded = match self {
             Self::Dataset(dataset) => load(dataset, split, &hub),
             Self::Stories => {
@@ -118,19 +118,24 @@ impl TextMix {
         &self.0[0].0
     }
 
-    /// The same with every path made absolute.
-    pub fn absolute(&self) -> Self {
-        let absolute = |source: &TextSource| match source {
-            TextSource::Dataset(DatasetSource::Path(path)) => {
-                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-                TextSource::Dataset(DatasetSource::Path(path))
-            }
+    /// The paths of files and folders in it.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().filter_map(|(source, _)| match source {
+            TextSource::Dataset(DatasetSource::Path(path)) => Some(path.as_path()),
+            _ => None,
+        })
+    }
+
+    /// The same with every path replaced.
+    pub fn with_paths(&self, replace: &dyn Fn(&Path) -> PathBuf) -> Self {
+        let replaced = |source: &TextSource| match source {
+            TextSource::Dataset(DatasetSource::Path(path)) => TextSource::Dataset(DatasetSource::Path(replace(path))),
             other => other.clone(),
         };
         Self(
             self.0
                 .iter()
-                .map(|(source, weight)| (absolute(source), *weight))
+                .map(|(source, weight)| (replaced(source), *weight))
                 .collect(),
         )
     }

@@ -16,6 +16,14 @@ pub enum CoreError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A file is not one that can be used.
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A file that a checkpoint folder must have is not there.
     #[error("{} is missing: {hint}", path.display())]
     MissingFile {

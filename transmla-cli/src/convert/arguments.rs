@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use transmla_convert::{Engine, FileFormat, FreqFold, Method, Recipe, Style, shapes_for_budget};
 use transmla_core::{ModelConfig, StorageDtype};
 
+use super::names;
 use crate::arguments::{ComputeArguments, Format, OutputArguments};
 use crate::embedded;
 use crate::text::{TextMix, TextSource};
@@ -354,6 +355,11 @@ impl ConvertArguments {
         Ok(recipe)
     }
 
+    /// Whether a recipe says what is not given.
+    pub fn has_recipe(&self) -> bool {
+        self.recipe.is_some()
+    }
+
     /// Widths for the budget, if one is given.
     pub fn apply_budget(&self, recipe: &mut Recipe, config: &ModelConfig) -> anyhow::Result<()> {
         if let Some(share) = self.shape.kv_budget {
@@ -366,7 +372,9 @@ impl ConvertArguments {
 fn read_recipe(file: &Path) -> anyhow::Result<Recipe> {
     let fail = || format!("cannot read {}", file.display());
     let text = std::fs::read_to_string(file).with_context(fail)?;
-    Recipe::from_toml(&text).with_context(fail)
+    let mut recipe = Recipe::from_toml(&text).with_context(fail)?;
+    names::resolve(&mut recipe, file);
+    Ok(recipe)
 }
 
 impl ShapeArguments {

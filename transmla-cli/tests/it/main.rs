@@ -6,6 +6,7 @@ mod damage;
 mod export;
 mod hub;
 mod interop;
+mod privacy;
 mod read_back;
 mod recipes;
 mod save_path;

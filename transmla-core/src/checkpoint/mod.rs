@@ -1,17 +1,29 @@
 //! Safetensors folders in hub layout: one tensor at a time in, one shard at a time out.
 
+mod companions;
 mod dtype;
 mod gguf;
+mod origin;
 mod reader;
 mod token_file;
 mod workspace;
 mod writer;
 
+pub use companions::{Companion, Companions, is_companion, read_regular};
 pub use dtype::StorageDtype;
 pub use gguf::{GgufTensor, GgufValue, GgufWriter};
+pub(crate) use origin::forget_origin_in;
 pub use reader::{Checkpoint, RawTensor};
 pub use token_file::{read_input_ids, write_logits};
 pub use writer::{CheckpointWriter, TensorSpec, parse_size};
+
+/// Whether a name is that of a file in a folder or in one folder below, not a path to somewhere else.
+fn is_plain_path(name: &str) -> bool {
+    match name.split_once('/') {
+        Some((folder, file)) => is_plain_name(folder) && is_plain_name(file),
+        None => is_plain_name(name),
+    }
+}
 
 /// Whether a name is that of a file in a folder, not a path to somewhere else.
 fn is_plain_name(name: &str) -> bool {
