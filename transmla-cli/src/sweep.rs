@@ -21,11 +21,11 @@ use self::progress::SweepProgress;
 use crate::convert::names::{self, ModelName};
 use crate::convert::texts::TextPlan;
 use crate::convert::{files, original_card, save_path};
-use crate::memory;
 use crate::model::ModelFolder;
 use crate::printer::Printer;
 use crate::table;
 use crate::text::Corpus;
+use crate::{embedded, memory};
 
 /// One of the models to make.
 struct Entry {
@@ -108,7 +108,11 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
     // The picture and the figures leave this machine.
     let name = ModelName::of(&recipe.model_path);
     let outcome = Outcome {
-        model: name.id.as_deref().unwrap_or(&name.name),
+        model: match &name.id {
+            Some(id) => id,
+            None if recipe.model_path == embedded::MODEL => embedded::MODEL,
+            None => &name.name,
+        },
         text: &names::origin(&evaluation.origin, &recipe),
         window: evaluation.tokens.sequence(),
         original_cache: config.attention.cache_numbers(),

@@ -57,10 +57,18 @@ fn has_the_numbers_of_conversions_one_by_one() {
         assert_eq!(alone["kv_cache"]["mla"], model["kv_cache"], "{model}");
         assert_eq!(alone["freqfold"], model["freqfold"], "{model}");
         let kept = model["save_path"].as_str().unwrap();
-        for file in ["model.safetensors", "config.json", "transmla.toml"] {
+        for file in ["model.safetensors", "config.json", "README.md"] {
             let [one, other] = [kept, &target].map(|folder| fs::read(format!("{folder}/{file}")).unwrap());
             assert!(one == other, "{model}: {file} differs");
         }
+        // The original lies beside the one folder and elsewhere for the other.
+        let recipes = [(kept, "./model"), (&target, "../model")].map(|(folder, original)| {
+            let recipe = fs::read_to_string(format!("{folder}/transmla.toml")).unwrap();
+            let line = format!("model-path = \"{original}\"");
+            assert!(recipe.contains(&line), "{recipe}");
+            recipe.replace(&line, "")
+        });
+        assert_eq!(recipes[0], recipes[1], "{model}");
     }
     let kept = names(&place.path("models"));
     let expected = [

@@ -211,7 +211,7 @@ fn roots(folder: &Path) -> Vec<PathBuf> {
     if cached_repo(&folder).is_some_and(|repo| repo.commit.is_some()) {
         // Of the repository, and those that repositories share.
         let above = folder.ancestors().skip(2).take(2);
-        roots.extend(above.map(|above| above.join("blobs")));
+        roots.extend(above.filter_map(|above| above.join("blobs").canonicalize().ok()));
     }
     roots
 }

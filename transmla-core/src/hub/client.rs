@@ -119,7 +119,11 @@ impl<'a> Client<'a> {
             .trim_end_matches('/')
             .to_owned();
         let origin = Address::parse(&endpoint).map(|address| address.origin());
-        let origin = origin.map_err(|problem| Failure::Refused(format!("HF_ENDPOINT {endpoint:?}: {problem}")))?;
+        let origin = origin.map_err(|problem| {
+            // A password is not shown.
+            let shown = endpoint.rsplit('@').next().unwrap_or_default();
+            Failure::Refused(format!("HF_ENDPOINT {shown:?}: {problem}"))
+        })?;
         let timeouts = &options.timeouts;
         let config = Agent::config_builder()
             // Every redirect is looked at here.
@@ -209,9 +213,9 @@ impl<'a> Client<'a> {
                 }
                 let location = text(&head.headers, &LOCATION).filter(|text| !text.trim().is_empty());
                 let location = location.ok_or_else(|| refused(&address, "it redirects to nowhere (no Location)"))?;
-                let next = address
-                    .join(&location)
-                    .map_err(|problem| refused(&address, &format!("it redirects to {location:?}: {problem}")))?;
+                let next = address.join(&location).map_err(|problem| {
+                    refused(&address, &format!("it redirects to {:?}: {problem}", cut(&location)))
+                })?;
                 if visited.contains(&next) {
                     return Err(refused(&address, "it redirects in a circle"));
                 }

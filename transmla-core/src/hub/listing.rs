@@ -58,10 +58,12 @@ struct LargeFile {
 /// Asks for the files of a repository, with their sizes and hashes where the server knows them.
 pub(super) fn list(client: &Client<'_>, kind: RepoKind, id: &str, revision: &str) -> Result<Listing, Failure> {
     let (kind, revision) = (kind.plural(), encode(revision, false));
-    let answer = client.get(
-        &client.at(&format!("api/{kind}/{id}/revision/{revision}?blobs=true")),
-        0,
-    )?;
+    let plain = client.at(&format!("api/{kind}/{id}/revision/{revision}"));
+    let answer = match client.get(&format!("{plain}?blobs=true"), 0) {
+        // Of very large repositories a server may know the names alone in time; headers tell the rest.
+        Err(Failure::Status(500..=599, _)) => client.get(&plain, 0)?,
+        answer => answer?,
+    };
     let mut text = Vec::new();
     let read = answer.body.take(LARGEST + 1).read_to_end(&mut text);
     read.map_err(|error| Failure::Network(format!("the listing of its files broke off: {error}")))?;

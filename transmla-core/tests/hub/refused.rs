@@ -239,7 +239,9 @@ fn an_endpoint_that_is_none() {
             endpoint: Some(endpoint.into()),
             ..HubOptions::default()
         };
-        assert_says(&message(&options), &["org/name", "HF_ENDPOINT"]);
+        let text = message(&options);
+        assert_says(&text, &["org/name", "HF_ENDPOINT"]);
+        assert!(!text.contains("secret"), "{text}");
     }
     assert_says(&message(&HubOptions::default()), &["org/name", "HF_HOME"]);
 }

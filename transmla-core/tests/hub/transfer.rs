@@ -204,6 +204,18 @@ fn a_server_that_refuses_or_mistakes_ranges() {
 }
 
 #[test]
+fn a_server_that_can_list_names_alone() {
+    let place = Place::new();
+    place.server.state.lock().unwrap().names_alone_in_time = true;
+    place.fetch();
+    // What the headers say is enough to notice what is wrong.
+    let place = Place::new();
+    place.server.state.lock().unwrap().names_alone_in_time = true;
+    place.server.fault("config.json", Fault::Flipped, FOR_EVER);
+    assert!(place.error().contains("does not have the announced hash"));
+}
+
+#[test]
 fn a_part_of_unknown_size_that_is_complete() {
     let place = Place::new();
     place.server.state.lock().unwrap().names_only = true;
