@@ -1,6 +1,7 @@
 //! `transmla convert`: from arguments to a converted model.
 
 pub mod arguments;
+pub mod names;
 mod plan_view;
 pub mod progress;
 pub mod save_path;
@@ -10,25 +11,27 @@ pub mod texts;
 use std::path::Path;
 use std::time::Instant;
 
+use anyhow::Context;
 use transmla_calib::TextTokenizer;
 use transmla_convert::{
     Evaluation, FileFormat, ModelCard, Plan, RECIPE_FILE, Recipe, Request, check_gguf, convert, model_card,
 };
+use transmla_core::checkpoint::Companions;
 use transmla_core::hub::is_path;
 use transmla_core::model::model_tensors;
 use transmla_core::{Decoder, LayeredModel, ModelConfig, Residency};
 
 pub use self::arguments::ConvertArguments;
+use self::names::ModelName;
 use self::plan_view::PlanView;
 use self::progress::Progress;
 use self::save_path::Inputs;
 use self::summary::Summary;
 use self::texts::TextPlan;
 use crate::generate::{Sampler, Writer, end_ids};
-use crate::mix::TextMix;
+use crate::memory;
 use crate::model::ModelFolder;
-use crate::printer::Printer;
-use crate::{embedded, memory};
+use crate::printer::{Hint, Printer};
 
 /// Models of more parameters write no sample text: that would read all weights again.
 const LARGEST_SAMPLED: usize = 300_000_000;
@@ -49,7 +52,13 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     let inputs = |model: &Path| Inputs::of(&recipe, model, arguments.recipe_file());
     inputs(Path::new(&recipe.model_path)).check_outside(&arguments.save_path)?;
     save_path::check(&arguments.save_path, arguments.force, arguments.dry_run, &printer)?;
-    let folder = ModelFolder::locate(&recipe.model_path, &recipe.revision, &printer)?;
+    let located = ModelFolder::locate(&recipe.model_path, &recipe.revision, &printer);
+    let folder = match arguments.recipe_file().is_some() && is_path(&recipe.model_path) {
+        true => located.context(Hint(
+            "recipes hold no paths of other places: say where the model is by --model-path",
+        ))?,
+        false => located?,
+    };
     inputs(folder.path()).check_outside(&arguments.save_path)?;
     let config = ModelConfig::read(folder.path())?;
     for note in &config.notes {
@@ -81,8 +90,15 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
         return printer.result(&view.table().to_string(), &view.json());
     }
     printer.note(view.table());
+    let card = original_card(folder.path(), &printer)?;
     let texts = text_plan.read(folder.path(), &config, &printer)?;
-    let extra_files = files(&recipe, &plan, folder.path(), &texts.calibration.origin)?;
+    let extra_files = files(
+        &recipe,
+        &plan,
+        card.as_deref(),
+        &arguments.save_path,
+        &texts.calibration.origin,
+    )?;
     let source = match (residency, source.take()) {
         (Residency::Streamed, Some(source)) => source,
         (residency, _) => folder.open_as(&arguments.compute, config.clone(), residency)?,
@@ -123,17 +139,36 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     printer.result(&summary.text(), &summary.json())
 }
 
+/// The card of the original, once it is known that what goes with its weights can be taken along.
+pub fn original_card(source: &Path, printer: &Printer) -> anyhow::Result<Option<String>> {
+    let companions = Companions::of(source)?;
+    for (name, problem) in &companions.left_out {
+        printer.warn(format!("{name} of the original is left out: {problem}"));
+    }
+    Ok(companions.card())
+}
+
 /// Files beside the weights that say what the model is: its recipe and its card.
-pub fn files(recipe: &Recipe, plan: &Plan, source: &Path, calibration: &str) -> anyhow::Result<[(String, Vec<u8>); 2]> {
-    let original = std::fs::read_to_string(source.join("README.md")).ok();
+pub fn files(
+    recipe: &Recipe,
+    plan: &Plan,
+    original_card: Option<&str>,
+    target: &Path,
+    calibration: &str,
+) -> anyhow::Result<[(String, Vec<u8>); 2]> {
+    let model = ModelName::of(&recipe.model_path);
     let card = ModelCard {
-        base_model: &recipe.model_path,
-        calibration,
-        original: original.as_deref(),
+        base_model: model.id.as_deref(),
+        name: &model.name,
+        calibration: &names::origin(calibration, recipe),
+        original: original_card,
     };
     let card = model_card(plan, &card);
     Ok([
-        (RECIPE_FILE.to_owned(), recipe_file(recipe)?),
+        (
+            RECIPE_FILE.to_owned(),
+            names::written(recipe, target).to_toml()?.into_bytes(),
+        ),
         ("README.md".to_owned(), card.into_bytes()),
     ])
 }
@@ -143,25 +178,6 @@ fn numbers(config: &ModelConfig) -> usize {
         .iter()
         .map(transmla_core::TensorSpec::elements)
         .sum()
-}
-
-/// The recipe as a file that means the same wherever it is read.
-fn recipe_file(recipe: &Recipe) -> anyhow::Result<Vec<u8>> {
-    let mut recipe = recipe.clone();
-    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    if recipe.model_path != embedded::MODEL && is_path(&recipe.model_path) {
-        recipe.model_path = absolute(Path::new(&recipe.model_path)).display().to_string();
-    }
-    let evaluation = recipe.evaluation.eval_dataset.as_mut();
-    for dataset in [&mut recipe.calibration.cal_dataset].into_iter().chain(evaluation) {
-        if let Ok(mix) = dataset.parse::<TextMix>() {
-            *dataset = mix.absolute().to_string();
-        }
-    }
-    for tokens in [&mut recipe.calibration.cal_tokens, &mut recipe.evaluation.eval_tokens] {
-        *tokens = tokens.as_deref().map(absolute);
-    }
-    Ok(recipe.to_toml()?.into_bytes())
 }
 
 /// A few sentences by the model as it was saved, for people, if it is small and has a tokenizer.

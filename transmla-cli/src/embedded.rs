@@ -11,6 +11,9 @@ use crate::interrupt;
 /// What the model goes by in `--model-path`.
 pub const MODEL: &str = "embedded";
 
+/// What it is called elsewhere.
+pub const MODEL_NAME: &str = "stories260K";
+
 /// What the text goes by in `--cal-dataset` and its like.
 pub const TEXT: &str = "stories";
 

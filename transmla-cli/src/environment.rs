@@ -1,18 +1,54 @@
 //! What the environment says about the Hugging Face hub.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use transmla_core::hub::HubOptions;
+use transmla_core::hub::{HubOptions, HubTimeouts};
+
+use crate::downloads::Downloads;
+use crate::printer::Printer;
 
 /// How the hub is reached, by the variables that its Python client reads.
-pub fn hub_options(progress: bool) -> HubOptions {
+pub fn hub_options(printer: &Printer) -> HubOptions {
     HubOptions {
-        progress,
-        ..read(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        observer: Some(Arc::new(Downloads::new(printer))),
+        ..read(&variable)
     }
 }
 
+/// The folder of the hub's cache.
+pub fn hub_cache() -> Option<PathBuf> {
+    read(&variable).cache
+}
+
+/// The user's name, as the home folder tells it.
+pub fn user_name() -> Option<String> {
+    let home = variable("HOME")
+        .or_else(|| variable("USERPROFILE"))
+        .map(PathBuf::from)?;
+    Some(home.file_name()?.to_string_lossy().into_owned())
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Names of a proxy's variable, the one that counts first.
+const PROXIES: [&str; 6] = [
+    "ALL_PROXY",
+    "all_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+];
+
 fn read(variable: &dyn Fn(&str) -> Option<String>) -> HubOptions {
+    let seconds = |name: &str| {
+        let number = variable(name)?.trim().parse().ok().filter(|number| *number > 0)?;
+        Some(Duration::from_secs(number))
+    };
     let home = variable("HF_HOME").map(PathBuf::from);
     let client_home = home.clone().or_else(|| {
         let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
@@ -32,7 +68,17 @@ fn read(variable: &dyn Fn(&str) -> Option<String>) -> HubOptions {
             .filter(|token| !token.is_empty()),
         offline: variable("HF_HUB_OFFLINE").is_some_and(|value| is_true(&value)),
         endpoint: variable("HF_ENDPOINT").map(|url| url.trim_end_matches('/').to_owned()),
-        progress: false,
+        proxy: PROXIES.iter().find_map(|name| variable(name)),
+        no_proxy: variable("NO_PROXY")
+            .or_else(|| variable("no_proxy"))
+            .map(|hosts| hosts.split(',').map(|host| host.trim().to_owned()).collect())
+            .unwrap_or_default(),
+        timeouts: HubTimeouts {
+            answer: seconds("HF_HUB_ETAG_TIMEOUT").unwrap_or(HubTimeouts::default().answer),
+            stall: seconds("HF_HUB_DOWNLOAD_TIMEOUT").unwrap_or(HubTimeouts::default().stall),
+            ..HubTimeouts::default()
+        },
+        observer: None,
     }
 }
 
@@ -61,6 +107,26 @@ mod tests {
         assert!(options(&[("HF_HUB_OFFLINE", "True")]).offline && !options(&[("HF_HUB_OFFLINE", "0")]).offline);
         let endpoint = options(&[("HF_ENDPOINT", "http://mirror/")]).endpoint;
         assert_eq!(endpoint.as_deref(), Some("http://mirror"));
+    }
+
+    #[test]
+    fn proxies_and_timeouts_are_those_of_the_environment() {
+        let plain = options(&[]);
+        assert_eq!(
+            (plain.proxy, plain.no_proxy.len(), plain.timeouts),
+            (None, 0, HubTimeouts::default())
+        );
+        let set = options(&[
+            ("http_proxy", "http://second"),
+            ("HTTPS_PROXY", "http://first"),
+            ("no_proxy", "localhost, .example.org"),
+            ("HF_HUB_ETAG_TIMEOUT", "7"),
+            ("HF_HUB_DOWNLOAD_TIMEOUT", "x"),
+        ]);
+        assert_eq!(set.proxy.as_deref(), Some("http://first"));
+        assert_eq!(set.no_proxy, ["localhost", ".example.org"]);
+        assert_eq!(set.timeouts.answer, Duration::from_secs(7));
+        assert_eq!(set.timeouts.stall, HubTimeouts::default().stall);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 use transmla_calib::TextTokenizer;
+use transmla_core::checkpoint::read_regular;
 use transmla_core::{Decoder, KvCache, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch};
 
 pub use self::sampler::Sampler;
@@ -57,6 +58,9 @@ pub struct GenerateArguments {
     quiet: bool,
 }
 
+/// Most bytes of generation_config.json.
+const LARGEST_SETTINGS: u64 = 1 << 20;
+
 const EXAMPLES: &str = "\
 Examples:
   transmla generate --model-path outputs --prompt 'Once upon a time'
@@ -100,15 +104,15 @@ pub fn run(arguments: &GenerateArguments) -> anyhow::Result<()> {
         end_ids: &end_ids,
     };
     let sampler = Sampler::new(arguments.temperature, arguments.top_p, arguments.seed);
-    printer.chunk(&arguments.prompt)?;
+    printer.written(&arguments.prompt)?;
     let generated = writer.write_from(
         arguments.cache_dtype,
         &arguments.prompt,
         arguments.max_new_tokens,
         sampler,
-        &mut |text| printer.chunk(text),
+        &mut |text| printer.written(text),
     );
-    printer.chunk("\n")?;
+    printer.written("\n")?;
     describe(&generated?, model.config(), &printer);
     Ok(())
 }
@@ -191,8 +195,8 @@ impl Writer<'_> {
 /// Ids that end a text: those of config.json and of generation_config.json, where chat models name more of them.
 pub fn end_ids(folder: &Path, config: &ModelConfig) -> Vec<u32> {
     let mut ids = config.eos_token_ids.clone();
-    let text = std::fs::read_to_string(folder.join("generation_config.json")).unwrap_or_default();
-    let generation: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let text = read_regular(&folder.join("generation_config.json"), LARGEST_SETTINGS).unwrap_or_default();
+    let generation: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
     match &generation["eos_token_id"] {
         serde_json::Value::Array(list) => ids.extend(list.iter().filter_map(as_id)),
         one => ids.extend(as_id(one)),

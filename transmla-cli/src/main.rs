@@ -5,12 +5,13 @@
 //! | `arguments`, `values` | the commands, options that several share, and what an option's value may be |
 //! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `bench`, `completions` | one module per command |
 //! | `model`, `text`, `mix`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
-//! | `printer`, `table`, `memory`, `environment`, `interrupt` | the only places that print, that read the system, and that hear signals |
+//! | `printer`, `downloads`, `table`, `memory`, `environment`, `interrupt` | the only places that print, that read the system, and that hear signals |
 
 mod arguments;
 mod bench;
 mod completions;
 mod convert;
+mod downloads;
 mod embedded;
 mod environment;
 mod eval;

@@ -1,6 +1,7 @@
 //! Several texts with weights, as one argument.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use transmla_calib::DatasetSource;
@@ -99,6 +100,37 @@ fn unquoted(text: &str) -> (String, &str) {
 /// What has a meaning in a list.
 const SPECIAL: [char; 4] = [',', ':', '"', '\\'];
 
+/// A name as it stands in a list.
+fn quoted(name: &str) -> String {
+    match name.contains(SPECIAL) {
+        true => format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\"")),
+        false => name.to_owned(),
+    }
+}
+
+/// A list of texts with every name replaced for which there is another; the texts need not exist.
+pub fn replace_names(list: &str, replace: &dyn Fn(&str) -> Option<String>) -> String {
+    // A name alone stands as it is, whatever is in it.
+    if let Some(whole) = replace(list) {
+        return whole;
+    }
+    let mut replaced = String::new();
+    let mut rest = list;
+    loop {
+        let (name, behind) = unquoted(rest);
+        match replace(&name) {
+            Some(other) => replaced.push_str(&quoted(&other)),
+            None => replaced.push_str(&rest[..rest.len() - behind.len()]),
+        }
+        let Some((weight, next)) = behind.split_once(',') else {
+            return replaced + behind;
+        };
+        replaced.push_str(weight);
+        replaced.push(',');
+        rest = next;
+    }
+}
+
 impl fmt::Display for TextMix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let [(source, _)] = &self.0[..] {
@@ -106,14 +138,7 @@ impl fmt::Display for TextMix {
         }
         for (index, (source, weight)) in self.0.iter().enumerate() {
             let comma = if index > 0 { "," } else { "" };
-            let name = source.to_string();
-            match name.contains(SPECIAL) {
-                true => {
-                    let escaped = name.replace('\\', "\\\\").replace('"', "\\\"");
-                    write!(f, "{comma}\"{escaped}\":{weight}")?;
-                }
-                false => write!(f, "{comma}{name}:{weight}")?,
-            }
+            write!(f, "{comma}{}:{weight}", quoted(&source.to_string()))?;
         }
         Ok(())
     }
@@ -144,19 +169,16 @@ impl TextMix {
         })
     }
 
-    /// The same with every path made absolute.
-    pub fn absolute(&self) -> Self {
-        let absolute = |source: &TextSource| match source {
-            TextSource::Dataset(DatasetSource::Path(path)) => {
-                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-                TextSource::Dataset(DatasetSource::Path(path))
-            }
+    /// The same with every path replaced.
+    pub fn with_paths(&self, replace: &dyn Fn(&Path) -> PathBuf) -> Self {
+        let replaced = |source: &TextSource| match source {
+            TextSource::Dataset(DatasetSource::Path(path)) => TextSource::Dataset(DatasetSource::Path(replace(path))),
             other => other.clone(),
         };
         Self(
             self.0
                 .iter()
-                .map(|(source, weight)| (absolute(source), *weight))
+                .map(|(source, weight)| (replaced(source), *weight))
                 .collect(),
         )
     }

@@ -28,7 +28,7 @@ impl ModelFolder {
                 _unpacked: Some(unpacked),
             });
         }
-        let hub = environment::hub_options(printer.shows_progress());
+        let hub = environment::hub_options(printer);
         let path = model_folder(model, revision, &hub)?;
         if is_path(model) && path != Path::new(model) {
             printer.note(format!("model: {}", path.display()));

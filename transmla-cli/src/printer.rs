@@ -1,5 +1,6 @@
 //! All output: results to stdout, everything else to stderr.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -45,12 +46,20 @@ impl Printer {
     /// Prints the result: `text` for people, or `json`.
     pub fn result(&self, text: &str, json: &impl Serialize) -> anyhow::Result<()> {
         match self.format {
-            Format::Text => self.chunk(&format!("{}\n", text.trim_end())),
-            Format::Json => self.chunk(&format!("{}\n", serde_json::to_string_pretty(json)?)),
+            Format::Text => self.chunk(&format!("{}\n", visible(text.trim_end()))),
+            Format::Json => self.chunk(&format!("{}\n", visible_json(&serde_json::to_string_pretty(json)?))),
         }
     }
 
-    /// Prints a piece of a result at once.
+    /// Prints a piece of what a model writes at once: as it is into files, and without what would steer a terminal to one.
+    pub fn written(&self, text: &str) -> anyhow::Result<()> {
+        match std::io::stdout().is_terminal() {
+            true => self.chunk(&text.replace(steers, "")),
+            false => self.chunk(text),
+        }
+    }
+
+    /// Prints a piece of a result at once, as it is.
     pub fn chunk(&self, text: &str) -> anyhow::Result<()> {
         let mut stdout = std::io::stdout().lock();
         let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
@@ -73,7 +82,7 @@ impl Printer {
     /// Tells what is going on.
     pub fn note(&self, text: impl std::fmt::Display) {
         if !self.quiet {
-            to_stderr(&text.to_string());
+            to_stderr(&visible(&text.to_string()));
         }
     }
 
@@ -90,7 +99,7 @@ impl Printer {
             ProgressDrawTarget::hidden()
         };
         let style = ProgressStyle::with_template("{msg:32} {bar:30} {percent:>3}%  {elapsed} (left {eta})");
-        let bar = ProgressBar::with_draw_target(None, target).with_message(label.to_owned());
+        let bar = ProgressBar::with_draw_target(None, target).with_message(visible(label).into_owned());
         // The template is fixed; were it wrong, the default style would do.
         bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
     }
@@ -108,7 +117,38 @@ impl std::fmt::Display for Hint {
 
 /// Prints an error with its causes, leaving out those that it already quotes, and the hint, if it comes with one.
 pub fn error(error: &anyhow::Error) {
-    to_stderr(&describe(error));
+    to_stderr(&visible(&describe(error)));
+}
+
+/// Whether a character would move a terminal's cursor, change its colours or title, or turn the direction of its text.
+fn steers(character: char) -> bool {
+    let breaks_lines = matches!(character, '\n' | '\t');
+    let turns = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    character.is_control() && !breaks_lines || turns
+}
+
+/// A text whose names, from files and servers, cannot steer a terminal: `\u{1b}` instead of an escape.
+fn visible(text: &str) -> Cow<'_, str> {
+    escaped(text, |character| character.escape_debug().to_string())
+}
+
+/// The same for JSON, where such characters may stand in strings alone.
+fn visible_json(text: &str) -> Cow<'_, str> {
+    escaped(text, |character| format!("\\u{:04x}", u32::from(character)))
+}
+
+fn escaped(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        match steers(character) {
+            true => out.push_str(&escape(character)),
+            false => out.push(character),
+        }
+    }
+    Cow::Owned(out)
 }
 
 /// Says that a signal ended the program, and at which layer the same command would go on.
@@ -158,5 +198,17 @@ mod tests {
             describe(&hinted),
             "error: cannot load x\n  caused by: no route\n  hint: use y"
         );
+    }
+
+    #[test]
+    fn names_do_not_steer_terminals() {
+        let name = "a\u{1b}[2J\u{9b}1m\r\u{7}b\u{202e}c\td\né…";
+        assert_eq!(visible(name), "a\\u{1b}[2J\\u{9b}1m\\r\\u{7}b\\u{202e}c\td\né…");
+        let json = serde_json::to_string_pretty(&serde_json::json!({ "name": name })).unwrap();
+        let shown = visible_json(&json);
+        assert!(!shown.contains(steers), "{shown:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap()["name"], name);
+        assert!(matches!(visible("plain ü\n"), Cow::Borrowed(_)));
+        assert_eq!(name.replace(steers, ""), "a[2J1mbc\td\né…");
     }
 }

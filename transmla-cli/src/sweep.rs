@@ -18,15 +18,16 @@ pub use self::arguments::SweepArguments;
 use self::arguments::{Curve, Files};
 use self::outcome::{Outcome, Point};
 use self::progress::SweepProgress;
-use crate::convert::files;
+use crate::convert::names::{self, ModelName};
 use crate::convert::save_path::{self, Inputs};
 use crate::convert::texts::TextPlan;
+use crate::convert::{files, original_card};
 use crate::interrupt;
-use crate::memory;
 use crate::model::ModelFolder;
 use crate::printer::Printer;
 use crate::table;
 use crate::text::Corpus;
+use crate::{embedded, memory};
 
 /// One of the models to make.
 struct Entry {
@@ -67,9 +68,11 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
     let residency = memory::residency(&config, arguments.compute.max_memory);
     printer.note(announcement(&recipe.model_path, &curves, &entries));
     let texts = read_texts(&mut entries, folder.path(), &config, &printer)?;
-    let described = entries
-        .iter()
-        .map(|entry| files(&entry.recipe, &entry.plan, folder.path(), &texts.of(entry).origin));
+    let card = original_card(folder.path(), &printer)?;
+    let described = entries.iter().map(|entry| {
+        let origin = &texts.of(entry).origin;
+        files(&entry.recipe, &entry.plan, card.as_deref(), &entry.folder, origin)
+    });
     let extra_files: Vec<_> = described.collect::<anyhow::Result<_>>()?;
     let Some(evaluation) = &texts.evaluation else {
         bail!("there is no text to evaluate on");
@@ -105,9 +108,15 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
         let folder = kept.map(|_| entry.folder.as_path());
         Point::new(entry.curve, &entry.plan, report, folder)
     });
+    // The picture and the figures leave this machine.
+    let name = ModelName::of(&recipe.model_path);
     let outcome = Outcome {
-        model: &recipe.model_path,
-        text: &evaluation.origin,
+        model: match &name.id {
+            Some(id) => id,
+            None if recipe.model_path == embedded::MODEL => embedded::MODEL,
+            None => &name.name,
+        },
+        text: &names::origin(&evaluation.origin, &recipe),
         window: evaluation.tokens.sequence(),
         original_cache: config.attention.cache_numbers(),
         original: reports.first().and_then(|report| report.original),
@@ -221,7 +230,13 @@ fn announcement(model: &str, curves: &[Curve], entries: &[Entry]) -> String {
 }
 
 fn write(outcome: &Outcome<'_>, files: &Files) -> anyhow::Result<()> {
-    let mut json = serde_json::to_string_pretty(&outcome.json())?;
+    let mut figures = outcome.json();
+    for model in figures["models"].as_array_mut().into_iter().flatten() {
+        // Beside the figures, or told by whoever passes them on.
+        let name = model["save_path"].as_str().and_then(|path| Path::new(path).file_name());
+        model["save_path"] = name.map(|name| name.to_string_lossy().into_owned()).into();
+    }
+    let mut json = serde_json::to_string_pretty(&figures)?;
     json.push('\n');
     for (file, contents) in [(&files.svg, plot::svg(outcome)), (&files.json, json)] {
         if let Some(file) = file {

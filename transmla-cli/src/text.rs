@@ -1,7 +1,7 @@
 //! Texts by name, path or as token ids.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Context;
@@ -55,7 +55,7 @@ impl fmt::Display for TextSource {
 
 impl TextSource {
     fn load(&self, split: Split, column: Option<&str>, printer: &Printer) -> anyhow::Result<TextRows> {
-        let hub = environment::hub_options(printer.shows_progress());
+        let hub = environment::hub_options(printer);
         let loaded = match self {
             Self::Dataset(dataset) => load_column(dataset, split, column, &hub),
             Self::Stories => {

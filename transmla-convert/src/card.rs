@@ -1,7 +1,6 @@
 //! The model card: what a hub shows of a converted model, and how it is loaded.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use serde_json::{Value, json};
 use transmla_core::config::LatentStyle;
@@ -12,15 +11,17 @@ use crate::{Engine, FileFormat, Method, Plan};
 /// What a card says beyond what the plan knows.
 #[derive(Debug, Clone, Copy)]
 pub struct ModelCard<'a> {
-    /// The original, by hub id or name.
-    pub base_model: &'a str,
+    /// The original's id on the hub, if it is from there.
+    pub base_model: Option<&'a str>,
+    /// The original's name, for people.
+    pub name: &'a str,
     /// The text of the calibration.
     pub calibration: &'a str,
     /// The original's card, whose language and licence are carried over.
     pub original: Option<&'a str>,
 }
 
-/// Metadata of the original that a conversion does not change.
+/// Metadata of the original that a conversion does not change, each one word or line, or a list of such.
 const CARRIED: [&str; 4] = ["license", "license_name", "license_link", "language"];
 
 /// The contents of `README.md`: metadata as hubs read it, what the model is, and how to load it.
@@ -30,8 +31,7 @@ pub fn model_card(plan: &Plan, card: &ModelCard<'_>) -> String {
         LatentStyle::Family => plan.source.family.latent_class(),
     };
     let (before, after) = plan.cache_numbers();
-    let name = card.base_model.rsplit('/').find(|part| !part.is_empty());
-    let name = name.unwrap_or(card.base_model);
+    let name = markdown(card.name);
     let latent = &plan.latent;
     let method = match plan.options.method {
         Method::Transmla => "transmla".to_owned(),
@@ -71,7 +71,7 @@ pub fn model_card(plan: &Plan, card: &ModelCard<'_>) -> String {
         ),
         ("weights", plan.options.dtype.to_string()),
         ("method", method),
-        ("calibrated on", card.calibration.replace(['\n', '|'], " ")),
+        ("calibrated on", markdown(card.calibration)),
     ];
     text += "| | |\n| --- | --- |\n";
     for (label, value) in rows {
@@ -102,18 +102,19 @@ fn metadata(plan: &Plan, card: &ModelCard<'_>) -> String {
         FileFormat::Gguf => "gguf",
     };
     let mut text = format!("---\nlibrary_name: {library}\npipeline_tag: text-generation\n");
-    let is_hub_id = card.base_model.split('/').count() == 2 && !Path::new(card.base_model).is_absolute();
-    if is_hub_id {
-        let _ = writeln!(
-            text,
-            "base_model: {}\nbase_model_relation: finetune",
-            json!(card.base_model)
-        );
+    if let Some(id) = card.base_model {
+        let _ = writeln!(text, "base_model: {}\nbase_model_relation: finetune", json!(id));
     }
-    for block in card.original.map(front_matter).unwrap_or_default() {
-        if CARRIED.iter().any(|key| block.starts_with(&format!("{key}:"))) {
-            text += &block;
-        }
+    let front = card.original.map(front_matter).unwrap_or_default();
+    for (key, values) in front.iter().filter(|(key, _)| CARRIED.contains(&key.as_str())) {
+        let _ = match values.as_slice() {
+            [] => Ok(()),
+            [value] => writeln!(text, "{key}: {}", scalar(value)),
+            list => {
+                let items: String = list.iter().map(|value| format!("- {}\n", scalar(value))).collect();
+                write!(text, "{key}:\n{items}")
+            }
+        };
     }
     let tags: [Value; 3] = [json!("transmla"), json!("mla"), json!(plan.target.model_type)];
     text += "tags:\n";
@@ -123,25 +124,81 @@ fn metadata(plan: &Plan, card: &ModelCard<'_>) -> String {
     text + "---\n\n"
 }
 
-/// The keys of a card's front matter, each with its lines; none if it has no front matter.
-fn front_matter(card: &str) -> Vec<String> {
+/// A text that Markdown shows as it is, on one line and in one cell of a table.
+fn markdown(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' | '!' | '~' | '&' | '$' => {
+                out.push('\\');
+                out.push(character);
+            }
+            control if control.is_control() || is_line_end(control) => out.push(' '),
+            plain => out.push(plain),
+        }
+    }
+    out
+}
+
+/// A value as YAML has it: words as they are, everything else as a JSON string.
+fn scalar(value: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'+');
+    let reads_otherwise = ["no", "yes", "on", "off", "true", "false", "null", "y", "n"];
+    let is_word = value.starts_with(|first: char| first.is_ascii_alphabetic())
+        && value.bytes().all(plain)
+        && !reads_otherwise.contains(&value.to_ascii_lowercase().as_str());
+    match is_word {
+        true => value.to_owned(),
+        false => json!(value).to_string(),
+    }
+}
+
+fn is_line_end(character: char) -> bool {
+    matches!(character, '\u{85}' | '\u{2028}' | '\u{2029}')
+}
+
+/// The keys of a card's front matter with their values, as far as those are words, lines or lists of them; none if it has
+/// no front matter.
+///
+/// It is not read as YAML, of which somebody else's file may hold anything.
+fn front_matter(card: &str) -> Vec<(String, Vec<String>)> {
+    let card = card.strip_prefix('\u{feff}').unwrap_or(card);
     let mut lines = card.lines();
     if lines.next().map(str::trim_end) != Some("---") {
         return Vec::new();
     }
-    let mut blocks: Vec<String> = Vec::new();
+    let mut keys: Vec<(String, Vec<String>)> = Vec::new();
     for line in lines {
         if line.trim_end() == "---" {
-            return blocks;
+            return keys;
         }
-        let belongs = line.starts_with([' ', '-', '\t']);
-        match blocks.last_mut().filter(|_| belongs) {
-            Some(block) => *block += &format!("{line}\n"),
-            None => blocks.push(format!("{line}\n")),
+        let item = line.trim_start().strip_prefix("- ").and_then(value);
+        match (line.starts_with([' ', '-', '\t']), keys.last_mut()) {
+            (true, Some((_, values))) => values.extend(item),
+            (true, None) => {}
+            (false, _) => {
+                let (key, rest) = line.split_once(':').unwrap_or((line, ""));
+                let flow = rest.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+                let values = match flow {
+                    Some(items) => items.split(',').filter_map(value).collect(),
+                    None => value(rest).into_iter().collect(),
+                };
+                keys.push((key.to_owned(), values));
+            }
         }
     }
     // Never closed: text that happens to begin with a rule.
     Vec::new()
+}
+
+/// A value on one line, without its quotes; nothing if it is empty or something else of YAML's.
+fn value(text: &str) -> Option<String> {
+    let text = text.trim();
+    let quoted = |mark: char| text.strip_prefix(mark)?.strip_suffix(mark);
+    let text = quoted('"').or_else(|| quoted('\'')).unwrap_or(text);
+    let other = text.starts_with(['&', '*', '!', '|', '>', '{', '[', '%', '@', '`', '#', '"', '\'']);
+    let unusable = |character: char| character.is_control() || is_line_end(character);
+    (!text.is_empty() && !other && text.len() <= 500 && !text.contains(unusable)).then(|| text.to_owned())
 }
 
 #[cfg(test)]
@@ -150,12 +207,53 @@ mod tests {
 
     #[test]
     fn front_matter_is_cut_into_keys() {
-        let card = "---\nlicense: mit\nlanguage:\n- en\n- de\ntags:\n  - x\n---\n# Title\nlicense: none\n";
-        assert_eq!(
-            front_matter(card),
-            ["license: mit\n", "language:\n- en\n- de\n", "tags:\n  - x\n"]
-        );
+        let card = "---\nlicense: mit\nlanguage:\n- en\n- \"no\"\ntags:\n  - x\nlicense_link: 'https://a.b/c'\nx: [a, b]\n---\n# Title\nlicense: none\n";
+        let keys: Vec<(String, Vec<String>)> = front_matter(card);
+        let expected = [
+            ("license", &["mit"][..]),
+            ("language", &["en", "no"]),
+            ("tags", &["x"]),
+            ("license_link", &["https://a.b/c"]),
+            ("x", &["a", "b"]),
+        ];
+        let found: Vec<(&str, Vec<&str>)> = keys
+            .iter()
+            .map(|(key, values)| (key.as_str(), values.iter().map(String::as_str).collect()))
+            .collect();
+        assert_eq!(found, expected.map(|(key, values)| (key, values.to_vec())));
         assert!(front_matter("---\nlicense: mit\n").is_empty());
         assert!(front_matter("# Title\n---\nlicense: mit\n---\n").is_empty());
+    }
+
+    #[test]
+    fn values_are_no_more_than_values() {
+        for (given, expected) in [
+            ("apache-2.0", "apache-2.0"),
+            ("no", "\"no\""),
+            ("2.0", "\"2.0\""),
+            ("a: b", "\"a: b\""),
+            ("x\"y", r#""x\"y""#),
+        ] {
+            assert_eq!(scalar(given), expected);
+        }
+        for text in [
+            "",
+            "!!python/object:os.system",
+            "&a",
+            "*a",
+            "{a: b}",
+            "|",
+            "a\u{1b}b",
+            "a\u{2028}b",
+        ] {
+            assert_eq!(value(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_shown_as_they_are() {
+        assert_eq!(markdown("SmolLM2-135M"), "SmolLM2-135M");
+        let name = "a|b`c`<script>[x](y)\n# z\u{1b}[m";
+        assert_eq!(markdown(name), r"a\|b\`c\`\<script\>\[x\](y) \# z \[m");
     }
 }

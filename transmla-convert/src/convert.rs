@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use transmla_core::checkpoint::CheckpointWriter;
+use transmla_core::checkpoint::{CheckpointWriter, Companions};
 use transmla_core::model::is_attention_tensor;
-use transmla_core::{CoreError, Decoder, TokenBatch};
+use transmla_core::{Decoder, TokenBatch};
 use transmla_eval::EvalOptions;
 
 use crate::assemble::input_norm;
@@ -39,29 +39,6 @@ pub struct Request<'a> {
     /// More files for the folder, as name and contents.
     pub extra_files: &'a [(String, Vec<u8>)],
 }
-
-/// Files of the source folder that go with the model.
-pub(crate) const COMPANIONS: &[&str] = &[
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-    "LICENSE",
-    "LICENSE.txt",
-    "LICENSE.md",
-    "LICENCE",
-    "LICENSE.model",
-    "COPYING",
-    "NOTICE",
-    "NOTICE.txt",
-    "USE_POLICY.md",
-];
 
 /// Converts a model and writes it.
 ///
@@ -115,13 +92,8 @@ pub(crate) fn write_rest(request: &Request<'_>, writer: &mut CheckpointWriter) -
         };
         writer.copy_as(checkpoint, from, name, factor as f32)?;
     }
-    let folder = checkpoint.folder();
-    for name in COMPANIONS {
-        let path = folder.join(name);
-        if path.is_file() {
-            let contents = std::fs::read(&path).map_err(|e| CoreError::io("read", &path, e))?;
-            writer.write_file(name, &contents)?;
-        }
+    for companion in Companions::of(checkpoint.folder())?.files {
+        writer.write_file(&companion.name, &companion.contents()?)?;
     }
     for (name, contents) in modelling_files(plan) {
         writer.write_file(&name, contents.as_bytes())?;

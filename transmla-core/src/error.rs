@@ -46,6 +46,14 @@ pub enum CoreError {
         /// What would have been made.
         path: PathBuf,
     },
+    /// A file is not one that can be used.
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A file that a checkpoint folder must have is not there.
     #[error("{} is missing: {hint}", path.display())]
     MissingFile {

@@ -1,32 +1,45 @@
 //! Models and files from folders or from the Hugging Face hub.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `options` | how the hub is reached: cache, token, timeouts |
+//! | `observer` | what a caller is told while files are fetched |
+//! | `names` | what a server may call things before they become paths; ids of repositories |
+//! | `cache` | the cache folder, laid out as the hub's Python client lays it out |
+//! | `client`, `address` | requests: redirects, token, timeouts, repetitions |
+//! | `snapshot`, `listing` | the files of a repository at a revision |
+//! | `download`, `hash` | one file: part, resumption, verification |
+//!
+//! What a server says is hostile until it is checked: no header becomes a path unless it is a hash, no body becomes a
+//! file of the cache unless it has that hash, and the token goes to no host but the hub's own.
+
+#[cfg(feature = "hub")]
+mod address;
+#[cfg_attr(not(feature = "hub"), allow(dead_code))]
+mod cache;
+#[cfg(feature = "hub")]
+mod client;
+#[cfg(feature = "hub")]
+mod download;
+#[cfg(feature = "hub")]
+mod hash;
+#[cfg(feature = "hub")]
+mod listing;
+#[cfg_attr(not(feature = "hub"), allow(dead_code))]
+mod names;
+mod observer;
+mod options;
+#[cfg(feature = "hub")]
+mod snapshot;
 
 use std::path::{Path, PathBuf};
 
+pub use self::cache::{CachedRepo, cached_repo};
+pub use self::names::RepoKind;
+pub use self::observer::{HubEvent, HubObserver};
+pub use self::options::{HubOptions, HubTimeouts};
 use crate::CoreError;
-
-/// How the hub is reached; the caller reads the environment (`HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE`, `HF_ENDPOINT`).
-#[derive(Debug, Clone, Default)]
-pub struct HubOptions {
-    /// The cache folder, the one with `models--org--name` folders in it; nothing for the client's default.
-    pub cache: Option<PathBuf>,
-    /// Access token for gated repositories.
-    pub token: Option<String>,
-    /// Never use the network; only what is in the cache.
-    pub offline: bool,
-    /// Another server than the public hub.
-    pub endpoint: Option<String>,
-    /// Show download progress on the terminal.
-    pub progress: bool,
-}
-
-/// Kind of a hub repository.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RepoKind {
-    /// Model weights.
-    Model,
-    /// A dataset.
-    Dataset,
-}
+use crate::checkpoint::is_companion;
 
 /// Whether a model argument names a folder rather than a hub id.
 ///
@@ -41,11 +54,13 @@ pub fn is_path(text: &str) -> bool {
 /// A local folder with the files of a model: the path itself, the snapshot in a cached repository that the path names, or
 /// the hub's snapshot.
 ///
-/// Of a hub model the configuration, tokenizer and safetensors files are fetched.
+/// Of a hub model the configuration, the weights in safetensors and what goes with them ([`is_companion`]) are fetched.
+/// The folder of a repository in a cache (`models--owner--name`) stands for its snapshot of `revision`.
 ///
 /// # Errors
-/// [`CoreError::Hub`] if the repository, revision or network cannot be reached, or, offline, the cache has no copy;
-/// [`CoreError::MissingFile`] if a path names no folder, or a cached repository without the revision.
+/// [`CoreError::Hub`] if the repository, revision or network cannot be reached, what comes is not what the hub
+/// announced, or, offline, the cache has no copy; [`CoreError::MissingFile`] if a path names no folder, or a cached
+/// repository without the revision.
 pub fn model_folder(model: &str, revision: &str, options: &HubOptions) -> Result<PathBuf, CoreError> {
     if is_path(model) {
         let path = PathBuf::from(model);
@@ -61,14 +76,7 @@ pub fn model_folder(model: &str, revision: &str, options: &HubOptions) -> Result
             hint: hint.into(),
         });
     }
-    remote::snapshot(RepoKind::Model, model, revision, options, &|file| {
-        let flat = !file.contains('/');
-        flat && (file.ends_with(".safetensors")
-            || file.ends_with(".json")
-            || file.ends_with(".jinja")
-            || file == "tokenizer.model"
-            || file.starts_with("LICENSE"))
-    })
+    snapshot(RepoKind::Model, model, revision, options, &is_model_file)
 }
 
 /// A folder itself or, of a repository in a hub cache (`models--org--name`), the snapshot that a revision means there.
@@ -77,16 +85,11 @@ pub fn model_folder(model: &str, revision: &str, options: &HubOptions) -> Result
 /// [`CoreError::MissingFile`] if the cache has several snapshots and no branch says which.
 fn snapshot_of(folder: PathBuf, revision: &str) -> Result<PathBuf, CoreError> {
     let snapshots = folder.join("snapshots");
+    if let Some(snapshot) = cache::snapshot_of_root(&folder, revision) {
+        return Ok(snapshot);
+    }
     if folder.join("config.json").exists() || !snapshots.is_dir() {
         return Ok(folder);
-    }
-    let branch = std::fs::read_to_string(folder.join("refs").join(revision));
-    let named = branch.map_or_else(|_| revision.to_owned(), |commit| commit.trim().to_owned());
-    // A commit is one name: nothing in a file leads elsewhere.
-    let plain = !named.is_empty() && !named.contains(['/', '\\']) && named != "..";
-    let snapshot = snapshots.join(&named);
-    if plain && snapshot.is_dir() {
-        return Ok(snapshot);
     }
     let entries = std::fs::read_dir(&snapshots).map_err(|e| CoreError::io("list", &snapshots, e))?;
     let mut found: Vec<PathBuf> = entries
@@ -98,7 +101,7 @@ fn snapshot_of(folder: PathBuf, revision: &str) -> Result<PathBuf, CoreError> {
     match &found[..] {
         [only] => Ok(only.clone()),
         several => Err(CoreError::MissingFile {
-            path: snapshot,
+            path: snapshots.join(revision),
             hint: format!(
                 "the cache has {} snapshots and none for {revision}; give one of the folders in {}",
                 several.len(),
@@ -118,178 +121,24 @@ pub fn dataset_folder(
     options: &HubOptions,
     wanted: &dyn Fn(&str) -> bool,
 ) -> Result<PathBuf, CoreError> {
-    remote::snapshot(RepoKind::Dataset, repo, revision, options, wanted)
+    snapshot(RepoKind::Dataset, repo, revision, options, wanted)
+}
+
+/// What is fetched of a model: what it is read from, and what a converted model takes along.
+fn is_model_file(file: &str) -> bool {
+    let flat = !file.contains('/');
+    is_companion(file) || flat && (file.ends_with(".safetensors") || file.ends_with(".json"))
 }
 
 #[cfg(feature = "hub")]
-mod remote {
-    use std::path::{Component, Path, PathBuf};
-
-    use hf_hub::api::RepoInfo;
-    use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
-    use hf_hub::{Cache, Repo, RepoType};
-
-    use super::{HubOptions, RepoKind};
-    use crate::CoreError;
-
-    pub fn snapshot(
-        kind: RepoKind,
-        id: &str,
-        revision: &str,
-        options: &HubOptions,
-        wanted: &dyn Fn(&str) -> bool,
-    ) -> Result<PathBuf, CoreError> {
-        let fail = |problem: String| CoreError::Hub {
-            repo: id.to_owned(),
-            problem,
-        };
-        let cache = options.cache.clone().map_or_else(Cache::default, Cache::new);
-        if options.offline {
-            return cached(&cache, kind, id, revision).ok_or_else(|| {
-                fail(format!(
-                    "revision {revision} is not in the cache {} and the hub is switched off (HF_HUB_OFFLINE)",
-                    cache.path().display()
-                ))
-            });
-        }
-        let api = client(&cache, options).map_err(|e| fail(e.to_string()))?;
-        let repo_type = match kind {
-            RepoKind::Model => RepoType::Model,
-            RepoKind::Dataset => RepoType::Dataset,
-        };
-        let branch = Repo::with_revision(id.to_owned(), repo_type, revision.to_owned());
-        match api.repo(branch.clone()).info() {
-            Ok(listing) => {
-                let pinned = Repo::with_revision(id.to_owned(), repo_type, listing.sha.clone());
-                let folder = download(&api, &cache, &pinned, &listing, wanted).map_err(fail)?;
-                // Written only where it changes: the cache may be one that others fill and nobody else may write to.
-                if cached(&cache, kind, id, revision).as_ref() != Some(&folder) {
-                    let moved = cache.repo(branch).create_ref(&listing.sha);
-                    moved.map_err(|e| CoreError::io("write to the cache", cache.path(), e))?;
-                }
-                Ok(folder)
-            }
-            // The hub cannot be asked, but a copy is here: use it, as the Python client does.
-            Err(error) => cached(&cache, kind, id, revision)
-                .ok_or_else(|| fail(explain(&error, revision, options.token.is_some()))),
-        }
-    }
-
-    fn client(cache: &Cache, options: &HubOptions) -> Result<Api, ApiError> {
-        let mut builder = ApiBuilder::from_cache(cache.clone()).with_progress(options.progress);
-        if let Some(token) = &options.token {
-            builder = builder.with_token(Some(token.clone()));
-        }
-        if let Some(endpoint) = &options.endpoint {
-            builder = builder.with_endpoint(endpoint.trim_end_matches('/').to_owned());
-        }
-        builder.build()
-    }
-
-    /// Fetches the wanted files of one commit, those that are not in the cache yet, and returns its folder.
-    ///
-    /// By commit rather than by branch: when the branch has moved on, what the cache has of the old commit must not be
-    /// mixed with new files. The branch's name in the cache is moved afterwards, when all files are there.
-    fn download(
-        api: &Api,
-        cache: &Cache,
-        pinned: &Repo,
-        listing: &RepoInfo,
-        wanted: &dyn Fn(&str) -> bool,
-    ) -> Result<PathBuf, String> {
-        let commit = listing.sha.as_str();
-        if commit.is_empty() || !commit.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            return Err(format!("the hub names the commit {commit:?}"));
-        }
-        let folder = cache.repo(pinned.clone()).pointer_path(commit);
-        let remote = api.repo(pinned.clone());
-        let mut found = false;
-        let files = listing.siblings.iter().map(|sibling| sibling.rfilename.as_str());
-        for file in files.filter(|file| wanted(file)) {
-            let mut parts = Path::new(file).components();
-            if !parts.all(|part| matches!(part, Component::Normal(_))) {
-                return Err(format!(
-                    "the hub lists the file {file:?}, which lies outside the repository"
-                ));
-            }
-            let local = folder.join(file);
-            if !local.is_file() {
-                // A link whose blob was removed: the client would not replace it.
-                if local.is_symlink() {
-                    std::fs::remove_file(&local).map_err(|e| format!("{file}: cannot replace it in the cache: {e}"))?;
-                }
-                let path = remote.download(file).map_err(|e| format!("{file}: {e}"))?;
-                if !path.starts_with(&folder) {
-                    return Err(format!("{file}: the hub sent another commit than {commit}"));
-                }
-            }
-            found = true;
-        }
-        match found {
-            true => Ok(folder),
-            false => Err("it has none of the files that are needed".into()),
-        }
-    }
-
-    /// What to do about a hub that does not answer as hoped.
-    fn explain(error: &ApiError, revision: &str, has_token: bool) -> String {
-        let status = match error {
-            ApiError::RequestError(error) => match **error {
-                ureq::Error::StatusCode(status) => Some(status),
-                _ => None,
-            },
-            _ => None,
-        };
-        match status {
-            // The hub answers 401 for what does not exist, so as not to say what does.
-            Some(401) if !has_token => {
-                "it does not exist, or is private or gated: check the id, or set HF_TOKEN (status 401)".into()
-            }
-            Some(401 | 403) => {
-                format!(
-                    "HF_TOKEN gives no access to it: accept its licence on the hub, or check the id (status {})",
-                    status.unwrap_or_default()
-                )
-            }
-            Some(404) => format!("there is no such repository or revision {revision}: check the id (status 404)"),
-            _ => format!("{error}; check the network, or use a local folder"),
-        }
-    }
-
-    /// The snapshot folder of a revision in a cache laid out as the hub's clients lay it out.
-    fn cached(cache: &Cache, kind: RepoKind, id: &str, revision: &str) -> Option<PathBuf> {
-        let prefix = match kind {
-            RepoKind::Model => "models",
-            RepoKind::Dataset => "datasets",
-        };
-        let root = cache.path().join(format!("{prefix}--{}", id.replace('/', "--")));
-        let commit = std::fs::read_to_string(root.join("refs").join(revision))
-            .map(|text| text.trim().to_owned())
-            .unwrap_or_else(|_| revision.to_owned());
-        let folder = root.join("snapshots").join(commit);
-        folder.is_dir().then_some(folder)
-    }
-}
+use self::snapshot::snapshot;
 
 #[cfg(not(feature = "hub"))]
-mod remote {
-    use std::path::PathBuf;
-
-    use super::{HubOptions, RepoKind};
-    use crate::CoreError;
-
-    pub fn snapshot(
-        _: RepoKind,
-        id: &str,
-        _: &str,
-        _: &HubOptions,
-        _: &dyn Fn(&str) -> bool,
-    ) -> Result<PathBuf, CoreError> {
-        Err(CoreError::Hub {
-            repo: id.to_owned(),
-            problem: "this build has no hub access (feature `hub`); pass a folder".into(),
-        })
-    }
+fn snapshot(_: RepoKind, id: &str, _: &str, _: &HubOptions, _: &dyn Fn(&str) -> bool) -> Result<PathBuf, CoreError> {
+    Err(CoreError::Hub {
+        repo: id.to_owned(),
+        problem: "this build has no hub access (feature `hub`); pass a folder".into(),
+    })
 }
 
 #[cfg(test)]
@@ -330,6 +179,33 @@ mod tests {
         assert_eq!(find("main").unwrap(), root);
     }
 
+    #[test]
+    fn a_model_is_its_configuration_weights_and_companions() {
+        for file in [
+            "config.json",
+            "model-00001-of-00002.safetensors",
+            "model.safetensors.index.json",
+            "tokenizer.model",
+            "merges.txt",
+            "chat_template.jinja",
+            "additional_chat_templates/tool_use.jinja",
+            "README.md",
+            "LICENSE",
+            "USE_POLICY.md",
+        ] {
+            assert!(is_model_file(file), "{file}");
+        }
+        for file in [
+            "pytorch_model.bin",
+            "onnx/model.safetensors",
+            "original/params.json",
+            "model.gguf",
+            "a/LICENSE",
+        ] {
+            assert!(!is_model_file(file), "{file}");
+        }
+    }
+
     #[cfg(feature = "hub")]
     #[test]
     fn offline_reads_the_cache_and_says_when_it_cannot() {
@@ -352,5 +228,7 @@ mod tests {
         let folder = model_folder("org/name", "main", &options).unwrap();
         assert_eq!(folder, root.join("snapshots/abc123"));
         assert_eq!(model_folder("org/name", "abc123", &options).unwrap(), folder);
+        // The repository's folder itself stands for its branch.
+        assert_eq!(model_folder(root.to_str().unwrap(), "main", &options).unwrap(), folder);
     }
 }

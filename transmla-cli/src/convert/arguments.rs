@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use transmla_convert::{Engine, FileFormat, FreqFold, Method, Recipe, Style, shapes_for_budget};
 use transmla_core::{ModelConfig, StorageDtype};
 
+use super::names;
 use crate::arguments::{ComputeArguments, Format, OutputArguments};
 use crate::embedded;
 use crate::mix::TextMix;
@@ -381,7 +382,9 @@ impl ConvertArguments {
 fn read_recipe(file: &Path) -> anyhow::Result<Recipe> {
     let fail = || format!("cannot read {}", file.display());
     let text = std::fs::read_to_string(file).with_context(fail)?;
-    Recipe::from_toml(&text).with_context(fail)
+    let mut recipe = Recipe::from_toml(&text).with_context(fail)?;
+    names::resolve(&mut recipe, file);
+    Ok(recipe)
 }
 
 impl ShapeArguments {

@@ -6,8 +6,8 @@ use anyhow::{Context, bail};
 use transmla_convert::{Plan, Recipe, check_replaceable, check_space};
 use transmla_core::checkpoint::{Claim, Place};
 
+use crate::mix::TextMix;
 use crate::printer::Printer;
-use crate::text::TextMix;
 
 /// Checks that the folder can be made.
 ///

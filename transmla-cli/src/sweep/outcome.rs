@@ -11,9 +11,9 @@ use crate::table::{self, Table};
 
 /// A finished sweep.
 pub struct Outcome<'a> {
-    /// The model as it was asked for.
+    /// The model by its id or name.
     pub model: &'a str,
-    /// What was evaluated on.
+    /// What was evaluated on, without folders.
     pub text: &'a str,
     /// Tokens of a window.
     pub window: usize,

@@ -3,9 +3,6 @@
 //! A colour for each method, a marker for each width of the rotary key; points of one colour and marker are joined.
 
 use std::fmt::Write;
-use std::path::Path;
-
-use transmla_core::hub::is_path;
 
 use super::axis::{self, Axis};
 use super::labels::{self, Label};
@@ -118,10 +115,7 @@ impl<'a> Picture<'a> {
     }
 
     fn headings(&mut self) {
-        let model = self.outcome.model;
-        let name = Path::new(model).file_name().filter(|_| is_path(model));
-        let name = name.map_or(model.into(), |name| name.to_string_lossy());
-        let title = format!("Perplexity by size of the KV cache: {name}");
+        let title = format!("Perplexity by size of the KV cache: {}", self.outcome.model);
         self.text(
             (PLOT.0, 34.0),
             r#"font-size="18" font-weight="bold""#,

@@ -254,11 +254,8 @@ fn text_may_be_a_folder() {
     );
     assert!(ran.succeeds().contains("stock DeepseekV3ForCausalLM"));
     let recipe = std::fs::read_to_string(place.path("outputs/transmla.toml")).unwrap();
-    let absolute = std::path::absolute(folder).unwrap();
-    assert!(
-        recipe.contains(&format!("cal-dataset = \"{}\"", absolute.display())),
-        "{recipe}"
-    );
+    // It lies elsewhere: its name alone.
+    assert!(recipe.contains("cal-dataset = \"./stories\""), "{recipe}");
 }
 
 #[test]
@@ -305,7 +302,7 @@ fn calibration_text_can_be_a_weighted_mix() {
     assert!(mixed.stderr.contains(origin), "{mixed:?}");
     mixed.succeeds();
     let recipe = std::fs::read_to_string(place.path("mixed/transmla.toml")).unwrap();
-    assert!(recipe.contains(&format!("stories:2,{}:1", plain.display())), "{recipe}");
+    assert!(recipe.contains("stories:2,../notes.txt:1"), "{recipe}");
 
     transmla(&["convert", "--cal-dataset", "stories:0,ptb:1"]).fails(2, &["'0'", "positive number"]);
     transmla(&["convert", "--cal-dataset", "stories:2,nothing-here:1"]).fails(2, &["wikitext2, ptb"]);

@@ -7,6 +7,7 @@ mod export;
 mod hub;
 mod interop;
 mod odd;
+mod privacy;
 #[cfg(unix)]
 mod processes;
 mod read_back;

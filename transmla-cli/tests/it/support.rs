@@ -16,7 +16,9 @@ pub struct Ran {
 /// The binary, with an environment that is the same everywhere and a hub that is never asked.
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_transmla"));
-    for variable in ["HF_HOME", "HF_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT", "LINES"] {
+    let hub = ["HF_HOME", "HF_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT", "LINES"];
+    let proxies = ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"].map(|name| [name.to_owned(), name.to_lowercase()]);
+    for variable in hub.map(str::to_owned).into_iter().chain(proxies.concat()) {
         command.env_remove(variable);
     }
     command.env("COLUMNS", "100").env("HF_HUB_OFFLINE", "1");

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::Value;
-use transmla_core::checkpoint::GgufValue;
+use transmla_core::checkpoint::{GgufValue, read_regular};
 use transmla_core::{CoreError, ModelConfig};
 
 use crate::ConvertError;
+
+/// Most bytes of a tokenizer.json.
+const LARGEST: u64 = 128 << 20;
 
 /// llama.cpp's kinds of tokens.
 const NORMAL: i32 = 1;
@@ -24,8 +27,8 @@ pub(super) fn keys(
     pre_tokenizer: Option<&str>,
 ) -> Result<Vec<(String, GgufValue)>, ConvertError> {
     let path = folder.join("tokenizer.json");
-    let text = std::fs::read_to_string(&path).map_err(|e| CoreError::io("read", &path, e))?;
-    let tokenizer: Value = serde_json::from_str(&text).map_err(|e| CoreError::Json {
+    let text = read_regular(&path, LARGEST)?;
+    let tokenizer: Value = serde_json::from_slice(&text).map_err(|e| CoreError::Json {
         path,
         problem: e.to_string(),
     })?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::workspace::{Kind, Workspace};
-use super::{Checkpoint, StorageDtype, is_plain_name};
+use super::{Checkpoint, StorageDtype, is_plain_path};
 use crate::CoreError;
 
 /// Numbers copied at once.
@@ -234,15 +234,19 @@ impl CheckpointWriter {
         })
     }
 
-    /// Writes a small file (config, tokenizer, recipe) beside the shards, through to the disk.
+    /// Writes a small file (config, tokenizer, recipe) beside the shards or in a folder there, through to the disk.
     ///
     /// # Errors
-    /// The name is not a plain file name, or no space is left.
+    /// The name is neither a plain file name nor one of a file in a folder, or no space is left.
     pub fn write_file(&self, name: &str, contents: &[u8]) -> Result<(), CoreError> {
-        if !is_plain_name(name) {
+        if !is_plain_path(name) {
             return Err(write_error(name, "not a plain file name"));
         }
         let path = self.workspace.path().join(name);
+        if let Some((folder, _)) = name.split_once('/') {
+            let folder = self.workspace.path().join(folder);
+            std::fs::create_dir_all(&folder).map_err(|e| CoreError::io("create", &folder, e))?;
+        }
         File::create(&path)
             .and_then(|mut file| file.write_all(contents).and_then(|()| file.sync_all()))
             .map_err(|e| CoreError::io("write", &path, e))

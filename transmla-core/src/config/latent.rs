@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::json::Keys;
 use super::{Family, ModelConfig, RopeScaling};
+use crate::checkpoint::forget_origin_in;
 use crate::{CoreError, StorageDtype};
 
 /// Shapes of multi-head latent attention, with the key names of DeepSeek's config.json.
@@ -104,7 +105,8 @@ impl ModelConfig {
             ..
         } = *form;
         let mut out = self.settled_json();
-        for key in ["auto_map", "head_dim", "dtype", "transformers_version"] {
+        forget_origin_in(&mut out);
+        for key in ["head_dim", "dtype", "transformers_version"] {
             out.remove(key);
         }
         if style == LatentStyle::DeepseekV3 {

@@ -1,12 +1,13 @@
 //! Downloads into a cache, and using it without the hub.
 
 use std::fs;
+use std::sync::{Arc, Mutex};
 
 use burn::tensor::Device;
-use transmla_core::hub::{HubOptions, dataset_folder, model_folder};
+use transmla_core::hub::{HubEvent, HubObserver, HubOptions, dataset_folder, model_folder};
 use transmla_core::{Decoder, LayeredModel, Residency};
 
-use crate::server::Server;
+use crate::server::{Fault, Server, commit};
 
 const ID: &str = "org/stories";
 const REPOSITORY: &str = "models/org/stories";
@@ -32,21 +33,39 @@ fn a_model_is_downloaded_once_and_used_without_the_hub_afterwards() {
     let (config, weights) = (story_file("config.json"), story_file("model.safetensors"));
     server.put(
         REPOSITORY,
-        "c0ffee",
+        &commit(1),
         &[
             ("config.json", &config),
             ("model.safetensors", &weights),
             ("tokenizer.json", b"{}"),
             ("LICENSE", b"free"),
+            ("NOTICE.txt", b"note"),
             ("README.md", b"text"),
+            ("merges.txt", b"a b"),
+            ("additional_chat_templates/rag.jinja", b"{{ x }}"),
+            ("train.py", b"code"),
             ("pytorch_model.bin", b"pickle"),
             ("onnx/model.safetensors", b"another"),
         ],
     );
 
     let folder = model_folder(ID, "main", &options).unwrap();
-    assert_eq!(folder, cache.path().join("models--org--stories/snapshots/c0ffee"));
-    let wanted = ["LICENSE", "config.json", "model.safetensors", "tokenizer.json"];
+    assert_eq!(
+        folder,
+        cache
+            .path()
+            .join(format!("models--org--stories/snapshots/{}", commit(1)))
+    );
+    let wanted = [
+        "LICENSE",
+        "NOTICE.txt",
+        "README.md",
+        "additional_chat_templates/rag.jinja",
+        "config.json",
+        "merges.txt",
+        "model.safetensors",
+        "tokenizer.json",
+    ];
     assert_eq!(server.take_downloads(), wanted);
     assert_eq!(fs::read(folder.join("model.safetensors")).unwrap(), weights);
     let model = Decoder::open(&folder, &Device::flex(), Residency::Streamed).unwrap();
@@ -57,7 +76,7 @@ fn a_model_is_downloaded_once_and_used_without_the_hub_afterwards() {
     assert!(server.take_downloads().is_empty());
     server.stop();
     assert_eq!(model_folder(ID, "main", &offline(&options)).unwrap(), folder);
-    assert_eq!(model_folder(ID, "c0ffee", &offline(&options)).unwrap(), folder);
+    assert_eq!(model_folder(ID, &commit(1), &offline(&options)).unwrap(), folder);
     assert_eq!(model_folder(ID, "main", &options).unwrap(), folder);
     assert!(model_folder(ID, "v2", &options).is_err());
 }
@@ -67,13 +86,18 @@ fn files_that_another_client_downloaded_are_not_downloaded_again() {
     let server = Server::start();
     let cache = tempfile::tempdir().unwrap();
     let options = server.options(cache.path());
-    server.put(REPOSITORY, "c1", &[("config.json", b"{}"), ("tokenizer.json", b"{}")]);
+    server.put(
+        REPOSITORY,
+        &commit(1),
+        &[("config.json", b"{}"), ("tokenizer.json", b"{}")],
+    );
     let root = cache.path().join("models--org--stories");
     fs::create_dir_all(root.join("refs")).unwrap();
-    fs::create_dir_all(root.join("snapshots/c1")).unwrap();
-    fs::write(root.join("refs/main"), "c1").unwrap();
-    fs::write(root.join("snapshots/c1/config.json"), "{}").unwrap();
-    assert_eq!(model_folder(ID, "main", &options).unwrap(), root.join("snapshots/c1"));
+    let snapshot = root.join("snapshots").join(commit(1));
+    fs::create_dir_all(&snapshot).unwrap();
+    fs::write(root.join("refs/main"), commit(1)).unwrap();
+    fs::write(snapshot.join("config.json"), "{}").unwrap();
+    assert_eq!(model_folder(ID, "main", &options).unwrap(), snapshot);
     assert_eq!(server.take_downloads(), ["tokenizer.json"]);
 }
 
@@ -82,7 +106,11 @@ fn a_file_that_was_removed_from_the_cache_is_downloaded_again() {
     let server = Server::start();
     let cache = tempfile::tempdir().unwrap();
     let options = server.options(cache.path());
-    server.put(REPOSITORY, "c1", &[("config.json", b"{}"), ("tokenizer.json", b"{}")]);
+    server.put(
+        REPOSITORY,
+        &commit(1),
+        &[("config.json", b"{}"), ("tokenizer.json", b"{}")],
+    );
     let folder = model_folder(ID, "main", &options).unwrap();
     server.take_downloads();
     // The blob, so that a link to nothing remains; then the link.
@@ -100,7 +128,7 @@ fn a_complete_cache_is_not_written_to() {
     let server = Server::start();
     let cache = tempfile::tempdir().unwrap();
     let options = server.options(cache.path());
-    server.put(REPOSITORY, "c1", &[("config.json", b"{}")]);
+    server.put(REPOSITORY, &commit(1), &[("config.json", b"{}")]);
     let folder = model_folder(ID, "main", &options).unwrap();
     let reference = cache.path().join("models--org--stories/refs/main");
     let written = fs::metadata(&reference).unwrap().modified().unwrap();
@@ -114,12 +142,16 @@ fn a_branch_that_moved_is_followed_without_mixing_commits() {
     let server = Server::start();
     let cache = tempfile::tempdir().unwrap();
     let options = server.options(cache.path());
-    server.put(REPOSITORY, "c1", &[("config.json", b"first"), ("vocab.json", b"first")]);
+    server.put(
+        REPOSITORY,
+        &commit(1),
+        &[("config.json", b"first"), ("vocab.json", b"first")],
+    );
     let first = model_folder(ID, "main", &options).unwrap();
 
     server.put(
         REPOSITORY,
-        "c2",
+        &commit(2),
         &[("config.json", b"second"), ("tokenizer.json", b"second")],
     );
     let second = model_folder(ID, "main", &options).unwrap();
@@ -138,17 +170,17 @@ fn a_download_that_fails_names_the_file_and_leaves_the_last_complete_copy() {
     let options = server.options(cache.path());
     server.put(
         REPOSITORY,
-        "c1",
+        &commit(1),
         &[("config.json", b"first"), ("tokenizer.json", b"first")],
     );
     let first = model_folder(ID, "main", &options).unwrap();
 
     server.put(
         REPOSITORY,
-        "c2",
+        &commit(2),
         &[("config.json", b"second"), ("tokenizer.json", b"second")],
     );
-    server.state.lock().unwrap().broken_file = Some("tokenizer.json".into());
+    server.fault("tokenizer.json", Fault::Status(500), usize::MAX);
     let error = model_folder(ID, "main", &options).unwrap_err().to_string();
     assert!(
         error.contains(ID) && error.contains("tokenizer.json") && error.contains("500"),
@@ -156,7 +188,7 @@ fn a_download_that_fails_names_the_file_and_leaves_the_last_complete_copy() {
     );
     assert_eq!(model_folder(ID, "main", &offline(&options)).unwrap(), first);
 
-    server.state.lock().unwrap().broken_file = None;
+    server.heal();
     let second = model_folder(ID, "main", &options).unwrap();
     assert_eq!(fs::read(second.join("tokenizer.json")).unwrap(), b"second");
 }
@@ -172,9 +204,14 @@ fn a_dataset_keeps_its_folders() {
         ("data/en/test.txt", b"c"),
         ("data/de/test.txt", b"d"),
     ];
-    server.put("datasets/org/texts", "d1", files);
+    server.put("datasets/org/texts", &commit(3), files);
     let folder = dataset_folder("org/texts", "main", &options, &|file| file.starts_with("data/en/")).unwrap();
-    assert_eq!(folder, cache.path().join("datasets--org--texts/snapshots/d1"));
+    assert_eq!(
+        folder,
+        cache
+            .path()
+            .join(format!("datasets--org--texts/snapshots/{}", commit(3)))
+    );
     assert_eq!(
         server.take_downloads(),
         ["en/test.txt", "en/train.txt"].map(|n| format!("data/{n}"))
@@ -182,16 +219,37 @@ fn a_dataset_keeps_its_folders() {
     assert_eq!(fs::read(folder.join("data/en/train.txt")).unwrap(), b"a\nb");
 }
 
+/// What an observer is told, without the positions of transfers.
+#[derive(Default)]
+struct Told(Mutex<Vec<String>>);
+
+impl HubObserver for Told {
+    fn event(&self, event: &HubEvent<'_>) {
+        let text = match event {
+            HubEvent::Started { file, bytes } => format!("started {file} {bytes:?}"),
+            HubEvent::Progress { position } => format!("at {position}"),
+            HubEvent::Finished { file } => format!("finished {file}"),
+            HubEvent::FromCache { repo, .. } => format!("{repo} from the cache"),
+            other => format!("{other:?}"),
+        };
+        self.0.lock().unwrap().push(text);
+    }
+}
+
 #[test]
-fn the_token_is_sent() {
-    let server = Server::start();
+fn an_observer_is_told() {
+    let mut server = Server::start();
     let cache = tempfile::tempdir().unwrap();
-    server.put(REPOSITORY, "c1", &[("config.json", b"{}")]);
-    let options = HubOptions {
-        token: Some("hf_secret".into()),
-        ..server.options(cache.path())
-    };
+    let told = Arc::new(Told::default());
+    let mut options = server.options(cache.path());
+    options.observer = Some(told.clone());
+    let take = || std::mem::take(&mut *told.0.lock().unwrap());
+    server.put(REPOSITORY, &commit(1), &[("config.json", b"12345")]);
     model_folder(ID, "main", &options).unwrap();
-    let sent = server.state.lock().unwrap().authorization.clone();
-    assert_eq!(sent.as_deref(), Some("Bearer hf_secret"));
+    assert_eq!(take(), ["started config.json Some(5)", "at 5", "finished config.json"]);
+    model_folder(ID, "main", &options).unwrap();
+    assert!(take().is_empty());
+    server.stop();
+    model_folder(ID, "main", &options).unwrap();
+    assert_eq!(take(), ["org/stories from the cache"]);
 }

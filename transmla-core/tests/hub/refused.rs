@@ -4,7 +4,7 @@ use std::fs;
 
 use transmla_core::hub::{HubOptions, dataset_folder, model_folder};
 
-use crate::server::Server;
+use crate::server::{Fault, Server, commit};
 
 /// The message of asking for a model, and the options it was asked with.
 fn message(options: &HubOptions) -> String {
@@ -61,8 +61,8 @@ fn a_repository_without_a_model() {
     let cache = tempfile::tempdir().unwrap();
     server.put(
         "models/org/name",
-        "c1",
-        &[("README.md", b"text"), ("weights.gguf", b"GGUF")],
+        &commit(1),
+        &[("train.py", b"text"), ("weights.gguf", b"GGUF")],
     );
     assert_says(
         &message(&server.options(cache.path())),
@@ -74,7 +74,7 @@ fn a_repository_without_a_model() {
 fn a_listing_that_is_none() {
     let server = Server::start();
     let cache = tempfile::tempdir().unwrap();
-    server.put("models/org/name", "c1", &[]);
+    server.put("models/org/name", &commit(1), &[]);
     for listing in ["", "{}", "<html>log in</html>", r#"{"sha": 5, "siblings": []}"#] {
         server.state.lock().unwrap().listing = Some(listing.into());
         assert_says(&message(&server.options(cache.path())), &["org/name"]);
@@ -87,40 +87,161 @@ fn files_and_commits_outside_the_cache() {
     let outer = tempfile::tempdir().unwrap();
     let cache = outer.path().join("cache");
     let options = server.options(&cache);
-    server.put("datasets/org/texts", "d1", &[]);
-    for (listing, found) in [
-        (
-            r#"{"sha": "d1", "siblings": [{"rfilename": "../../../../escaped.txt"}]}"#,
-            "escaped.txt",
-        ),
-        (
-            r#"{"sha": "d1", "siblings": [{"rfilename": "/tmp/escaped.txt"}]}"#,
-            "/tmp/escaped.txt",
-        ),
-        (
-            r#"{"sha": "../../../d1", "siblings": [{"rfilename": "a.txt"}]}"#,
-            "../../../d1",
-        ),
-        (r#"{"sha": "", "siblings": [{"rfilename": "a.txt"}]}"#, "commit \"\""),
+    server.put("datasets/org/texts", &commit(1), &[]);
+    let good = commit(1);
+    for (sha, file, found) in [
+        (good.as_str(), "../../../../escaped.txt", "escaped.txt"),
+        (&good, "/tmp/escaped.txt", "/tmp/escaped.txt"),
+        (&good, "a/../../b", "a/../../b"),
+        (&good, "a\\u001b[2J", "a\\u{1b}[2J"),
+        (&good, "", "no usable name"),
+        ("../../../d1", "a.txt", "../../../d1"),
+        ("", "a.txt", "commit \"\""),
+        ("main", "a.txt", "40 hexadecimal digits"),
     ] {
-        server.state.lock().unwrap().listing = Some(listing.into());
+        let listing = format!(r#"{{"sha": "{sha}", "siblings": [{{"rfilename": "{file}"}}]}}"#);
+        server.state.lock().unwrap().listing = Some(listing);
         let error = dataset_folder("org/texts", "main", &options, &|_| true)
             .unwrap_err()
             .to_string();
         assert_says(&error, &["org/texts", found]);
+        assert!(!error.contains('\u{1b}'));
     }
     let entries = fs::read_dir(outer.path()).unwrap().map(|e| e.unwrap().file_name());
     assert!(entries.into_iter().all(|name| name == "cache"));
 }
 
 #[test]
+fn ids_and_revisions_that_are_paths() {
+    let server = Server::start();
+    let cache = tempfile::tempdir().unwrap();
+    let options = server.options(cache.path());
+    for (id, revision) in [
+        ("org/..", "main"),
+        ("org/na me", "main"),
+        ("org/name?x", "main"),
+        ("org/name", "../../x"),
+        ("org/name", "/etc"),
+        ("org/name", ""),
+    ] {
+        let error = dataset_folder(id, revision, &options, &|_| true)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("not an id") || error.contains("not a branch"), "{error}");
+    }
+    assert!(server.take_requests().is_empty());
+}
+
+#[test]
+fn a_listing_beyond_measure() {
+    let server = Server::start();
+    let cache = tempfile::tempdir().unwrap();
+    let options = server.options(cache.path());
+    server.put("models/org/name", &commit(1), &[("config.json", b"{}")]);
+    server.state.lock().unwrap().endless_listing = true;
+    assert_says(&message(&options), &["org/name", "larger than 64 MiB"]);
+    server.state.lock().unwrap().endless_listing = false;
+    let nested = format!(r#"{{"siblings": {}"#, "[".repeat(1 << 20));
+    server.state.lock().unwrap().listing = Some(nested);
+    assert_says(&message(&options), &["org/name", "does not answer as a hub"]);
+}
+
+#[test]
+fn a_size_beyond_measure() {
+    let server = Server::start();
+    let cache = tempfile::tempdir().unwrap();
+    server.put("models/org/name", &commit(1), &[("config.json", b"{}")]);
+    let listing = format!(
+        r#"{{"sha": "{}", "siblings": [{{"rfilename": "config.json", "size": 9223372036854775808}}]}}"#,
+        commit(1)
+    );
+    server.state.lock().unwrap().listing = Some(listing);
+    assert_says(
+        &message(&server.options(cache.path())),
+        &["config.json", "9223372036854775808 bytes"],
+    );
+    assert!(server.take_downloads().is_empty());
+}
+
+#[test]
 fn a_file_of_another_commit_than_the_listing() {
     let server = Server::start();
     let cache = tempfile::tempdir().unwrap();
-    server.put("models/org/name", "c2", &[("config.json", b"{}")]);
-    server.state.lock().unwrap().listing = Some(r#"{"sha": "c1", "siblings": [{"rfilename": "config.json"}]}"#.into());
-    assert_says(
-        &message(&server.options(cache.path())),
-        &["config.json", "another commit than c1"],
+    server.put("models/org/name", &commit(2), &[("config.json", b"{}")]);
+    let listing = format!(
+        r#"{{"sha": "{}", "siblings": [{{"rfilename": "config.json"}}]}}"#,
+        commit(1)
     );
+    server.state.lock().unwrap().listing = Some(listing);
+    let another = format!("another commit than {}", commit(1));
+    assert_says(&message(&server.options(cache.path())), &["config.json", &another]);
+}
+
+#[test]
+fn a_gated_file_is_refused_like_a_gated_listing() {
+    let server = Server::start();
+    let cache = tempfile::tempdir().unwrap();
+    let mut options = server.options(cache.path());
+    let files: &[(&str, &[u8])] = &[("config.json", b"{}"), ("model.safetensors", b"weights")];
+    server.put("models/org/name", &commit(1), files);
+    for status in [401, 403] {
+        server.heal();
+        server.fault("model.safetensors", Fault::Status(status), usize::MAX);
+        options.token = None;
+        let status = status.to_string();
+        assert_says(
+            &message(&options),
+            &["org/name", "model.safetensors", "gated", "HF_TOKEN", &status],
+        );
+        options.token = Some("hf_secret".into());
+        let text = message(&options);
+        assert_says(
+            &text,
+            &["model.safetensors", "HF_TOKEN gives no access", "licence", &status],
+        );
+        assert!(!text.contains("hf_secret"));
+    }
+    server.heal();
+    server.fault("model.safetensors", Fault::Status(404), usize::MAX);
+    assert_says(
+        &message(&options),
+        &["model.safetensors", "lists it and does not have it", "404"],
+    );
+}
+
+#[test]
+fn a_token_that_is_none() {
+    let server = Server::start();
+    let cache = tempfile::tempdir().unwrap();
+    server.put("models/org/name", &commit(1), &[("config.json", b"{}")]);
+    let options = HubOptions {
+        token: Some("hf_secret\r\nHost: elsewhere".into()),
+        ..server.options(cache.path())
+    };
+    let text = message(&options);
+    assert_says(&text, &["HF_TOKEN has characters"]);
+    assert!(!text.contains("hf_secret"));
+    assert!(server.take_requests().is_empty());
+}
+
+#[test]
+fn an_endpoint_that_is_none() {
+    let cache = tempfile::tempdir().unwrap();
+    for endpoint in [
+        "",
+        "hub.example",
+        "file:///etc",
+        "http://me:secret@hub.example",
+        "http://",
+    ] {
+        let options = HubOptions {
+            cache: Some(cache.path().to_path_buf()),
+            endpoint: Some(endpoint.into()),
+            ..HubOptions::default()
+        };
+        let text = message(&options);
+        assert_says(&text, &["org/name", "HF_ENDPOINT"]);
+        assert!(!text.contains("secret"), "{text}");
+    }
+    assert_says(&message(&HubOptions::default()), &["org/name", "HF_HOME"]);
 }

@@ -1,0 +1,269 @@
+//! The cache folder, laid out as the hub's Python client lays it out, so that both share one.
+//!
+//! ```text
+//! .locks/models--owner--name/HASH.lock    held while a blob is fetched
+//! models--owner--name/
+//!   blobs/HASH                            contents by their hash
+//!   blobs/HASH.incomplete                 what has come of them so far
+//!   refs/main                             the commit of a branch, without a line's end
+//!   snapshots/COMMIT/config.json          a relative link to ../../blobs/HASH
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use super::names::{BlobId, Commit, RepoKind, is_repo_id, plain_path};
+
+/// Between two attempts to get a lock that another process holds.
+const LOCK_POLL: Duration = Duration::from_millis(100);
+
+/// What backup programs know a cache by.
+const CACHE_TAG: (&str, &str) = (
+    "CACHEDIR.TAG",
+    "Signature: 8a477f597d28d172789f06886806bc55\n# This folder is a cache of the Hugging Face hub.\n",
+);
+
+/// One repository's part of a cache.
+#[derive(Debug)]
+pub(super) struct RepoCache {
+    cache: PathBuf,
+    name: String,
+    root: PathBuf,
+}
+
+impl RepoCache {
+    pub fn new(cache: &Path, kind: RepoKind, id: &str) -> Self {
+        let name = format!("{}--{}", kind.plural(), id.replace('/', "--"));
+        Self {
+            cache: cache.to_path_buf(),
+            root: cache.join(&name),
+            name,
+        }
+    }
+
+    /// The folder of a commit.
+    pub fn snapshot(&self, commit: &Commit) -> PathBuf {
+        self.root.join("snapshots").join(commit.as_str())
+    }
+
+    /// Where contents of this hash are.
+    pub fn blob(&self, id: &BlobId) -> PathBuf {
+        self.root.join("blobs").join(id.as_str())
+    }
+
+    /// Where contents of this hash are while they come.
+    pub fn part(&self, id: &BlobId) -> PathBuf {
+        self.root.join("blobs").join(format!("{id}.incomplete"))
+    }
+
+    /// The snapshot of a branch, tag or commit, if there is one.
+    pub fn cached(&self, revision: &str) -> Option<PathBuf> {
+        snapshot_in(&self.root, revision)
+    }
+
+    /// Makes the folders that every download needs.
+    pub fn create(&self) -> io::Result<()> {
+        fs::create_dir_all(self.root.join("blobs"))?;
+        fs::create_dir_all(self.cache.join(".locks").join(&self.name))?;
+        // Others do without it, and it may be there already.
+        if let Ok(mut tag) = File::create_new(self.cache.join(CACHE_TAG.0)) {
+            let _ = io::Write::write_all(&mut tag, CACHE_TAG.1.as_bytes());
+        }
+        Ok(())
+    }
+
+    /// Enters the commit of a branch, unless it is there: others may share the cache and nobody else may write to it.
+    pub fn point(&self, revision: &str, commit: &Commit) -> io::Result<()> {
+        let Some(name) = plain_path(revision).filter(|_| revision != commit.as_str()) else {
+            return Ok(());
+        };
+        let path = self.root.join("refs").join(name);
+        if fs::read_to_string(&path).is_ok_and(|text| text == commit.as_str()) {
+            return Ok(());
+        }
+        let folder = path.parent().unwrap_or(&self.root);
+        fs::create_dir_all(folder)?;
+        // Beside the branches a temporary file would be taken for one of them.
+        let temporary = self.root.join(format!(".ref.{}.tmp", std::process::id()));
+        fs::write(&temporary, commit.as_str())?;
+        fs::rename(&temporary, &path)
+    }
+
+    /// Waits until no other process fetches these contents; they are locked until the file is dropped.
+    ///
+    /// `waiting` is told once if there is anything to wait for.
+    pub fn lock(&self, id: &BlobId, waiting: &mut dyn FnMut()) -> io::Result<File> {
+        let path = self.cache.join(".locks").join(&self.name).join(format!("{id}.lock"));
+        let mut told = false;
+        loop {
+            let file = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&path)?;
+            match file.try_lock() {
+                // Who had it before may have removed it, and a third process may hold a new one of that name.
+                Ok(()) if is_at(&file, &path) => return Ok(file),
+                Ok(()) => continue,
+                Err(fs::TryLockError::WouldBlock) => {}
+                // Some network file systems know no locks. Contents are verified, so that it costs a second download.
+                Err(fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => return Ok(file),
+                Err(fs::TryLockError::Error(error)) => return Err(error),
+            }
+            if !told {
+                waiting();
+                told = true;
+            }
+            std::thread::sleep(LOCK_POLL);
+        }
+    }
+
+    /// Makes a file of a snapshot a link to contents that are there; a copy where there are no links.
+    pub fn link(&self, commit: &Commit, file: &Path, id: &BlobId) -> io::Result<()> {
+        let path = self.snapshot(commit).join(file);
+        fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        // snapshots, the commit and the file's folders.
+        let up = "../".repeat(1 + file.components().count());
+        let target = PathBuf::from(format!("{up}blobs/{id}"));
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        match symlink(&target, &path) {
+            Ok(()) => Ok(()),
+            // Another process was faster.
+            Err(_) if path.is_file() => Ok(()),
+            Err(_) => fs::copy(self.blob(id), &path).map(|_| ()),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn symlink(target: &Path, path: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, path)
+}
+
+#[cfg(windows)]
+fn symlink(target: &Path, path: &Path) -> io::Result<()> {
+    std::os::windows::fs::symlink_file(target, path)
+}
+
+/// Whether an open file is still the one at a path.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(open), Ok(found)) => (open.dev(), open.ino()) == (found.dev(), found.ino()),
+        _ => false,
+    }
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+fn snapshot_in(root: &Path, revision: &str) -> Option<PathBuf> {
+    let name = plain_path(revision)?;
+    let commit = fs::read_to_string(root.join("refs").join(&name)).map(|text| text.trim().to_owned());
+    let commit = match commit {
+        Ok(commit) => plain_path(&commit).filter(|path| path.components().count() == 1)?,
+        Err(_) => name,
+    };
+    let folder = root.join("snapshots").join(commit);
+    folder.is_dir().then_some(folder)
+}
+
+/// The snapshot that the folder of a repository in a cache stands for; nothing if it is another folder.
+pub(super) fn snapshot_of_root(folder: &Path, revision: &str) -> Option<PathBuf> {
+    let is_root = folder.join("snapshots").is_dir() && !folder.join("config.json").exists();
+    snapshot_in(folder, revision).filter(|_| is_root)
+}
+
+/// A repository of the hub, as a path into a cache tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachedRepo {
+    /// Kind of the repository.
+    pub kind: RepoKind,
+    /// Its id, `owner/name`.
+    pub id: String,
+    /// The commit, if the path is that of a snapshot.
+    pub commit: Option<String>,
+}
+
+/// The repository that a folder belongs to if it is one of a hub cache (`models--owner--name`, or
+/// `models--owner--name/snapshots/COMMIT`), by its path alone.
+pub fn cached_repo(folder: &Path) -> Option<CachedRepo> {
+    let names: Vec<&str> = folder
+        .components()
+        .filter(|part| !matches!(part, Component::CurDir))
+        .map(|part| part.as_os_str().to_str().unwrap_or_default())
+        .collect();
+    let (name, commit) = match names.as_slice() {
+        [.., name, "snapshots", commit] => (name, Some(*commit)),
+        [.., name] => (name, None),
+        [] => return None,
+    };
+    let (kind, id) = [RepoKind::Model, RepoKind::Dataset].into_iter().find_map(|kind| {
+        let id = name.strip_prefix(kind.plural())?.strip_prefix("--")?;
+        Some((kind, id.replacen("--", "/", 1)))
+    })?;
+    is_repo_id(&id).then(|| CachedRepo {
+        kind,
+        id,
+        commit: commit.map(str::to_owned),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_into_a_cache_tells_the_repository() {
+        let repo = |path: &str| cached_repo(Path::new(path)).map(|repo| (repo.id, repo.commit));
+        let found = |id: &str, commit: Option<&str>| Some((id.to_owned(), commit.map(str::to_owned)));
+        assert_eq!(repo("/u/hub/models--org--name"), found("org/name", None));
+        assert_eq!(
+            repo("/u/hub/models--org--name/snapshots/abc/"),
+            found("org/name", Some("abc"))
+        );
+        assert_eq!(repo("models--gpt2/snapshots/abc"), found("gpt2", Some("abc")));
+        assert_eq!(repo("datasets--org--a-b"), found("org/a-b", None));
+        for path in [
+            "models/llama",
+            "models--",
+            "models--a--b--c",
+            "/",
+            "",
+            "spaces--a--b",
+            "models--a--b/snapshots",
+        ] {
+            assert_eq!(repo(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn branches_lead_to_snapshots_of_their_repository_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let cache = RepoCache::new(&place.path().join("hub"), RepoKind::Model, "org/name");
+        cache.create().unwrap();
+        let commit = Commit::parse(&"ab".repeat(20)).unwrap();
+        fs::create_dir_all(cache.snapshot(&commit)).unwrap();
+        for revision in ["main", "refs/pr/1"] {
+            cache.point(revision, &commit).unwrap();
+            assert_eq!(cache.cached(revision), Some(cache.snapshot(&commit)));
+        }
+        fs::create_dir(place.path().join("secret")).unwrap();
+        fs::write(cache.root.join("refs/bad"), "../../../secret").unwrap();
+        for revision in ["bad", "../../../secret", "..", "/", ""] {
+            assert_eq!(cache.cached(revision), None, "{revision}");
+        }
+        assert_eq!(
+            fs::read_to_string(cache.root.join("refs/main")).unwrap(),
+            commit.as_str()
+        );
+    }
+}
