@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use tempfile::TempDir;
 use transmla_core::hub::{is_path, model_folder};
 use transmla_core::{Checkpoint, Decoder, ModelConfig, Residency};
@@ -32,6 +33,12 @@ impl ModelFolder {
         let path = model_folder(model, revision, &hub)?;
         if is_path(model) && path != Path::new(model) {
             printer.note(format!("model: {}", path.display()));
+        }
+        if let Some(linked) = follow_stored_links(&path)? {
+            return Ok(Self {
+                path: linked.path().to_path_buf(),
+                _unpacked: Some(linked),
+            });
         }
         Ok(Self { path, _unpacked: None })
     }
@@ -68,6 +75,52 @@ impl ModelFolder {
         let checkpoint = Checkpoint::open(&self.path)?;
         Ok(Decoder::new(config, checkpoint, &device, residency)?)
     }
+}
+
+/// What the files of a snapshot in a hub cache point to.
+const BLOBS: &str = "../../blobs/";
+
+/// A folder with the files of a snapshot whose links were stored as the text of their targets, as git and archives do where
+/// there are no links; nothing for any other folder.
+fn follow_stored_links(snapshot: &Path) -> anyhow::Result<Option<TempDir>> {
+    if stored_link(snapshot, &snapshot.join("config.json")).is_none() {
+        return Ok(None);
+    }
+    let folder = tempfile::Builder::new().prefix("transmla-").tempdir();
+    let folder = folder.context("cannot create a temporary folder")?;
+    for entry in std::fs::read_dir(snapshot)?.flatten() {
+        let from = stored_link(snapshot, &entry.path()).unwrap_or_else(|| entry.path());
+        if from.is_file() {
+            let from = std::fs::canonicalize(from)?;
+            link(&from, &folder.path().join(entry.file_name()))
+                .with_context(|| format!("cannot link {}", from.display()))?;
+        }
+    }
+    Ok(Some(folder))
+}
+
+/// The file of the cache that a file names instead of being a link to it.
+fn stored_link(snapshot: &Path, file: &Path) -> Option<PathBuf> {
+    let longest = (BLOBS.len() + 128) as u64;
+    if std::fs::metadata(file).ok()?.len() > longest {
+        return None;
+    }
+    let text = std::fs::read_to_string(file).ok()?;
+    // A blob goes by its hash: nothing leads out of the cache.
+    let blob = text.trim_end().strip_prefix(BLOBS)?;
+    let is_hash = !blob.is_empty() && blob.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let target = snapshot.join(BLOBS).join(blob);
+    (is_hash && target.is_file()).then_some(target)
+}
+
+#[cfg(unix)]
+fn link(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(from, to)
+}
+
+#[cfg(not(unix))]
+fn link(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::hard_link(from, to).or_else(|_| std::fs::copy(from, to).map(|_| ()))
 }
 
 /// Bytes of a number in the dtype that config.json names.

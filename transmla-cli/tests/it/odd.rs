@@ -97,3 +97,29 @@ fn the_snapshot_of_a_cached_repository_is_told() {
     std::fs::remove_file(root.join("refs/main")).unwrap();
     transmla(&["inspect", "--model-path", root.to_str().unwrap()]).fails(1, &["2 snapshots", "main"]);
 }
+
+/// A cache that went through git or an archive without links has the text of their targets in their place.
+#[test]
+fn a_cached_repository_whose_links_are_text() {
+    let place = Workplace::new();
+    let root = place.path("models--org--name");
+    let snapshot = root.join("snapshots/0123abcd");
+    for folder in [&root.join("blobs"), &snapshot] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    for (index, name) in names(&place.path("model")).iter().enumerate() {
+        std::fs::rename(place.path("model").join(name), root.join(format!("blobs/00{index}"))).unwrap();
+        std::fs::write(snapshot.join(name), format!("../../blobs/00{index}")).unwrap();
+    }
+    let root = root.to_str().unwrap();
+    let text = transmla(&["inspect", "--model-path", root]).succeeds();
+    assert!(text.contains("5 layers, hidden 64"), "{text}");
+    let arguments = place.convert(&["--ppl-eval-batch-size", "0", "--refine", "0", "--model-path", root]);
+    transmla(&arguments).succeeds();
+    assert!(place.path("outputs/tokenizer.json").is_file());
+    // What leads elsewhere is not followed.
+    for target in ["../../blobs/../../secret", "../../../secret", "../../blobs/gone"] {
+        std::fs::write(snapshot.join("config.json"), target).unwrap();
+        transmla(&["inspect", "--model-path", root]).fails(1, &["config.json", "link"]);
+    }
+}

@@ -17,7 +17,7 @@ pub(crate) fn not_what_it_should_be(bytes: &[u8]) -> Option<&'static str> {
         Some("a git LFS pointer in place of the file; fetch the files with `git lfs pull`, or download the model again")
     } else if bytes.len() < 256 && (bytes.starts_with(b"../") || bytes.starts_with(b"..\\")) {
         Some(
-            "the text of a link whose target was not copied; copy the folder with its links followed, or download it again",
+            "the text of a link instead of what it led to; copy the folder with its links followed, or download it again",
         )
     } else if text.starts_with(b"<!DOCTYPE") || text.starts_with(b"<!doctype") || text.starts_with(b"<html") {
         Some("a web page in place of the file; download it again, with a token if the model asks for one")

@@ -5,8 +5,11 @@ use transmla_core::{Checkpoint, ModelConfig, StorageDtype};
 
 use crate::fixture::{Entry, Folder, Model, assert_says, difference};
 
-/// Names that wrappers give, each as a function of the published name.
-const WRAPPERS: [(&str, fn(&str) -> String); 9] = [
+/// A name that a wrapper gives, from the published one.
+type Rename = fn(&str) -> String;
+
+/// Names that wrappers give.
+const WRAPPERS: [(&str, Rename); 9] = [
     ("torch.compile", |name| format!("_orig_mod.{name}")),
     ("data parallel", |name| format!("module.{name}")),
     ("compiled in parallel", |name| format!("module._orig_mod.{name}")),
@@ -198,7 +201,7 @@ fn byte_order_marks() {
     let (expected, _) = model.save().logits();
     let marked = |text: String| [b"\xef\xbb\xbf", text.as_bytes()].concat();
     let index: Vec<(&str, usize)> = model.tensors.iter().map(|entry| (entry.name.as_str(), 0)).collect();
-    let folder = model.save_shards(&[model.tensors.clone()], &index);
+    let folder = model.save_shards(std::slice::from_ref(&model.tensors), &index);
     for name in ["config.json", "model.safetensors.index.json"] {
         let text = std::fs::read_to_string(folder.path().join(name)).unwrap();
         folder.put(name, marked(text));
