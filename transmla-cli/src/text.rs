@@ -1,7 +1,7 @@
 //! Texts by name, path or as token ids.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::Context;

@@ -1,15 +1,14 @@
 //! Which files of a folder a conversion has written, by the list in its `transmla.toml`; and whether there is room for them.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use transmla_core::CoreError;
-use transmla_core::checkpoint::{CheckpointWriter, Place};
+use transmla_core::checkpoint::{CheckpointWriter, Place, is_companion};
 
-use crate::convert::COMPANIONS;
 use crate::{ConvertError, FileFormat, GGUF_FILE, Plan};
 
 /// The recipe, and the list of all other files.
@@ -39,15 +38,9 @@ struct Manifest {
 /// Adds the list of all files that are in the writer's folder to the recipe there, or writes it alone if there is none.
 pub(crate) fn list_files(writer: &CheckpointWriter) -> Result<(), ConvertError> {
     let folder = writer.work_folder();
-    let failed = |error| CoreError::io("list", folder, error);
     let mut files = BTreeMap::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name != RECIPE_FILE {
-            files.insert(name, entry.metadata().map_err(failed)?.len());
-        }
-    }
+    add_files(folder, "", &mut files)?;
+    files.remove(RECIPE_FILE);
     let recipe = folder.join(RECIPE_FILE);
     let mut text = match recipe.is_file() {
         true => fs::read_to_string(&recipe).map_err(|e| CoreError::io("read", &recipe, e))?,
@@ -59,6 +52,21 @@ pub(crate) fn list_files(writer: &CheckpointWriter) -> Result<(), ConvertError> 
         toml::to_string(&Manifest { files }).unwrap_or_default()
     ));
     writer.write_file(RECIPE_FILE, text.as_bytes())?;
+    Ok(())
+}
+
+/// Adds the files of a folder and of those below it, each with its path and its bytes.
+fn add_files(folder: &Path, path: &str, files: &mut BTreeMap<String, u64>) -> Result<(), CoreError> {
+    let failed = |error| CoreError::io("list", folder, error);
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = format!("{path}{}", entry.file_name().to_string_lossy());
+        let data = entry.metadata().map_err(failed)?;
+        match data.is_dir() {
+            true => add_files(&entry.path(), &format!("{name}/"), files)?,
+            false => drop(files.insert(name, data.len())),
+        }
+    }
     Ok(())
 }
 
@@ -95,12 +103,16 @@ pub fn check_replaceable(target: &Path) -> Result<(), ConvertError> {
     };
     let strangers: Vec<String> = match toml::from_str::<Manifest>(&text) {
         Ok(manifest) => {
-            let stranger = |name| manifest.stranger(target, name);
-            names.iter().filter_map(|name| stranger(name)).collect()
+            let named = |name: &OsString| name.to_string_lossy().into_owned();
+            let mut strangers = Vec::new();
+            for name in names.iter().map(named) {
+                manifest.add_strangers(target, name, &mut strangers);
+            }
+            strangers
         }
         // As versions wrote it that listed no files.
         Err(_) if is_converted(target) => {
-            let known = |name: &&std::ffi::OsString| is_written_name(name) && target.join(name).is_file();
+            let known = |name: &&OsString| is_written_name(name) && target.join(name).is_file();
             let strange = names.iter().filter(|name| !known(name));
             strange.map(|name| name.to_string_lossy().into_owned()).collect()
         }
@@ -119,15 +131,23 @@ pub fn check_replaceable(target: &Path) -> Result<(), ConvertError> {
 }
 
 impl Manifest {
-    /// What is said of an entry that is not one of the listed files.
-    fn stranger(&self, folder: &Path, name: &OsStr) -> Option<String> {
-        let shown = name.to_string_lossy();
-        let data = fs::symlink_metadata(folder.join(name)).ok()?;
-        match (self.files.get(&*shown), data.is_file()) {
-            _ if name == RECIPE_FILE => None,
-            (Some(bytes), true) if *bytes == data.len() => None,
-            (Some(bytes), true) => Some(format!("{shown} (of {} bytes now, {bytes} were written)", data.len())),
-            _ => Some(shown.into_owned()),
+    /// Says which entries of a folder, and of listed folders below it, are not the listed files.
+    fn add_strangers(&self, folder: &Path, name: String, strangers: &mut Vec<String>) {
+        let path = folder.join(&name);
+        let Ok(data) = fs::symlink_metadata(&path) else { return };
+        let inside = format!("{name}/");
+        let is_listed_folder = data.is_dir() && self.files.keys().any(|file| file.starts_with(&inside));
+        match (self.files.get(&name), fs::read_dir(&path)) {
+            _ if name == RECIPE_FILE => {}
+            (_, Ok(entries)) if is_listed_folder => entries.flatten().for_each(|entry| {
+                let name = format!("{inside}{}", entry.file_name().to_string_lossy());
+                self.add_strangers(folder, name, strangers);
+            }),
+            (Some(bytes), _) if data.is_file() && *bytes == data.len() => {}
+            (Some(bytes), _) if data.is_file() => {
+                strangers.push(format!("{name} (of {} bytes now, {bytes} were written)", data.len()));
+            }
+            _ => strangers.push(name),
         }
     }
 }
@@ -148,7 +168,7 @@ fn is_written_name(name: &OsStr) -> bool {
             .all(|number| number.len() == 5 && number.bytes().all(|byte| byte.is_ascii_digit()))
             .then_some(())
     };
-    WRITTEN.contains(&name) || COMPANIONS.contains(&name) || is_shard().is_some()
+    WRITTEN.contains(&name) || is_companion(name) || is_shard().is_some()
 }
 
 fn few(names: Vec<String>) -> String {
@@ -228,7 +248,7 @@ mod tests {
 
     #[test]
     fn only_what_was_written_is_replaced() {
-        let listed = "model-path = 'm'\n[files]\n'config.json' = 19\n'a.bin' = 5\n'src' = 3\n";
+        let listed = "model-path = 'm'\n[files]\n'config.json' = 19\n'a.bin' = 5\n'src' = 3\n'templates/a' = 11\n";
         for (recipe, names, words) in [
             (None, &[][..], &[][..]),
             (
@@ -245,6 +265,13 @@ mod tests {
             (Some(listed), &["a.bin"], &[]),
             (Some(listed), &["a.bin", "b.bin"], &["also has b.bin;"]),
             (Some(listed), &["src/"], &["also has src;"]),
+            (Some(listed), &["templates/", "templates/a"], &[]),
+            (Some(listed), &["templates/", "templates/b"], &["also has templates/b;"]),
+            (
+                Some(listed),
+                &["templates/", "templates/a/"],
+                &["also has templates/a;"],
+            ),
             (
                 Some("[files]\n'config.json' = 18"),
                 &[],
