@@ -7,7 +7,7 @@ use transmla_core::model::is_attention_tensor;
 use transmla_core::{CoreError, Decoder, TokenBatch};
 use transmla_eval::EvalOptions;
 
-use crate::modelling::modelling_files;
+use crate::modelling::{companion, modelling_files};
 use crate::{ConvertError, Observer, Plan, Report, Sweep, Target, sweep};
 
 /// Text to evaluate on.
@@ -115,7 +115,7 @@ pub(crate) fn write_rest(request: &Request<'_>, writer: &mut CheckpointWriter) -
         let path = folder.join(name);
         if path.is_file() {
             let contents = std::fs::read(&path).map_err(|e| CoreError::io("read", &path, e))?;
-            writer.write_file(name, &contents)?;
+            writer.write_file(name, &companion(name, contents))?;
         }
     }
     for (name, contents) in modelling_files(plan) {

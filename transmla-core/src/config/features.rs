@@ -16,6 +16,14 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// Its name in config.json.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Silu => "silu",
+            Self::GeluTanh => "gelu_pytorch_tanh",
+        }
+    }
+
     pub(super) fn read(keys: &Keys<'_>, family: &Family) -> Result<Self, CoreError> {
         let name = family.activation_keys.iter().find_map(|key| keys.get(key));
         match name.map_or(Some(family.default_activation), Value::as_str) {
@@ -92,6 +100,12 @@ impl SlidingWindow {
     }
 }
 
+/// What `layer_types` calls a layer without a window.
+pub(super) const FULL_LAYER: &str = "full_attention";
+
+/// What it calls one with a window.
+pub(super) const SLIDING_LAYER: &str = "sliding_attention";
+
 /// Which layers slide, if config.json has a list of all layers.
 fn layer_types(keys: &Keys<'_>, num_layers: usize) -> Result<Option<Vec<bool>>, CoreError> {
     let Some(value) = keys.get("layer_types") else {
@@ -100,8 +114,8 @@ fn layer_types(keys: &Keys<'_>, num_layers: usize) -> Result<Option<Vec<bool>>, 
     let kinds = value.as_array().filter(|list| list.len() == num_layers);
     let kinds = kinds.ok_or_else(|| CoreError::config("layer_types", "is not a list with one entry for each layer"))?;
     let slides = |kind: &Value| match kind.as_str() {
-        Some("full_attention") => Ok(false),
-        Some("sliding_attention") => Ok(true),
+        Some(FULL_LAYER) => Ok(false),
+        Some(SLIDING_LAYER) => Ok(true),
         _ => Err(CoreError::Unsupported {
             feature: "layer_types",
             found: kind.to_string(),
