@@ -18,6 +18,10 @@ FAMILIES = {
 }
 
 
+# What transformers calls layers without and with a window.
+FULL, SLIDING = "full_attention", "sliding_attention"
+
+
 class TransMLAConfig(PretrainedConfig):
     model_type = "transmla"
     keys_to_ignore_at_inference = ["past_key_values", "cache"]
@@ -25,6 +29,28 @@ class TransMLAConfig(PretrainedConfig):
     use_cache = True
     max_position_embeddings = 2048
     rope_parameters = None
+
+    # Later versions of transformers make the `__init__` of every subclass, and call this behind it.
+    if hasattr(PretrainedConfig, "__post_init__"):
+
+        def __post_init__(self, **kwargs):
+            super().__post_init__(**kwargs)
+            self.settle_windows()
+
+    else:
+
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.settle_windows()
+
+    def settle_windows(self):
+        """Says for each layer whether it has a window, in the words that caches and masks of transformers go by.
+
+        They read `layer_types`, and without it take every `sliding_window` for one of all layers, switched on or not.
+        """
+        self.layer_types = [SLIDING if self.slides(layer) else FULL for layer in range(self.key("num_hidden_layers", 0))]
+        if SLIDING not in self.layer_types:
+            self.sliding_window = None
 
     @property
     def family(self):
@@ -54,24 +80,19 @@ class TransMLAConfig(PretrainedConfig):
             rope["rope_theta"] = self.key("rope_theta", 10000.0)
         return rope
 
-    def window(self, layer):
-        """Tokens that a query of this layer sees, or None for all."""
-        rule, size = self.family.get("window"), self.key("sliding_window")
-        switch = self.key("use_sliding_window")
-        if rule is None or size is None or switch is False:
-            return None
-        if rule == "switched" and switch is None:
-            return None
+    def slides(self, layer):
+        """Whether a layer has a window."""
+        rule = FAMILIES.get(self.model_type.removesuffix("mla"), {}).get("window")
+        if rule is None or self.key("sliding_window") is None:
+            return False
+        if rule == "switched" and not self.key("use_sliding_window", False):
+            return False
         types = self.key("layer_types")
         if types is not None:
-            slides = types[layer] == "sliding_attention"
-        elif rule == "alternate":
-            slides = layer % 2 == 0
-        elif rule == "switched":
-            slides = layer >= self.key("max_window_layers", self.num_hidden_layers)
-        else:
-            slides = True
-        return size if slides else None
+            return types[layer] == SLIDING
+        if rule == "alternate":
+            return layer % 2 == 0
+        return rule == "all" or layer >= self.key("max_window_layers", self.num_hidden_layers)
 
 
 # The names that `auto_map` has.

@@ -4,15 +4,21 @@ One decoder for all families; `TransMLAConfig` says what a family adds. The cach
 and the one rotary key that all heads share, and nothing else.
 """
 
+import inspect
 import math
 
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import nn
 from transformers import DynamicCache, GenerationMixin, PreTrainedModel
+from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from .configuration_transmla import (
+    FULL,
+    SLIDING,
     Gemma2MLAConfig,
     LlamaMLAConfig,
     MiMoMLAConfig,
@@ -23,8 +29,13 @@ from .configuration_transmla import (
     TransMLAConfig,
 )
 
-# What this version of transformers calls the cache, in arguments and in outputs.
+# What this version of transformers calls the cache in its outputs; callers may use either name.
 CACHE = "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ else "past_key_values"
+# What makes the mask of a kind of layer, with the names of the arguments that this version has.
+MASKS = {
+    kind: (make, set(inspect.signature(make).parameters))
+    for kind, make in ((FULL, create_causal_mask), (SLIDING, create_sliding_window_causal_mask))
+}
 
 
 class RMSNorm(nn.Module):
@@ -92,7 +103,7 @@ def rotate(x, cos, sin):
 class LatentAttention(nn.Module):
     def __init__(self, config, layer):
         super().__init__()
-        self.layer = layer
+        self.config, self.layer = config, layer
         self.heads, self.rank = config.num_attention_heads, config.kv_lora_rank
         self.nope, self.rope, self.value = config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim
         hidden, eps = config.hidden_size, config.rms_norm_eps
@@ -135,7 +146,8 @@ class LatentAttention(nn.Module):
         maps = self.q_rope_proj.weight.unflatten(0, (self.heads, self.rope))
         return q.transpose(1, 2), torch.einsum("bshd,hrd->bhsr", q, maps)
 
-    def forward(self, x, cos, sin, mask, cache):
+    def forward(self, x, cos, sin, mask, cache, positions, weights):
+        """What a layer adds to the residual stream, and its attention weights where they are asked for."""
         q_nope, q_rope = self.queries(x)
         q_rope = rotate(q_rope, cos, sin)
         latent, k_rope = self.kv_a_proj_with_mqa(x).split((self.rank, self.rope), dim=-1)
@@ -143,16 +155,45 @@ class LatentAttention(nn.Module):
             latent = self.kv_a_layernorm(latent)
         latent, k_rope = latent.unsqueeze(1), rotate(k_rope.unsqueeze(1), cos, sin)  # [batch, 1, seq, ...]
         if cache is not None:
-            latent, k_rope = cache.update(latent, k_rope, self.layer)
+            # Static caches of earlier versions write where they are told to.
+            latent, k_rope = cache.update(latent, k_rope, self.layer, {"cache_position": positions})
         # Absorbed: queries meet the latent itself, and kv_b_proj is applied to what is few.
         up = self.kv_b_proj.weight.view(self.heads, self.nope + self.value, self.rank)
         q_latent = q_nope @ up[:, : self.nope]  # [batch, heads, new, rank]
-        scores = (q_latent @ latent.transpose(2, 3) + q_rope @ k_rope.transpose(2, 3)) * self.scale
+        fused = self.config._attn_implementation == "sdpa" and self.softcap is None and not weights
+        attend = self.attend_fused if fused else self.attend
+        mixed, shares = attend(q_latent, q_rope, latent, k_rope, mask)
+        values = mixed @ up[:, self.nope :].transpose(1, 2)  # [batch, heads, new, value]
+        return self.o_proj(values.transpose(1, 2).flatten(2)), shares if weights else None
+
+    def attend(self, q_latent, q_rope, latent, k_rope, mask):
+        """Sums of latents, [batch, heads, new, rank], and the weights in them."""
+        scores = (q_latent * self.scale) @ latent.transpose(2, 3) + (q_rope * self.scale) @ k_rope.transpose(2, 3)
         if self.softcap is not None:
             scores = self.softcap * torch.tanh(scores / self.softcap)
-        shares = (scores.float() + mask(self.layer, scores)).softmax(-1).to(x.dtype)
-        values = (shares @ latent) @ up[:, self.nope :].transpose(1, 2)  # [batch, heads, new, value]
-        return self.o_proj(values.transpose(1, 2).flatten(2))
+        scores = scores.float()
+        if mask is None and scores.shape[2] > 1:
+            # What fused attention understands without a mask: the first query sees the first key.
+            mask = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril()
+        if mask is not None:
+            hides = mask.dtype == torch.bool
+            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min) if hides else scores + mask
+        shares = scores.softmax(-1).to(latent.dtype)
+        return shares @ latent, shares
+
+    def attend_fused(self, q_latent, q_rope, latent, k_rope, mask):
+        queries, keys = torch.cat((q_latent, q_rope), dim=-1), torch.cat((latent, k_rope), dim=-1)
+        if queries.shape[2] == 1:
+            # Heads as rows of one head, so that what is cached is not repeated for each.
+            mixed = F.scaled_dot_product_attention(
+                queries.transpose(1, 2), keys, latent, attn_mask=mask, scale=self.scale
+            )
+            return mixed.transpose(1, 2), None
+        keys, latent = (shared.expand(-1, self.heads, -1, -1) for shared in (keys, latent))
+        mixed = F.scaled_dot_product_attention(
+            queries, keys, latent, attn_mask=mask, is_causal=mask is None, scale=self.scale
+        )
+        return mixed, None
 
 
 class MLP(nn.Module):
@@ -194,7 +235,7 @@ class Experts(nn.Module):
         return out.view_as(x)
 
 
-class DecoderLayer(nn.Module):
+class DecoderLayer(GradientCheckpointingLayer):
     def __init__(self, config, layer):
         super().__init__()
         gemma = config.family.get("gemma", False)
@@ -213,21 +254,25 @@ class DecoderLayer(nn.Module):
         else:
             self.mlp = MLP(config)
 
-    def forward(self, hidden, cos, sin, mask, cache):
+    def forward(self, hidden, cos, sin, mask, cache, positions, weights):
         feed = self.block_sparse_moe if self.sparse else self.mlp
-        attended = self.self_attn(self.input_layernorm(hidden), cos, sin, mask, cache)
+        attended, shares = self.self_attn(self.input_layernorm(hidden), cos, sin, mask, cache, positions, weights)
         if self.around:
             hidden = hidden + self.post_attention_layernorm(attended)
-            return hidden + self.post_feedforward_layernorm(feed(self.pre_feedforward_layernorm(hidden)))
-        hidden = hidden + attended
-        return hidden + feed(self.post_attention_layernorm(hidden))
+            hidden = hidden + self.post_feedforward_layernorm(feed(self.pre_feedforward_layernorm(hidden)))
+        else:
+            hidden = hidden + attended
+            hidden = hidden + feed(self.post_attention_layernorm(hidden))
+        return hidden, shares
 
 
 class TransMLAPreTrainedModel(PreTrainedModel):
     config_class = TransMLAConfig
     base_model_prefix = "model"
+    supports_gradient_checkpointing = True
     _no_split_modules = ["DecoderLayer"]
-    _skip_keys_device_placement = [CACHE]
+    _skip_keys_device_placement = ["past_key_values", "cache"]
+    _supports_sdpa = True
     # Layers for further tokens are carried along and not run.
     _keys_to_ignore_on_load_unexpected = [r"model\.mtp_layers\."]
 
@@ -240,6 +285,7 @@ class TransMLAModel(TransMLAPreTrainedModel):
         gemma = config.family.get("gemma", False)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, gemma)
         self.embedding_scale = config.hidden_size**0.5 if gemma else None
+        self.gradient_checkpointing = False
         self.post_init()
 
     def get_input_embeddings(self):
@@ -254,57 +300,101 @@ class TransMLAModel(TransMLAPreTrainedModel):
         angles = positions[:, None, :, None].float() * radians.to(positions.device, torch.float32)
         return (angles.cos() * factor).to(dtype), (angles.sin() * factor).to(dtype)
 
-    def masks(self, attention_mask, past, new, device):
-        """What is added to the scores of a layer: what a query may see, by window and padding."""
-        made = {}
-
-        def mask(layer, scores):
-            tokens, window = scores.shape[-1], self.config.window(layer)
-            if (tokens, window) not in made:
-                # A cache may have dropped its oldest tokens.
-                keys = past + new - tokens + torch.arange(tokens, device=device)
-                queries = past + torch.arange(new, device=device)
-                distance = queries[:, None] - keys[None, :]
-                hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
-                hidden = hidden[None, None]
-                if attention_mask is not None:
-                    hidden = hidden | (attention_mask[:, None, None, -tokens:] == 0)
-                added = torch.zeros(hidden.shape, device=device)
-                made[tokens, window] = added.masked_fill_(hidden, torch.finfo(torch.float32).min)
-            return made[tokens, window]
-
-        return mask
+    def masks(self, attention_mask, embeds, cache, cache_position, position_ids):
+        """What the queries of each kind of layer see, as this version of transformers has it for its attention."""
+        if isinstance(attention_mask, dict):
+            return attention_mask  # `generate` made them beforehand
+        given = {
+            "config": self.config,
+            "inputs_embeds": embeds,
+            "input_embeds": embeds,
+            "attention_mask": attention_mask,
+            "cache": cache,
+            "past_key_values": cache,
+            "cache_position": cache_position,
+            "position_ids": position_ids,
+        }
+        kinds = {kind: MASKS[kind] for kind in self.config.layer_types}
+        return {
+            kind: make(**{name: value for name, value in given.items() if name in names})
+            for kind, (make, names) in kinds.items()
+        }
 
     def forward(
         self,
         input_ids=None,
         attention_mask=None,
         position_ids=None,
+        cache=None,
         inputs_embeds=None,
         use_cache=None,
+        past_key_values=None,
+        output_attentions=None,
+        output_hidden_states=None,
+        return_dict=None,
         **kwargs,
     ):
-        if inputs_embeds is None:
-            inputs_embeds = self.embed_tokens(input_ids)
-        hidden = inputs_embeds
+        config = self.config
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("exactly one of input_ids and inputs_embeds must be given")
+        cache = past_key_values if cache is None else cache
+        use_cache = config.use_cache if use_cache is None else use_cache
+        if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+            # Layers run a second time, and would write into a cache twice.
+            cache, use_cache = None, False
+        if cache is None and use_cache:
+            cache = DynamicCache(config=config)
+        weights, states = (
+            getattr(config, name, False) if asked is None else asked
+            for name, asked in (("output_attentions", output_attentions), ("output_hidden_states", output_hidden_states))
+        )
+        # Later versions take the number of one state as well, 0 included.
+        states = states is not None and states is not False
+
+        hidden = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if self.embedding_scale is not None:
             hidden = hidden * torch.tensor(self.embedding_scale, dtype=hidden.dtype)
-        cache = kwargs.get(CACHE)
-        if cache is None and (self.config.use_cache if use_cache is None else use_cache):
-            cache = DynamicCache()
-        past = 0 if cache is None else int(cache.get_seq_length())
-        new = hidden.shape[1]
+        cache_position = kwargs.get("cache_position")
+        if cache_position is None:
+            past = 0 if cache is None else cache.get_seq_length()
+            cache_position = torch.arange(hidden.shape[1], device=hidden.device) + past
         if position_ids is None:
-            position_ids = torch.arange(past, past + new, device=hidden.device)[None]
+            position_ids = cache_position[None]
         cos, sin = self.angles(position_ids, hidden.dtype)
-        mask = self.masks(attention_mask, past, new, hidden.device)
-        for layer in self.layers:
-            hidden = layer(hidden, cos, sin, mask, cache)
-        return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden), **{CACHE: cache})
+        masks = self.masks(attention_mask, hidden, cache, cache_position, position_ids)
+        all_states, all_shares = [hidden], []
+        for layer, kind in zip(self.layers, config.layer_types):
+            mask = masks.get(kind)
+            hidden, shares = layer(hidden, cos, sin, mask, cache, cache_position, bool(weights))
+            all_states.append(hidden)
+            all_shares.append(shares)
+        hidden = self.norm(hidden)
+        all_states[-1] = hidden
+        outputs = BaseModelOutputWithPast(
+            last_hidden_state=hidden,
+            hidden_states=tuple(all_states) if states else None,
+            attentions=tuple(all_shares) if weights else None,
+            **{CACHE: cache},
+        )
+        return outputs if asks_for_dict(config, return_dict) else outputs.to_tuple()
+
+
+def asks_for_dict(config, return_dict):
+    return getattr(config, "return_dict", True) if return_dict is None else return_dict
+
+
+def kept(hidden, logits_to_keep):
+    """The positions whose logits are asked for: the last so many (0 for all), or those of a tensor."""
+    if isinstance(logits_to_keep, int):
+        return hidden[:, -logits_to_keep:] if logits_to_keep else hidden
+    return hidden[:, logits_to_keep]
 
 
 class TransMLAForCausalLM(TransMLAPreTrainedModel, GenerationMixin):
+    # A list before version 5.
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    if int(transformers.__version__.split(".")[0]) < 5:
+        _tied_weights_keys = list(_tied_weights_keys)
 
     def __init__(self, config):
         super().__init__(config)
@@ -314,23 +404,56 @@ class TransMLAForCausalLM(TransMLAPreTrainedModel, GenerationMixin):
         self.softcap = config.key("final_logit_softcapping") if config.family.get("gemma") else None
         self.post_init()
 
+    def get_input_embeddings(self):
+        return self.model.embed_tokens
+
+    def set_input_embeddings(self, value):
+        self.model.embed_tokens = value
+
     def get_output_embeddings(self):
         return self.lm_head
 
     def set_output_embeddings(self, value):
         self.lm_head = value
 
-    def forward(self, input_ids=None, attention_mask=None, labels=None, logits_to_keep=0, **kwargs):
-        kwargs.pop("return_dict", None)
-        outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
-        hidden = outputs.last_hidden_state
-        logits = self.lm_head(hidden[:, -logits_to_keep:] if logits_to_keep else hidden)
+    def forward(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        position_ids=None,
+        cache=None,
+        inputs_embeds=None,
+        labels=None,
+        use_cache=None,
+        logits_to_keep=0,
+        past_key_values=None,
+        return_dict=None,
+        **kwargs,
+    ):
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            cache=past_key_values if cache is None else cache,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            return_dict=True,
+            **kwargs,
+        )
+        logits = self.lm_head(kept(outputs.last_hidden_state, logits_to_keep))
         if self.softcap is not None:
             logits = self.softcap * torch.tanh(logits / self.softcap)
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.vocab_size)
-        return CausalLMOutputWithPast(loss=loss, logits=logits, **{CACHE: outputs.get(CACHE)})
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+        outputs = CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            **{CACHE: outputs.get(CACHE)},
+        )
+        return outputs if asks_for_dict(self.config, return_dict) else outputs.to_tuple()
 
 
 # The names that `architectures` and `auto_map` have.

@@ -9,7 +9,7 @@ use transmla_core::{Decoder, TokenBatch};
 use transmla_eval::EvalOptions;
 
 use crate::assemble::input_norm;
-use crate::modelling::modelling_files;
+use crate::modelling::{companion, modelling_files};
 use crate::{ConvertError, Observer, Plan, Report, Sweep, Target, sweep};
 
 /// Text to evaluate on.
@@ -92,8 +92,8 @@ pub(crate) fn write_rest(request: &Request<'_>, writer: &mut CheckpointWriter) -
         };
         writer.copy_as(checkpoint, from, name, factor as f32)?;
     }
-    for companion in Companions::of(checkpoint.folder())?.files {
-        writer.write_file(&companion.name, &companion.contents()?)?;
+    for file in Companions::of(checkpoint.folder())?.files {
+        writer.write_file(&file.name, &companion(&file.name, file.contents()?))?;
     }
     for (name, contents) in modelling_files(plan) {
         writer.write_file(&name, contents.as_bytes())?;

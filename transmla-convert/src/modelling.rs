@@ -1,6 +1,7 @@
-//! Modelling code that lets stock transformers run a model in its family's own class.
+//! What stock transformers reads beside the weights: code of a family's own class, and how to generate.
 
-use transmla_core::config::{CONFIGURATION_MODULE, LatentStyle, MODELLING_MODULE};
+use serde_json::{Map, Value};
+use transmla_core::config::{CACHE_KEYS, CONFIGURATION_MODULE, LatentStyle, MODELLING_MODULE};
 
 use crate::Plan;
 
@@ -18,11 +19,43 @@ pub(crate) fn modelling_files(plan: &Plan) -> Vec<(String, &'static str)> {
     }
 }
 
+/// A source's file as a converted model has it: `generation_config.json` asks for no cache that was made for the
+/// source's class, as Gemma 2's does.
+pub(crate) fn companion(name: &str, contents: Vec<u8>) -> Vec<u8> {
+    if name != "generation_config.json" {
+        return contents;
+    }
+    // What is not JSON is none of our business, and what needs no change stays as it is.
+    let Ok(mut keys) = serde_json::from_slice::<Map<String, Value>>(&contents) else {
+        return contents;
+    };
+    let before = keys.len();
+    keys.retain(|key, _| !CACHE_KEYS.contains(&key.as_str()));
+    if keys.len() == before {
+        return contents;
+    }
+    let mut changed = serde_json::to_vec_pretty(&keys).unwrap_or(contents);
+    changed.push(b'\n');
+    changed
+}
+
 #[cfg(test)]
 mod tests {
-    use transmla_core::config::FAMILIES;
+    use transmla_core::config::{FAMILIES, WindowRule};
 
     use super::*;
+
+    #[test]
+    fn caches_of_the_source_class_are_not_asked_for() {
+        let name = "generation_config.json";
+        let hybrid = br#"{"bos_token_id": 2, "cache_implementation": "hybrid", "cache_config": {}}"#;
+        let kept: Value = serde_json::from_slice(&companion(name, hybrid.to_vec())).unwrap();
+        assert_eq!(kept, serde_json::json!({"bos_token_id": 2}));
+        for same in [r#"{ "bos_token_id":2 }"#, "not JSON", "[1]"] {
+            assert_eq!(companion(name, same.into()), same.as_bytes());
+        }
+        assert_eq!(companion("tokenizer_config.json", hybrid.to_vec()), hybrid);
+    }
 
     /// config.json names a class and a `model_type` for every family; the code must have them.
     #[test]
@@ -37,7 +70,21 @@ mod tests {
             );
             assert!(CONFIGURATION.contains(&class), "{class}");
             let entry = format!("\n    \"{}\": dict(", family.model_type);
-            assert!(CONFIGURATION.contains(&entry), "{entry}");
+            let entry = CONFIGURATION
+                .split_once(&entry)
+                .expect(&entry)
+                .1
+                .lines()
+                .next()
+                .unwrap();
+            let window = match family.window {
+                WindowRule::Never => "",
+                WindowRule::All => "window=\"all\"",
+                WindowRule::Alternate => "window=\"alternate\"",
+                WindowRule::Switched => "window=\"switched\"",
+            };
+            assert!(entry.contains(window), "{entry}");
+            assert_eq!(entry.contains("window="), family.window != WindowRule::Never, "{entry}");
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use serde_json::Value;
-use transmla_core::config::{RopeScaling, TRANSFORMERS_ARCHITECTURE, stock_architecture};
+use serde_json::{Map, Value};
+use transmla_core::config::{CACHE_KEYS, RopeScaling, TRANSFORMERS_ARCHITECTURE, stock_architecture};
 use transmla_core::model::attention::{Attention, QueryProjection};
 use transmla_core::model::{Linear, OutputHead, RmsNorm, check_headers};
 use transmla_core::{
@@ -54,6 +54,7 @@ pub fn check_saved(folder: &Path, config: &ModelConfig) -> Result<(SavedForm, Ve
         passed: true,
         found: format!("{} as config.json has them", checkpoint.names().count()),
     }];
+    checks.push(cache_check(folder, config));
     let class = architecture(config);
     if config.model_type != "deepseek_v3" {
         checks.push(class_check(&class, &config.family.latent_class()));
@@ -131,6 +132,46 @@ fn code_check(folder: &Path, config: &ModelConfig) -> Check {
     };
     Check {
         name: "code",
+        passed,
+        found,
+    }
+}
+
+/// Whether the caches that transformers makes by these files keep what each layer sees.
+fn cache_check(folder: &Path, config: &ModelConfig) -> Check {
+    let text = std::fs::read(folder.join("generation_config.json")).unwrap_or_default();
+    let generation: Map<String, Value> = serde_json::from_slice(&text).unwrap_or_default();
+    let asked = [("config.json", &config.raw), ("generation_config.json", &generation)]
+        .into_iter()
+        .flat_map(|(file, keys)| CACHE_KEYS.iter().map(move |key| (file, *key, keys.get(*key))))
+        .find_map(|(file, key, value)| Some((file, key, value.filter(|value| !value.is_null())?)));
+    let kinds = config.raw.get("layer_types").and_then(Value::as_array);
+    let size = config.raw.get("sliding_window").filter(|size| !size.is_null());
+    // Without a list a window is one of all layers to transformers, whatever else config.json has.
+    let forgets = |layer: usize| match kinds {
+        Some(kinds) => kinds.get(layer).is_some_and(|kind| kind == "sliding_attention"),
+        None => size.is_some(),
+    };
+    let differs = (0..config.num_hidden_layers).find(|layer| {
+        let window = config.scoring(*layer).window;
+        forgets(*layer) != window.is_some() || window.is_some_and(|window| size != Some(&window.into()))
+    });
+    let (passed, found) = match (asked, differs) {
+        (Some((file, key, value)), _) => (false, format!("{file} has {key} {value}; remove it")),
+        (None, Some(layer)) => (
+            false,
+            format!("sliding_window and layer_types are not what layer {layer} does; convert the model again"),
+        ),
+        (None, None) => {
+            let windows = (0..config.num_hidden_layers).filter(|layer| forgets(*layer)).count();
+            (
+                true,
+                format!("{windows} of {} layers have a window", config.num_hidden_layers),
+            )
+        }
+    };
+    Check {
+        name: "caches",
         passed,
         found,
     }

@@ -2,12 +2,13 @@
 
 mod llama;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::cargo::{root, transmla};
 
@@ -51,6 +52,15 @@ pub struct Arguments {
 /// Largest difference of two logits in fp32.
 const TOLERANCE: f64 = 1e-3;
 
+/// Largest difference of logits in half precision, as a share of the largest logit.
+const HALF_TOLERANCE: f64 = 0.25;
+
+/// Columns of numbers, and what makes text in another way; the names are the script's.
+const NUMBERS: &[&str] = &["forward", "eager", "by 1", "by 7", "padding"];
+const CHECKS: &[&str] = &[
+    "greedy", "batch", "no cache", "beams", "static", "assisted", "turn", "outputs", "trains", "saved",
+];
+
 /// What the trained models continue.
 const PROMPT: &str = "Once upon a time";
 
@@ -62,6 +72,9 @@ struct Case {
     name: String,
     model: PathBuf,
     class: String,
+    /// Keys of config.json that are changed before.
+    #[serde(default)]
+    config: Map<String, Value>,
     arguments: Vec<String>,
 }
 
@@ -78,10 +91,39 @@ struct Compared {
     name: String,
     class: String,
     remote_code: bool,
-    difference: f64,
     largest: f64,
-    greedy: bool,
     unused: Vec<String>,
+    /// Largest differences of logits from ours, each with what was run.
+    numbers: BTreeMap<String, f64>,
+    /// What else was run, and whether it gave the same.
+    checks: BTreeMap<String, bool>,
+    /// Difference of half precision, as a share of the largest logit.
+    half: Option<f64>,
+}
+
+impl Compared {
+    /// What was run and is not the same.
+    fn other_text(&self) -> Vec<&str> {
+        let same = |name: &&&str| self.checks.get(**name) == Some(&true);
+        CHECKS.iter().filter(|name| !same(name)).copied().collect()
+    }
+
+    /// What is not as it should be.
+    fn faults(&self, class: Option<&str>) -> Vec<String> {
+        let close = |name: &&&str| self.numbers.get(**name).is_some_and(|number| *number < TOLERANCE);
+        let numbers = NUMBERS.iter().filter(|name| !close(name)).copied();
+        let mut faults: Vec<String> = numbers.chain(self.other_text()).map(str::to_owned).collect();
+        if self.half.is_some_and(|half| half >= HALF_TOLERANCE) {
+            faults.push("half".into());
+        }
+        if class != Some(&self.class) {
+            faults.push(format!("class {}", self.class));
+        }
+        if !self.unused.is_empty() {
+            faults.push(format!("not loaded as they are: {}", self.unused.join(", ")));
+        }
+        faults
+    }
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -92,7 +134,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut requests = Vec::with_capacity(cases.len());
     for case in &cases {
         let path = folder.path().join(&case.name);
-        convert(&binary, case, &path)?;
+        let source = source(case, folder.path())?;
+        convert(&binary, case, &source, &path)?;
         let trained = case.is_trained();
         let record = recordings().join(format!("{}.safetensors", case.name));
         requests.push(json!({
@@ -182,6 +225,7 @@ fn cases(arguments: &Arguments) -> anyhow::Result<Vec<Case>> {
             name: "smollm2-135m".into(),
             model: model.clone(),
             class: "DeepseekV3ForCausalLM".into(),
+            config: Map::new(),
             arguments: words,
         });
     }
@@ -194,9 +238,30 @@ fn cases(arguments: &Arguments) -> anyhow::Result<Vec<Case>> {
     Ok(cases)
 }
 
-fn convert(binary: &Path, case: &Case, target: &Path) -> anyhow::Result<()> {
+/// The folder to convert: a copy where config.json is another.
+fn source(case: &Case, place: &Path) -> anyhow::Result<PathBuf> {
+    if case.config.is_empty() {
+        return Ok(case.model.clone());
+    }
+    let folder = place.join(format!("{}-source", case.name));
+    std::fs::create_dir(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let model = &case.model;
+    for entry in std::fs::read_dir(model).with_context(|| format!("cannot read {}", model.display()))? {
+        let entry = entry?;
+        let copied = folder.join(entry.file_name());
+        std::fs::copy(entry.path(), &copied).with_context(|| format!("cannot write {}", copied.display()))?;
+    }
+    let path = folder.join("config.json");
+    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut keys: Map<String, Value> = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
+    keys.extend(case.config.clone());
+    std::fs::write(&path, Value::from(keys).to_string()).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(folder)
+}
+
+fn convert(binary: &Path, case: &Case, source: &Path, target: &Path) -> anyhow::Result<()> {
     let mut command = Command::new(binary);
-    command.arg("convert").arg("--model-path").arg(&case.model);
+    command.arg("convert").arg("--model-path").arg(source);
     command.arg("--save-path").arg(target);
     command.args([
         "--dtype",
@@ -209,7 +274,7 @@ fn convert(binary: &Path, case: &Case, target: &Path) -> anyhow::Result<()> {
     ]);
     for word in &case.arguments {
         match word.ends_with(".safetensors") {
-            true => command.arg(case.model.join(word)),
+            true => command.arg(source.join(word)),
             false => command.arg(word),
         };
     }
@@ -219,7 +284,7 @@ fn convert(binary: &Path, case: &Case, target: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints the table; gives the names of the cases that are not as they should be.
+/// Prints the table; gives the names of the cases that are not as they should be, with the columns.
 fn report(lines: &str, cases: &[Case]) -> anyhow::Result<Vec<String>> {
     let mut failures: Vec<String> = Vec::new();
     let mut seen = 0;
@@ -228,30 +293,44 @@ fn report(lines: &str, cases: &[Case]) -> anyhow::Result<Vec<String>> {
         let value: Value = serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))?;
         if let Some(version) = value.get("transformers") {
             println!("transformers {version}, torch {}", value["torch"]);
-            println!("| model | class | code beside weights | largest logit | difference | greedy text |");
-            println!("| --- | --- | --- | --- | --- | --- |");
+            let columns = [&["model", "class", "largest logit"], NUMBERS, &["text", "half"]].concat();
+            println!("| {} |", columns.join(" | "));
+            println!("|{}", " --- |".repeat(columns.len()));
             continue;
         }
         let it: Compared = serde_json::from_value(value).with_context(|| format!("not a comparison: {line}"))?;
-        let code = if it.remote_code { "yes" } else { "no" };
-        let greedy = if it.greedy { "same" } else { "DIFFERS" };
-        println!(
-            "| {} | {} | {code} | {:.1} | {:.1e} | {greedy} |",
-            it.name, it.class, it.largest, it.difference
-        );
+        println!("| {} |", row(&it).join(" | "));
         let expected = cases.iter().find(|case| case.name == it.name);
-        let class_fits = expected.is_some_and(|case| case.class == it.class);
-        if !it.unused.is_empty() {
-            println!("  {}: not loaded as they are: {}", it.name, it.unused.join(", "));
-        }
-        let sound = it.difference < TOLERANCE && it.greedy && class_fits && it.unused.is_empty();
-        if !sound {
-            failures.push(it.name);
+        let faults = it.faults(expected.map(|case| case.class.as_str()));
+        if !faults.is_empty() {
+            failures.push(format!("{} ({})", it.name, faults.join(", ")));
         }
         seen += 1;
     }
     ensure!(seen == cases.len(), "{seen} of {} models were compared", cases.len());
     Ok(failures)
+}
+
+fn row(it: &Compared) -> Vec<String> {
+    let code = if it.remote_code { " (code)" } else { "" };
+    let mut cells = vec![
+        it.name.clone(),
+        format!("{}{code}", it.class),
+        format!("{:.1}", it.largest),
+    ];
+    let number = |name: &&str| {
+        it.numbers
+            .get(*name)
+            .map_or("not run".into(), |number| format!("{number:.1e}"))
+    };
+    cells.extend(NUMBERS.iter().map(number));
+    let others = it.other_text();
+    cells.push(match others.is_empty() {
+        true => "same".into(),
+        false => format!("DIFFERS: {}", others.join(", ")),
+    });
+    cells.push(it.half.map_or("".into(), |half| format!("{:.1} %", 100.0 * half)));
+    cells
 }
 
 #[cfg(test)]
@@ -264,19 +343,30 @@ mod tests {
             name: "a".into(),
             model: "m".into(),
             class: "C".into(),
+            config: Map::new(),
             arguments: Vec::new(),
         };
-        let line = |difference: f64, class: &str| {
+        let line = |difference: f64, turn: bool, half: f64, class: &str| {
+            let mut numbers: BTreeMap<_, _> = NUMBERS.iter().map(|name| (*name, 1e-6)).collect();
+            let mut checks: BTreeMap<_, _> = CHECKS.iter().map(|name| (*name, true)).collect();
+            numbers.insert("by 7", difference);
+            checks.insert("turn", turn);
             json!({
-                "name": "a", "class": class, "remote_code": false, "difference": difference, "largest": 9.0,
-                "greedy": true, "unused": [],
+                "name": "a", "class": class, "remote_code": false, "largest": 9.0, "unused": [],
+                "numbers": numbers, "checks": checks, "half": half,
             })
-            .to_string()
         };
         let cases = [case];
-        assert!(report(&line(1e-5, "C"), &cases).unwrap().is_empty());
-        assert_eq!(report(&line(1e-2, "C"), &cases).unwrap(), ["a"]);
-        assert_eq!(report(&line(1e-5, "D"), &cases).unwrap(), ["a"]);
+        let faults = |line: &Value| report(&line.to_string(), &cases).unwrap().join("; ");
+        assert_eq!(faults(&line(1e-5, true, 0.01, "C")), "");
+        assert_eq!(faults(&line(1e-2, true, 0.01, "C")), "a (by 7)");
+        assert_eq!(faults(&line(1e-5, false, 0.01, "C")), "a (turn)");
+        assert_eq!(faults(&line(1e-5, true, 0.5, "C")), "a (half)");
+        assert_eq!(faults(&line(1e-5, true, 0.01, "D")), "a (class D)");
+        let mut not_run = line(1e-5, true, 0.01, "C");
+        not_run["checks"].as_object_mut().unwrap().remove("beams");
+        not_run["numbers"].as_object_mut().unwrap().remove("eager");
+        assert_eq!(faults(&not_run), "a (eager, beams)");
         assert!(report("", &cases).is_err());
     }
 }

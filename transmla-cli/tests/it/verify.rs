@@ -122,3 +122,42 @@ fn files_that_do_not_fit_are_found() {
     verify(&place, &[]).fails(1, &["kv_a_proj_with_mqa"]);
     transmla(&["verify", "--model-path", "embedded"]).fails(1, &["no latent attention"]);
 }
+
+/// An older version left the source's windows in config.json and its kind of cache beside it.
+#[test]
+fn caches_that_forget_are_found() {
+    let place = Workplace::new();
+    transmla(&place.convert(&["--style", "family"])).succeeds();
+    let sound = verify(&place, &[]).succeeds();
+    assert!(sound.contains("0 of 5 layers have a window"), "{sound}");
+    set_config(&place, "model_type", json!("mistralmla"));
+    set_config(&place, "architectures", json!(["MistralMLAForCausalLM"]));
+    set_config(&place, "sliding_window", json!(8));
+    let types = [
+        "sliding_attention",
+        "full_attention",
+        "full_attention",
+        "full_attention",
+        "full_attention",
+    ];
+    set_config(&place, "layer_types", json!(types));
+    assert!(verify(&place, &[]).succeeds().contains("1 of 5 layers have a window"));
+    // In a stock folder nothing else reads it.
+    transmla(&place.convert(&["--force"])).succeeds();
+    set_config(&place, "use_sliding_window", json!(false));
+    set_config(&place, "sliding_window", json!(8));
+    let ran = verify(&place, &[]);
+    assert!(
+        ran.code == Some(1) && ran.stdout.contains("WRONG: sliding_window"),
+        "{ran:?}"
+    );
+    set_config(&place, "sliding_window", json!(null));
+    verify(&place, &[]).succeeds();
+    let generation = place.path("outputs/generation_config.json");
+    std::fs::write(generation, r#"{"cache_implementation": "hybrid"}"#).unwrap();
+    let ran = verify(&place, &[]);
+    assert!(
+        ran.code == Some(1) && ran.stdout.contains("cache_implementation"),
+        "{ran:?}"
+    );
+}

@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+use super::features::{FULL_LAYER, SLIDING_LAYER};
 use super::json::Keys;
-use super::{Family, ModelConfig, RopeScaling};
+use super::{Family, ModelConfig, RopeScaling, WindowRule};
 use crate::checkpoint::forget_origin_in;
 use crate::{CoreError, StorageDtype};
 
@@ -93,6 +94,26 @@ pub const CONFIGURATION_MODULE: &str = "configuration_transmla";
 /// Python module of its modelling code.
 pub const MODELLING_MODULE: &str = "modeling_transmla";
 
+/// Keys of a source that are written anew or mean nothing to a converted model.
+///
+/// transformers makes caches that forget by `sliding_window` and `layer_types`, whatever the class does with them and
+/// whether the window is switched on, and kinds of caches that the source's class alone may have by the last two.
+const REPLACED_KEYS: &[&str] = &[
+    "auto_map",
+    "head_dim",
+    "dtype",
+    "transformers_version",
+    "sliding_window",
+    "use_sliding_window",
+    "max_window_layers",
+    "layer_types",
+    "cache_implementation",
+    "cache_config",
+];
+
+/// Keys of `generation_config.json` that choose a kind of cache for the source's class.
+pub const CACHE_KEYS: &[&str] = &["cache_implementation", "cache_config"];
+
 impl ModelConfig {
     /// config.json of this model converted to the given latent shapes.
     ///
@@ -106,12 +127,13 @@ impl ModelConfig {
         } = *form;
         let mut out = self.settled_json();
         forget_origin_in(&mut out);
-        for key in ["head_dim", "dtype", "transformers_version"] {
-            out.remove(key);
+        for key in REPLACED_KEYS {
+            out.remove(*key);
         }
-        if style == LatentStyle::DeepseekV3 {
-            out.remove("rope_scaling");
-        }
+        let scaling = match style == LatentStyle::Family || form.scaled_rope {
+            true => self.rope.scaling,
+            false => RopeScaling::Default,
+        };
         let mut set = |key: &str, value: Value| {
             out.insert(key.to_owned(), value);
         };
@@ -129,6 +151,12 @@ impl ModelConfig {
         set("rope_interleave", json!(true));
         set("tie_word_embeddings", json!(self.tie_word_embeddings));
         set("torch_dtype", json!(dtype.torch_name()));
+        let mut rope = scaling.parameters();
+        rope.insert("rope_theta".into(), json!(self.rope.theta));
+        // transformers before 5 reads this key alone.
+        let older = (scaling != RopeScaling::Default).then(|| rope.clone());
+        set("rope_scaling", json!(older));
+        set("rope_parameters", Value::Object(rope));
         match style {
             LatentStyle::Family => {
                 set("model_type", json!(family.latent_model_type()));
@@ -141,6 +169,9 @@ impl ModelConfig {
                         "AutoModelForCausalLM": format!("{MODELLING_MODULE}.{}", family.latent_class()),
                     }),
                 );
+                for (key, value) in self.family_keys() {
+                    set(key, value);
+                }
                 if family.query_pre_attn_scalar {
                     // The queries carry the source's scale, and scores are divided by the root of their width.
                     set("query_pre_attn_scalar", json!(latent.query_width()));
@@ -151,21 +182,9 @@ impl ModelConfig {
             }
             LatentStyle::DeepseekV3 => {
                 set("model_type", json!("deepseek_v3"));
-                let scaling = match form.scaled_rope {
-                    true => self.rope.scaling,
-                    false => RopeScaling::Default,
-                };
                 set("architectures", json!([stock_architecture(latent, &scaling)]));
                 // DeepSeek's classes in vLLM and SGLang know no tied output head, so it is written out.
                 set("tie_word_embeddings", json!(false));
-                set("rope_scaling", Value::Null);
-                let mut rope = scaling.parameters();
-                rope.insert("rope_theta".into(), json!(self.rope.theta));
-                if scaling != RopeScaling::Default {
-                    // transformers before 5 reads this key alone.
-                    set("rope_scaling", Value::Object(rope.clone()));
-                }
-                set("rope_parameters", Value::Object(rope));
                 // Every layer is dense; the expert keys must be there and are never used.
                 set("first_k_dense_replace", json!(self.num_hidden_layers));
                 set("moe_layer_freq", json!(1));
@@ -183,6 +202,41 @@ impl ModelConfig {
         }
         out
     }
+
+    /// What the family's own class reads besides the latent attention, said for each layer and with no key left out.
+    fn family_keys(&self) -> Vec<(&'static str, Value)> {
+        let mut keys: Vec<(&str, Value)> = Vec::new();
+        let family = self.family;
+        keys.extend(
+            family
+                .activation_keys
+                .iter()
+                .map(|key| (*key, json!(self.activation.name()))),
+        );
+        if family.soft_caps {
+            keys.push(("attn_logit_softcapping", json!(self.score_softcap)));
+            keys.push(("final_logit_softcapping", json!(self.logit_softcap)));
+        }
+        if let Some(experts) = &self.experts {
+            keys.push(("num_local_experts", json!(experts.count)));
+            keys.push(("num_experts_per_tok", json!(experts.per_token)));
+        }
+        if family.window != WindowRule::Never {
+            let windows = (0..self.num_hidden_layers).map(|layer| self.scoring(layer).window);
+            let kinds: Vec<&str> = windows
+                .clone()
+                .map(|window| window.map_or(FULL_LAYER, |_| SLIDING_LAYER))
+                .collect();
+            // Null where no layer has one: the default of some families is a number.
+            let size = windows.flatten().next();
+            keys.push(("layer_types", json!(kinds)));
+            keys.push(("sliding_window", json!(size)));
+            if family.window == WindowRule::Switched {
+                keys.push(("use_sliding_window", json!(size.is_some())));
+            }
+        }
+        keys
+    }
 }
 
 /// What `architectures` says of a model in stock form.
@@ -190,5 +244,131 @@ pub fn stock_architecture(latent: &LatentConfig, scaling: &RopeScaling) -> &'sta
     match latent.biases || *scaling != RopeScaling::Default {
         true => TRANSFORMERS_ARCHITECTURE,
         false => "DeepseekV3ForCausalLM",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::FAMILIES;
+    use super::*;
+
+    const LATENT: LatentConfig = LatentConfig {
+        q_lora_rank: None,
+        kv_lora_rank: 8,
+        qk_nope_head_dim: 8,
+        qk_rope_head_dim: 4,
+        v_head_dim: 8,
+        latent_norm_eps: None,
+        biases: false,
+    };
+
+    fn written(source: &ModelConfig, style: LatentStyle) -> Map<String, Value> {
+        let form = LatentForm {
+            style,
+            rms_norm_eps: 1e-6,
+            dtype: StorageDtype::F32,
+            scaled_rope: true,
+        };
+        source.latent_json(&LATENT, &form)
+    }
+
+    fn source(model_type: &str, more: Value) -> ModelConfig {
+        let mut raw = json!({
+            "model_type": model_type, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 40, "num_local_experts": 4,
+            "cache_implementation": "hybrid", "cache_config": {"nbits": 4},
+        });
+        let raw = raw.as_object_mut().unwrap();
+        raw.extend(more.as_object().unwrap().clone());
+        ModelConfig::from_json(raw.clone()).unwrap()
+    }
+
+    /// What transformers' caches read, against what the decoder does in each layer.
+    fn check_windows(source: &ModelConfig) {
+        let json = written(source, LatentStyle::Family);
+        let read = ModelConfig::from_json(json.clone()).unwrap();
+        for layer in 0..source.num_hidden_layers {
+            let window = source.scoring(layer).window;
+            assert_eq!(read.scoring(layer).window, window, "{json:?}");
+            let kind = json.get("layer_types").and_then(|kinds| kinds[layer].as_str());
+            let slides = kind == Some("sliding_attention");
+            assert_eq!(slides, window.is_some(), "{json:?}");
+            if window.is_some() {
+                assert_eq!(json["sliding_window"], json!(window));
+            }
+        }
+        if (0..source.num_hidden_layers).all(|layer| source.scoring(layer).window.is_none()) {
+            assert!(json.get("sliding_window").is_none_or(Value::is_null), "{json:?}");
+        }
+    }
+
+    #[test]
+    fn caches_are_told_the_windows_of_each_layer() {
+        let types = ["full_attention", "sliding_attention", "full_attention"];
+        for family in FAMILIES {
+            let mut sources = vec![json!({"sliding_window": null})];
+            if family.window != WindowRule::Never {
+                sources.extend([
+                    json!({"sliding_window": 5, "use_sliding_window": true, "max_window_layers": 1}),
+                    json!({"sliding_window": 5, "use_sliding_window": true, "max_window_layers": 28}),
+                    json!({"sliding_window": 5, "use_sliding_window": true, "layer_types": types}),
+                ]);
+            }
+            if family.window == WindowRule::Switched {
+                sources.push(json!({"sliding_window": 5, "use_sliding_window": false, "max_window_layers": 1}));
+                sources.push(json!({"sliding_window": 5, "max_window_layers": 1}));
+            }
+            for more in sources {
+                check_windows(&source(family.model_type, more));
+            }
+        }
+    }
+
+    #[test]
+    fn no_cache_of_another_class_is_asked_for() {
+        let off = json!({"sliding_window": 5, "use_sliding_window": false, "max_window_layers": 1});
+        for (model_type, more) in [("llama", json!({})), ("qwen2", off.clone()), ("mimo", off)] {
+            let source = source(model_type, more);
+            let stock = written(&source, LatentStyle::DeepseekV3);
+            for key in [
+                "sliding_window",
+                "use_sliding_window",
+                "max_window_layers",
+                "layer_types",
+            ] {
+                assert!(!stock.contains_key(key), "{model_type}: {key}");
+            }
+            for json in [stock, written(&source, LatentStyle::Family)] {
+                assert!(CACHE_KEYS.iter().all(|key| !json.contains_key(*key)), "{model_type}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_key_that_the_class_reads_is_left_out() {
+        let gemma = written(
+            &source("gemma2", json!({"attn_logit_softcapping": 6.0})),
+            LatentStyle::Family,
+        );
+        for key in [
+            "max_position_embeddings",
+            "attn_logit_softcapping",
+            "final_logit_softcapping",
+            "hidden_activation",
+            "rms_norm_eps",
+            "rope_parameters",
+            "sliding_window",
+        ] {
+            assert!(gemma.contains_key(key), "{key}");
+        }
+        let mixtral = written(&source("mixtral", json!({})), LatentStyle::Family);
+        assert_eq!(mixtral["num_experts_per_tok"], json!(2));
+        let old = json!({"rope_scaling": {"type": "linear", "factor": 4.0}});
+        let linear = written(&source("llama", old), LatentStyle::Family);
+        let expected = json!({"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0});
+        assert_eq!(
+            (&linear["rope_scaling"], &linear["rope_parameters"]),
+            (&expected, &expected)
+        );
     }
 }

@@ -16,8 +16,8 @@ pub use defaults::Defaults;
 pub use family::{BiasRule, FAMILIES, Family, FeedForward, NormPlacement, NormWeight, WindowRule};
 pub use features::{Activation, ExpertConfig, MtpConfig, SlidingWindow, WindowLayers};
 pub use latent::{
-    CONFIGURATION_MODULE, LatentConfig, LatentForm, LatentStyle, MODELLING_MODULE, TRANSFORMERS_ARCHITECTURE,
-    stock_architecture,
+    CACHE_KEYS, CONFIGURATION_MODULE, LatentConfig, LatentForm, LatentStyle, MODELLING_MODULE,
+    TRANSFORMERS_ARCHITECTURE, stock_architecture,
 };
 pub use rope::{RopeConfig, RopeLayout};
 pub use scaling::RopeScaling;

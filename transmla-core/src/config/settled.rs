@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{ModelConfig, RopeScaling};
+use super::ModelConfig;
 
 impl ModelConfig {
-    /// config.json with values that were assumed or taken from the weights written out, and one spelling of RoPE.
+    /// config.json with values that were assumed or taken from the weights written out, and RoPE left to be.
     ///
     /// A converted model's class has defaults of its own, so nothing is left to them.
     pub(super) fn settled_json(&self) -> Map<String, Value> {
@@ -23,9 +23,6 @@ impl ModelConfig {
         let mut set = |key: &str, value: Value| {
             out.insert(key.to_owned(), value);
         };
-        if self.rope.scaling != RopeScaling::Default {
-            set("rope_scaling", Value::Object(self.rope.scaling.parameters()));
-        }
         for (key, size) in [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
