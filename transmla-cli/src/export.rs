@@ -50,7 +50,12 @@ pub fn run(arguments: &ExportArguments) -> anyhow::Result<()> {
     }
     let folder = arguments.model.locate(&printer)?;
     let device = arguments.device.open()?;
-    write_gguf(folder.path(), &arguments.output, arguments.pre_tokenizer.as_deref(), &device)?;
+    write_gguf(
+        folder.path(),
+        &arguments.output,
+        arguments.pre_tokenizer.as_deref(),
+        &device,
+    )?;
     let bytes = std::fs::metadata(&arguments.output).map_or(0, |data| data.len());
     printer.note(format!("Wrote {output}, {}", table::bytes(bytes)));
     Ok(())

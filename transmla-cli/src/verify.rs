@@ -326,7 +326,10 @@ fn describe(result: &Verification, arguments: &VerifyArguments) -> String {
         table.row("perplexity", format!("{perplexity:.4} in fp32"));
     }
     for format in &result.formats {
-        table.row(&format!("in {}", format.format), describe_format(format, result.perplexity));
+        table.row(
+            &format!("in {}", format.format),
+            describe_format(format, result.perplexity),
+        );
     }
     table.row("on", result.text.clone());
     table.to_string()

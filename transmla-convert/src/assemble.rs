@@ -2,9 +2,9 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use faer::{Mat, MatRef, Scale};
+use transmla_core::checkpoint::CheckpointWriter;
 use transmla_core::config::LatentStyle;
 use transmla_core::model::attention::{LatentAttention, NormedQueries, QueryProjection};
-use transmla_core::checkpoint::CheckpointWriter;
 use transmla_core::model::{Linear, RmsNorm, layer_prefix};
 use transmla_core::{Checkpoint, CoreError, host_values};
 use transmla_rope::Decoupling;
@@ -176,15 +176,33 @@ pub(crate) fn tensors(
         QueryProjection::Plain(q) => add("q_proj", q, heads, &|_| 1.0, &[])?,
         QueryProjection::Lora { down, up, .. } => {
             let norm = norms.and_then(|norms| norms.q.as_ref());
-            add("q_a_proj", down, None, &|row| norm.map_or(1.0, |norm| norm.rows[row]), &[])?;
-            add("q_b_proj", up, heads, &|_| 1.0, norm.map_or(&[][..], |norm| &norm.columns[..]))?;
+            add(
+                "q_a_proj",
+                down,
+                None,
+                &|row| norm.map_or(1.0, |norm| norm.rows[row]),
+                &[],
+            )?;
+            add(
+                "q_b_proj",
+                up,
+                heads,
+                &|_| 1.0,
+                norm.map_or(&[][..], |norm| &norm.columns[..]),
+            )?;
         }
     }
     if let Some(NormedQueries { norm, rope: map }) = &attention.q_heads {
         let [heads, rope, nope] = map.dims();
         let map = Linear::new(map.clone().reshape([heads * rope, nope]));
         add("q_rope_proj", &map, Some(Rows { plain: 0, rope }), &|_| 1.0, &[])?;
-        add("q_norm", &Linear::new(norm.weight.clone().unsqueeze()), None, &|_| 1.0, &[])?;
+        add(
+            "q_norm",
+            &Linear::new(norm.weight.clone().unsqueeze()),
+            None,
+            &|_| 1.0,
+            &[],
+        )?;
     }
     let norm = norms.map(|norms| &norms.kv);
     // Behind the latent's rows are the rotary ones, which have no norm.
@@ -242,7 +260,11 @@ fn reorder(
         match (behind.is_empty(), factor == 1.0) {
             (true, true) => out.extend_from_slice(line),
             (true, false) => out.extend(line.iter().map(|value| scaled(value, factor))),
-            (false, _) => out.extend(line.iter().zip(behind).map(|(value, column)| scaled(value, factor * column))),
+            (false, _) => out.extend(
+                line.iter()
+                    .zip(behind)
+                    .map(|(value, column)| scaled(value, factor * column)),
+            ),
         }
     }
     out

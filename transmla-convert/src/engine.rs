@@ -163,7 +163,10 @@ mod tests {
                 kv_lora_rank: 200,
                 ..options(engine)
             };
-            let (narrow, common) = (plan(&json!({}), &narrow).unwrap(), plan(&json!({}), &options(engine)).unwrap());
+            let (narrow, common) = (
+                plan(&json!({}), &narrow).unwrap(),
+                plan(&json!({}), &options(engine)).unwrap(),
+            );
             assert_eq!(engine.restriction(&common), None, "{engine}");
             let said = engine.restriction(&narrow).unwrap_or_default();
             let words = match engine {
@@ -215,7 +218,11 @@ mod tests {
                 ..options
             };
             let command = engine.command(&plan(&json!({}), &wide).unwrap(), "m");
-            assert_eq!(command.ends_with("--dtype bfloat16"), engine == Engine::Vllm, "{command}");
+            assert_eq!(
+                command.ends_with("--dtype bfloat16"),
+                engine == Engine::Vllm,
+                "{command}"
+            );
         }
     }
 }

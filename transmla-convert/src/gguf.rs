@@ -126,7 +126,11 @@ impl File {
             name: entry.target.clone(),
             shape: target_shape(entry, config, latent),
             // ggml's norms take f32 weights.
-            dtype: if entry.shape.len() == 1 { StorageDtype::F32 } else { self.dtype },
+            dtype: if entry.shape.len() == 1 {
+                StorageDtype::F32
+            } else {
+                self.dtype
+            },
         };
         let mut writer = GgufWriter::create(target, &keys, entries.iter().map(tensor).collect())?;
         let mut current: Option<Layer> = None;

@@ -211,7 +211,9 @@ pub(crate) fn mean_squares(
 
 fn add(sums: &mut [f64], row: Tensor<2>) -> Result<(), CoreError> {
     let row = host_values(row)?;
-    sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(value));
+    sums.iter_mut()
+        .zip(row)
+        .for_each(|(sum, value)| *sum += f64::from(value));
     Ok(())
 }
 
@@ -249,10 +251,7 @@ fn choose(mean_squares: &[f64], form: &NormForm) -> Choice {
     let total: f64 = mean_squares.iter().sum();
     let mean = total / tokens;
     if !(mean > 0.0 && mean.is_finite()) {
-        return Choice {
-            weight: 1.0,
-            kept: 1.0,
-        };
+        return Choice { weight: 1.0, kept: 1.0 };
     }
     let shares: Vec<f64> = mean_squares.iter().map(|m| 0.5 * (1.0 / tokens + m / total)).collect();
     let mut best: Option<(f64, Choice)> = None;
@@ -264,7 +263,9 @@ fn choose(mean_squares: &[f64], form: &NormForm) -> Choice {
         let kept_of = |m: f64| (1.0 + m / (weight * weight)).sqrt().recip();
         let tokens = || mean_squares.iter().zip(&shares);
         let kept: f64 = tokens().map(|(m, share)| share * kept_of(*m)).sum();
-        let varied: f64 = tokens().map(|(m, share)| share * (kept_of(*m) / kept - 1.0).powi(2)).sum();
+        let varied: f64 = tokens()
+            .map(|(m, share)| share * (kept_of(*m) / kept - 1.0).powi(2))
+            .sum();
         let rounded: f64 = tokens().map(|(m, share)| share / m.max(0.01 * mean)).sum();
         let cost = varied + rounded * (SUBNORMAL_ERROR * weight).powi(2) / form.eps;
         if best.is_none_or(|(least, _)| cost < least) {
@@ -326,18 +327,26 @@ mod tests {
     fn latents_are_as_large_as_the_error_permits() {
         for size in [1e-3, 0.3, 1.0, 40.0] {
             // Tokens that differ a little.
-            let squares: Vec<f64> = (0..64).map(|i| size * size * (0.8 + 0.4 * f64::from(i) / 63.0)).collect();
+            let squares: Vec<f64> = (0..64)
+                .map(|i| size * size * (0.8 + 0.4 * f64::from(i) / 63.0))
+                .collect();
             let choice = choose(&squares, &STOCK);
             let taken = size * size / (2.0 * choice.weight * choice.weight);
             // No smaller than it must be: half the weight would cost four times as much.
-            assert!((0.2 * LARGEST_ERROR..=LARGEST_ERROR).contains(&taken), "{size}: {taken}");
+            assert!(
+                (0.2 * LARGEST_ERROR..=LARGEST_ERROR).contains(&taken),
+                "{size}: {taken}"
+            );
             for square in squares {
                 let error = error(choice, &STOCK, square);
                 // Of an error of up to 1e-3 only what varies is left.
                 assert!(error.abs() < 3e-4, "{size}: {error}");
             }
             // 1000 and more steps of half precision.
-            assert!(size * STOCK_EPS.sqrt() / choice.weight > 4e2 * SUBNORMAL_ERROR, "{size}");
+            assert!(
+                size * STOCK_EPS.sqrt() / choice.weight > 4e2 * SUBNORMAL_ERROR,
+                "{size}"
+            );
         }
     }
 
@@ -348,7 +357,10 @@ mod tests {
             let mut squares = vec![1.0; 255];
             squares.push(size * size);
             let choice = choose(&squares, &STOCK);
-            for (square, error) in [(1.0, error(choice, &STOCK, 1.0)), (size, error(choice, &STOCK, size * size))] {
+            for (square, error) in [
+                (1.0, error(choice, &STOCK, 1.0)),
+                (size, error(choice, &STOCK, size * size)),
+            ] {
                 assert!(error.abs() < worst, "{size}, {square}: {error}");
             }
             let digits = SUBNORMAL_ERROR * choice.weight / STOCK_EPS.sqrt();
@@ -373,7 +385,11 @@ mod tests {
         let (power, behind) = ([16.0, 1.0, 0.0, 1.0 / 256.0], [1.0, 16.0, 1.0, 0.0]);
         let scales = balancing_scales(&power, &behind);
         assert_eq!(scales[..2], [0.5, 2.0]);
-        assert!(scales.iter().all(|scale| scale.log2().fract() == 0.0 && scale.is_finite()));
+        assert!(
+            scales
+                .iter()
+                .all(|scale| scale.log2().fract() == 0.0 && scale.is_finite())
+        );
         assert_eq!(balancing_scales(&[0.0; 2], &[1.0; 2]), [1.0; 2]);
     }
 
@@ -381,7 +397,10 @@ mod tests {
     fn nothing_is_divided_by_zero() {
         for squares in [&[][..], &[0.0, 0.0], &[1e-300], &[1e30, 0.0]] {
             let choice = choose(squares, &STOCK);
-            assert!(choice.weight.is_finite() && choice.weight > 0.0 && choice.kept > 0.0, "{squares:?}");
+            assert!(
+                choice.weight.is_finite() && choice.weight > 0.0 && choice.kept > 0.0,
+                "{squares:?}"
+            );
         }
     }
 }

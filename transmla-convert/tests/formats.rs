@@ -37,7 +37,10 @@ fn half_precision_and_blocks_keep_the_perplexity() {
             ] {
                 let found = measure(&RoundedModel { model: &model, format });
                 let change = found / expected - 1.0;
-                assert!(change.abs() < most, "stored in {dtype}, loaded in {format}: {found}, {expected} in fp32");
+                assert!(
+                    change.abs() < most,
+                    "stored in {dtype}, loaded in {format}: {found}, {expected} in fp32"
+                );
             }
         }
     }

@@ -105,9 +105,14 @@ fn an_evaluation_can_be_left_out() {
 #[test]
 fn a_perplexity_that_is_a_guess_is_said() {
     let place = Workplace::new();
-    assert_eq!(transmla(&place.convert(&["--format", "json"])).json()["warnings"], json!([]));
+    assert_eq!(
+        transmla(&place.convert(&["--format", "json"])).json()["warnings"],
+        json!([])
+    );
     // Tokens in no order, of which no model can predict the next.
-    let ids: Vec<i64> = (0..64i64).map(|index| (index * index * 37 + 11 * index) % 509 + 3).collect();
+    let ids: Vec<i64> = (0..64i64)
+        .map(|index| (index * index * 37 + 11 * index) % 509 + 3)
+        .collect();
     write_ids(&place.path("noise.safetensors"), &ids, [2, 32]);
     let noise = place.arg("noise.safetensors");
     let more = ["--force", "--eval-tokens", &noise];

@@ -103,7 +103,8 @@ fn latents_that_half_precision_took_are_found() {
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.stdout.contains("28 of the 28 latent rows"), "{ran:?}");
     let (model, output) = (place.arg("outputs"), place.arg("m.gguf"));
-    transmla(&["export", "--model-path", &model, "--output", &output]).fails(1, &["layers.2", "convert the original again"]);
+    transmla(&["export", "--model-path", &model, "--output", &output])
+        .fails(1, &["layers.2", "convert the original again"]);
 }
 
 #[test]

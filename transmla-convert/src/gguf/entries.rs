@@ -63,7 +63,13 @@ pub(super) fn entries(config: &ModelConfig, latent: &LatentConfig, query_rank: O
     };
     let vocabulary = [config.vocab_size, hidden];
     let embedding = "model.embed_tokens".to_owned();
-    add(None, "token_embd".into(), embedding, &vocabulary, Place::AddedToResidual);
+    add(
+        None,
+        "token_embd".into(),
+        embedding,
+        &vocabulary,
+        Place::AddedToResidual,
+    );
     let up = [heads * (latent.qk_nope_head_dim + latent.v_head_dim), rank];
     for layer in 0..config.num_hidden_layers {
         let prefix = layer_prefix(layer);
@@ -93,7 +99,13 @@ pub(super) fn entries(config: &ModelConfig, latent: &LatentConfig, query_rank: O
         of_layer("ffn_up", "mlp.up_proj", &[inner, hidden], Place::Elsewhere);
         of_layer("ffn_down", "mlp.down_proj", &[hidden, inner], Place::AddedToResidual);
     }
-    add(None, "output_norm".into(), "model.norm".into(), &[hidden], Place::Elsewhere);
+    add(
+        None,
+        "output_norm".into(),
+        "model.norm".into(),
+        &[hidden],
+        Place::Elsewhere,
+    );
     if !config.tie_word_embeddings {
         add(None, "output".into(), "lm_head".into(), &vocabulary, Place::Elsewhere);
     }

@@ -49,7 +49,9 @@ pub(super) fn built_in_text(folder: &Path, config: &ModelConfig) -> Result<Token
     let parts: Vec<Vec<u32>> = parts.collect::<Result<_, _>>()?;
     let shortest = parts.iter().map(Vec::len).min().unwrap_or(0);
     let length = shortest.min(MOST_TOKENS).min(config.max_position_embeddings.max(1));
-    let ids = parts.iter().flat_map(|part| part[..length].iter().map(|id| i64::from(*id)));
+    let ids = parts
+        .iter()
+        .flat_map(|part| part[..length].iter().map(|id| i64::from(*id)));
     let text = TokenBatch::from_ids(ids.collect(), TEXT.len(), length).map_err(|problem| ConvertError::Gguf {
         problem: format!("its tokenizer makes nothing of text: {problem}"),
     })?;
@@ -68,10 +70,12 @@ pub(super) fn survey(model: &Decoder, text: &TokenBatch) -> Result<Survey, Conve
     for index in 0..=model.config().num_hidden_layers {
         for batch in 0..stream.batches() {
             let state = host_values(stream.state(batch).abs().max().reshape([1]))?;
-            largest = state.into_iter().fold(largest, |largest, value| match value.is_finite() {
-                true => largest.max(f64::from(value)),
-                false => f64::INFINITY,
-            });
+            largest = state
+                .into_iter()
+                .fold(largest, |largest, value| match value.is_finite() {
+                    true => largest.max(f64::from(value)),
+                    false => f64::INFINITY,
+                });
         }
         if !largest.is_finite() {
             return Err(ConvertError::Activations { layer: index });

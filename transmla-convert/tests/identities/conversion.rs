@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use transmla_convert::{
-    ConvertOptions, DecoupledModel, FreqFold, Method, Plan, Report, Request, Silent, WithoutLatentNorms, convert, decouple,
+    ConvertOptions, DecoupledModel, FreqFold, Method, Plan, Report, Request, Silent, WithoutLatentNorms, convert,
+    decouple,
 };
 use transmla_core::{Decoder, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch};
 use transmla_eval::{Divergence, EvalOptions, divergence};

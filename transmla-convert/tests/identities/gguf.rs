@@ -54,7 +54,9 @@ impl Bytes<'_> {
             }
             9 => {
                 let (kind, count) = (self.u32(), self.u64());
-                (0..count).for_each(|_| drop(self.value(kind)));
+                (0..count).for_each(|_| {
+                    self.value(kind);
+                });
                 None
             }
             kind => panic!("kind {kind}"),
@@ -104,7 +106,10 @@ fn read(path: &Path) -> Gguf {
 fn unpack(file: &Gguf, original: &Path, folder: &Path, format: Option<NumberFormat>) {
     let text = std::fs::read(original.join("config.json")).unwrap();
     let mut config: serde_json::Map<String, Value> = serde_json::from_slice(&text).unwrap();
-    let rank = file.numbers.get("deepseek2.attention.q_lora_rank").map(|rank| *rank as usize);
+    let rank = file
+        .numbers
+        .get("deepseek2.attention.q_lora_rank")
+        .map(|rank| *rank as usize);
     config.insert("model_type".into(), json!("llamamla"));
     config.insert("use_qkv_norm".into(), json!(true));
     config.insert("q_lora_rank".into(), json!(rank));
@@ -125,7 +130,9 @@ fn unpack(file: &Gguf, original: &Path, folder: &Path, format: Option<NumberForm
                 let layer = layer.replace("model.layers.", "blk.");
                 let (keys_shape, keys) = tensor(&format!("{layer}.attn_k_b.weight"));
                 let (values_shape, values) = tensor(&format!("{layer}.attn_v_b.weight"));
-                let [heads, rank, nope] = keys_shape[..] else { panic!("{keys_shape:?}") };
+                let [heads, rank, nope] = keys_shape[..] else {
+                    panic!("{keys_shape:?}")
+                };
                 let mut both = Vec::new();
                 for head in 0..heads {
                     let keys = &keys[head * rank * nope..(head + 1) * rank * nope];
@@ -265,7 +272,9 @@ fn with_tiny_latents(folder: &Path, target: &Path) {
         writer.write(&spec.name, &values).unwrap();
     }
     for name in ["config.json", "tokenizer.json"] {
-        writer.write_file(name, &std::fs::read(folder.join(name)).unwrap()).unwrap();
+        writer
+            .write_file(name, &std::fs::read(folder.join(name)).unwrap())
+            .unwrap();
     }
     writer.commit().unwrap();
 }

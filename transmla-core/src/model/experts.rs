@@ -40,7 +40,11 @@ impl Experts {
     pub(super) fn map(self, each: &mut dyn FnMut(Linear) -> Result<Linear, CoreError>) -> Result<Self, CoreError> {
         Ok(Self {
             gate: each(self.gate)?,
-            experts: self.experts.into_iter().map(|expert| expert.map(each)).collect::<Result<_, _>>()?,
+            experts: self
+                .experts
+                .into_iter()
+                .map(|expert| expert.map(each))
+                .collect::<Result<_, _>>()?,
             per_token: self.per_token,
         })
     }

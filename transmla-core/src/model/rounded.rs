@@ -211,7 +211,10 @@ mod tests {
         values.extend(before.iter().map(|value| value * 1e-6));
         NumberFormat::Q8_0.round_matrix(&mut values, 64);
         for (found, value) in values[..64].iter().zip(&before) {
-            assert!((found - value).abs() <= 1.001 / 254.0 + 5e-4 * value.abs(), "{value}: {found}");
+            assert!(
+                (found - value).abs() <= 1.001 / 254.0 + 5e-4 * value.abs(),
+                "{value}: {found}"
+            );
         }
         assert!(values[64..].iter().all(|value| *value == 0.0));
         // Rows of 40 numbers: blocks of 32 and of 8.
