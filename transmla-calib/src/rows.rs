@@ -41,6 +41,15 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
+    /// None yet, within other limits than usual.
+    #[cfg(test)]
+    pub fn within(limits: Limits) -> Self {
+        Self {
+            limits,
+            ..Self::default()
+        }
+    }
+
     /// Takes a row; a long one becomes several.
     pub fn push(&mut self, row: String) {
         let limit = self.limits.document;

@@ -1,10 +1,10 @@
 //! The stock form in the number formats that engines load it in, whatever it was stored in.
 
 use burn::tensor::Device;
-use transmla_convert::{ConvertOptions, Method, WithoutLatentNorms};
+use transmla_convert::{ConvertOptions, Method, WithoutLatentNorms, check_saved};
 use transmla_core::config::LatentStyle;
 use transmla_core::model::{NumberFormat, RoundedModel};
-use transmla_core::{Decoder, Residency, StorageDtype};
+use transmla_core::{Decoder, ModelConfig, Residency, StorageDtype};
 
 use crate::conversion::{Outcome, compare, family, full_rank, run};
 
@@ -34,6 +34,9 @@ fn half_precision_and_blocks_hold_every_stock_model() {
             };
             let outcome = run(&folder, &options);
             assert_eq!(outcome.plan.style, LatentStyle::DeepseekV3, "{name}");
+            let config = ModelConfig::read(&outcome.target()).unwrap();
+            let (_, checks) = check_saved(&outcome.target(), &config).unwrap();
+            assert!(checks.iter().all(|check| check.passed), "{name}, {dtype}: {checks:?}");
             let model = open(&outcome);
             for (format, most) in [
                 (NumberFormat::Bf16, 2e-3),

@@ -54,7 +54,9 @@ impl Bytes<'_> {
             }
             9 => {
                 let (kind, count) = (self.u32(), self.u64());
-                (0..count).for_each(|_| drop(self.value(kind)));
+                (0..count).for_each(|_| {
+                    self.value(kind);
+                });
                 None
             }
             kind => panic!("kind {kind}"),
