@@ -12,11 +12,12 @@ use std::time::Instant;
 
 use transmla_calib::TextTokenizer;
 use transmla_convert::{
-    Evaluation, FileFormat, ModelCard, Plan, RECIPE_FILE, Recipe, Request, check_gguf, convert, model_card,
+    Evaluation, FileFormat, ModelCard, Plan, RECIPE_FILE, Recipe, Report, Request, check_gguf, convert, model_card,
 };
 use transmla_core::hub::is_path;
 use transmla_core::model::model_tensors;
 use transmla_core::{Decoder, LayeredModel, ModelConfig, Residency};
+use transmla_eval::Perplexity;
 
 pub use self::arguments::ConvertArguments;
 use self::plan_view::PlanView;
@@ -32,6 +33,9 @@ use crate::{embedded, memory};
 
 /// Models of more parameters write no sample text: that would read all weights again.
 const LARGEST_SAMPLED: usize = 300_000_000;
+
+/// Share of the vocabulary's size from which on a perplexity is called that of a guess.
+const GUESS: f64 = 0.9;
 
 /// What a converted model continues as a sample.
 const SAMPLE_PROMPT: &str = "Once upon a time";
@@ -99,6 +103,7 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     };
     let mut progress = Progress::new(&printer);
     let report = convert(&request, &mut progress)?;
+    warn_of_guesses(&report, config.vocab_size, &printer);
     let total_seconds = started.elapsed().as_secs_f64();
     let summary = Summary {
         model: &recipe.model_path,
@@ -118,6 +123,25 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     };
     printer.note("");
     printer.result(&summary.text(), &summary.json())
+}
+
+/// A model that knows nothing gives every token the same share: its perplexity is the size of its vocabulary.
+fn warn_of_guesses(report: &Report, vocabulary: usize, printer: &Printer) {
+    let guesses = |measured: Option<Perplexity>| {
+        let perplexity = measured.map(|measured| measured.perplexity);
+        perplexity.filter(|perplexity| perplexity.is_nan() || *perplexity >= GUESS * vocabulary as f64)
+    };
+    match (guesses(report.original), guesses(report.mla)) {
+        (Some(perplexity), _) => printer.warn(format!(
+            "the original's perplexity, {perplexity:.1}, is no better than a guess among {vocabulary} tokens: its weights, its \
+             tokenizer or the text is not what it should be"
+        )),
+        (None, Some(perplexity)) => printer.warn(format!(
+            "the converted model's perplexity, {perplexity:.1}, is no better than a guess among {vocabulary} tokens: it is of \
+             no use; keep more (--kv-lora-rank, --qk-mqa-dim)"
+        )),
+        (None, None) => {}
+    }
 }
 
 /// Files beside the weights that say what the model is: its recipe and its card.

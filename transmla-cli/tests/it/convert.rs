@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::damage::split_into_shards;
+use crate::damage::{overwrite, split_into_shards};
 use crate::support::{Workplace, models, names, transmla, write_ids};
 
 fn perplexity(result: &Value, of: &str) -> f64 {
@@ -47,6 +47,19 @@ fn without_arguments_the_embedded_model_is_converted() {
         found,
         [&files[..], &["tokenizer_config.json", "transmla.toml"]].concat()
     );
+}
+
+/// A model of zeros behind its last norm gives every token the same share.
+#[test]
+fn a_perplexity_that_is_a_guess_is_said_to_be_one() {
+    let place = Workplace::new();
+    for element in 0..64 {
+        overwrite(&place.path("model"), "model.norm.weight", element, 0.0);
+    }
+    let ran = transmla(&place.convert(&["--method", "transmla"]));
+    let words = "warning: the original's perplexity, 512.0, is no better than a guess among 512 tokens";
+    assert!(ran.stderr.contains(words), "{}", ran.stderr);
+    ran.succeeds();
 }
 
 #[test]
