@@ -112,8 +112,13 @@ impl Workspace {
     fn swap(&mut self) -> Result<(), CoreError> {
         let old = with_suffix(&self.path, ".old");
         if let Err(error) = fs::rename(&self.target, &old) {
-            let stays = [io::ErrorKind::ResourceBusy, io::ErrorKind::CrossesDevices].contains(&error.kind());
-            return match stays && self.target.is_dir() {
+            // A mount that is not seen as one, a layer below in a container's image, another user's folder in /tmp.
+            let stays = [
+                io::ErrorKind::ResourceBusy,
+                io::ErrorKind::CrossesDevices,
+                io::ErrorKind::PermissionDenied,
+            ];
+            return match stays.contains(&error.kind()) && self.target.is_dir() {
                 true => self.fill_target(),
                 false => Err(CoreError::io("move aside", &self.target, error)),
             };
