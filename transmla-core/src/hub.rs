@@ -58,16 +58,21 @@ pub fn is_path(text: &str) -> bool {
 ///
 /// # Errors
 /// [`CoreError::Hub`] if the repository, revision or network cannot be reached, what comes is not what the hub
-/// announced, or, offline, the cache has no copy.
+/// announced, or, offline, the cache has no copy; [`CoreError::MissingFile`] if a path names no folder, or a cached
+/// repository without the revision.
 pub fn model_folder(model: &str, revision: &str, options: &HubOptions) -> Result<PathBuf, CoreError> {
     if is_path(model) {
         let path = PathBuf::from(model);
         if path.is_dir() {
-            return Ok(cache::snapshot_of_root(&path, revision).unwrap_or(path));
+            return cache::snapshot_of(path, revision);
         }
+        let hint = match path.is_file() {
+            true => "it is a file; give the folder that it is in",
+            false => "no such model folder (a hub id has the form owner/name)",
+        };
         return Err(CoreError::MissingFile {
             path,
-            hint: "no such model folder (a hub id has the form owner/name)".into(),
+            hint: hint.into(),
         });
     }
     snapshot(RepoKind::Model, model, revision, options, &is_model_file)
@@ -165,7 +170,30 @@ mod tests {
         let folder = model_folder("org/name", "main", &options).unwrap();
         assert_eq!(folder, root.join("snapshots/abc123"));
         assert_eq!(model_folder("org/name", "abc123", &options).unwrap(), folder);
-        // The repository's folder itself stands for its branch.
-        assert_eq!(model_folder(root.to_str().unwrap(), "main", &options).unwrap(), folder);
+    }
+
+    #[test]
+    fn the_root_of_a_cached_repository_is_its_snapshot() {
+        let cache = tempfile::tempdir().unwrap();
+        let root = cache.path().join("models--org--name");
+        let snapshots = root.join("snapshots");
+        std::fs::create_dir_all(snapshots.join("abc")).unwrap();
+        let find = |revision: &str| model_folder(root.to_str().unwrap(), revision, &HubOptions::default());
+        assert_eq!(find("main").unwrap(), snapshots.join("abc"));
+
+        std::fs::create_dir_all(snapshots.join("def")).unwrap();
+        let error = find("main").unwrap_err().to_string();
+        assert!(error.contains("2 snapshots") && error.contains("main"), "{error}");
+        std::fs::create_dir_all(root.join("refs")).unwrap();
+        for (revision, commit, found) in [("main", "def\n", "def"), ("v1", "abc", "abc")] {
+            std::fs::write(root.join("refs").join(revision), commit).unwrap();
+            assert_eq!(find(revision).unwrap(), snapshots.join(found));
+        }
+        assert_eq!(find("abc").unwrap(), snapshots.join("abc"));
+        std::fs::write(root.join("refs/odd"), "../..").unwrap();
+        assert!(find("odd").is_err());
+
+        std::fs::write(root.join("config.json"), "{}").unwrap();
+        assert_eq!(find("main").unwrap(), root);
     }
 }
