@@ -65,7 +65,7 @@ pub fn model_folder(model: &str, revision: &str, options: &HubOptions) -> Result
     if is_path(model) {
         let path = PathBuf::from(model);
         if path.is_dir() {
-            return snapshot_of(path, revision);
+            return cache::snapshot_of(path, revision);
         }
         let hint = match path.is_file() {
             true => "it is a file; give the folder that it is in",
@@ -77,38 +77,6 @@ pub fn model_folder(model: &str, revision: &str, options: &HubOptions) -> Result
         });
     }
     snapshot(RepoKind::Model, model, revision, options, &is_model_file)
-}
-
-/// A folder itself or, of a repository in a hub cache (`models--org--name`), the snapshot that a revision means there.
-///
-/// # Errors
-/// [`CoreError::MissingFile`] if the cache has several snapshots and no branch says which.
-fn snapshot_of(folder: PathBuf, revision: &str) -> Result<PathBuf, CoreError> {
-    let snapshots = folder.join("snapshots");
-    if let Some(snapshot) = cache::snapshot_of_root(&folder, revision) {
-        return Ok(snapshot);
-    }
-    if folder.join("config.json").exists() || !snapshots.is_dir() {
-        return Ok(folder);
-    }
-    let entries = std::fs::read_dir(&snapshots).map_err(|e| CoreError::io("list", &snapshots, e))?;
-    let mut found: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir())
-        .collect();
-    found.sort();
-    match &found[..] {
-        [only] => Ok(only.clone()),
-        several => Err(CoreError::MissingFile {
-            path: snapshots.join(revision),
-            hint: format!(
-                "the cache has {} snapshots and none for {revision}; give one of the folders in {}",
-                several.len(),
-                snapshots.display()
-            ),
-        }),
-    }
 }
 
 /// A local folder with those files of a dataset repository that `wanted` accepts.
@@ -228,7 +196,30 @@ mod tests {
         let folder = model_folder("org/name", "main", &options).unwrap();
         assert_eq!(folder, root.join("snapshots/abc123"));
         assert_eq!(model_folder("org/name", "abc123", &options).unwrap(), folder);
-        // The repository's folder itself stands for its branch.
-        assert_eq!(model_folder(root.to_str().unwrap(), "main", &options).unwrap(), folder);
+    }
+
+    #[test]
+    fn the_root_of_a_cached_repository_is_its_snapshot() {
+        let cache = tempfile::tempdir().unwrap();
+        let root = cache.path().join("models--org--name");
+        let snapshots = root.join("snapshots");
+        std::fs::create_dir_all(snapshots.join("abc")).unwrap();
+        let find = |revision: &str| model_folder(root.to_str().unwrap(), revision, &HubOptions::default());
+        assert_eq!(find("main").unwrap(), snapshots.join("abc"));
+
+        std::fs::create_dir_all(snapshots.join("def")).unwrap();
+        let error = find("main").unwrap_err().to_string();
+        assert!(error.contains("2 snapshots") && error.contains("main"), "{error}");
+        std::fs::create_dir_all(root.join("refs")).unwrap();
+        for (revision, commit, found) in [("main", "def\n", "def"), ("v1", "abc", "abc")] {
+            std::fs::write(root.join("refs").join(revision), commit).unwrap();
+            assert_eq!(find(revision).unwrap(), snapshots.join(found));
+        }
+        assert_eq!(find("abc").unwrap(), snapshots.join("abc"));
+        std::fs::write(root.join("refs/odd"), "../..").unwrap();
+        assert!(find("odd").is_err());
+
+        std::fs::write(root.join("config.json"), "{}").unwrap();
+        assert_eq!(find("main").unwrap(), root);
     }
 }

@@ -15,6 +15,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::names::{BlobId, Commit, RepoKind, is_repo_id, plain_path};
+use crate::CoreError;
 
 /// Between two attempts to get a lock that another process holds.
 const LOCK_POLL: Duration = Duration::from_millis(100);
@@ -176,10 +177,36 @@ fn snapshot_in(root: &Path, revision: &str) -> Option<PathBuf> {
     folder.is_dir().then_some(folder)
 }
 
-/// The snapshot that the folder of a repository in a cache stands for; nothing if it is another folder.
-pub(super) fn snapshot_of_root(folder: &Path, revision: &str) -> Option<PathBuf> {
-    let is_root = folder.join("snapshots").is_dir() && !folder.join("config.json").exists();
-    snapshot_in(folder, revision).filter(|_| is_root)
+/// A folder itself or, of a repository in a hub cache (`models--org--name`), the snapshot that a revision means there; the only
+/// one, if no branch says which.
+///
+/// # Errors
+/// [`CoreError::MissingFile`] if there are several snapshots and no branch says which.
+pub(super) fn snapshot_of(folder: PathBuf, revision: &str) -> Result<PathBuf, CoreError> {
+    let snapshots = folder.join("snapshots");
+    if folder.join("config.json").exists() || !snapshots.is_dir() {
+        return Ok(folder);
+    }
+    if let Some(snapshot) = snapshot_in(&folder, revision) {
+        return Ok(snapshot);
+    }
+    let entries = fs::read_dir(&snapshots).map_err(|e| CoreError::io("list", &snapshots, e))?;
+    let mut found: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect();
+    match (found.pop(), found.len()) {
+        (Some(only), 0) => Ok(only),
+        (found, others) => Err(CoreError::MissingFile {
+            path: snapshots.join(revision),
+            hint: format!(
+                "the cache has {} snapshots and none for {revision}; give one of the folders in {}",
+                others + usize::from(found.is_some()),
+                snapshots.display()
+            ),
+        }),
+    }
 }
 
 /// A repository of the hub, as a path into a cache tells it.
