@@ -253,10 +253,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        let mut rows = Rows {
-            limits,
-            ..Rows::default()
-        };
+        let mut rows = Rows::within(limits);
         read(&path, wanted, &mut rows).map(|()| rows)
     }
 

@@ -115,10 +115,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.txt");
         std::fs::write(&path, bytes).unwrap();
-        let mut rows = Rows {
-            limits,
-            ..Rows::default()
-        };
+        let mut rows = Rows::within(limits);
         read(&path, &mut rows).map(|()| rows)
     }
 
