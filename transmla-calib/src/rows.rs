@@ -41,7 +41,7 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// None yet, within other limits than usual.
+    /// None yet, within other limits than the usual ones.
     #[cfg(test)]
     pub fn within(limits: Limits) -> Self {
         Self {
@@ -154,10 +154,7 @@ mod tests {
             document: 10,
             ..Limits::default()
         };
-        let mut rows = Rows {
-            limits,
-            ..Rows::default()
-        };
+        let mut rows = Rows::within(limits);
         rows.push("x".repeat(1000));
         assert_eq!(rows.rows.len(), 2);
         assert!(rows.is_full() && rows.remarks.iter().any(|r| r == "the first 100 bytes of it"));
