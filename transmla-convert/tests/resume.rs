@@ -209,7 +209,8 @@ fn a_source_that_was_copied_is_still_the_same() {
 /// One flipped bit, anywhere in what is kept of a layer, is noticed; so is a file that was cut short.
 #[test]
 fn a_damaged_layer_is_refined_again_and_said_to_be_damaged() {
-    let places: [(&str, fn(&[u8]) -> usize); 4] = [
+    type Position = fn(&[u8]) -> usize;
+    let places: [(&str, Position); 4] = [
         ("model.safetensors", |bytes| bytes.len() - 1),
         ("model.safetensors", |bytes| bytes.len() / 2),
         ("model.safetensors", |_| 0),

@@ -12,8 +12,11 @@ use crate::fixture::{Folder, Model, assert_says};
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
 
+type Change = fn(&Path);
+type Read = fn(&Checkpoint) -> Result<(), CoreError>;
+
 /// Ways in which other programs change a file, and what is said of each.
-const CHANGES: [(&str, &str, fn(&Path)); 6] = [
+const CHANGES: [(&str, &str, Change); 6] = [
     ("cut short", "bytes", |file| set_length(file, 100)),
     ("emptied", "has 0;", |file| set_length(file, 0)),
     ("grown", "bytes", |file| {
@@ -65,7 +68,7 @@ fn weights(folder: &Folder) -> PathBuf {
 
 #[test]
 fn every_way_of_reading_tells() {
-    let read: [(&str, fn(&Checkpoint) -> Result<(), CoreError>); 5] = [
+    let read: [(&str, Read); 5] = [
         ("values", |checkpoint| checkpoint.values(EMBEDDING, &[16, 8]).map(drop)),
         ("pieces", |checkpoint| checkpoint.pieces(EMBEDDING, 50, &mut |_| Ok(()))),
         ("rows", |checkpoint| {
