@@ -123,31 +123,6 @@ mod tests {
     }
 
     #[test]
-    fn the_root_of_a_cached_repository_is_its_snapshot() {
-        let cache = tempfile::tempdir().unwrap();
-        let root = cache.path().join("models--org--name");
-        let snapshots = root.join("snapshots");
-        std::fs::create_dir_all(snapshots.join("abc")).unwrap();
-        let find = |revision: &str| model_folder(root.to_str().unwrap(), revision, &HubOptions::default());
-        assert_eq!(find("main").unwrap(), snapshots.join("abc"));
-
-        std::fs::create_dir_all(snapshots.join("def")).unwrap();
-        let error = find("main").unwrap_err().to_string();
-        assert!(error.contains("2 snapshots") && error.contains("main"), "{error}");
-        std::fs::create_dir_all(root.join("refs")).unwrap();
-        for (revision, commit, found) in [("main", "def\n", "def"), ("v1", "abc", "abc")] {
-            std::fs::write(root.join("refs").join(revision), commit).unwrap();
-            assert_eq!(find(revision).unwrap(), snapshots.join(found));
-        }
-        assert_eq!(find("abc").unwrap(), snapshots.join("abc"));
-        std::fs::write(root.join("refs/odd"), "../..").unwrap();
-        assert!(find("odd").is_err());
-
-        std::fs::write(root.join("config.json"), "{}").unwrap();
-        assert_eq!(find("main").unwrap(), root);
-    }
-
-    #[test]
     fn a_model_is_its_configuration_weights_and_companions() {
         for file in [
             "config.json",
