@@ -29,6 +29,10 @@ impl FromStr for TextMix {
             parts.push(part);
             rest = behind;
         }
+        // By itself a text has all the weight.
+        if let [(_, weight)] = &mut parts[..] {
+            *weight = 1.0;
+        }
         Ok(Self(parts))
     }
 }
@@ -185,7 +189,7 @@ mod tests {
         let escaped = odd.replace(',', "\\,").replace(':', "\\:");
         let ptb = || ("ptb".to_owned(), 1.0);
         assert_eq!(mix(&odd), [(odd.clone(), 1.0)]);
-        assert_eq!(mix(&format!("{odd}:3")), [(odd.clone(), 3.0)]);
+        assert_eq!(mix(&format!("{odd}:3")), [(odd.clone(), 1.0)]);
         assert_eq!(mix(&format!("{odd}:3,ptb")), [(odd.clone(), 3.0), ptb()]);
         assert_eq!(mix(&format!("ptb,{odd}")), [ptb(), (odd.clone(), 1.0)]);
         assert_eq!(mix(&format!("\"{odd}\":3,ptb")), [(odd.clone(), 3.0), ptb()]);
