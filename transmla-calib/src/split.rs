@@ -49,10 +49,10 @@ impl Split {
     pub(crate) fn names_file(self, file_name: &str) -> bool {
         let lower = file_name.to_lowercase();
         let stem = lower.rsplit_once('.').map_or("", |(stem, _)| stem);
-        let words = stem.split(|c: char| !c.is_alphabetic());
+        let mut words = stem.split(|c: char| !c.is_alphabetic());
         let splits = [Self::Train, Self::Validation, Self::Test];
         let named = |word: &str| splits.into_iter().find(|split| split.aliases().contains(&word));
-        words.filter_map(|word| named(word)).next() == Some(self)
+        words.find_map(named) == Some(self)
     }
 
     /// Whether a path inside a hub repository belongs to this split, by its file name or one of its folders.

@@ -30,6 +30,10 @@ impl FromStr for TextMix {
             parts.push(part);
             rest = behind;
         }
+        // By itself a text has all the weight.
+        if let [(_, weight)] = &mut parts[..] {
+            *weight = 1.0;
+        }
         Ok(Self(parts))
     }
 }
@@ -59,8 +63,8 @@ fn next_part(text: &str, single: bool) -> Result<((TextSource, f64), Option<&str
     let part = &text[..text.len() - behind.map_or(0, |behind| behind.len() + 1)];
     let weight = match weight.strip_prefix(':') {
         Some(weight) => parse_weight(weight, part)?,
-        None if weight.is_empty() => 1.0,
-        None => return Err(format!("expected a comma or a colon behind the quote in '{part}'")),
+        // What follows a name begins with a colon or a comma.
+        None => 1.0,
     };
     let source = name.parse::<TextSource>().map_err(|problem| match single {
         true => problem,
@@ -215,7 +219,7 @@ mod tests {
         let escaped = odd.replace(',', "\\,").replace(':', "\\:");
         let ptb = || ("ptb".to_owned(), 1.0);
         assert_eq!(mix(&odd), [(odd.clone(), 1.0)]);
-        assert_eq!(mix(&format!("{odd}:3")), [(odd.clone(), 3.0)]);
+        assert_eq!(mix(&format!("{odd}:3")), [(odd.clone(), 1.0)]);
         assert_eq!(mix(&format!("{odd}:3,ptb")), [(odd.clone(), 3.0), ptb()]);
         assert_eq!(mix(&format!("ptb,{odd}")), [ptb(), (odd.clone(), 1.0)]);
         assert_eq!(mix(&format!("\"{odd}\":3,ptb")), [(odd.clone(), 3.0), ptb()]);
@@ -247,7 +251,7 @@ mod tests {
         );
         assert!(error("wikitext2:x,ptb").contains("'x' in 'wikitext2:x'"));
         assert!(error("wikitext2,nothing").contains("'nothing': expected wikitext2"));
-        assert!(error("\"ptb\"x").contains("behind the quote") || error("\"ptb\"x").contains("ptbx"));
+        assert!(error("\"ptb\"x,c4").contains("'ptbx'"));
         assert!(error("").contains("expected wikitext2"));
     }
 }

@@ -212,10 +212,10 @@ proptest! {
         }
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), "tokenizer.json", &bytes);
-        if let Ok(tokenizer) = TextTokenizer::from_folder(folder.path()) {
-            if let Ok(ids) = tokenizer.encode("Once upon a time </s>", true) {
-                let _ = tokenizer.decode(&ids, true);
-            }
+        if let Ok(tokenizer) = TextTokenizer::from_folder(folder.path())
+            && let Ok(ids) = tokenizer.encode("Once upon a time </s>", true)
+        {
+            let _ = tokenizer.decode(&ids, true);
         }
     }
 }

@@ -50,7 +50,7 @@ fn names_with_commas_and_colons_and_columns() {
     std::fs::write(&table, lines).unwrap();
     let said = converts(&place, &format!("\"{odd}\":3,{odd}"), &["--cal-nsamples", "4"]);
     assert!(said.contains("3 x ") && said.contains("a, b:2.txt"), "{said}");
-    let error = transmla(&place.convert(&["--cal-dataset", &table]));
+    let error = transmla(&place.convert(&["--force", "--cal-dataset", &table]));
     error.fails(
         1,
         &["pairs.jsonl", "question (string)", "answer (string)", "--text-column"],
@@ -78,8 +78,9 @@ fn two_million_tokens_in_a_row() {
     let (file, name) = (place.path("ids.safetensors"), place.arg("ids.safetensors"));
     write_ids(&file, &vec![5; 2_000_000], [1, 2_000_000]);
     let words = ["2000000 tokens", "context of 512", "at most 32768"];
-    transmla(&place.convert(&["--cal-tokens", &name])).fails(1, &words);
-    transmla(&place.convert(&["--eval-tokens", &name])).fails(1, &words);
+    let whole = "2000000";
+    transmla(&place.convert(&["--cal-tokens", &name, "--cal-max-seqlen", whole])).fails(1, &words);
+    transmla(&place.convert(&["--eval-tokens", &name, "--eval-seqlen", whole])).fails(1, &words);
     transmla(&place.convert(&["--cal-max-seqlen", "2000000"])).fails(1, &words);
     transmla(&place.convert(&["--eval-seqlen", "2000000"])).fails(1, &words);
     let model = place.arg("model");
