@@ -262,7 +262,7 @@ def compare(binary, case):
             "padding": finite(padded),
         },
         "checks": {name: holds(f"{case['name']}, {name}", check) for name, check in checks.items()},
-        "half": half(path, remote, ids, ours) if remote else None,
+        "half": half(path, remote, ids, ours),
     }
 
 
