@@ -9,7 +9,7 @@ use transmla_core::{Checkpoint, Decoder, ModelConfig, Residency};
 
 use crate::arguments::{ComputeArguments, ModelArguments};
 use crate::printer::Printer;
-use crate::{embedded, environment, memory};
+use crate::{embedded, environment, interrupt, memory};
 
 /// The folder of a model, unpacked or fetched if need be.
 #[derive(Debug)]
@@ -34,9 +34,9 @@ impl ModelFolder {
         if is_path(model) && path != Path::new(model) {
             printer.note(format!("model: {}", path.display()));
         }
-        if let Some(linked) = follow_stored_links(&path)? {
+        if let Some((linked, path)) = follow_stored_links(&path)? {
             return Ok(Self {
-                path: linked.path().to_path_buf(),
+                path,
                 _unpacked: Some(linked),
             });
         }
@@ -80,23 +80,31 @@ impl ModelFolder {
 /// What the files of a snapshot in a hub cache point to.
 const BLOBS: &str = "../../blobs/";
 
-/// A folder with the files of a snapshot whose links were stored as the text of their targets, as git and archives do where
-/// there are no links; nothing for any other folder.
-fn follow_stored_links(snapshot: &Path) -> anyhow::Result<Option<TempDir>> {
+/// Where such files are linked to, laid out as a repository in a cache: what leads to its blobs is of the model.
+const LINKED: &str = "models--linked--snapshot";
+
+/// A snapshot like the one whose links were stored as the text of their targets, as git and archives do where there are no
+/// links, but with links; nothing for any other folder. It is gone with the temporary folder.
+fn follow_stored_links(snapshot: &Path) -> anyhow::Result<Option<(TempDir, PathBuf)>> {
     if stored_link(snapshot, &snapshot.join("config.json")).is_none() {
         return Ok(None);
     }
-    let folder = tempfile::Builder::new().prefix("transmla-").tempdir();
-    let folder = folder.context("cannot create a temporary folder")?;
+    let folder = interrupt::temporary_folder().context("cannot create a temporary folder")?;
+    let repository = folder.path().join(LINKED);
+    let linked = repository.join("snapshots").join("linked");
+    std::fs::create_dir_all(&linked).context("cannot create a temporary folder")?;
+    #[cfg(unix)]
+    link(&std::fs::canonicalize(snapshot.join(BLOBS))?, &repository.join("blobs"))?;
     for entry in std::fs::read_dir(snapshot)?.flatten() {
-        let from = stored_link(snapshot, &entry.path()).unwrap_or_else(|| entry.path());
-        if from.is_file() {
-            let from = std::fs::canonicalize(from)?;
-            link(&from, &folder.path().join(entry.file_name()))
-                .with_context(|| format!("cannot link {}", from.display()))?;
-        }
+        let (from, to) = (entry.path(), linked.join(entry.file_name()));
+        let done = match stored_link(snapshot, &from) {
+            Some(blob) => link(&std::fs::canonicalize(blob)?, &to),
+            None if from.is_file() => take(&from, &to),
+            None => Ok(()),
+        };
+        done.with_context(|| format!("cannot link {}", from.display()))?;
     }
-    Ok(Some(folder))
+    Ok(Some((folder, linked)))
 }
 
 /// The file of the cache that a file names instead of being a link to it.
@@ -120,6 +128,10 @@ fn link(from: &Path, to: &Path) -> std::io::Result<()> {
 
 #[cfg(not(unix))]
 fn link(from: &Path, to: &Path) -> std::io::Result<()> {
+    take(from, to)
+}
+
+fn take(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::hard_link(from, to).or_else(|_| std::fs::copy(from, to).map(|_| ()))
 }
 

@@ -143,7 +143,8 @@ fn caches_that_forget_are_found() {
     set_config(&place, "layer_types", json!(types));
     assert!(verify(&place, &[]).succeeds().contains("1 of 5 layers have a window"));
     // In a stock folder nothing else reads it.
-    transmla(&place.convert(&["--force"])).succeeds();
+    std::fs::remove_dir_all(place.path("outputs")).unwrap();
+    transmla(&place.convert(&[])).succeeds();
     set_config(&place, "use_sliding_window", json!(false));
     set_config(&place, "sliding_window", json!(8));
     let ran = verify(&place, &[]);
