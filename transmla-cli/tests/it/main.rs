@@ -12,6 +12,7 @@ mod privacy;
 mod processes;
 mod read_back;
 mod recipes;
+mod reliability;
 mod save_path;
 mod snapshots;
 mod support;

@@ -89,9 +89,7 @@ impl ModelConfig {
     }
 
     fn take_further_layers(&mut self, checkpoint: &Checkpoint) {
-        let (Some(mtp), Some(prefix), AttentionConfig::Grouped(_)) =
-            (self.mtp, self.family.mtp_prefix, &self.attention)
-        else {
+        let (Some(mtp), Some(prefix)) = (self.mtp, self.family.mtp_prefix) else {
             return;
         };
         if !checkpoint.names().any(|name| name.starts_with(prefix)) {
