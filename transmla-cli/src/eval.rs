@@ -113,7 +113,7 @@ pub fn run(arguments: &EvalArguments) -> anyhow::Result<()> {
     });
     bar.finish_and_clear();
     let measured = measured?;
-    let against = other.map(|(_, other)| {
+    let against = other.map(|(_folder, other)| {
         let bar = printer.bar("Divergence");
         let compared = divergence(&model, &other, &windows.tokens, &options, &mut |done, total| {
             bar.set_length(total);

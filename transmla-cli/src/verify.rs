@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use transmla_convert::{SavedForm, WithoutLatentNorms, check_saved};
 use transmla_core::model::{NumberFormat, RoundedModel};
-use transmla_core::{LayeredModel, ModelConfig, TokenBatch};
+use transmla_core::{Decoder, LayeredModel, ModelConfig, TokenBatch};
 use transmla_eval::{Divergence, EvalError, EvalOptions, divergence, perplexity};
 
 use crate::arguments::{ComputeArguments, ModelArguments, OutputArguments};
@@ -150,7 +150,9 @@ pub fn run(arguments: &VerifyArguments) -> anyhow::Result<()> {
     let windows = windows(arguments, &folder, &config, &printer)?;
     let other = arguments.against.as_ref().map(|other| {
         let folder = ModelFolder::locate(other, &arguments.model.revision, &printer)?;
-        folder.open(&arguments.compute)
+        let model = folder.open(&arguments.compute)?;
+        // A folder that was unpacked is there for as long as it is read from.
+        Ok::<(ModelFolder, Decoder), anyhow::Error>((folder, model))
     });
     let other = other.transpose()?;
     let model = folder.open(&arguments.compute)?;
@@ -162,7 +164,7 @@ pub fn run(arguments: &VerifyArguments) -> anyhow::Result<()> {
         }
         SavedForm::StockWithNorms | SavedForm::Family => None,
     };
-    let original = other.map(|other| compare(&other, &model, &windows.tokens, &options, &printer));
+    let original = other.map(|(_folder, other)| compare(&other, &model, &windows.tokens, &options, &printer));
     let original = original.transpose()?;
     if let Some(found) = &latent_norms {
         checks.push(CheckResult {

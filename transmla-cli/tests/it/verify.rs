@@ -38,6 +38,8 @@ fn a_converted_model_is_sound() {
         assert!(json["original"]["kl"].as_f64() > Some(0.01), "{json}");
         assert_eq!(json["original"]["positions"], 48);
     }
+    // What is unpacked for it stays for as long as it is read.
+    verify(&place, &["--against", "embedded"]).succeeds();
     let limited = ["--against", &place.arg("model"), "--max-kl", "1e-6"];
     let ran = verify(&place, &limited);
     assert_eq!(ran.code, Some(1), "{ran:?}");
