@@ -8,6 +8,14 @@ use crate::chat::CHATS;
 /// The columns that are text wherever they occur, best first.
 const PREFERRED: [&str; 3] = ["text", "sentence", "content"];
 
+/// Whether a column holds text by its name.
+pub(crate) fn is_named(name: &str, wanted: Option<&str>) -> bool {
+    match wanted {
+        Some(wanted) => name == wanted,
+        None => PREFERRED.contains(&name),
+    }
+}
+
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Holds {

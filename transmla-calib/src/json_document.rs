@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::CalibError;
 use crate::chat::CHATS;
-use crate::json_rows::{Object, Records, describe, has_text, is_list, kind};
+use crate::json_rows::{Object, Records, describe, is_list, kind, names_text};
 use crate::unicode::LineEnd;
 
 impl Records<'_> {
@@ -153,7 +153,7 @@ impl<'de> Visitor<'de> for &mut Document<'_, '_> {
                 // A second list would be other records, or the same again.
                 map.next_value::<IgnoredAny>()?;
                 self.used.set(0);
-            } else if CHATS.contains(&key.as_str()) || has_text(&object, self.records.wanted) {
+            } else if CHATS.contains(&key.as_str()) || names_text(&object, self.records.wanted) {
                 object.insert(key, map.next_value()?);
             } else {
                 match map.next_value_seed(Member {

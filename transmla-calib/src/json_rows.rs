@@ -19,6 +19,9 @@ const LOOKED_AT: usize = 1000;
 /// The keys under which records are: a list of strings, or a list in an object that stands on one line as a record does.
 const LISTS: [&str; 7] = ["data", "rows", "texts", "documents", "examples", "instances", "train"];
 
+/// What the hub's viewer calls its list of columns.
+const FEATURES: &str = "features";
+
 /// Reads one object per line, one array of objects or strings, or an object with such an array; blank lines are skipped,
 /// null and an absent text are empty rows.
 pub(crate) fn read(path: &Path, wanted: Option<&str>, rows: &mut Rows) -> Result<(), CalibError> {
@@ -71,7 +74,7 @@ pub(crate) fn describe(line: usize, error: &serde_json::Error) -> String {
 
 /// Whether an object on one line is no record, but has the list of them.
 fn holds_a_list(object: &Object, wanted: Option<&str>) -> bool {
-    !has_text(object, wanted)
+    !names_text(object, wanted)
         && object
             .iter()
             .any(|(key, value)| LISTS.contains(&key.as_str()) && is_list(key, value))
@@ -81,15 +84,17 @@ fn holds_a_list(object: &Object, wanted: Option<&str>) -> bool {
 pub(crate) fn is_list(key: &str, value: &Value) -> bool {
     let Value::Array(items) = value else { return false };
     match items.first() {
-        Some(Value::Object(_)) => !CHATS.contains(&key),
+        Some(Value::Object(_)) => !CHATS.contains(&key) && key != FEATURES,
         Some(Value::String(_)) => LISTS.contains(&key),
         _ => false,
     }
 }
 
-/// Whether an object is a record as it stands.
-pub(crate) fn has_text(object: &Object, wanted: Option<&str>) -> bool {
-    column::choose(Path::new(""), &candidates(object), wanted).is_ok()
+/// Whether an object is a record as it stands: by the name of a text in it, for any string may stand before a list of records.
+pub(crate) fn names_text(object: &Object, wanted: Option<&str>) -> bool {
+    object
+        .iter()
+        .any(|(key, value)| value.is_string() && column::is_named(key, wanted))
 }
 
 /// What a record's keys hold; objects in it are opened.

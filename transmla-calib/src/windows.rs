@@ -42,7 +42,7 @@ pub fn evaluation_windows(
             found: ids.len(),
             hint: match ids.len() {
                 0 | 1 => "use a longer text".into(),
-                tokens => format!("use a longer text or --eval-seqlen {tokens}"),
+                tokens => format!("use a longer text or windows of at most {tokens} tokens"),
             },
         });
     }

@@ -47,7 +47,7 @@ pub fn model_card(plan: &Plan, card: &ModelCard<'_>) -> String {
             "```python\n\
              from transformers import AutoModelForCausalLM, AutoTokenizer\n\
              model = AutoModelForCausalLM.from_pretrained(\"PATH\"{code})\n\
-             tokenizer = AutoTokenizer.from_pretrained(\"PATH\")\n\
+             tokenizer = AutoTokenizer.from_pretrained(\"PATH\"{code})\n\
              ```\n\n"
         ),
         Some(engine) => format!("Made for {engine}:\n\n```sh\n{}\n```\n\n", engine.command(plan, "PATH")),

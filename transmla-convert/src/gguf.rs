@@ -53,7 +53,13 @@ pub fn write_gguf(
         ));
     }
     if config.rope.scaling != RopeScaling::Default || latent.biases {
-        return refuse("llama.cpp's deepseek2 has no biases, and of RoPE scaling only YaRN".into());
+        return refuse(format!(
+            "llama.cpp's deepseek2 runs no {}; transformers does",
+            match latent.biases {
+                true => "biases".to_owned(),
+                false => format!("{} scaling as it is written here", config.rope.scaling.rope_type()),
+            }
+        ));
     }
     let checkpoint = Checkpoint::open(folder)?;
     transmla_core::model::check_headers(&config, &checkpoint)?;

@@ -51,7 +51,7 @@ fn too_short_a_text_is_told_with_a_length_that_works() {
     };
     let text = error.to_string();
     assert!(
-        text.contains("2048 tokens") && text.contains(&format!("--eval-seqlen {found}")),
+        text.contains("2048 tokens") && text.contains(&format!("windows of at most {found} tokens")),
         "{text}"
     );
     assert_eq!(evaluation_windows(&rows, &TOKENIZER, found, None).unwrap().batch(), 1);

@@ -1,6 +1,6 @@
 //! Reading a checkpoint folder: headers at once, each tensor when it is needed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -27,8 +27,6 @@ pub struct Checkpoint {
     shards: Vec<Shard>,
     tensors: BTreeMap<String, Location>,
     pub(super) known_fingerprint: OnceLock<Fingerprint>,
-    /// Tensors that are there more than once, each time the same.
-    doubled: BTreeSet<String>,
     embedding_from_head: bool,
 }
 
@@ -52,8 +50,8 @@ impl Checkpoint {
     /// Tensors go by the names that transformers publishes, whatever wrapper saved them.
     ///
     /// # Errors
-    /// A missing or truncated file, a shard that the index names but that is not there, a tensor that the index
-    /// places in a shard without it, a tensor of which there are two that differ.
+    /// A missing or truncated file, a shard that the index names but that is not there, a tensor of which there are two
+    /// that differ.
     pub fn open(folder: &Path) -> Result<Self, CoreError> {
         // Where both are there the index is left over: other programs read the single file too.
         let single = folder.join(SINGLE);
@@ -95,23 +93,9 @@ impl Checkpoint {
             }
             files.push(path);
         }
-        let checkpoint = Self::open_files(folder, files)?;
-        for (tensor, shard) in &weight_map {
-            // An index may outlive what a tied or newer model no longer stores; whether it is missed is seen later.
-            if !checkpoint.contains(tensor) && (tensor.ends_with(names::HEAD) || tensor.contains(".rotary_emb.")) {
-                continue;
-            }
-            let location = checkpoint.location(tensor)?;
-            // Of equal copies the index may name any.
-            let doubled = checkpoint.doubled.contains(tensor);
-            if !doubled && checkpoint.shards[location.shard].path().file_name() != Some(shard.as_ref()) {
-                return Err(CoreError::Json {
-                    path: index.to_path_buf(),
-                    problem: format!("tensor {tensor} is said to be in {shard} but is in another shard"),
-                });
-            }
-        }
-        Ok(checkpoint)
+        // The index says which files there are; what is in them their headers know, as in transformers. An index may be stale,
+        // and what is missing is missed by those who need it.
+        Self::open_files(folder, files)
     }
 
     fn open_files(folder: &Path, files: Vec<PathBuf>) -> Result<Self, CoreError> {
@@ -139,7 +123,6 @@ impl Checkpoint {
             shards,
             tensors,
             known_fingerprint: OnceLock::new(),
-            doubled: BTreeSet::new(),
             embedding_from_head: false,
         };
         for (name, copy) in copies {
@@ -160,13 +143,12 @@ impl Checkpoint {
             && self.contents_fingerprint(&name)? == self.contents_fingerprint(&second)?;
         self.tensors.remove(&second);
         match equal {
-            true => drop(self.doubled.insert(name)),
-            false => {
-                let problem = format!("tensor {name} {twice}, and the two differ");
-                return Err(CoreError::Safetensors { path, problem });
-            }
+            true => Ok(()),
+            false => Err(CoreError::Safetensors {
+                path,
+                problem: format!("tensor {name} {twice}, and the two differ"),
+            }),
         }
-        Ok(())
     }
 
     /// The same tensors by the names that transformers publishes.

@@ -109,6 +109,12 @@ const REPLACED_KEYS: &[&str] = &[
     "layer_types",
     "cache_implementation",
     "cache_config",
+    // Kernels that the source's class was to be run with.
+    "attn_implementation",
+    "_attn_implementation",
+    "_attn_implementation_internal",
+    "_attn_implementation_autoset",
+    "_flash_attn_2_enabled",
 ];
 
 /// Keys of `generation_config.json` that choose a kind of cache for the source's class.
