@@ -25,6 +25,9 @@ const GROWTH: f64 = 64.0;
 /// Most bytes of a prefix or suffix that is put to words.
 const AFFIX: usize = 256;
 
+/// Most special tokens that are put around a text.
+const AROUND: usize = 256;
+
 /// Longest word, in characters, that a WordPiece model may be made to take apart: the time grows with its square.
 const WORD: u64 = 10_000;
 
@@ -184,6 +187,11 @@ fn check_part(part: &Value, growth: &mut f64) -> Result<(), String> {
             if let Some(Value::String(map)) = members.get("precompiled_charsmap") {
                 check_charsmap(map)?;
             }
+            if let Some(tokens) = members.get("special_tokens") {
+                for template in ["single", "pair"] {
+                    check_template(members.get(template), tokens)?;
+                }
+            }
             if let Some(Value::String(prefix)) = members.get("prepend") {
                 check_affix(prefix)?;
             }
@@ -197,6 +205,22 @@ fn check_part(part: &Value, growth: &mut f64) -> Result<(), String> {
             members.values().try_for_each(|part| check_part(part, growth))
         }
         _ => Ok(()),
+    }
+}
+
+/// A template puts the ids of all its special tokens around every text.
+fn check_template(template: Option<&Value>, tokens: &Value) -> Result<(), String> {
+    let pieces = template.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let ids_of = |piece: &Value| {
+        let name = piece.get("SpecialToken")?.get("id")?.as_str()?;
+        Some(tokens.get(name)?.get("ids")?.as_array()?.len())
+    };
+    let around: usize = pieces.iter().map(|piece| ids_of(piece).unwrap_or(1)).sum();
+    match around > AROUND {
+        true => Err(format!(
+            "its template puts {around} special tokens around a text, at most {AROUND} are possible"
+        )),
+        false => Ok(()),
     }
 }
 

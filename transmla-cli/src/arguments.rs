@@ -28,7 +28,7 @@ Examples:
   transmla generate --model-path converted --prompt 'Once upon a time'
   transmla bench --model-path converted --against org/model
 
-Exit codes: 0 done, 1 failed, 2 wrong usage.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 129, 130 or 143 ended by a signal.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {

@@ -10,7 +10,7 @@ use transmla_core::{Checkpoint, CoreError, host_values};
 use transmla_rope::Decoupling;
 
 use crate::compress::{Factors, Queries, attention_prefix};
-use crate::constant_entry::with_stock_biases;
+use crate::constant_entry::{with_stock_biases, with_zero_biases};
 use crate::latent_norm::{LatentNorm, LatentNorms};
 use crate::weights::to_linear;
 use crate::{ConvertError, Plan};
@@ -115,6 +115,7 @@ pub(crate) fn with_norms(mut attention: LatentAttention, norms: &LatentNorms, ep
 pub(crate) fn written(plan: &Plan, attention: LatentAttention) -> LatentAttention {
     match (plan.style, plan.latent.q_lora_rank) {
         (LatentStyle::DeepseekV3, Some(rank)) if plan.grouped.qkv_bias => with_stock_biases(attention, rank),
+        (LatentStyle::DeepseekV3, _) if plan.grouped.output_bias => with_zero_biases(attention),
         _ => attention,
     }
 }

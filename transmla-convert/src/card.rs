@@ -106,7 +106,11 @@ fn metadata(plan: &Plan, card: &ModelCard<'_>) -> String {
         let _ = writeln!(text, "base_model: {}\nbase_model_relation: finetune", json!(id));
     }
     let front = card.original.map(front_matter).unwrap_or_default();
-    for (key, values) in front.iter().filter(|(key, _)| CARRIED.contains(&key.as_str())) {
+    // A link to somewhere on the machine of its author is none.
+    let is_carried = |(key, values): &&(String, Vec<String>)| {
+        CARRIED.contains(&key.as_str()) && (key != "license_link" || values.iter().all(|link| !is_local(link)))
+    };
+    for (key, values) in front.iter().filter(is_carried) {
         let _ = match values.as_slice() {
             [] => Ok(()),
             [value] => writeln!(text, "{key}: {}", scalar(value)),
@@ -134,10 +138,17 @@ fn markdown(text: &str) -> String {
                 out.push(character);
             }
             control if control.is_control() || is_line_end(control) => out.push(' '),
+            // What turns the direction of a text.
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
             plain => out.push(plain),
         }
     }
     out
+}
+
+/// Whether a link is a path that starts at the root of a file system or at a home folder.
+fn is_local(link: &str) -> bool {
+    link.starts_with(['/', '\\', '~']) || link.starts_with("file:") || link.as_bytes().get(1) == Some(&b':')
 }
 
 /// A value as YAML has it: words as they are, everything else as a JSON string.

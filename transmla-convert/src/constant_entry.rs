@@ -53,6 +53,19 @@ pub(crate) fn with_stock_biases(mut attention: LatentAttention, rank: usize) -> 
     attention
 }
 
+/// The attention with biases of zeros on its down-projections: stock code has biases on these and on the output, or on none.
+pub(crate) fn with_zero_biases(mut attention: LatentAttention) -> LatentAttention {
+    let fill = |linear: &mut Linear| {
+        let zeros = || Tensor::zeros([linear.weight.dims()[0]], &linear.weight.device());
+        linear.bias = Some(linear.bias.take().unwrap_or_else(zeros));
+    };
+    if let QueryProjection::Lora { down, .. } = &mut attention.q {
+        fill(down);
+    }
+    fill(&mut attention.kv_down);
+    attention
+}
+
 /// Zeros of a width, but for one entry.
 fn entry(index: usize, width: usize, value: f64, device: &Device) -> Tensor<1> {
     let parts = [(index, 0.0), (1, value), (width - index - 1, 0.0)];

@@ -66,6 +66,14 @@ pub fn convert(request: &Request<'_>, observer: &mut dyn Observer) -> Result<Rep
     Ok(sweep(&alone, observer)?.swap_remove(0))
 }
 
+/// What goes with the original's weights; written first, so that what changes on the way does not come along.
+pub(crate) fn write_companions(source: &Decoder, writer: &CheckpointWriter) -> Result<(), ConvertError> {
+    for file in Companions::of(source.checkpoint().folder())?.files {
+        writer.write_file(&file.name, &companion(&file.name, file.contents()?))?;
+    }
+    Ok(())
+}
+
 /// Everything but attention and the norms in front of it: copied, and rescaled where one epsilon must serve all norms.
 pub(crate) fn write_rest(request: &Request<'_>, writer: &mut CheckpointWriter) -> Result<(), ConvertError> {
     let (plan, checkpoint) = (request.plan, request.source.checkpoint());
@@ -91,9 +99,6 @@ pub(crate) fn write_rest(request: &Request<'_>, writer: &mut CheckpointWriter) -
             _ => name,
         };
         writer.copy_as(checkpoint, from, name, factor as f32)?;
-    }
-    for file in Companions::of(checkpoint.folder())?.files {
-        writer.write_file(&file.name, &companion(&file.name, file.contents()?))?;
     }
     for (name, contents) in modelling_files(plan) {
         writer.write_file(&name, contents.as_bytes())?;

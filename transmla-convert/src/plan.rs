@@ -353,6 +353,10 @@ fn bias_tensors(
     let mut tensors = Vec::new();
     if grouped.qkv_bias {
         tensors.extend([query, ("kv_a_proj_with_mqa", keys)].map(spec));
+    } else if stock && grouped.output_bias {
+        // The stock class has all of them or none.
+        tensors.extend(latent.q_lora_rank.map(|rank| spec(("q_a_proj", rank))));
+        tensors.push(spec(("kv_a_proj_with_mqa", keys)));
     }
     if grouped.output_bias || (stock && grouped.qkv_bias) {
         tensors.push(spec(("o_proj", config.hidden_size)));

@@ -6,7 +6,7 @@ use transmla_core::checkpoint::{CheckpointWriter, Claim};
 use transmla_core::{Decoder, LayeredModel, Residency, TokenBatch};
 use transmla_eval::{EvalOptions, Perplexity, perplexity};
 
-use crate::convert::write_rest;
+use crate::convert::{write_companions, write_rest};
 use crate::decouple::{check_samples, decouple};
 use crate::gguf::{check_gguf, write_gguf};
 use crate::kept_layers::forget;
@@ -72,13 +72,15 @@ pub fn sweep(sweep: &Sweep<'_>, observer: &mut dyn Observer) -> Result<Vec<Repor
         check_samples(target.plan, target.calibration)?;
         check_gguf(target.plan, source.checkpoint().folder())?;
         let options = &target.plan.options;
-        writers.push(Some(CheckpointWriter::create(
+        let writer = CheckpointWriter::create(
             target.folder,
             &target.plan.tensors,
             options.dtype,
             options.max_shard_bytes,
             target.replace,
-        )?));
+        )?;
+        write_companions(source, &writer)?;
+        writers.push(Some(writer));
     }
     let original = sweep.evaluate(source, Stage::EvaluateOriginal, observer)?;
     let mut reports = vec![Report::default(); targets.len()];

@@ -55,6 +55,7 @@ pub fn check_saved(folder: &Path, config: &ModelConfig) -> Result<(SavedForm, Ve
         found: format!("{} as config.json has them", checkpoint.names().count()),
     }];
     checks.push(cache_check(folder, config));
+    checks.push(sizes_check(config));
     let class = architecture(config);
     if config.model_type != "deepseek_v3" {
         checks.push(class_check(&class, &config.family.latent_class()));
@@ -134,6 +135,31 @@ fn code_check(folder: &Path, config: &ModelConfig) -> Check {
         name: "code",
         passed,
         found,
+    }
+}
+
+/// Whether config.json has the sizes that other programs need, which our own decoder does without.
+fn sizes_check(config: &ModelConfig) -> Check {
+    let mut problems = config.notes.clone();
+    let heads = config.num_attention_heads as u64;
+    let size = |key: &str| config.raw.get(key).and_then(Value::as_u64);
+    if size("num_key_value_heads").is_some_and(|count| count != heads) {
+        problems.push(format!("num_key_value_heads is not the number of heads, {heads}"));
+    }
+    // Its class calls the width of the rotary key so.
+    if size("head_dim").is_some_and(|width| width != config.rope.dim as u64) {
+        problems.push(format!(
+            "head_dim is not the width of the rotary key, {}",
+            config.rope.dim
+        ));
+    }
+    Check {
+        name: "sizes",
+        passed: problems.is_empty(),
+        found: match problems.is_empty() {
+            true => format!("config.json has those of the weights, {heads} heads"),
+            false => problems.join("; "),
+        },
     }
 }
 

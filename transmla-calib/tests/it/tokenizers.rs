@@ -168,6 +168,15 @@ fn harmful_files_are_refused() {
             "stripping more than there is",
             json!({"decoder": {"type": "Strip", "content": "e", "start": 0, "stop": 9}}),
         ),
+        (
+            "a template of very many tokens",
+            json!({"post_processor": {
+                "type": "TemplateProcessing",
+                "single": vec![json!({"SpecialToken": {"id": "x", "type_id": 0}}); 200],
+                "pair": [],
+                "special_tokens": {"x": {"id": "x", "ids": vec![1; 200], "tokens": vec!["x"; 200]}},
+            }}),
+        ),
         ("replacements that explode", json!({"normalizer": sequence(many(40))})),
         (
             "a long replacement",

@@ -120,6 +120,16 @@ fn files_that_do_not_fit_are_found() {
     transmla(&place.convert(&["--force"])).succeeds();
     set_config(&place, "rms_norm_eps", json!(1e-5));
     assert!(verify(&place, &[]).stdout.contains("WRONG: rms_norm_eps 1e-5"));
+    for (key, wrong, right) in [
+        ("num_key_value_heads", json!(4), json!(8)),
+        ("head_dim", json!(99), json!(null)),
+        ("vocab_size", json!(500), json!(512)),
+    ] {
+        set_config(&place, key, wrong);
+        let ran = verify(&place, &[]);
+        assert!(ran.code == Some(1) && ran.stdout.contains("WRONG: "), "{key}: {ran:?}");
+        set_config(&place, key, right);
+    }
     set_config(&place, "kv_lora_rank", json!(27));
     verify(&place, &[]).fails(1, &["kv_a_proj_with_mqa"]);
     transmla(&["verify", "--model-path", "embedded"]).fails(1, &["no latent attention"]);

@@ -3,13 +3,15 @@
 use serde_json::{Map, Value};
 
 /// Keys that say where a model was, or run code that does not come along.
-const ORIGIN_KEYS: [&str; 6] = [
+const ORIGIN_KEYS: [&str; 8] = [
     "auto_map",
     "_name_or_path",
     "name_or_path",
     "_commit_hash",
     "tokenizer_file",
     "special_tokens_map_file",
+    "cache_dir",
+    "custom_generate",
 ];
 
 /// Removes, at any depth, the keys that say where a model was or that name code of its own.
