@@ -134,7 +134,7 @@ fn text_that_is_empty_or_too_short() {
     refuses(
         &place,
         &["--eval-dataset", &file],
-        &["text.txt", "--eval-seqlen", "--eval-tokens"],
+        &["text.txt", "windows of at most 6 tokens", "--eval-tokens"],
     );
     refuses(
         &place,
