@@ -76,7 +76,10 @@ mod tests {
         fs::write(&path, "né").unwrap();
         assert_eq!(read_regular_text(&path, 3).unwrap(), "né");
         let error = read_regular_text(&path, 2).unwrap_err().to_string();
-        assert!(error.contains("file") && error.contains("larger than 2 bytes"), "{error}");
+        assert!(
+            error.contains("file") && error.contains("larger than 2 bytes"),
+            "{error}"
+        );
         fs::write(&path, b"\xff\xfe").unwrap();
         let error = read_regular_text(&path, 3).unwrap_err().to_string();
         assert!(error.contains("file") && error.contains("UTF-8"), "{error}");
