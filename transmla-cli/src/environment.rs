@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use transmla_core::checkpoint::read_regular_text;
 use transmla_core::hub::{HubOptions, HubTimeouts};
 
 use crate::downloads::Downloads;
@@ -34,6 +35,9 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// Most bytes of the file of a token, which has some tens.
+const LARGEST_TOKEN: u64 = 1 << 16;
+
 /// Names of a proxy's variable, the one that counts first.
 const PROXIES: [&str; 6] = [
     "ALL_PROXY",
@@ -59,7 +63,7 @@ fn read(variable: &dyn Fn(&str) -> Option<String>) -> HubOptions {
     let token = variable("HF_TOKEN").or_else(|| {
         let file = variable("HF_TOKEN_PATH").map(PathBuf::from);
         let file = file.or_else(|| Some(client_home.as_ref()?.join("token")))?;
-        std::fs::read_to_string(file).ok()
+        read_regular_text(&file, LARGEST_TOKEN).ok()
     });
     HubOptions {
         cache: cache.or_else(|| Some(client_home?.join("hub"))),

@@ -6,7 +6,10 @@ use std::path::Path;
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
-use transmla_convert::{ConvertOptions, Recipe, approximation, auto_obstacle, shapes_for_budget};
+use transmla_convert::{
+    ConvertOptions, LARGEST_RECIPE, RECIPE_FILE, Recipe, approximation, auto_obstacle, shapes_for_budget,
+};
+use transmla_core::checkpoint::read_regular_text;
 use transmla_core::config::RopeScaling;
 use transmla_core::model::{carried_tensors, check_headers, model_tensors, unused_tensors};
 use transmla_core::{AttentionConfig, Checkpoint, ModelConfig};
@@ -131,7 +134,7 @@ pub fn run(arguments: &InspectArguments) -> anyhow::Result<()> {
         false => Weights::implied(&config),
     };
     let numbers = config.attention.cache_numbers();
-    let recipe = std::fs::read_to_string(folder.path().join("transmla.toml")).ok();
+    let recipe = read_regular_text(&folder.path().join(RECIPE_FILE), LARGEST_RECIPE).ok();
     let inspection = Inspection {
         model_path: arguments.model.model_path.clone(),
         model_type: config.model_type.clone(),

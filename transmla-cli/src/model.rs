@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use tempfile::TempDir;
+use transmla_core::checkpoint::read_regular_text;
 use transmla_core::hub::{is_path, model_folder};
 use transmla_core::{Checkpoint, Decoder, ModelConfig, Residency};
 
@@ -110,10 +111,7 @@ fn follow_stored_links(snapshot: &Path) -> anyhow::Result<Option<(TempDir, PathB
 /// The file of the cache that a file names instead of being a link to it.
 fn stored_link(snapshot: &Path, file: &Path) -> Option<PathBuf> {
     let longest = (BLOBS.len() + 128) as u64;
-    if std::fs::metadata(file).ok()?.len() > longest {
-        return None;
-    }
-    let text = std::fs::read_to_string(file).ok()?;
+    let text = read_regular_text(file, longest).ok()?;
     // A blob goes by its hash: nothing leads out of the cache.
     let blob = text.trim_end().strip_prefix(BLOBS)?;
     let is_hash = !blob.is_empty() && blob.bytes().all(|byte| byte.is_ascii_hexdigit());

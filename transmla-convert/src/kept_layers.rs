@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use transmla_core::checkpoint::{CheckpointWriter, Fingerprint, Place};
+use transmla_core::checkpoint::{CheckpointWriter, Fingerprint, Place, read_regular};
 use transmla_core::model::attention::LatentAttention;
 use transmla_core::{Checkpoint, CoreError, LayeredModel, StorageDtype, TokenBatch};
 
@@ -41,6 +41,9 @@ struct Label {
 }
 
 const LABEL: &str = "layer.json";
+
+/// Most bytes of a label, which has some hundreds.
+const LARGEST_LABEL: u64 = 1 << 16;
 
 impl KeptLayers {
     /// Those of a conversion; none are kept where nothing is refined, for a closed form is found again in no time.
@@ -78,7 +81,7 @@ impl KeptLayers {
             return None;
         }
         // What cannot be read is as good as damaged: the layer is refined again.
-        let label = fs::read(folder.join(LABEL)).ok();
+        let label = read_regular(&folder.join(LABEL), LARGEST_LABEL).ok();
         let label: Option<Label> = label.and_then(|text| serde_json::from_slice(&text).ok());
         if label
             .as_ref()

@@ -103,7 +103,7 @@ pub use engine::GGUF_FILE;
 pub use error::ConvertError;
 pub use gguf::{check_gguf, write_gguf};
 pub use key_norm::FittedKeys;
-pub use manifest::{RECIPE_FILE, check_replaceable, check_space};
+pub use manifest::{LARGEST_RECIPE, RECIPE_FILE, check_replaceable, check_space};
 pub use options::{ConvertOptions, Engine, FileFormat, FreqFold, Method, Style};
 pub use plan::Plan;
 pub use recipe::{Recipe, RecipeError};

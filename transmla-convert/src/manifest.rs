@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use transmla_core::CoreError;
-use transmla_core::checkpoint::{CheckpointWriter, Place, is_companion};
+use transmla_core::checkpoint::{CheckpointWriter, Place, is_companion, read_regular, read_regular_text};
 
 use crate::{ConvertError, FileFormat, GGUF_FILE, Plan};
 
@@ -29,6 +29,12 @@ const WRITTEN: [&str; 8] = [
 /// Most names that an error lists.
 const NAMED: usize = 5;
 
+/// Most bytes of a `transmla.toml`, which has some tens of options and one line for each file.
+pub const LARGEST_RECIPE: u64 = 1 << 20;
+
+/// Most bytes of a config.json; those of the largest models have some tens of KiB.
+const LARGEST_CONFIG: u64 = 16 << 20;
+
 /// `[files]` of a `transmla.toml`: bytes by name.
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
@@ -43,7 +49,7 @@ pub(crate) fn list_files(writer: &CheckpointWriter) -> Result<(), ConvertError> 
     files.remove(RECIPE_FILE);
     let recipe = folder.join(RECIPE_FILE);
     let mut text = match recipe.is_file() {
-        true => fs::read_to_string(&recipe).map_err(|e| CoreError::io("read", &recipe, e))?,
+        true => read_regular_text(&recipe, LARGEST_RECIPE)?,
         false => "# The files of this model; `transmla convert --force` replaces these and no others.\n".to_owned(),
     };
     // A table at the end stands for itself, whatever is before it.
@@ -91,8 +97,9 @@ pub fn check_replaceable(target: &Path) -> Result<(), ConvertError> {
     if names.is_empty() {
         return Ok(());
     }
-    let text = match fs::read_to_string(target.join(RECIPE_FILE)) {
+    let text = match read_regular_text(&target.join(RECIPE_FILE), LARGEST_RECIPE) {
         Ok(text) => text,
+        Err(CoreError::File { problem, .. }) => return refuse(format!("its {RECIPE_FILE} cannot be read: {problem}")),
         Err(_) => {
             let all = names.iter().map(|name| name.to_string_lossy().into_owned());
             return refuse(format!(
@@ -153,7 +160,7 @@ impl Manifest {
 }
 
 fn is_converted(folder: &Path) -> bool {
-    let config = fs::read(folder.join("config.json")).ok();
+    let config = read_regular(&folder.join("config.json"), LARGEST_CONFIG).ok();
     let config: Option<serde_json::Value> = config.and_then(|text| serde_json::from_slice(&text).ok());
     config.is_some_and(|config| config.get("kv_lora_rank").is_some())
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use serde_json::{Map, Value};
+use transmla_core::checkpoint::{read_regular, read_regular_text};
 use transmla_core::config::{CACHE_KEYS, RopeScaling, TRANSFORMERS_ARCHITECTURE, stock_architecture};
 use transmla_core::model::attention::{Attention, QueryProjection};
 use transmla_core::model::{Linear, OutputHead, RmsNorm, check_headers};
@@ -13,7 +14,10 @@ use transmla_core::{
 
 use crate::lost_rows::lost_rows;
 use crate::plan::STOCK_EPS;
-use crate::{ConvertError, Recipe};
+use crate::{ConvertError, LARGEST_RECIPE, RECIPE_FILE, Recipe};
+
+/// Most bytes of a generation_config.json, which has some hundreds.
+const LARGEST_SETTINGS: u64 = 1 << 20;
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +94,7 @@ pub fn check_saved(folder: &Path, config: &ModelConfig) -> Result<(SavedForm, Ve
         passed: lost.is_none(),
         found: lost.unwrap_or_else(|| "the latents' rows have theirs".into()),
     });
-    let recipe = std::fs::read_to_string(folder.join("transmla.toml")).ok();
+    let recipe = read_regular_text(&folder.join(RECIPE_FILE), LARGEST_RECIPE).ok();
     let form = match recipe.and_then(|text| Recipe::from_toml(&text).ok()) {
         Some(recipe) if !recipe.use_qkv_norm => SavedForm::Stock,
         _ => SavedForm::StockWithNorms,
@@ -165,7 +169,7 @@ fn sizes_check(config: &ModelConfig) -> Check {
 
 /// Whether the caches that transformers makes by these files keep what each layer sees.
 fn cache_check(folder: &Path, config: &ModelConfig) -> Check {
-    let text = std::fs::read(folder.join("generation_config.json")).unwrap_or_default();
+    let text = read_regular(&folder.join("generation_config.json"), LARGEST_SETTINGS).unwrap_or_default();
     let generation: Map<String, Value> = serde_json::from_slice(&text).unwrap_or_default();
     let asked = [("config.json", &config.raw), ("generation_config.json", &generation)]
         .into_iter()

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use transmla_convert::{Engine, FileFormat, FreqFold, Method, Recipe, Style, shapes_for_budget};
+use transmla_convert::{Engine, FileFormat, FreqFold, LARGEST_RECIPE, Method, Recipe, Style, shapes_for_budget};
+use transmla_core::checkpoint::read_regular_text;
 use transmla_core::{ModelConfig, StorageDtype};
 
 use super::names;
@@ -381,7 +382,7 @@ impl ConvertArguments {
 
 fn read_recipe(file: &Path) -> anyhow::Result<Recipe> {
     let fail = || format!("cannot read {}", file.display());
-    let text = std::fs::read_to_string(file).with_context(fail)?;
+    let text = read_regular_text(file, LARGEST_RECIPE)?;
     let mut recipe = Recipe::from_toml(&text).with_context(fail)?;
     names::resolve(&mut recipe, file);
     Ok(recipe)

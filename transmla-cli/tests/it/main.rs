@@ -15,6 +15,8 @@ mod recipes;
 mod reliability;
 mod save_path;
 mod snapshots;
+#[cfg(unix)]
+mod special_files;
 mod support;
 mod sweep;
 mod texts;

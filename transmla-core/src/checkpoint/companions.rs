@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::origin::forget_origin;
+use super::regular::{check_regular, read_regular};
 use crate::CoreError;
 use crate::hub::cached_repo;
 
@@ -167,30 +168,6 @@ impl Companion {
     }
 }
 
-/// Reads a regular file of bounded size; anything else that has a name (a device, a pipe) would never end or never begin.
-///
-/// # Errors
-/// It cannot be read, is no regular file, or is larger than `most` bytes.
-pub fn read_regular(path: &Path, most: u64) -> Result<Vec<u8>, CoreError> {
-    let failed = |error| CoreError::io("read", path, error);
-    let refuse = |problem| CoreError::File {
-        path: path.to_path_buf(),
-        problem,
-    };
-    // Before it is opened: opening a pipe waits for a writer.
-    let data = fs::metadata(path).map_err(failed)?;
-    check_regular(&data, most).map_err(refuse)?;
-    let mut contents = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(most.saturating_add(1))
-        .read_to_end(&mut contents)
-        .map_err(failed)?;
-    match contents.len() as u64 > most {
-        true => Err(refuse(too_large(most))),
-        false => Ok(contents),
-    }
-}
-
 fn list(folder: &Path, prefix: &str) -> Result<Vec<String>, CoreError> {
     let failed = |error| CoreError::io("list", folder, error);
     let mut names = Vec::new();
@@ -228,18 +205,6 @@ fn check(path: &Path, roots: &[PathBuf]) -> Result<(), String> {
     }
     let data = fs::metadata(target).map_err(|error| error.to_string())?;
     check_regular(&data, LARGEST)
-}
-
-fn check_regular(data: &fs::Metadata, most: u64) -> Result<(), String> {
-    match (data.is_file(), data.len() > most) {
-        (false, _) => Err("it is not a regular file".into()),
-        (true, true) => Err(too_large(most)),
-        (true, false) => Ok(()),
-    }
-}
-
-fn too_large(most: u64) -> String {
-    format!("it is larger than {} MiB", most >> 20)
 }
 
 #[cfg(test)]

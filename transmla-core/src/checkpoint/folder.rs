@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::reader::{INDEX, SINGLE};
+use super::regular::read_regular;
 use crate::CoreError;
 
 /// Subfolders that a message names at most.
 const NAMED: usize = 3;
+
+/// Most bytes of an adapter's configuration, which has a few KiB.
+const LARGEST_ADAPTER: u64 = 1 << 20;
 
 /// What a file is that should be JSON or safetensors, if its first bytes tell, and what to do.
 pub(crate) fn not_what_it_should_be(bytes: &[u8]) -> Option<&'static str> {
@@ -113,7 +117,7 @@ impl<'a> Contents<'a> {
         if !config.is_file() && !self.has(|name| name.starts_with("adapter_model.")) {
             return None;
         }
-        let keys: Option<Value> = std::fs::read(&config)
+        let keys: Option<Value> = read_regular(&config, LARGEST_ADAPTER)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let base = keys

@@ -10,12 +10,16 @@ use safetensors::Dtype;
 
 use super::fingerprint::Fingerprint;
 use super::folder::{missing_weights, not_what_it_should_be};
+use super::regular::{is_there, read_regular};
 use super::shard::Shard;
 use super::{StorageDtype, is_plain_name, names};
 use crate::CoreError;
 
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 pub(super) const SINGLE: &str = "model.safetensors";
+
+/// Most bytes of an index; that of a model with a hundred thousand tensors has about 10 MB.
+const LARGEST_INDEX: u64 = 256 << 20;
 
 /// An opened checkpoint: one `model.safetensors`, or shards listed in `model.safetensors.index.json`.
 ///
@@ -42,7 +46,7 @@ struct Location {
 impl Checkpoint {
     /// Whether a folder has weights that [`Self::open`] would open.
     pub fn is_in(folder: &Path) -> bool {
-        folder.join(SINGLE).is_file() || folder.join(INDEX).is_file()
+        is_there(&folder.join(SINGLE)) || is_there(&folder.join(INDEX))
     }
 
     /// Opens a folder in hub layout and checks every shard's header against its length.
@@ -55,11 +59,11 @@ impl Checkpoint {
     pub fn open(folder: &Path) -> Result<Self, CoreError> {
         // Where both are there the index is left over: other programs read the single file too.
         let single = folder.join(SINGLE);
-        if single.is_file() {
+        if is_there(&single) {
             return Self::open_files(folder, vec![single])?.published();
         }
         let index = folder.join(INDEX);
-        if index.is_file() {
+        if is_there(&index) {
             return Self::open_sharded(folder, &index)?.published();
         }
         Err(missing_weights(folder))
@@ -84,7 +88,7 @@ impl Checkpoint {
                 });
             }
             let path = folder.join(name);
-            if !path.is_file() {
+            if !is_there(&path) {
                 let tensors = weight_map.values().filter(|v| *v == name).count();
                 return Err(CoreError::MissingFile {
                     path,
@@ -369,7 +373,7 @@ fn read_weight_map(index: &Path) -> Result<BTreeMap<String, String>, CoreError> 
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let bytes = std::fs::read(index).map_err(|e| CoreError::io("read", index, e))?;
+    let bytes = read_regular(index, LARGEST_INDEX)?;
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let parsed: Index = serde_json::from_slice(text).map_err(|e| CoreError::Json {
         path: index.to_path_buf(),

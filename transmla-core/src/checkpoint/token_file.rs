@@ -5,14 +5,18 @@ use std::path::Path;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
+use super::regular::read_regular;
 use crate::{CoreError, TokenBatch};
+
+/// Most bytes of a file of token ids: 128 million of eight bytes.
+const LARGEST: u64 = 1 << 30;
 
 /// Reads `input_ids`, integers of shape `[batch, sequence]`, from a safetensors file.
 ///
 /// # Errors
 /// The file or tensor is absent, is not a matrix of i64 or i32, is empty, or holds negative ids.
 pub fn read_input_ids(path: &Path) -> Result<TokenBatch, CoreError> {
-    let bytes = std::fs::read(path).map_err(|e| CoreError::io("read", path, e))?;
+    let bytes = read_regular(path, LARGEST)?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| CoreError::Safetensors {
         path: path.to_path_buf(),
         problem: e.to_string(),

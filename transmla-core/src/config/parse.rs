@@ -13,7 +13,10 @@ use super::{
     MtpConfig, RopeConfig, RopeLayout, SlidingWindow,
 };
 use crate::CoreError;
-use crate::checkpoint::{Checkpoint, missing_config, not_what_it_should_be};
+use crate::checkpoint::{Checkpoint, is_there, missing_config, not_what_it_should_be, read_regular};
+
+/// Most bytes of a config.json; those of the largest models have some tens of KiB.
+const LARGEST_CONFIG: u64 = 16 << 20;
 
 impl ModelConfig {
     /// Reads `config.json` of a model folder and, where weights lie beside it, what their headers say against it.
@@ -40,14 +43,14 @@ impl ModelConfig {
     /// As [`Self::read`].
     pub fn read_alone(folder: &Path) -> Result<Self, CoreError> {
         let path = folder.join("config.json");
-        if !path.is_file() {
+        if !is_there(&path) {
             return Err(missing_config(folder));
         }
         let invalid = |problem: String| CoreError::Json {
             path: path.clone(),
             problem,
         };
-        let bytes = std::fs::read(&path).map_err(|e| CoreError::io("read", &path, e))?;
+        let bytes = read_regular(&path, LARGEST_CONFIG)?;
         // Some editors start a file with a byte order mark.
         let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
         let raw: Map<String, Value> = serde_json::from_slice(text).map_err(|e| {

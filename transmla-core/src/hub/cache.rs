@@ -16,6 +16,10 @@ use std::time::Duration;
 
 use super::names::{BlobId, Commit, RepoKind, is_repo_id, plain_path};
 use crate::CoreError;
+use crate::checkpoint::read_regular_text;
+
+/// Most bytes of the file of a branch, which holds a commit of forty.
+const LARGEST_REF: u64 = 1 << 10;
 
 /// Between two attempts to get a lock that another process holds.
 const LOCK_POLL: Duration = Duration::from_millis(100);
@@ -81,7 +85,7 @@ impl RepoCache {
             return Ok(());
         };
         let path = self.root.join("refs").join(name);
-        if fs::read_to_string(&path).is_ok_and(|text| text == commit.as_str()) {
+        if read_regular_text(&path, LARGEST_REF).is_ok_and(|text| text == commit.as_str()) {
             return Ok(());
         }
         let folder = path.parent().unwrap_or(&self.root);
@@ -168,7 +172,7 @@ fn is_at(_: &File, path: &Path) -> bool {
 
 fn snapshot_in(root: &Path, revision: &str) -> Option<PathBuf> {
     let name = plain_path(revision)?;
-    let commit = fs::read_to_string(root.join("refs").join(&name)).map(|text| text.trim().to_owned());
+    let commit = read_regular_text(&root.join("refs").join(&name), LARGEST_REF).map(|text| text.trim().to_owned());
     let commit = match commit {
         Ok(commit) => plain_path(&commit).filter(|path| path.components().count() == 1)?,
         Err(_) => name,
