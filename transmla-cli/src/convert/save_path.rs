@@ -1,10 +1,10 @@
 //! Whether a model can be saved, found out before any work is done.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use transmla_convert::{Plan, Recipe, check_replaceable, check_space};
-use transmla_core::checkpoint::{Claim, Place};
+use transmla_core::checkpoint::{Claim, Place, real_path};
 
 use crate::mix::TextMix;
 use crate::printer::Printer;
@@ -102,10 +102,15 @@ impl Inputs {
         Self(inputs)
     }
 
+    /// What each is, and where.
+    pub fn paths(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.0.iter().map(|(what, path)| (*what, path.as_path()))
+    }
+
     /// Checks that saving replaces none of them, by whatever names and links they are reached, and that nothing is saved
     /// into the hub's cache.
     pub fn check_outside(&self, target: &Path) -> anyhow::Result<()> {
-        let (path, real_target) = (target.display(), real(target));
+        let (path, real_target) = (target.display(), real_path(target));
         for (what, input) in &self.0 {
             if everything_of(input).any(|part| part.starts_with(&real_target)) {
                 let input = input.display();
@@ -130,29 +135,9 @@ fn everything_of(input: &Path) -> impl Iterator<Item = PathBuf> {
 /// The folder of a name by the end of its links, and the name.
 fn named(path: &Path) -> PathBuf {
     match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) => real(parent).join(name),
-        _ => real(path),
+        (Some(parent), Some(name)) => real_path(parent).join(name),
+        _ => real_path(path),
     }
-}
-
-/// A path that need not exist, without links and dots.
-fn real(path: &Path) -> PathBuf {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let mut found = PathBuf::new();
-    for part in absolute.components() {
-        match part {
-            Component::ParentDir => {
-                found.pop();
-            }
-            Component::CurDir => {}
-            other => found.push(other),
-        }
-        // What exists is followed at once: a name behind a link goes up from the link's end.
-        if let Ok(end) = found.canonicalize() {
-            found = end;
-        }
-    }
-    found
 }
 
 /// `models--ORG--NAME/snapshots/…`, whose files are links to what other programs share.

@@ -24,7 +24,7 @@ pub use gguf::{GgufTensor, GgufValue, GgufWriter};
 pub use lock::Claim;
 pub(crate) use names::{EMBEDDING, HEAD};
 pub(crate) use origin::forget_origin_in;
-pub use place::Place;
+pub use place::{Place, real_path};
 pub use reader::Checkpoint;
 pub use token_file::{read_input_ids, write_logits};
 pub use unfinished::remove_unfinished;
