@@ -56,6 +56,7 @@ pub fn run(arguments: &ExportArguments) -> anyhow::Result<()> {
     write_gguf(
         folder.path(),
         &arguments.output,
+        arguments.force,
         arguments.pre_tokenizer.as_deref(),
         &device,
     )?;
