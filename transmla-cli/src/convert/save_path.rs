@@ -41,6 +41,11 @@ pub fn check(target: &Path, force: bool, dry_run: bool, printer: &Printer) -> an
 /// Checks that nothing is there that may not be replaced, and that no other process is at it.
 fn is_free(target: &Path, force: bool) -> anyhow::Result<()> {
     let path = target.display();
+    // Of a folder that links lead to, the link would be replaced and the folder left.
+    if let Some(end) = end_of_link(target) {
+        let end = end.display();
+        bail!("--save-path {path} is a link to {end}; to write there, give that path as --save-path");
+    }
     if target.symlink_metadata().is_ok() {
         if !force {
             bail!("--save-path {path} exists; pass --force to replace it, or choose another --save-path");
@@ -55,6 +60,14 @@ fn is_free(target: &Path, force: bool) -> anyhow::Result<()> {
         drop(Claim::of(target).with_context(|| format!("--save-path {path} is in use"))?);
     }
     Ok(())
+}
+
+/// Where a path that is a link itself leads to; also one with a slash or a dot behind it.
+fn end_of_link(target: &Path) -> Option<PathBuf> {
+    let place = Place::of(target).ok()?;
+    let end = place.target().read_link().ok()?;
+    let end = place.target().parent().map_or(end.clone(), |parent| parent.join(&end));
+    Some(real_path(&end))
 }
 
 /// Checks that there is room for the models; a dry run is only told of it.
@@ -239,6 +252,33 @@ mod tests {
                 target.display()
             );
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_not_replaced() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::fs::create_dir(root.join("real")).unwrap();
+        symlink("real", root.join("link")).unwrap();
+        symlink("link", root.join("chain")).unwrap();
+        symlink("nothing", root.join("dangling")).unwrap();
+        for (path, end) in [
+            ("link", "real"),
+            ("link/", "real"),
+            ("link/.", "real"),
+            ("chain", "real"),
+            ("dangling", "nothing"),
+        ] {
+            let expected = format!("is a link to {};", root.join(end).display());
+            for force in [false, true] {
+                let found = problem(&root.join(path), force, false);
+                assert!(found.contains(&expected), "{path}: {found}");
+            }
+        }
+        assert_eq!(problem(&root.join("real"), true, false), "");
+        assert_eq!(problem(&root.join("link/new"), false, false), "");
     }
 
     #[cfg(unix)]
