@@ -18,6 +18,11 @@ pub fn check(target: &Path, force: bool, dry_run: bool, printer: &Printer) -> an
     if target.file_name().is_none() && !target.exists() {
         bail!("--save-path {path} has no folder name; give a path such as outputs");
     }
+    // Nothing makes a folder only to leave it again.
+    if let Some(part) = target.ancestors().find(|part| part.ends_with("..") && !part.exists()) {
+        let part = part.display();
+        bail!("cannot create --save-path {path}: {part} leads through a folder that does not exist; leave it out");
+    }
     match is_free(target, force) {
         Err(problem) if dry_run => printer.warn(format!("{problem:#}")),
         result => result?,
@@ -202,6 +207,8 @@ mod tests {
             ("file/x", false, "is a file"),
             ("file/x/y", true, "is a file"),
             ("no/..", false, "no folder name"),
+            ("no/../made", true, "does not exist"),
+            ("made/../new", false, ""),
         ] {
             let found = problem(&root.join(path), force, false);
             assert!(
@@ -209,7 +216,7 @@ mod tests {
                 "{path}: {found}"
             );
             // A dry run fails only where nothing could be written.
-            let fails = ["is a file", "no folder name"].contains(&word);
+            let fails = ["is a file", "no folder name", "does not exist"].contains(&word);
             assert_eq!(problem(&root.join(path), force, true).is_empty(), !fails, "{path}");
         }
         assert_eq!(std::fs::read_dir(root).unwrap().count(), 4);

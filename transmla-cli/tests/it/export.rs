@@ -48,7 +48,10 @@ fn no_input_is_overwritten() {
         let files = crate::support::names(&place.path("outputs")).into_iter();
         let mut files: Vec<_> = files.map(|name| place.path("outputs").join(name)).collect();
         files.push(place.path("ids.safetensors"));
-        files.iter().map(|file| std::fs::read(file).unwrap()).collect::<Vec<_>>()
+        files
+            .iter()
+            .map(|file| std::fs::read(file).unwrap())
+            .collect::<Vec<_>>()
     };
     let before = all();
     let export = |output: &str| transmla(&["export", "--force", "--model-path", &model, "--output", output]);
@@ -91,7 +94,8 @@ fn only_files_are_overwritten() {
     assert!(made.unwrap().success());
     let export = |output: &str, more: &[&str]| {
         let output = place.arg(output);
-        transmla(&[&["export", "--model-path", &model, "--output", &output], more].concat())
+        let words = ["export", "--model-path", &model, "--output", &output];
+        transmla(&[&words[..], more].concat())
     };
     export("dangling", &[]).fails(1, &["dangling exists", "--force"]);
     for more in [&[][..], &["--force"]] {

@@ -259,7 +259,7 @@ fn a_model_is_not_lost_by_the_path_it_goes_by() {
         });
         run(command().args(arguments).current_dir(place.path("")))
     };
-    for target in ["outputs/../outputs", "./outputs/.", "new/../outputs"] {
+    for target in ["outputs/../outputs", "./outputs/.", "model/../outputs"] {
         renamed(target).succeeds();
         assert_eq!(place.contents(), ["outputs"], "{target}");
         assert_eq!(names(&place.path("outputs")), before, "{target}");

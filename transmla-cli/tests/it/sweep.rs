@@ -148,14 +148,23 @@ fn what_does_not_fit_is_found_before_any_work() {
 #[test]
 fn files_are_overwritten_only_on_purpose() {
     let place = Workplace::new();
-    let (config, text) = (fs::read(place.path("model/config.json")).unwrap(), "once upon a time\n".repeat(400));
+    let (config, text) = (
+        fs::read(place.path("model/config.json")).unwrap(),
+        "once upon a time\n".repeat(400),
+    );
     fs::write(place.path("words.txt"), &text).unwrap();
     fs::write(place.path("mine"), "mine").unwrap();
     fs::create_dir(place.path("taken")).unwrap();
     fs::write(place.path("taken/sweep.json"), "mine").unwrap();
     let [model, words, mine, taken, new] =
         ["model/config.json", "words.txt", "mine", "taken", "new"].map(|name| place.arg(name));
-    let sweep = |more: &str| transmla(&quick("sweep", &place, &format!("--budgets 8+28 --methods transmla {more}")));
+    let sweep = |more: &str| {
+        transmla(&quick(
+            "sweep",
+            &place,
+            &format!("--budgets 8+28 --methods transmla {more}"),
+        ))
+    };
     sweep(&format!("--json {mine}")).fails(1, &["mine exists", "--force", "--json"]);
     sweep(&format!("--svg {mine} --json {new}")).fails(1, &["mine exists", "--force", "--svg"]);
     sweep(&format!("--output {taken}")).fails(1, &["sweep.json exists", "--force", "--output"]);

@@ -224,7 +224,15 @@ mod tests {
         let real = folder.path().canonicalize().unwrap();
         fs::create_dir_all(real.join("m/sub")).unwrap();
         std::os::unix::fs::symlink(real.join("m/sub"), real.join("link")).unwrap();
-        for path in ["m", "m/", "./m/.", "m/../m", "new/../m", "link/../../m", "m/sub/../../m"] {
+        for path in [
+            "m",
+            "m/",
+            "./m/.",
+            "m/../m",
+            "new/../m",
+            "link/../../m",
+            "m/sub/../../m",
+        ] {
             assert_eq!(Place::of(&real.join(path)).unwrap().target(), real.join("m"), "{path}");
         }
         let behind = Place::of(&real.join("link/new")).unwrap();
