@@ -32,11 +32,12 @@ impl OutputFile<'_> {
     /// A file exists and `force` is not set; a folder, a device or a pipe is there.
     pub fn check_free(&self) -> anyhow::Result<()> {
         let (option, path) = (self.option, self.path.display());
+        let own = own_name(self.path);
         // Asked of the link itself: one that leads nowhere is there too.
-        if fs::symlink_metadata(self.path).is_err() {
+        if fs::symlink_metadata(&own).is_err() {
             return Ok(());
         }
-        match fs::metadata(self.path) {
+        match fs::metadata(&own) {
             Ok(data) if data.is_dir() => bail!("cannot write {path}: it is a folder; give {option} a file"),
             Ok(data) if !data.is_file() => {
                 bail!("cannot write {path}: it is a device or a pipe, not a regular file; give {option} a file")
@@ -52,7 +53,7 @@ impl OutputFile<'_> {
     /// # Errors
     /// It is, with the words that go with that input.
     pub fn check_not_read<'b>(&self, inputs: impl IntoIterator<Item = (&'b str, &'b Path)>) -> anyhow::Result<()> {
-        if fs::symlink_metadata(self.path).is_err() {
+        if fs::symlink_metadata(own_name(self.path)).is_err() {
             return Ok(());
         }
         let (option, path) = (self.option, self.path.display());
@@ -117,13 +118,19 @@ fn hidden(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// A path by its own name and by the end of its links.
-fn names_of(path: &Path) -> Vec<PathBuf> {
-    let own = match (path.parent(), path.file_name()) {
+/// The name in its real folder, as writers find it: a path may lead out of a folder that is not there.
+fn own_name(path: &Path) -> PathBuf {
+    match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => real_path(parent).join(name),
         _ => real_path(path),
-    };
-    [own].into_iter().chain(path.canonicalize().ok()).collect()
+    }
+}
+
+/// A path by its own name and by the end of its links.
+fn names_of(path: &Path) -> Vec<PathBuf> {
+    let own = own_name(path);
+    let end = own.canonicalize().ok();
+    [own].into_iter().chain(end).collect()
 }
 
 /// A file or folder by its names, and what a folder's entries are links to; exported files are not read.

@@ -63,6 +63,7 @@ fn no_input_is_overwritten() {
         "outputs/model.safetensors",
         "outputs/config.json",
         "outputs/../outputs/tokenizer.json",
+        "new/../outputs/model.safetensors",
     ];
     #[cfg(unix)]
     {
