@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::bail;
 use clap::Args;
 use transmla_convert::write_gguf;
 use transmla_core::DeviceChoice;
 
 use crate::arguments::ModelArguments;
+use crate::output_file::OutputFile;
 use crate::printer::Printer;
 use crate::table;
 
@@ -44,19 +44,23 @@ pub struct ExportArguments {
 
 pub fn run(arguments: &ExportArguments) -> anyhow::Result<()> {
     let printer = Printer::text(arguments.quiet);
-    let output = arguments.output.display();
-    if arguments.output.exists() && !arguments.force {
-        bail!("{output} exists; pass --force to overwrite it, or another --output");
-    }
+    let file = OutputFile {
+        option: "--output",
+        path: &arguments.output,
+        force: arguments.force,
+    };
+    file.check_free()?;
     let folder = arguments.model.locate(&printer)?;
+    file.check_not_of_model(&arguments.model.model_path, folder.path())?;
     let device = arguments.device.open()?;
     write_gguf(
         folder.path(),
         &arguments.output,
+        arguments.force,
         arguments.pre_tokenizer.as_deref(),
         &device,
     )?;
     let bytes = std::fs::metadata(&arguments.output).map_or(0, |data| data.len());
-    printer.note(format!("Wrote {output}, {}", table::bytes(bytes)));
+    printer.note(format!("Wrote {}, {}", arguments.output.display(), table::bytes(bytes)));
     Ok(())
 }

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use transmla_core::checkpoint::{read_input_ids, write_logits};
 use transmla_core::{LayeredModel, ModelConfig};
 
 use crate::arguments::{ComputeArguments, ModelArguments};
+use crate::output_file::OutputFile;
 use crate::printer::Printer;
 use crate::table;
 use crate::text::check_length;
@@ -46,12 +47,17 @@ pub struct LogitsArguments {
 pub fn run(arguments: &LogitsArguments) -> anyhow::Result<()> {
     let printer = Printer::text(arguments.quiet);
     let output = arguments.output.display();
-    if arguments.output.exists() && !arguments.force {
-        bail!("{output} exists; pass --force to overwrite it, or another --output");
-    }
+    let file = OutputFile {
+        option: "--output",
+        path: &arguments.output,
+        force: arguments.force,
+    };
+    file.check_free()?;
+    file.check_not_read([("the token ids", arguments.input_ids.as_path())])?;
     check_writable(&arguments.output)?;
     let ids = read_input_ids(&arguments.input_ids)?;
     let folder = arguments.model.locate(&printer)?;
+    file.check_not_of_model(&arguments.model.model_path, folder.path())?;
     let config = ModelConfig::read(folder.path())?;
     let input = arguments.input_ids.display();
     let fits = ids.check_vocabulary(config.vocab_size).map_err(anyhow::Error::from);
@@ -69,6 +75,8 @@ pub fn run(arguments: &LogitsArguments) -> anyhow::Result<()> {
         bar.inc(1);
     }
     bar.finish_and_clear();
+    // It may have come there in the meantime.
+    file.check_free()?;
     write_logits(&arguments.output, &logits, shape)?;
     let numbers = table::count(logits.len() as u64);
     printer.note(format!("Wrote logits {shape:?}, {numbers} numbers, to {output}"));
@@ -77,9 +85,6 @@ pub fn run(arguments: &LogitsArguments) -> anyhow::Result<()> {
 
 /// Finds out that the output cannot be written before it is computed.
 fn check_writable(output: &Path) -> anyhow::Result<()> {
-    if output.is_dir() {
-        bail!("--output {} is a folder; give a file", output.display());
-    }
     let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     let probe = tempfile::Builder::new().prefix(".transmla-").tempfile_in(folder);

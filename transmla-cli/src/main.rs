@@ -5,6 +5,7 @@
 //! | `arguments`, `values` | the commands, options that several share, and what an option's value may be |
 //! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `bench`, `completions` | one module per command |
 //! | `model`, `text`, `mix`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
+//! | `output_file` | whether a file may be written, and writing it |
 //! | `printer`, `downloads`, `table`, `memory`, `environment`, `interrupt` | the only places that print, that read the system, and that hear signals |
 
 mod arguments;
@@ -23,6 +24,7 @@ mod logits;
 mod memory;
 mod mix;
 mod model;
+mod output_file;
 mod printer;
 mod sweep;
 mod table;

@@ -50,6 +50,11 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
     let outputs = arguments.files();
     outputs.check()?;
     let folder = ModelFolder::locate(&recipe.model_path, &recipe.revision, &printer)?;
+    let read = Inputs::of(&recipe, folder.path(), None);
+    for output in outputs.picture().into_iter().chain(outputs.figures()) {
+        output.check_not_read(read.paths())?;
+        output.check_not_of_model(&recipe.model_path, folder.path())?;
+    }
     let config = ModelConfig::read(folder.path())?;
     let temporary = interrupt::temporary_folder().context("cannot create a temporary folder")?;
     let kept = arguments.save_path.as_deref();
@@ -238,9 +243,9 @@ fn write(outcome: &Outcome<'_>, files: &Files) -> anyhow::Result<()> {
     }
     let mut json = serde_json::to_string_pretty(&figures)?;
     json.push('\n');
-    for (file, contents) in [(&files.svg, plot::svg(outcome)), (&files.json, json)] {
+    for (file, contents) in [(files.picture(), plot::svg(outcome)), (files.figures(), json)] {
         if let Some(file) = file {
-            std::fs::write(file, contents).with_context(|| format!("cannot write {}", file.display()))?;
+            file.write(contents.as_bytes())?;
         }
     }
     Ok(())

@@ -28,14 +28,15 @@ use crate::{CalibrationStream, ConvertError, FileFormat, Plan};
 /// llama.cpp runs it by its absorbed form, with one latent per token in the cache. The file has one epsilon for all norms, so the
 /// residual stream is rescaled for one that makes ordinary numbers of the latents: the model runs a short built-in text on
 /// `device` for it. `pre_tokenizer` is llama.cpp's name for how a byte-level tokenizer splits text, where that cannot be told
-/// from tokenizer.json.
+/// from tokenizer.json. Without `replace`, a target that exists, or has come to exist when the file is done, is left alone.
 ///
 /// # Errors
 /// The model is not in stock form or has lost its latents, its tokenizer cannot be expressed, a tensor cannot be read, or the
-/// file not written.
+/// file not written; the target exists (and `replace` is not set).
 pub fn write_gguf(
     folder: &Path,
     target: &Path,
+    replace: bool,
     pre_tokenizer: Option<&str>,
     device: &Device,
 ) -> Result<(), ConvertError> {
@@ -79,7 +80,7 @@ pub fn write_gguf(
         dtype,
     };
     let stream = CalibrationStream::new(&model, &text, 1, false)?;
-    file.write(&model, stream, target, vocabulary)
+    file.write(&model, stream, (target, replace), vocabulary)
 }
 
 /// Whether a source's tokenizer can go into a GGUF file, where the plan asks for one.
@@ -121,7 +122,7 @@ impl File {
         &self,
         model: &Decoder,
         mut stream: CalibrationStream,
-        target: &Path,
+        (target, replace): (&Path, bool),
         vocabulary: Vec<(String, GgufValue)>,
     ) -> Result<(), ConvertError> {
         let (config, latent) = (model.config(), &self.latent);
@@ -138,7 +139,7 @@ impl File {
                 self.dtype
             },
         };
-        let mut writer = GgufWriter::create(target, &keys, entries.iter().map(tensor).collect())?;
+        let mut writer = GgufWriter::create(target, &keys, entries.iter().map(tensor).collect(), replace)?;
         let mut current: Option<Layer> = None;
         for entry in &entries {
             if let Some(index) = entry.layer

@@ -81,6 +81,9 @@ fn add_files(folder: &Path, path: &str, files: &mut BTreeMap<String, u64>) -> Re
 /// # Errors
 /// [`ConvertError::NotOurs`] with the first few names of what it holds besides.
 pub fn check_replaceable(target: &Path) -> Result<(), ConvertError> {
+    // Where it will be written, which is not where the system looks if a path leads out of a folder that is not there.
+    let place = Place::of(target)?;
+    let target = place.target();
     if target.symlink_metadata().is_err() {
         return Ok(());
     }
@@ -93,7 +96,7 @@ pub fn check_replaceable(target: &Path) -> Result<(), ConvertError> {
     if !target.is_dir() {
         return refuse("it is no folder".into());
     }
-    let names = Place::of(target)?.contents()?;
+    let names = place.contents()?;
     if names.is_empty() {
         return Ok(());
     }

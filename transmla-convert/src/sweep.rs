@@ -101,6 +101,7 @@ pub fn sweep(sweep: &Sweep<'_>, observer: &mut dyn Observer) -> Result<Vec<Repor
                 write_gguf(
                     writer.work_folder(),
                     &file,
+                    true,
                     target.plan.options.pre_tokenizer.as_deref(),
                     source.device(),
                 )?;

@@ -1,10 +1,10 @@
 //! Whether a model can be saved, found out before any work is done.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use transmla_convert::{Plan, Recipe, check_replaceable, check_space};
-use transmla_core::checkpoint::{Claim, Place};
+use transmla_core::checkpoint::{Claim, Place, real_path};
 
 use crate::mix::TextMix;
 use crate::printer::Printer;
@@ -17,6 +17,11 @@ pub fn check(target: &Path, force: bool, dry_run: bool, printer: &Printer) -> an
     let path = target.display();
     if target.file_name().is_none() && !target.exists() {
         bail!("--save-path {path} has no folder name; give a path such as outputs");
+    }
+    // Nothing makes a folder only to leave it again.
+    if let Some(part) = target.ancestors().find(|part| part.ends_with("..") && !part.exists()) {
+        let part = part.display();
+        bail!("cannot create --save-path {path}: {part} leads through a folder that does not exist; leave it out");
     }
     match is_free(target, force) {
         Err(problem) if dry_run => printer.warn(format!("{problem:#}")),
@@ -41,6 +46,11 @@ pub fn check(target: &Path, force: bool, dry_run: bool, printer: &Printer) -> an
 /// Checks that nothing is there that may not be replaced, and that no other process is at it.
 fn is_free(target: &Path, force: bool) -> anyhow::Result<()> {
     let path = target.display();
+    // Of a folder that links lead to, the link would be replaced and the folder left.
+    if let Some(end) = end_of_link(target) {
+        let end = end.display();
+        bail!("--save-path {path} is a link to {end}; to write there, give that path as --save-path");
+    }
     if target.symlink_metadata().is_ok() {
         if !force {
             bail!("--save-path {path} exists; pass --force to replace it, or choose another --save-path");
@@ -55,6 +65,14 @@ fn is_free(target: &Path, force: bool) -> anyhow::Result<()> {
         drop(Claim::of(target).with_context(|| format!("--save-path {path} is in use"))?);
     }
     Ok(())
+}
+
+/// Where a path that is a link itself leads to; also one with a slash or a dot behind it.
+fn end_of_link(target: &Path) -> Option<PathBuf> {
+    let place = Place::of(target).ok()?;
+    let end = place.target().read_link().ok()?;
+    let end = place.target().parent().map_or(end.clone(), |parent| parent.join(&end));
+    Some(real_path(&end))
 }
 
 /// Checks that there is room for the models; a dry run is only told of it.
@@ -102,10 +120,15 @@ impl Inputs {
         Self(inputs)
     }
 
+    /// What each is, and where.
+    pub fn paths(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.0.iter().map(|(what, path)| (*what, path.as_path()))
+    }
+
     /// Checks that saving replaces none of them, by whatever names and links they are reached, and that nothing is saved
     /// into the hub's cache.
     pub fn check_outside(&self, target: &Path) -> anyhow::Result<()> {
-        let (path, real_target) = (target.display(), real(target));
+        let (path, real_target) = (target.display(), real_path(target));
         for (what, input) in &self.0 {
             if everything_of(input).any(|part| part.starts_with(&real_target)) {
                 let input = input.display();
@@ -130,29 +153,9 @@ fn everything_of(input: &Path) -> impl Iterator<Item = PathBuf> {
 /// The folder of a name by the end of its links, and the name.
 fn named(path: &Path) -> PathBuf {
     match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) => real(parent).join(name),
-        _ => real(path),
+        (Some(parent), Some(name)) => real_path(parent).join(name),
+        _ => real_path(path),
     }
-}
-
-/// A path that need not exist, without links and dots.
-fn real(path: &Path) -> PathBuf {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let mut found = PathBuf::new();
-    for part in absolute.components() {
-        match part {
-            Component::ParentDir => {
-                found.pop();
-            }
-            Component::CurDir => {}
-            other => found.push(other),
-        }
-        // What exists is followed at once: a name behind a link goes up from the link's end.
-        if let Ok(end) = found.canonicalize() {
-            found = end;
-        }
-    }
-    found
 }
 
 /// `models--ORG--NAME/snapshots/…`, whose files are links to what other programs share.
@@ -204,6 +207,8 @@ mod tests {
             ("file/x", false, "is a file"),
             ("file/x/y", true, "is a file"),
             ("no/..", false, "no folder name"),
+            ("no/../made", true, "does not exist"),
+            ("made/../new", false, ""),
         ] {
             let found = problem(&root.join(path), force, false);
             assert!(
@@ -211,7 +216,7 @@ mod tests {
                 "{path}: {found}"
             );
             // A dry run fails only where nothing could be written.
-            let fails = ["is a file", "no folder name"].contains(&word);
+            let fails = ["is a file", "no folder name", "does not exist"].contains(&word);
             assert_eq!(problem(&root.join(path), force, true).is_empty(), !fails, "{path}");
         }
         assert_eq!(std::fs::read_dir(root).unwrap().count(), 4);
@@ -254,6 +259,33 @@ mod tests {
                 target.display()
             );
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_not_replaced() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::fs::create_dir(root.join("real")).unwrap();
+        symlink("real", root.join("link")).unwrap();
+        symlink("link", root.join("chain")).unwrap();
+        symlink("nothing", root.join("dangling")).unwrap();
+        for (path, end) in [
+            ("link", "real"),
+            ("link/", "real"),
+            ("link/.", "real"),
+            ("chain", "real"),
+            ("dangling", "nothing"),
+        ] {
+            let expected = format!("is a link to {};", root.join(end).display());
+            for force in [false, true] {
+                let found = problem(&root.join(path), force, false);
+                assert!(found.contains(&expected), "{path}: {found}");
+            }
+        }
+        assert_eq!(problem(&root.join("real"), true, false), "");
+        assert_eq!(problem(&root.join("link/new"), false, false), "");
     }
 
     #[cfg(unix)]

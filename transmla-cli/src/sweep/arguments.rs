@@ -11,6 +11,7 @@ use transmla_core::ModelConfig;
 
 use crate::arguments::{ComputeArguments, OutputArguments};
 use crate::convert::arguments::{CalibrationArguments, EvaluationArguments, FormArguments, MethodName, set};
+use crate::output_file::OutputFile;
 use crate::{embedded, values};
 
 /// Convert a model to several sizes of the KV cache and show what each costs in perplexity.
@@ -63,8 +64,8 @@ pub struct SweepArguments {
     #[arg(long, value_name = "FOLDER")]
     pub save_path: Option<PathBuf>,
 
-    /// Replace models that are in the folders of --save-path
-    #[arg(long, requires = "save_path")]
+    /// Replace the picture and the figures, and models that are in the folders of --save-path
+    #[arg(long)]
     pub force: bool,
 
     #[command(flatten)]
@@ -169,6 +170,10 @@ impl Curve {
 /// Where results are written beside stdout.
 #[derive(Debug)]
 pub struct Files {
+    /// Whether existing files may be replaced.
+    pub force: bool,
+    /// The option that says where both are, if one does.
+    pub folder: Option<&'static str>,
     /// The picture.
     pub svg: Option<PathBuf>,
     /// The figures.
@@ -176,17 +181,38 @@ pub struct Files {
 }
 
 impl Files {
+    /// The picture.
+    pub fn picture(&self) -> Option<OutputFile<'_>> {
+        self.file("--svg", self.svg.as_deref())
+    }
+
+    /// The figures.
+    pub fn figures(&self) -> Option<OutputFile<'_>> {
+        self.file("--json", self.json.as_deref())
+    }
+
+    fn file<'a>(&self, option: &'static str, path: Option<&'a Path>) -> Option<OutputFile<'a>> {
+        Some(OutputFile {
+            option: self.folder.unwrap_or(option),
+            path: path?,
+            force: self.force,
+        })
+    }
+
     /// Makes the folders that they are in.
     ///
     /// # Errors
-    /// A folder that cannot be made or written to, or a folder in the place of a file.
+    /// A folder that cannot be made or written to, one file for both, or a file that may not be replaced.
     pub fn check(&self) -> anyhow::Result<()> {
-        for (option, file) in [("--svg", &self.svg), ("--json", &self.json)] {
-            let Some(file) = file else { continue };
-            let path = file.display();
-            if file.is_dir() {
-                bail!("cannot write {path}: it is a folder; give {option} a file");
-            }
+        if let (Some(picture), Some(figures)) = (self.picture(), &self.json)
+            && picture.is_same(figures)
+        {
+            let path = figures.display();
+            bail!("--svg and --json are one file, {path}; give each its own");
+        }
+        for output in self.picture().into_iter().chain(self.figures()) {
+            output.check_free()?;
+            let (file, path) = (output.path, output.path.display());
             let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
             let parent = parent.unwrap_or(Path::new("."));
             let probe = std::fs::create_dir_all(parent).and_then(|()| tempfile::tempfile_in(parent).map(drop));
@@ -244,10 +270,14 @@ impl SweepArguments {
     pub fn files(&self) -> Files {
         match (&self.svg, &self.json) {
             (None, None) => Files {
+                force: self.force,
+                folder: Some("--output"),
                 svg: Some(self.output.join("sweep.svg")),
                 json: Some(self.output.join("sweep.json")),
             },
             (svg, json) => Files {
+                force: self.force,
+                folder: None,
                 svg: svg.clone(),
                 json: json.clone(),
             },

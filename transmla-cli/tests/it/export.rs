@@ -37,6 +37,79 @@ fn what_llama_cpp_does_not_know_is_refused() {
     assert_eq!(place.contents(), ["outputs"]);
 }
 
+/// What a model is read from stays, even with --force and by whatever links it is reached.
+#[test]
+fn no_input_is_overwritten() {
+    let place = Workplace::new();
+    transmla(&place.convert(&["--dtype", "fp32"])).succeeds();
+    crate::support::write_ids(&place.path("ids.safetensors"), &[1, 2, 3, 4], [2, 2]);
+    let (model, ids) = (place.arg("outputs"), place.arg("ids.safetensors"));
+    let all = || {
+        let files = crate::support::names(&place.path("outputs")).into_iter();
+        let mut files: Vec<_> = files.map(|name| place.path("outputs").join(name)).collect();
+        files.push(place.path("ids.safetensors"));
+        files
+            .iter()
+            .map(|file| std::fs::read(file).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let before = all();
+    let export = |output: &str| transmla(&["export", "--force", "--model-path", &model, "--output", output]);
+    let logits = |output: &str| {
+        let words = ["logits", "--force", "--model-path", &model, "--input-ids", &ids];
+        transmla(&[&words[..], &["--output", output]].concat())
+    };
+    let mut outputs = vec![
+        "outputs/model.safetensors",
+        "outputs/config.json",
+        "outputs/../outputs/tokenizer.json",
+    ];
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("outputs/model.safetensors", place.path("link")).unwrap();
+        std::os::unix::fs::symlink("outputs", place.path("around")).unwrap();
+        outputs.extend(["link", "around/config.json"]);
+    }
+    for output in outputs {
+        export(&place.arg(output)).fails(1, &["would overwrite the model", "another --output"]);
+        logits(&place.arg(output)).fails(1, &["would overwrite the model", "another --output"]);
+    }
+    // Through a folder that is not there.
+    export(&place.arg("new/../outputs/model.safetensors")).fails(1, &["would overwrite the model"]);
+    logits(&ids).fails(1, &["would overwrite the token ids"]);
+    assert!(before == all(), "a file has changed");
+    // An exported file may lie with the model, and come again.
+    for _ in 0..2 {
+        export(&place.arg("outputs/m.gguf")).succeeds();
+    }
+}
+
+/// A link that leads nowhere is there too, and a pipe is no file to replace.
+#[cfg(unix)]
+#[test]
+fn only_files_are_overwritten() {
+    let place = Workplace::new();
+    transmla(&place.convert(&["--dtype", "fp32"])).succeeds();
+    let model = place.arg("outputs");
+    std::os::unix::fs::symlink("nothing", place.path("dangling")).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(place.path("pipe")).status();
+    assert!(made.unwrap().success());
+    let export = |output: &str, more: &[&str]| {
+        let output = place.arg(output);
+        let words = ["export", "--model-path", &model, "--output", &output];
+        transmla(&[&words[..], more].concat())
+    };
+    export("dangling", &[]).fails(1, &["dangling exists", "--force"]);
+    for more in [&[][..], &["--force"]] {
+        export("pipe", more).fails(1, &["pipe", "not a regular file"]);
+        export("model", more).fails(1, &["it is a folder"]);
+    }
+    assert_eq!(place.contents(), ["dangling", "outputs", "pipe"]);
+    export("dangling", &["--force"]).succeeds();
+    assert!(place.path("dangling").symlink_metadata().unwrap().is_file());
+    assert!(!place.path("nothing").exists());
+}
+
 /// A conversion to GGUF leaves what `export` makes of the same conversion, to the byte, and no other weights.
 #[test]
 fn a_conversion_ends_in_gguf() {

@@ -244,6 +244,34 @@ fn the_source_is_never_replaced() {
     assert_eq!(names(&place.path("model")), before);
 }
 
+/// A model whose folder is named by a path through itself is replaced as any other; one behind a link stays as it is.
+#[cfg(unix)]
+#[test]
+fn a_model_is_not_lost_by_the_path_it_goes_by() {
+    let place = Workplace::new();
+    transmla(&place.convert(&["--quiet"])).succeeds();
+    let before = names(&place.path("outputs"));
+    let renamed = |target: &str| {
+        let arguments = place.convert(&["--force", "--quiet"]).into_iter();
+        let arguments = arguments.map(|word| match word == place.arg("outputs") {
+            true => target.to_owned(),
+            false => word,
+        });
+        run(command().args(arguments).current_dir(place.path("")))
+    };
+    for target in ["outputs/../outputs", "./outputs/.", "model/../outputs"] {
+        renamed(target).succeeds();
+        assert_eq!(place.contents(), ["outputs"], "{target}");
+        assert_eq!(names(&place.path("outputs")), before, "{target}");
+    }
+    std::os::unix::fs::symlink("outputs", place.path("link")).unwrap();
+    for target in ["link", "link/"] {
+        renamed(target).fails(1, &["is a link to", "outputs", "--save-path"]);
+    }
+    assert!(place.path("link").symlink_metadata().unwrap().is_symlink());
+    assert_eq!(names(&place.path("outputs")), before);
+}
+
 /// A limit on file sizes stands in for a full disk: the signal is ignored, so that writing fails with an error.
 #[cfg(unix)]
 #[test]

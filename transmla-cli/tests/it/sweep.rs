@@ -144,3 +144,46 @@ fn what_does_not_fit_is_found_before_any_work() {
     }
     assert_eq!(names(&place.path("models")), ["coherent-8-28"]);
 }
+
+#[test]
+fn files_are_overwritten_only_on_purpose() {
+    let place = Workplace::new();
+    let (config, text) = (
+        fs::read(place.path("model/config.json")).unwrap(),
+        "once upon a time\n".repeat(400),
+    );
+    fs::write(place.path("words.txt"), &text).unwrap();
+    fs::write(place.path("mine"), "mine").unwrap();
+    fs::create_dir(place.path("taken")).unwrap();
+    fs::write(place.path("taken/sweep.json"), "mine").unwrap();
+    let [model, words, mine, taken, new] =
+        ["model/config.json", "words.txt", "mine", "taken", "new"].map(|name| place.arg(name));
+    let sweep = |more: &str| {
+        transmla(&quick(
+            "sweep",
+            &place,
+            &format!("--budgets 8+28 --methods transmla {more}"),
+        ))
+    };
+    sweep(&format!("--json {mine}")).fails(1, &["mine exists", "--force", "--json"]);
+    sweep(&format!("--svg {mine} --json {new}")).fails(1, &["mine exists", "--force", "--svg"]);
+    sweep(&format!("--output {taken}")).fails(1, &["sweep.json exists", "--force", "--output"]);
+    sweep(&format!("--svg {new} --json {new}")).fails(1, &["one file", "each its own"]);
+    for option in ["--svg", "--json"] {
+        sweep(&format!("{option} {model}")).fails(1, &["config.json exists"]);
+        sweep(&format!("--force {option} {model}")).fails(1, &["would overwrite the model", option]);
+    }
+    let text_options = quick("sweep", &place, &format!("--force --json {words} --budgets 8+28"));
+    let text_options: Vec<String> = text_options
+        .into_iter()
+        .map(|word| if word == "stories" { words.clone() } else { word })
+        .collect();
+    transmla(&text_options).fails(1, &["would overwrite the calibration text", "words.txt"]);
+    assert_eq!(fs::read(place.path("model/config.json")).unwrap(), config);
+    assert_eq!(fs::read_to_string(place.path("words.txt")).unwrap(), text);
+    assert_eq!(place.contents(), ["mine", "taken", "words.txt"]);
+    assert_eq!(names(&place.path("taken")), ["sweep.json"]);
+    sweep(&format!("--force --json {mine}")).succeeds();
+    assert!(serde_json::from_slice::<Value>(&fs::read(place.path("mine")).unwrap()).is_ok());
+    assert_eq!(place.contents(), ["mine", "taken", "words.txt"]);
+}

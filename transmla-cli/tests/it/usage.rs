@@ -32,7 +32,6 @@ fn wrong_usage_has_its_own_exit_code() {
         ("sweep --budgets 8-28", ["--budgets", "8+28"]),
         ("sweep --methods other", ["--methods", "coherent"]),
         ("sweep --svg a --output b", ["--output", "cannot be used with"]),
-        ("sweep --force", ["--save-path", "required"]),
         ("eval --model-path embedded", ["--dataset", "--tokens"]),
         (
             "eval --model-path embedded --dataset stories --tokens x",

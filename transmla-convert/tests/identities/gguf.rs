@@ -194,7 +194,7 @@ fn check(source: &Path, options: &ConvertOptions) -> Gguf {
     let outcome = run(source, options);
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("m.gguf");
-    write_gguf(&outcome.target(), &path, None, &Device::flex()).unwrap();
+    write_gguf(&outcome.target(), &path, false, None, &Device::flex()).unwrap();
     let file = read(&path);
     let open = |folder: &Path| Decoder::open(folder, &Device::flex(), Residency::Loaded).unwrap();
     let model = open(&outcome.target());
@@ -298,7 +298,7 @@ fn tiny_latents_become_ordinary_numbers() {
         format,
     };
     assert!(compare(&model, &tiny_model).kl < 1e-5 && compare(&model, &dead).kl > 0.1);
-    write_gguf(&tiny, &path, None, &Device::flex()).unwrap();
+    write_gguf(&tiny, &path, false, None, &Device::flex()).unwrap();
     unpack(&read(&path), &tiny, &folder, Some(format));
     let kl = compare(&model, &open(&folder)).kl;
     assert!(kl < 1e-2, "{kl}");

@@ -67,10 +67,17 @@ pub struct GgufWriter {
 impl GgufWriter {
     /// Creates the file with its header.
     ///
+    /// Without `replace`, neither this nor the commit touches a target that exists.
+    ///
     /// # Errors
-    /// The target has no file name, or its folder cannot be written to.
-    pub fn create(target: &Path, keys: &[(String, GgufValue)], tensors: Vec<GgufTensor>) -> Result<Self, CoreError> {
-        let workspace = Workspace::create(target, Kind::File, true)?;
+    /// The target exists (and `replace` is not set) or has no file name, or its folder cannot be written to.
+    pub fn create(
+        target: &Path,
+        keys: &[(String, GgufValue)],
+        tensors: Vec<GgufTensor>,
+        replace: bool,
+    ) -> Result<Self, CoreError> {
+        let workspace = Workspace::create(target, Kind::File, replace)?;
         let file = File::create(workspace.path()).map_err(|e| CoreError::io("create", workspace.path(), e))?;
         let mut writer = Self {
             file: BufWriter::new(file),
@@ -111,7 +118,8 @@ impl GgufWriter {
     /// Renames the file into place.
     ///
     /// # Errors
-    /// A planned tensor was not written, the disk is full, or the rename is refused.
+    /// A planned tensor was not written, the disk is full, the target has come to exist (and is not to be replaced), or the
+    /// rename is refused.
     pub fn commit(mut self) -> Result<(), CoreError> {
         if let Some(tensor) = self.tensors.next() {
             return Err(CoreError::Write {
@@ -217,11 +225,11 @@ mod tests {
             dtype: StorageDtype::F32,
         };
         let keys = [("k".to_owned(), GgufValue::U32(7))];
-        let mut writer = GgufWriter::create(&target, &keys, vec![tensor.clone()]).unwrap();
+        let mut writer = GgufWriter::create(&target, &keys, vec![tensor.clone()], false).unwrap();
         assert!(writer.write("t", &[1.0]).is_err());
         drop(writer);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-        let mut writer = GgufWriter::create(&target, &keys, vec![tensor]).unwrap();
+        let mut writer = GgufWriter::create(&target, &keys, vec![tensor], false).unwrap();
         writer.write("t", &[1.0, -2.0]).unwrap();
         assert!(writer.write("t", &[1.0, -2.0]).is_err());
         writer.commit().unwrap();

@@ -25,7 +25,7 @@ pub use gguf::{GgufTensor, GgufValue, GgufWriter};
 pub use lock::Claim;
 pub(crate) use names::{EMBEDDING, HEAD};
 pub(crate) use origin::forget_origin_in;
-pub use place::Place;
+pub use place::{Place, real_path};
 pub use reader::Checkpoint;
 pub(crate) use regular::is_there;
 pub use regular::{read_regular, read_regular_text};

@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::CoreError;
 
@@ -24,6 +24,8 @@ pub struct Place {
 impl Place {
     /// That of a target, which need not exist.
     ///
+    /// Its folder is found once, without links and dots: a path such as `m/../m` would lead nowhere while `m` is moved aside.
+    ///
     /// # Errors
     /// The target has no file name.
     pub fn of(target: &Path) -> Result<Self, CoreError> {
@@ -35,13 +37,20 @@ impl Place {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
             _ => PathBuf::from("."),
         };
-        let is_folder = fs::symlink_metadata(target).is_ok_and(|kind| kind.is_dir());
-        let stays = is_folder && (is_mount_point(target, &parent) || !may_write(&parent));
+        let parent = real_path(&parent);
+        let target = parent.join(&name);
+        let is_folder = fs::symlink_metadata(&target).is_ok_and(|kind| kind.is_dir());
+        let stays = is_folder && (is_mount_point(&target, &parent) || !may_write(&parent));
         Ok(Self {
-            target: target.to_path_buf(),
+            folder: if stays { target.clone() } else { parent },
+            target,
             name,
-            folder: if stays { target.to_path_buf() } else { parent },
         })
+    }
+
+    /// The target by its name in a folder that has no links and dots; the target may be a link itself.
+    pub fn target(&self) -> &Path {
+        &self.target
     }
 
     /// Where the hidden files lie.
@@ -106,6 +115,32 @@ impl Place {
         let named = self.folder.ancestors().filter(|path| !path.as_os_str().is_empty());
         free_bytes(named.chain([here]).find(exists)?)
     }
+}
+
+/// A path that need not exist, absolute and without links and dots.
+///
+/// What exists is followed; what does not is taken by its letters.
+pub fn real_path(path: &Path) -> PathBuf {
+    let path = match path.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => path,
+    };
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let mut found = PathBuf::new();
+    for part in absolute.components() {
+        match part {
+            Component::ParentDir => {
+                found.pop();
+            }
+            Component::CurDir => {}
+            other => found.push(other),
+        }
+        // At once: a name behind a link goes up from the link's end.
+        if let Ok(end) = found.canonicalize() {
+            found = end;
+        }
+    }
+    found
 }
 
 #[cfg(unix)]
@@ -176,10 +211,34 @@ mod tests {
         }
         assert!(Place::of(Path::new("/")).is_err());
         let place = Place::of(&folder.path().join("new")).unwrap();
-        assert_eq!(place.folder(), folder.path());
-        assert_eq!(place.hidden("layers"), folder.path().join(".new.layers"));
+        let real = folder.path().canonicalize().unwrap();
+        assert_eq!(place.folder(), real);
+        assert_eq!(place.hidden("layers"), real.join(".new.layers"));
         assert!(place.free_bytes().is_some_and(|bytes| bytes > 0));
         assert!(place.contents().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_folder_has_one_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().canonicalize().unwrap();
+        fs::create_dir_all(real.join("m/sub")).unwrap();
+        std::os::unix::fs::symlink(real.join("m/sub"), real.join("link")).unwrap();
+        for path in [
+            "m",
+            "m/",
+            "./m/.",
+            "m/../m",
+            "new/../m",
+            "link/../../m",
+            "m/sub/../../m",
+        ] {
+            assert_eq!(Place::of(&real.join(path)).unwrap().target(), real.join("m"), "{path}");
+        }
+        let behind = Place::of(&real.join("link/new")).unwrap();
+        assert_eq!(behind.target(), real.join("m/sub/new"));
+        // A link is a name of its own.
+        assert_eq!(Place::of(&real.join("link")).unwrap().target(), real.join("link"));
     }
 
     #[test]
@@ -200,7 +259,7 @@ mod tests {
         let beside = Place::of(&target).unwrap();
         assert_eq!(beside.contents().unwrap().len(), 6);
         let inside = Place {
-            folder: target,
+            folder: beside.target.clone(),
             ..beside
         };
         assert_eq!(inside.contents().unwrap(), [".m.other", "a"]);

@@ -55,18 +55,19 @@ impl Workspace {
     /// Clears up after killed processes, then makes a new folder or file beside the target.
     pub fn create(target: &Path, kind: Kind, replace: bool) -> Result<Self, CoreError> {
         let place = Place::of(target)?;
+        let target = place.target().to_path_buf();
         let parent = place.folder().to_path_buf();
         fs::create_dir_all(&parent).map_err(|e| CoreError::io("create", &parent, e))?;
         let mut prefix = place.prefix();
         prefix.push("partial-");
-        clear_leftovers(&parent, &prefix, target)?;
-        if !replace && is_there(target) {
-            return Err(exists(target));
+        clear_leftovers(&parent, &prefix, &target)?;
+        if !replace && is_there(&target) {
+            return Err(exists(&target));
         }
         let (path, lock) = claim(&parent, &prefix, kind)?;
         let entry = Entry::new(path.clone(), lock.as_ref().map(|held| held.path().to_path_buf()))?;
         Ok(Self {
-            target: target.to_path_buf(),
+            target,
             place,
             kind,
             replace,

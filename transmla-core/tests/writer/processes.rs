@@ -104,7 +104,7 @@ fn write_gguf(target: &Path) {
     });
     let tensors: Vec<GgufTensor> = tensors.collect();
     let keys = [("writer".to_owned(), GgufValue::U32(std::process::id()))];
-    let mut writer = GgufWriter::create(target, &keys, tensors.clone()).unwrap();
+    let mut writer = GgufWriter::create(target, &keys, tensors.clone(), true).unwrap();
     for tensor in &tensors {
         writer
             .write(&tensor.name, &[std::process::id() as f32; 64 * 64])
@@ -140,10 +140,27 @@ fn a_gguf_file_is_of_one_writer() {
 }
 
 #[test]
+fn a_gguf_file_replaces_a_file_only_on_purpose() {
+    let place = Folder::new();
+    let target = place.target();
+    let create = |replace| GgufWriter::create(&target, &[], Vec::new(), replace);
+    let writer = create(false).unwrap();
+    // It comes while the writer is at work.
+    fs::write(&target, "somebody's").unwrap();
+    let message = writer.commit().unwrap_err().to_string();
+    assert!(message.contains("already exists"), "{message}");
+    assert!(create(false).is_err());
+    assert_eq!(fs::read_to_string(&target).unwrap(), "somebody's");
+    create(true).unwrap().commit().unwrap();
+    assert_eq!(fs::read(&target).unwrap()[..4], *b"GGUF");
+    assert_eq!(place.names(), ["model"]);
+}
+
+#[test]
 fn a_gguf_file_replaces_no_folder() {
     let place = Folder::new();
     place.put_old_target("old");
-    let mut writer = GgufWriter::create(&place.target(), &[], Vec::new()).unwrap();
+    let mut writer = GgufWriter::create(&place.target(), &[], Vec::new(), true).unwrap();
     assert!(writer.write("t", &[1.0]).is_err());
     assert!(writer.commit().is_err());
     assert_eq!(crate::fixture::text(&place.target()), "old");
@@ -157,7 +174,7 @@ fn child_that_ends_at_once() {
     let claim = Claim::of(&target).unwrap();
     let mut writer = create(&target, true).unwrap();
     writer.write("a", &[1.0; 6]).unwrap();
-    let gguf = GgufWriter::create(&target.with_file_name("m.gguf"), &[], Vec::new()).unwrap();
+    let gguf = GgufWriter::create(&target.with_file_name("m.gguf"), &[], Vec::new(), true).unwrap();
     remove_unfinished();
     let left = names(target.parent().unwrap());
     assert_eq!(left, ["model"], "cleared while the writers live");

@@ -80,6 +80,35 @@ fn comes_back_when_the_new_folder_cannot_be_renamed() {
     );
 }
 
+/// The first rename of a replacing commit takes away what such a path leads through.
+#[test]
+fn may_be_named_by_a_path_through_itself() {
+    let place = Place::new();
+    for through in ["model/../model", "model/.", "model/sub/../../model"] {
+        place.put_old_target("old");
+        std::fs::create_dir(place.target().join("sub")).unwrap();
+        let mut writer = create(&place.path().join(through), true).unwrap();
+        fill(&mut writer);
+        writer.commit().unwrap();
+        assert_eq!(place.names(), ["model"], "{through}");
+        assert_eq!(names(&place.target()), ["model.safetensors"], "{through}");
+        std::fs::remove_dir_all(place.target()).unwrap();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn may_be_named_by_a_link_to_what_it_is_in() {
+    let place = Place::new();
+    place.put_old_target("old");
+    std::os::unix::fs::symlink("model/..", place.path().join("around")).unwrap();
+    let mut writer = create(&place.path().join("around/model"), true).unwrap();
+    fill(&mut writer);
+    writer.commit().unwrap();
+    assert_eq!(place.names(), ["around", "model"]);
+    assert_eq!(names(&place.target()), ["model.safetensors"]);
+}
+
 #[test]
 fn may_be_a_file() {
     let place = Place::new();
