@@ -5,7 +5,7 @@
 //! | `arguments`, `values` | the commands, options that several share, and what an option's value may be |
 //! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `bench`, `completions` | one module per command |
 //! | `model`, `text`, `mix`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
-//! | `output_file` | whether a file may be written, and writing it |
+//! | `output_file`, `links` | whether a file may be written, by whatever names it is reached, and writing it |
 //! | `printer`, `downloads`, `table`, `memory`, `environment`, `interrupt` | the only places that print, that read the system, and that hear signals |
 
 mod arguments;
@@ -20,6 +20,7 @@ mod export;
 mod generate;
 mod inspect;
 mod interrupt;
+mod links;
 mod logits;
 mod memory;
 mod mix;

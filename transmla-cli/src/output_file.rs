@@ -6,10 +6,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use transmla_core::checkpoint::real_path;
 use transmla_core::hub::is_path;
 
 use crate::embedded;
+use crate::links::{ends_of_entries, names_of, own_name};
 
 /// What names a file of tensors that no model is loaded from.
 const EXPORTED: &str = "gguf";
@@ -118,26 +118,9 @@ fn hidden(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// The name in its real folder, as writers find it: a path may lead out of a folder that is not there.
-fn own_name(path: &Path) -> PathBuf {
-    match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) => real_path(parent).join(name),
-        _ => real_path(path),
-    }
-}
-
-/// A path by its own name and by the end of its links.
-fn names_of(path: &Path) -> Vec<PathBuf> {
-    let own = own_name(path);
-    let end = own.canonicalize().ok();
-    [own].into_iter().chain(end).collect()
-}
-
 /// A file or folder by its names, and what a folder's entries are links to; exported files are not read.
 fn everything_of(input: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(input).into_iter().flatten().flatten();
-    let ends = entries.filter_map(|entry| entry.path().canonicalize().ok());
-    let ends = ends.filter(|end| !is_exported(end));
+    let ends = ends_of_entries(input).filter(|end| !is_exported(end));
     names_of(input).into_iter().chain(ends).collect()
 }
 

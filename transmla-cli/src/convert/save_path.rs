@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use transmla_convert::{Plan, Recipe, check_replaceable, check_space};
 use transmla_core::checkpoint::{Claim, Place, real_path};
 
+use crate::links::{ends_of_entries, names_of};
 use crate::mix::TextMix;
 use crate::printer::Printer;
 
@@ -144,18 +145,7 @@ impl Inputs {
 
 /// A file or folder by its name and by the end of its links, and what a folder's entries are links to.
 fn everything_of(input: &Path) -> impl Iterator<Item = PathBuf> {
-    let entries = std::fs::read_dir(input).into_iter().flatten().flatten();
-    let ends = entries.filter_map(|entry| entry.path().canonicalize().ok());
-    let whole = input.canonicalize().ok();
-    [named(input)].into_iter().chain(whole).chain(ends)
-}
-
-/// The folder of a name by the end of its links, and the name.
-fn named(path: &Path) -> PathBuf {
-    match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) => real_path(parent).join(name),
-        _ => real_path(path),
-    }
+    names_of(input).into_iter().chain(ends_of_entries(input))
 }
 
 /// `models--ORG--NAME/snapshots/…`, whose files are links to what other programs share.

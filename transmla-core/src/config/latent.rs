@@ -223,10 +223,6 @@ impl ModelConfig {
             keys.push(("attn_logit_softcapping", json!(self.score_softcap)));
             keys.push(("final_logit_softcapping", json!(self.logit_softcap)));
         }
-        if let Some(experts) = &self.experts {
-            keys.push(("num_local_experts", json!(experts.count)));
-            keys.push(("num_experts_per_tok", json!(experts.per_token)));
-        }
         if family.window != WindowRule::Never {
             let windows = (0..self.num_hidden_layers).map(|layer| self.scoring(layer).window);
             let kinds: Vec<&str> = windows
