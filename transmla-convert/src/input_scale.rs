@@ -64,22 +64,24 @@ impl Reader {
             blocks,
         })
     }
+}
 
-    /// Mean over the text's tokens of the squared length of what it gives.
-    fn output(&self, stream: &CalibrationStream, layer: &DecoderLayer) -> Result<f64, CoreError> {
-        let (mut sum, mut tokens) = (0.0f64, 0usize);
-        let projection = Linear::new(self.weight.clone());
-        stream.inputs(layer, &mut |x| {
-            if tokens >= ENOUGH_TOKENS {
-                return Ok(());
-            }
-            tokens += x.dims()[0];
-            let squares: Tensor<1> = projection.forward(x).square().sum_dim(1).flatten(0, 1);
-            sum += host_values(squares)?.into_iter().map(f64::from).sum::<f64>();
-            Ok(())
-        })?;
-        Ok(sum / tokens.max(1) as f64)
-    }
+/// For each reader the mean over the text's tokens of the squared length of what it gives.
+fn outputs(readers: &[Reader], stream: &CalibrationStream, layer: &DecoderLayer) -> Result<Vec<f64>, CoreError> {
+    let (mut sums, mut tokens) = (vec![0.0f64; readers.len()], 0usize);
+    stream.inputs(layer, &mut |x| {
+        if tokens >= ENOUGH_TOKENS {
+            return Ok(());
+        }
+        tokens += x.dims()[0];
+        for (sum, reader) in sums.iter_mut().zip(readers) {
+            let projection = Linear::new(reader.weight.clone());
+            let squares: Tensor<1> = projection.forward(x.clone()).square().sum_dim(1).flatten(0, 1);
+            *sum += host_values(squares)?.into_iter().map(f64::from).sum::<f64>();
+        }
+        Ok(())
+    })?;
+    Ok(sums.into_iter().map(|sum| sum / tokens.max(1) as f64).collect())
 }
 
 /// What `input_layernorm` is multiplied by: a power of two for which the digits that half precision lacks of the input, and
@@ -90,8 +92,7 @@ pub(crate) fn input_scale(
     layer: &DecoderLayer,
 ) -> Result<f64, CoreError> {
     let (mut of_input, mut of_blocks) = (0.0, 0.0);
-    for reader in readers {
-        let output = reader.output(stream, layer)?;
+    for (reader, output) in readers.iter().zip(outputs(readers, stream, layer)?) {
         if output > 0.0 && reader.power > 0.0 {
             // The input is rounded, and so is the weight of the norm that makes it.
             of_input += 2.0 * SUBNORMAL_ERROR.powi(2) * reader.power / output;

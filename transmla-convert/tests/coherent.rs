@@ -1,7 +1,7 @@
 //! The coherent method: exact where nothing is cut, ahead of the published one where something is.
 
 use burn::tensor::Device;
-use transmla_convert::{ConvertOptions, FreqFold, Method, Plan, Report, Request, Silent, WithoutLatentNorms, convert};
+use transmla_convert::{ConvertOptions, FreqFold, Method, Plan, Report, Silent, WithoutLatentNorms, convert};
 use transmla_core::{Decoder, LayeredModel, Residency, StorageDtype, TokenBatch};
 use transmla_eval::{EvalOptions, divergence};
 
@@ -44,15 +44,7 @@ fn one_key_head_at_full_rank_is_exact() {
         let plan = Plan::new(source.config(), &options).unwrap();
         let text = TokenBatch::from_ids((0..400).map(|i| (i * i + 3 * i) % 50).collect(), 8, 50).unwrap();
         let target = models.path().join("mla");
-        let request = Request {
-            plan: &plan,
-            source: &source,
-            calibration: &text,
-            evaluation: None,
-            target: &target,
-            replace: false,
-            extra_files: &[],
-        };
+        let request = common::request(&plan, &source, &text, &target);
         convert(&request, &mut Silent).unwrap();
         let converted = Decoder::open(&target, &Device::flex(), Residency::Loaded).unwrap();
         let options = EvalOptions::default();
@@ -133,15 +125,7 @@ fn layers_of_zeros_convert() {
                 };
                 let plan = Plan::new(source.config(), &options).unwrap();
                 let target = models.path().join("mla");
-                let request = Request {
-                    plan: &plan,
-                    source: &source,
-                    calibration: &text,
-                    evaluation: None,
-                    target: &target,
-                    replace: false,
-                    extra_files: &[],
-                };
+                let request = common::request(&plan, &source, &text, &target);
                 let case = format!("{tensor}, {method:?}, {refine} steps, {model_type}");
                 let report = convert(&request, &mut Silent).unwrap_or_else(|error| panic!("{case}: {error}"));
                 assert!(

@@ -46,13 +46,8 @@ fn run(model: &Path, target: &Path, text: &TokenBatch, refine: usize, watch: &mu
     };
     let plan = Plan::new(source.config(), &options).unwrap();
     let request = Request {
-        plan: &plan,
-        source: &source,
-        calibration: text,
-        evaluation: None,
-        target,
         replace: true,
-        extra_files: &[],
+        ..common::request(&plan, &source, text, target)
     };
     convert(&request, watch).unwrap()
 }
@@ -320,15 +315,7 @@ fn a_source_that_changes_on_the_way_is_an_error() {
         };
         let plan = Plan::new(source.config(), &options).unwrap();
         let target = folder.path().join("out");
-        let request = Request {
-            plan: &plan,
-            source: &source,
-            calibration: &text,
-            evaluation: None,
-            target: &target,
-            replace: false,
-            extra_files: &[],
-        };
+        let request = common::request(&plan, &source, &text, &target);
         let error = convert(&request, &mut Meddler(model.clone())).unwrap_err().to_string();
         assert!(
             error.contains("model-00002") && error.contains("has changed"),

@@ -1,11 +1,25 @@
-//! A small random model as a folder.
+//! A small random model as a folder, and its conversion.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
+use transmla_convert::{Plan, Request};
 use transmla_core::checkpoint::CheckpointWriter;
 use transmla_core::model::{carried_tensors, model_tensors};
-use transmla_core::{Checkpoint, ModelConfig, StorageDtype, TensorSpec};
+use transmla_core::{Checkpoint, Decoder, ModelConfig, StorageDtype, TensorSpec, TokenBatch};
+
+/// A conversion to a place where nothing is, without evaluation.
+pub fn request<'a>(plan: &'a Plan, source: &'a Decoder, calibration: &'a TokenBatch, target: &'a Path) -> Request<'a> {
+    Request {
+        plan,
+        source,
+        calibration,
+        evaluation: None,
+        target,
+        replace: false,
+        extra_files: &[],
+    }
+}
 
 /// A random model of 3 query heads 8 wide over `key_heads` key heads, with biases or not.
 pub fn write_random_model(folder: &Path, key_heads: usize, bias: bool, tied: bool) {

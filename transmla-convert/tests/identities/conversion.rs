@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use transmla_convert::{
-    ConvertOptions, DecoupledModel, FreqFold, Method, Plan, Report, Request, Silent, WithoutLatentNorms, convert,
-    decouple,
+    ConvertOptions, DecoupledModel, FreqFold, Method, Plan, Report, Silent, WithoutLatentNorms, convert, decouple,
 };
 use transmla_core::{Decoder, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch};
 use transmla_eval::{Divergence, EvalOptions, divergence};
+
+use crate::common;
 
 /// The folder of a recorded model.
 pub fn family(name: &str) -> PathBuf {
@@ -60,15 +61,7 @@ pub fn run(folder: &Path, options: &ConvertOptions) -> Outcome {
     let calibration = tokens(source.config().vocab_size, 4, 32);
     let output = tempfile::tempdir().unwrap();
     let target = output.path().join("mla");
-    let request = Request {
-        plan: &plan,
-        source: &source,
-        calibration: &calibration,
-        evaluation: None,
-        target: &target,
-        replace: false,
-        extra_files: &[],
-    };
+    let request = common::request(&plan, &source, &calibration, &target);
     let report = convert(&request, &mut Silent).unwrap();
     let converted = Decoder::open(&target, &device, Residency::Streamed).unwrap();
     let plain = WithoutLatentNorms(&converted);

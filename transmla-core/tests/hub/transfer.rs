@@ -38,6 +38,12 @@ impl Place {
         Self { server, cache, options }
     }
 
+    /// From which bytes files were asked for since the last look, where it was not the first.
+    fn continued_from(&self) -> Vec<usize> {
+        let requests = self.server.take_requests();
+        requests.into_iter().filter_map(|asked| asked.from).collect()
+    }
+
     fn error(&self) -> String {
         model_folder(ID, "main", &self.options).unwrap_err().to_string()
     }
@@ -100,12 +106,7 @@ fn a_body_cut_short_is_continued() {
         let place = Place::new();
         place.server.fault(name, fault.clone(), 2);
         place.fetch();
-        let from: Vec<_> = place
-            .server
-            .take_requests()
-            .into_iter()
-            .filter_map(|asked| asked.from)
-            .collect();
+        let from = place.continued_from();
         assert_eq!(from.is_empty(), matches!(fault, Fault::Short(0)), "{from:?}");
         // For ever is too long, and what has come is kept for the next run.
         let place = Place::new();
@@ -146,12 +147,7 @@ fn a_part_of_an_earlier_run_is_continued_and_verified() {
         place.server.heal();
         place.server.take_requests();
         place.fetch();
-        let from: Vec<_> = place
-            .server
-            .take_requests()
-            .into_iter()
-            .filter_map(|asked| asked.from)
-            .collect();
+        let from = place.continued_from();
         assert!(from.contains(&123_456), "{from:?}");
     }
 }
