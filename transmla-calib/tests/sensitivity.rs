@@ -338,7 +338,7 @@ fn what_does_not_fit_is_an_error() {
 fn model(family: &str) -> Decoder {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let folder: PathBuf = match family {
-        "stories260k" => root.join("models").join(family),
+        "stories260k" => root.join("transmla-cli/models").join(family),
         _ => root.join("transmla-core/tests/families").join(family),
     };
     Decoder::open(&folder, &Device::flex(), Residency::Loaded).unwrap()
