@@ -60,6 +60,7 @@ pub mod query;
 
 pub use balance::balance_ratio;
 pub use error::LowRankError;
+pub use faer;
 pub use input::KvInput;
 pub use joint::{JointPca, KvFactors, joint_pca};
 pub use metric::{OutputMetric, metric_pca};

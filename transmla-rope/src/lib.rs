@@ -64,6 +64,7 @@ pub mod shape;
 pub use coherent::{AttentionProfile, CoherentSplit, Eligibility, coherent};
 pub use decoupling::{Decoupling, SplitKeys};
 pub use error::RopeError;
+pub use faer;
 pub use fold::{FoldSpec, slot_frequencies};
 pub use interleave::{deinterleave_rows, interleave_rows};
 pub use rororope::{DAMPING, KeyRotation, rororope};

@@ -1,6 +1,7 @@
 //! From the keys' second moment to a decoupling: RoRoPE, FreqFold and collapse.
 
-use faer::{Mat, MatRef, Side};
+use faer::{Mat, MatRef};
+use transmla_lowrank::{LowRankError, principal_components};
 
 use crate::{Decoupling, FoldSpec, HeadShape, RopeError, check};
 
@@ -95,7 +96,7 @@ fn fit_groups(key_moment: MatRef<'_, f64>, shape: HeadShape, fold: &FoldSpec) ->
     (0..fold.groups())
         .map(|group| {
             let entries = group_entries(shape, fold, group);
-            principal_rotation(group_moment(key_moment, shape, &entries), group)
+            principal_rotation(group_moment(key_moment, shape, &entries).as_ref(), group)
         })
         .collect()
 }
@@ -136,31 +137,19 @@ fn group_moment(key_moment: MatRef<'_, f64>, shape: HeadShape, entries: &[Entry]
 }
 
 /// The eigenvectors of the damped moment as columns, by descending eigenvalue, each with its largest entry positive.
-fn principal_rotation(mut moment: Mat<f64>, group: usize) -> Result<Mat<f64>, RopeError> {
+fn principal_rotation(moment: MatRef<'_, f64>, group: usize) -> Result<Mat<f64>, RopeError> {
     let size = moment.nrows();
-    let damping = DAMPING * (0..size).map(|i| moment[(i, i)]).sum::<f64>() / size as f64;
-    for i in 0..size {
-        moment[(i, i)] += damping;
-    }
-    // Finite entries can still overflow in the sums above, and the solver expects finite numbers.
-    check::finite("the sum of a group's key moments", moment.as_ref())?;
-    let eigen = moment
-        .self_adjoint_eigen(Side::Lower)
-        .map_err(|_| RopeError::Eigen { group, size })?;
-    if !eigen.U().is_all_finite() {
-        return Err(RopeError::Eigen { group, size });
-    }
-    let mut rotation = eigen.U().reverse_cols().to_owned();
-    for column in rotation.col_iter_mut() {
-        let largest = column
-            .as_ref()
-            .iter()
-            .fold(0.0_f64, |best, &x| if x.abs() > best.abs() { x } else { best });
-        if largest < 0.0 {
-            column.iter_mut().for_each(|x| *x = -*x);
-        }
-    }
-    Ok(rotation)
+    let components = principal_components(moment, size, DAMPING).map_err(|error| match error {
+        // Finite entries can still overflow in the sums above.
+        LowRankError::NotFinite { row, column, value, .. } => RopeError::NotFinite {
+            what: "the sum of a group's key moments",
+            row,
+            column,
+            value: value.to_string(),
+        },
+        _ => RopeError::Eigen { group, size },
+    })?;
+    Ok(components.vectors)
 }
 
 /// The matrices of a [`Decoupling`] while groups are written into them; the last two once per key head.
