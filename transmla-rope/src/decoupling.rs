@@ -3,7 +3,9 @@
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, get_global_parallelism};
 
-use crate::{HeadShape, RopeError, check};
+use crate::check;
+use crate::error::RopeError;
+use crate::shape::HeadShape;
 
 /// A linear split of the keys into a shared rotary key and keys without position.
 ///

@@ -1,6 +1,7 @@
 //! How frequencies are grouped, and the frequencies of the shared rotary key.
 
-use crate::{HeadShape, RopeError};
+use crate::error::RopeError;
+use crate::shape::HeadShape;
 
 /// A validated folding of frequencies: the rotary key's width and how many adjacent frequencies share a rotation.
 ///

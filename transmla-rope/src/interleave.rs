@@ -2,7 +2,7 @@
 
 use faer::{Mat, MatRef};
 
-use crate::RopeError;
+use crate::error::RopeError;
 
 /// Half-split rows to interleaved rows, within each block of `block` rows: `(re_0, im_0, re_1, im_1, …)`.
 ///

@@ -3,7 +3,11 @@
 use faer::{Mat, MatRef};
 use transmla_lowrank::{LowRankError, principal_components};
 
-use crate::{Decoupling, FoldSpec, HeadShape, RopeError, check};
+use crate::check;
+use crate::decoupling::Decoupling;
+use crate::error::RopeError;
+use crate::fold::FoldSpec;
+use crate::shape::HeadShape;
 
 /// What is added to the diagonal of each group's second moment, as a share of its mean.
 ///
