@@ -20,8 +20,8 @@ pub const DAMPING: f64 = 0.01;
 /// Adjacent frequencies are taken in groups of `F`. Within a group, the complex key entries of all heads are rotated
 /// by the real orthogonal eigenvectors of their second moment. Real and imaginary parts are rotated alike, so the
 /// rotation commutes with RoPE as far as the group has one frequency. The first `F/c` principal components of group
-/// `t` become slots `t·F/c ..` of the rotary key, which turn at [`slot_frequencies`](crate::slot_frequencies); all
-/// others lose their position.
+/// `t` become slots `t·F/c ..` of the rotary key, slot `m` turning at `theta^(-2m/d_r)`, every `c`-th frequency of the original
+/// heads; all others lose their position.
 ///
 /// The result is deterministic: each eigenvector's entry of largest magnitude is positive. `F = c = 1` with one key
 /// head gives the identity.
