@@ -69,7 +69,7 @@ pub(crate) fn attention(
         o: output,
         heads: plan.source.num_attention_heads,
         shape: plan.latent.clone(),
-        scoring: plan.target.scoring(layer),
+        parameters: plan.target.attention_parameters(layer),
     })
 }
 
