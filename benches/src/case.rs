@@ -1,9 +1,6 @@
-//! A problem with its data.
+//! What a problem with its data can do, and how results are compared.
 
-use burn::tensor::{Device, Tensor};
-
-use crate::catalogue::{Kind, Problem};
-use crate::{attend, attention, copy, decode, eigen, evaluate, lowrank, matmul, moment, rope};
+use burn::tensor::Tensor;
 
 /// One run of a strategy, with everything that is not to be timed done.
 pub(crate) type Timed<'a> = Box<dyn FnOnce() + 'a>;
@@ -18,47 +15,6 @@ pub(crate) trait Case {
 
     /// One run of the strategy with this index in the catalogue.
     fn prepare(&self, strategy: usize) -> Timed<'_>;
-}
-
-/// Makes the data of a problem on a device.
-pub(crate) fn build(problem: &Problem, device: &Device) -> Box<dyn Case> {
-    match problem.kind {
-        Kind::Copy { numbers } => copy::build(numbers, device),
-        Kind::Attend { shape, context } => attend::build(shape, context, device),
-        Kind::Matmul { size, precision } => matmul::build(size, precision, device),
-        Kind::Moment { rows, width } => moment::build(rows, width),
-        Kind::Prefill {
-            heads,
-            width,
-            tokens,
-            window,
-        } => attention::build(heads, width, tokens, window),
-        Kind::Decode {
-            heads,
-            context,
-            latents,
-        } => decode::build(heads, context, &latents, &problem.strategies, device),
-        Kind::Rope {
-            heads,
-            freqfold,
-            rope_dim,
-        } => rope::build(heads, freqfold, rope_dim),
-        Kind::LowRank { heads, rope_dim, rank } => lowrank::build(heads, rope_dim, rank),
-        Kind::Eigen { size } => eigen::build(size),
-        Kind::Evaluate {
-            network,
-            windows,
-            sequence,
-        } => evaluate::build(network, windows, sequence),
-    }
-}
-
-/// Whether a device has a strategy.
-pub(crate) fn has(problem: &Problem, strategy: usize, device: &Device) -> bool {
-    match problem.kind {
-        Kind::Attend { shape, .. } => attend::has(shape, strategy, device),
-        _ => true,
-    }
 }
 
 /// Compares two results: the largest difference must be small beside the largest value.

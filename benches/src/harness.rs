@@ -7,8 +7,9 @@ use burn::tensor::Device;
 use criterion::{BatchSize, Criterion, SamplingMode};
 use transmla_core::DeviceChoice;
 
-use crate::case::{Case, Timed, build, has};
+use crate::case::{Case, Timed};
 use crate::catalogue::{Bench, Problem, catalogue};
+use crate::kinds::{build, has};
 use crate::memory;
 
 /// Environment variable that, when set, adds the long contexts.
