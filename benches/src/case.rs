@@ -1,5 +1,6 @@
 //! What a problem with its data can do, and how results are compared.
 
+use anyhow::ensure;
 use burn::tensor::Tensor;
 
 /// One run of a strategy, with everything that is not to be timed done.
@@ -11,7 +12,7 @@ pub(crate) trait Case {
     ///
     /// # Errors
     /// What differs, and by how much.
-    fn check(&self) -> Result<(), String>;
+    fn check(&self) -> anyhow::Result<()>;
 
     /// One run of the strategy with this index in the catalogue.
     fn prepare(&self, strategy: usize) -> Timed<'_>;
@@ -23,18 +24,17 @@ pub(crate) fn compare<const D: usize>(
     found: &Tensor<D>,
     expected: &Tensor<D>,
     tolerance: f64,
-) -> Result<(), String> {
+) -> anyhow::Result<()> {
     let difference: f32 = (found.clone() - expected.clone()).abs().max().into_scalar();
     let scale: f32 = expected.clone().abs().max().into_scalar();
     within(what, f64::from(difference), f64::from(scale), tolerance)
 }
 
 /// Whether a difference is at most `tolerance` of a scale; a NaN never is.
-pub(crate) fn within(what: &str, difference: f64, scale: f64, tolerance: f64) -> Result<(), String> {
-    if difference <= tolerance * scale && scale > 0.0 {
-        return Ok(());
-    }
-    Err(format!(
+pub(crate) fn within(what: &str, difference: f64, scale: f64, tolerance: f64) -> anyhow::Result<()> {
+    ensure!(
+        difference <= tolerance * scale && scale > 0.0,
         "{what}: differs by {difference:.2e} where values reach {scale:.2e}"
-    ))
+    );
+    Ok(())
 }

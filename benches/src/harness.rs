@@ -89,7 +89,7 @@ fn measure(criterion: &mut Criterion, problem: &Problem, device: &Device) {
 fn checked(problem: &Problem, device: &Device) -> Box<dyn Case> {
     let case = build(problem, device);
     if let Err(difference) = case.check() {
-        panic!("{} is computed wrongly: {difference}", problem.name);
+        panic!("{} is computed wrongly: {difference:#}", problem.name);
     }
     case
 }
