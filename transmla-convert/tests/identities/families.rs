@@ -87,7 +87,7 @@ fn one_key_head_at_full_rank_equals_the_original() {
 }
 
 /// Half of the rank, by both methods and refined: the result runs, and its first layer errs less than one that
-/// gives nothing.
+/// gives nothing, or keeps more than half of the energy.
 #[test]
 fn every_family_converts_by_both_methods() {
     for name in FAMILIES {
@@ -114,8 +114,13 @@ fn every_family_converts_by_both_methods() {
             let difference = outcome.from_original.max_logit_difference;
             assert!(difference.is_finite(), "{name}, {method:?}, {refine}: {difference}");
             // Random weights compress badly, so only the layer that has the original's inputs is held to something.
-            let error = outcome.report.layers[0].output_error.unwrap_or(0.0);
-            assert!(error < 0.8, "{name}, {method:?}, {refine}: {error}");
+            let layer = &outcome.report.layers[0];
+            let holds = match method {
+                Method::Coherent => layer.output_error.is_some_and(|error| error < 0.8),
+                // It measures no error; half of all directions, taken at random, would keep half of the energy.
+                _ => layer.output_error.is_none() && layer.kept_energy > 0.5 && layer.kept_energy < 1.0,
+            };
+            assert!(holds, "{name}, {method:?}, {refine}: {layer:?}");
         }
     }
 }
