@@ -57,7 +57,7 @@ pub struct BenchArguments {
 const EXAMPLES: &str = "\
 Examples:
   transmla bench --model-path outputs --against org/model
-  transmla bench --model-path outputs --context 8192 --batch 1 --cache-dtype bf16 --format json";
+  transmla bench --model-path outputs --context 8192 --batch 1 --cache-dtype bf16 --json";
 
 #[derive(Debug, Serialize)]
 struct BenchResult {

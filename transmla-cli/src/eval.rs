@@ -66,7 +66,7 @@ pub struct EvalArguments {
 const EXAMPLES: &str = "\
 Examples:
   transmla eval --model-path outputs --dataset wikitext2
-  transmla eval --model-path outputs --tokens test.safetensors --max-windows 12 --format json
+  transmla eval --model-path outputs --tokens test.safetensors --max-windows 12 --json
   transmla eval --model-path org/model --dataset ptb --against outputs";
 
 #[derive(Debug, Serialize)]

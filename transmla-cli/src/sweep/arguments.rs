@@ -55,16 +55,16 @@ pub struct SweepArguments {
     refine: Vec<usize>,
 
     /// Folder for sweep.svg and sweep.json
-    #[arg(long, value_name = "FOLDER", default_value = "sweep", conflicts_with_all = ["svg", "json"])]
+    #[arg(long, value_name = "FOLDER", default_value = "sweep", conflicts_with_all = ["svg", "figures"])]
     output: PathBuf,
 
     /// File for the picture, instead of --output
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 
-    /// File for the figures, instead of --output
+    /// File for the figures as JSON, instead of --output
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    figures: Option<PathBuf>,
 
     /// Keep the converted models, in folders such as transmla-8-28 of this folder
     #[arg(long, value_name = "FOLDER")]
@@ -183,7 +183,7 @@ pub struct Files {
     /// The picture.
     pub svg: Option<PathBuf>,
     /// The figures.
-    pub json: Option<PathBuf>,
+    pub figures: Option<PathBuf>,
 }
 
 impl Files {
@@ -194,7 +194,7 @@ impl Files {
 
     /// The figures.
     pub fn figures(&self) -> Option<OutputFile<'_>> {
-        self.file("--json", self.json.as_deref())
+        self.file("--figures", self.figures.as_deref())
     }
 
     fn file<'a>(&self, option: &'static str, path: Option<&'a Path>) -> Option<OutputFile<'a>> {
@@ -210,11 +210,11 @@ impl Files {
     /// # Errors
     /// A folder that cannot be made or written to, one file for both, or a file that may not be replaced.
     pub fn check(&self) -> anyhow::Result<()> {
-        if let (Some(picture), Some(figures)) = (self.picture(), &self.json)
+        if let (Some(picture), Some(figures)) = (self.picture(), &self.figures)
             && picture.is_same(figures)
         {
             let path = figures.display();
-            bail!("--svg and --json are one file, {path}; give each its own");
+            bail!("--svg and --figures are one file, {path}; give each its own");
         }
         for output in self.picture().into_iter().chain(self.figures()) {
             output.check_free()?;
@@ -274,18 +274,18 @@ impl SweepArguments {
 
     /// The files to write.
     pub fn files(&self) -> Files {
-        match (&self.svg, &self.json) {
+        match (&self.svg, &self.figures) {
             (None, None) => Files {
                 force: self.force,
                 folder: Some("--output"),
                 svg: Some(self.output.join("sweep.svg")),
-                json: Some(self.output.join("sweep.json")),
+                figures: Some(self.output.join("sweep.json")),
             },
-            (svg, json) => Files {
+            (svg, figures) => Files {
                 force: self.force,
                 folder: None,
                 svg: svg.clone(),
-                json: json.clone(),
+                figures: figures.clone(),
             },
         }
     }
