@@ -9,14 +9,12 @@ use transmla_core::ModelConfig;
 use transmla_core::checkpoint::read_regular_text;
 
 use super::names;
-use crate::embedded;
-use crate::options::calibration::CalibrationArguments;
 use crate::options::compute::ComputeArguments;
-use crate::options::evaluation::EvaluationArguments;
-use crate::options::form::FormArguments;
+use crate::options::conversion::ConversionArguments;
 use crate::options::method::MethodName;
 use crate::options::output::OutputArguments;
 use crate::options::set::set;
+use crate::options::source::SourceArguments;
 use crate::options::values::{self, AutoOr};
 
 /// Convert a model with grouped-query attention to multi-head latent attention.
@@ -26,13 +24,8 @@ use crate::options::values::{self, AutoOr};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ConvertArguments {
-    /// Model to convert: a folder, a hub id, or `embedded` [default: embedded]
-    #[arg(long, value_name = "PATH|ID")]
-    pub model_path: Option<String>,
-
-    /// Branch, tag or commit of a model on the hub [default: main]
-    #[arg(long, value_name = "REVISION")]
-    revision: Option<String>,
+    #[command(flatten)]
+    model: SourceArguments,
 
     /// Folder for the converted model and its tokenizer
     #[arg(long, value_name = "FOLDER", default_value = "outputs")]
@@ -54,13 +47,7 @@ pub struct ConvertArguments {
     shape: ShapeArguments,
 
     #[command(flatten)]
-    form: FormArguments,
-
-    #[command(flatten)]
-    calibration: CalibrationArguments,
-
-    #[command(flatten)]
-    evaluation: EvaluationArguments,
+    conversion: ConversionArguments,
 
     #[command(flatten, next_help_heading = "Computation and output")]
     pub compute: ComputeArguments,
@@ -133,18 +120,14 @@ Examples:
 impl ConvertArguments {
     /// The recipe: defaults, then the recipe file, then the options given.
     pub fn recipe(&self) -> anyhow::Result<Recipe> {
-        let mut recipe = match (&self.recipe, self.model_path.as_deref()) {
-            (Some(file), _) => read_recipe(file)?,
-            (None, None | Some(embedded::MODEL)) => embedded::recipe(),
-            (None, Some(_)) => Recipe::default(),
+        let mut recipe = match &self.recipe {
+            Some(file) => read_recipe(file)?,
+            None => self.model.defaults(),
         };
         recipe.transmla_version = env!("CARGO_PKG_VERSION").into();
-        set(&mut recipe.model_path, self.model_path.clone());
-        set(&mut recipe.revision, self.revision.clone());
+        self.model.apply(&mut recipe);
         self.shape.apply(&mut recipe);
-        self.form.apply(&mut recipe);
-        self.calibration.apply(&mut recipe);
-        self.evaluation.apply(&mut recipe);
+        self.conversion.apply(&mut recipe);
         if recipe.method == Method::Transmla && self.shape.refine.is_some_and(|steps| steps > 0) {
             bail!("--refine is part of the coherent method; leave it out, or use --method coherent");
         }

@@ -9,14 +9,11 @@ use clap::Args;
 use transmla_convert::{ConvertError, ConvertOptions, Method, Recipe, shapes_for_budget};
 use transmla_core::ModelConfig;
 
-use crate::embedded;
-use crate::options::calibration::CalibrationArguments;
 use crate::options::compute::ComputeArguments;
-use crate::options::evaluation::EvaluationArguments;
-use crate::options::form::FormArguments;
+use crate::options::conversion::ConversionArguments;
 use crate::options::method::MethodName;
 use crate::options::output::OutputArguments;
-use crate::options::set::set;
+use crate::options::source::SourceArguments;
 use crate::options::values;
 use crate::output_file::OutputFile;
 
@@ -28,13 +25,8 @@ use crate::output_file::OutputFile;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct SweepArguments {
-    /// Model to convert: a folder, a hub id, or `embedded` [default: embedded]
-    #[arg(long, value_name = "PATH|ID")]
-    model_path: Option<String>,
-
-    /// Branch, tag or commit of a model on the hub [default: main]
-    #[arg(long, value_name = "REVISION")]
-    revision: Option<String>,
+    #[command(flatten)]
+    model: SourceArguments,
 
     /// Widths of the rotary key and of the latent, such as 8+28, or shares of the original KV cache, such as 25%
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "75%,50%,25%")]
@@ -75,13 +67,7 @@ pub struct SweepArguments {
     pub force: bool,
 
     #[command(flatten)]
-    form: FormArguments,
-
-    #[command(flatten)]
-    calibration: CalibrationArguments,
-
-    #[command(flatten)]
-    evaluation: EvaluationArguments,
+    conversion: ConversionArguments,
 
     #[command(flatten, next_help_heading = "Computation and output")]
     pub compute: ComputeArguments,
@@ -231,15 +217,9 @@ impl Files {
 impl SweepArguments {
     /// What all conversions have in common: defaults, then the options given.
     pub fn recipe(&self) -> Recipe {
-        let mut recipe = match self.model_path.as_deref() {
-            None | Some(embedded::MODEL) => embedded::recipe(),
-            Some(_) => Recipe::default(),
-        };
-        set(&mut recipe.model_path, self.model_path.clone());
-        set(&mut recipe.revision, self.revision.clone());
-        self.form.apply(&mut recipe);
-        self.calibration.apply(&mut recipe);
-        self.evaluation.apply(&mut recipe);
+        let mut recipe = self.model.defaults();
+        self.model.apply(&mut recipe);
+        self.conversion.apply(&mut recipe);
         recipe
     }
 
