@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use transmla_core::CoreError;
 
-use crate::Split;
+use crate::text::datasets::split::Split;
 
 /// What can go wrong with calibration text, tokenizers and samples.
 #[derive(Debug, thiserror::Error)]

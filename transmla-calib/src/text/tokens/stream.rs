@@ -1,6 +1,7 @@
 //! Text of token ids that come one at a time.
 
-use crate::{CalibError, TextTokenizer};
+use crate::error::CalibError;
+use crate::text::tokens::tokenizer::TextTokenizer;
 
 /// What a decoder puts in the place of bytes that are no character, or not yet.
 const INCOMPLETE: char = char::REPLACEMENT_CHARACTER;

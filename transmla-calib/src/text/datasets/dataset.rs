@@ -6,9 +6,12 @@ use std::str::FromStr;
 
 use transmla_core::hub::HubOptions;
 
-use crate::folder::SplitFiles;
-use crate::rows::Rows;
-use crate::{CalibError, Split, file, folder, named};
+use crate::error::CalibError;
+use crate::text::datasets::folder::SplitFiles;
+use crate::text::datasets::split::Split;
+use crate::text::datasets::{folder, named};
+use crate::text::rows::collected::Rows;
+use crate::text::rows::file;
 
 /// Where text comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

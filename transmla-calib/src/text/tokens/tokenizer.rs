@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use tokenizers::Tokenizer;
 
-use crate::contain::contained;
-use crate::pieces::{self, Token};
-use crate::{CalibError, TextStream, tokenizer_file};
+use crate::error::CalibError;
+use crate::text::contain::contained;
+use crate::text::tokens::pieces::{self, Token};
+use crate::text::tokens::stream::TextStream;
+use crate::text::tokens::tokenizer_file;
 
 /// The tokenizer of a model folder.
 ///

@@ -12,13 +12,13 @@ use parquet::record::Field;
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type};
 use serde_json::{Map, Value};
 
-use crate::CalibError;
-use crate::chat::{self, CHATS};
-use crate::column::{self, Candidate, Holds};
-use crate::contain::contained;
-use crate::open::regular;
-use crate::parquet_guard::{Guarded, check_footer, check_pages};
-use crate::rows::Rows;
+use crate::error::CalibError;
+use crate::text::contain::contained;
+use crate::text::open::regular;
+use crate::text::rows::chat::{self, CHATS};
+use crate::text::rows::collected::Rows;
+use crate::text::rows::column::{self, Candidate, Holds};
+use crate::text::rows::parquet_guard::{Guarded, check_footer, check_pages};
 
 /// Rows decoded at a time.
 const CHUNK: usize = 128;

@@ -13,8 +13,9 @@ use parquet::file::reader::RowGroupReader;
 use parquet::record::reader::RowIter;
 use parquet::schema::types::{ColumnDescPtr, Type};
 
-use crate::rows::size;
-use crate::{CalibError, thrift};
+use crate::error::CalibError;
+use crate::text::rows::collected::size;
+use crate::text::rows::thrift;
 
 /// Most bytes of a page, compressed and not. Writers make them of one MiB, or of one row.
 const PAGE: i64 = 256 << 20;

@@ -6,8 +6,9 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use transmla_core::TokenBatch;
 
-use crate::pieces::{self, JOINT};
-use crate::{CalibError, TextTokenizer};
+use crate::error::CalibError;
+use crate::text::tokens::pieces::{self, JOINT};
+use crate::text::tokens::tokenizer::TextTokenizer;
 
 /// What to draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

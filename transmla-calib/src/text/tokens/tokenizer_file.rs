@@ -8,10 +8,10 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokenizers::{ModelWrapper, Tokenizer};
 
-use crate::CalibError;
-use crate::contain::contained;
-use crate::open::regular;
-use crate::rows::size;
+use crate::error::CalibError;
+use crate::text::contain::contained;
+use crate::text::open::regular;
+use crate::text::rows::collected::size;
 
 /// Most bytes of the file; the largest published ones have some thirty MiB.
 const FILE: u64 = 256 << 20;

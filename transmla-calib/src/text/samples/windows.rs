@@ -2,8 +2,9 @@
 
 use transmla_core::TokenBatch;
 
-use crate::pieces;
-use crate::{CalibError, TextTokenizer};
+use crate::error::CalibError;
+use crate::text::tokens::pieces;
+use crate::text::tokens::tokenizer::TextTokenizer;
 
 /// The windows that perplexity is measured on: rows joined by an empty line, tokenised as one text (special tokens
 /// included), cut into windows of `seqlen` tokens; what remains at the end is dropped.

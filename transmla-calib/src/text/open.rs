@@ -6,7 +6,7 @@ use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 
-use crate::CalibError;
+use crate::error::CalibError;
 
 /// The formats that a dataset file may have.
 pub(crate) const SUPPORTED: &str =

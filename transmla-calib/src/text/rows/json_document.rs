@@ -8,10 +8,10 @@ use std::rc::Rc;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use crate::CalibError;
-use crate::chat::CHATS;
-use crate::json_rows::{Object, Records, describe, is_list, kind, names_text};
-use crate::unicode::LineEnd;
+use crate::error::CalibError;
+use crate::text::rows::chat::CHATS;
+use crate::text::rows::json_rows::{Object, Records, describe, is_list, kind, names_text};
+use crate::text::rows::unicode::LineEnd;
 
 impl Records<'_> {
     /// Reads what is not a record on each line, record by record.

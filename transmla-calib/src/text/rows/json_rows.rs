@@ -4,12 +4,12 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::CalibError;
-use crate::chat::{self, CHATS};
-use crate::column::{self, Candidate, Holds};
-use crate::open::decompressed;
-use crate::rows::{Rows, size};
-use crate::unicode::{LineEnd, Utf8, read_line};
+use crate::error::CalibError;
+use crate::text::open::decompressed;
+use crate::text::rows::chat::{self, CHATS};
+use crate::text::rows::collected::{Rows, size};
+use crate::text::rows::column::{self, Candidate, Holds};
+use crate::text::rows::unicode::{LineEnd, Utf8, read_line};
 
 pub(crate) type Object = Map<String, Value>;
 
@@ -252,7 +252,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::rows::Limits;
+    use crate::text::rows::collected::Limits;
 
     fn read_as(name: &str, bytes: &[u8], wanted: Option<&str>, limits: Limits) -> Result<Rows, CalibError> {
         let folder = tempfile::tempdir().unwrap();

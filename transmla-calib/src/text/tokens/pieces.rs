@@ -4,7 +4,8 @@
 //! overlap; where two windows give the same tokens in a row, well inside both, the second takes over from the first. What
 //! comes is what the tokenizer gives for the whole text.
 
-use crate::{CalibError, TextTokenizer};
+use crate::error::CalibError;
+use crate::text::tokens::tokenizer::TextTokenizer;
 
 /// What stands between rows.
 pub(crate) const JOINT: &str = "\n\n";
