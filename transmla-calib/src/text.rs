@@ -8,16 +8,17 @@
 //! | `tokens` | text to token ids and back |
 //! | `samples` | calibration samples and evaluation windows |
 
-mod contain;
-mod datasets;
-mod open;
-mod rows;
-mod samples;
-mod tokens;
+pub(crate) mod contain;
+pub(crate) mod datasets;
+pub(crate) mod open;
+pub(crate) mod rows;
+pub(crate) mod samples;
+pub(crate) mod tokens;
 
 pub use contain::is_contained;
-pub use datasets::dataset::{DatasetSource, TextRows, load, load_column};
+pub use datasets::dataset::{DatasetSource, load, load_column};
 pub use datasets::split::Split;
+pub use datasets::text_rows::TextRows;
 pub use samples::holdout::split_holdout;
 pub use samples::mix::{divide_samples, interleave};
 pub use samples::noise::sample_with_noise;

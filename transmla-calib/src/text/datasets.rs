@@ -2,7 +2,8 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | `dataset` | rows by dataset name or path, and where they are from |
+//! | `dataset` | datasets by name or path |
+//! | `text_rows` | the rows of a split, and where they are from |
 //! | `named` | the datasets known by name and where the hub keeps them |
 //! | `split`, `folder` | the splits, and how their files are found in a folder in hub layout |
 
@@ -10,3 +11,4 @@ pub(crate) mod dataset;
 pub(crate) mod folder;
 pub(crate) mod named;
 pub(crate) mod split;
+pub(crate) mod text_rows;

@@ -50,7 +50,8 @@ pub(crate) fn check_footer(path: &Path, file: &mut File) -> Result<(), CalibErro
         [2, 1, 0, 0] | [2, 3, 0, 0] => elements += 1,
         _ => {}
     };
-    thrift::walk(&mut reader, &mut seen).map_err(|e| corrupt(e.to_string()))?;
+    thrift::walk(&mut reader, &mut seen)
+        .map_err(|e| CalibError::undecodable(path, format!("not a valid parquet file: {e}"), e))?;
     if children > elements {
         return Err(corrupt(format!("a group is said to have {children} columns")));
     }
@@ -78,7 +79,8 @@ pub(crate) fn check_pages(path: &Path, file: &File, column: &ColumnChunkMetaData
             [7, 1, 0, 0] => values = number.value,
             _ => {}
         };
-        thrift::walk(&mut reader.by_ref().take(FOOTER), &mut seen).map_err(|e| corrupt(e.to_string()))?;
+        thrift::walk(&mut reader.by_ref().take(FOOTER), &mut seen)
+            .map_err(|e| CalibError::undecodable(path, format!("a page of the column: {e}"), e))?;
         let [unpacked, packed] = sizes;
         if packed < 0 || unpacked < 0 || packed.max(unpacked) > PAGE {
             let limit = size(PAGE as usize);

@@ -21,7 +21,7 @@ pub(crate) fn read(path: &Path, rows: &mut Rows) -> Result<(), CalibError> {
         if end == LineEnd::Nothing {
             break;
         }
-        let text = std::str::from_utf8(&line).map_err(|e| CalibError::corrupt(path, e.to_string()))?;
+        let text = std::str::from_utf8(&line).map_err(|e| CalibError::undecodable(path, e.to_string(), e))?;
         state.line(text, goes_on, rows);
         goes_on = end == LineEnd::GoesOn;
     }

@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 use transmla_core::TokenBatch;
 
 use crate::error::CalibError;
-use crate::text::tokens::pieces::{self, JOINT};
+use crate::text::tokens::pieces::JOINT;
 use crate::text::tokens::tokenizer::TextTokenizer;
 
 /// What to draw.
@@ -136,9 +136,11 @@ impl Run {
                 text.push_str(JOINT);
             }
             text.push_str(&rows.row(row));
-            estimate += pieces::encode(tokenizer, [&text[start..]], false, Some(sequence - estimate))?.len();
+            estimate += tokenizer
+                .encode_rows([&text[start..]], false, Some(sequence - estimate))?
+                .len();
             if estimate >= sequence {
-                let ids = pieces::encode(tokenizer, [text.as_str()], true, Some(sequence))?;
+                let ids = tokenizer.encode_rows([text.as_str()], true, Some(sequence))?;
                 if ids.len() >= sequence {
                     return Ok(Self {
                         length: ids.len(),
