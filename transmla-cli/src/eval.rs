@@ -5,6 +5,7 @@ use serde::Serialize;
 use transmla_core::{Decoder, LayeredModel};
 use transmla_eval::{divergence, perplexity};
 
+use crate::evaluation_bar::under_bar;
 use crate::memory;
 use crate::model::ModelFolder;
 use crate::options::compute::ComputeArguments;
@@ -97,21 +98,13 @@ pub fn run(arguments: &EvalArguments) -> anyhow::Result<()> {
     let other = other.transpose()?;
     let model = folder.open(&arguments.compute)?;
     let options = memory::eval_options(arguments.batch_size, arguments.compute.max_memory);
-    let bar = printer.bar("Perplexity");
-    let measured = perplexity(&model, &windows.tokens, &options, &mut |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-    });
-    bar.finish_and_clear();
-    let measured = measured?;
+    let measured = under_bar(&printer, "Perplexity", |bar| {
+        perplexity(&model, &windows.tokens, &options, bar)
+    })?;
     let against = other.map(|(_folder, other)| {
-        let bar = printer.bar("Divergence");
-        let compared = divergence(&model, &other, &windows.tokens, &options, &mut |done, total| {
-            bar.set_length(total);
-            bar.set_position(done);
-        });
-        bar.finish_and_clear();
-        compared
+        under_bar(&printer, "Divergence", |bar| {
+            divergence(&model, &other, &windows.tokens, &options, bar)
+        })
     });
     let against = against.transpose()?.map(|compared| Comparison {
         model_path: arguments.against.clone().unwrap_or_default(),

@@ -16,6 +16,7 @@ mod downloads;
 mod embedded;
 mod environment;
 mod eval;
+mod evaluation_bar;
 mod export;
 mod former_options;
 mod generate;

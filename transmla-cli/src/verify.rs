@@ -6,8 +6,9 @@ use serde::Serialize;
 use transmla_convert::{SavedForm, WithoutLatentNorms, check_saved};
 use transmla_core::model::{NumberFormat, RoundedModel};
 use transmla_core::{Decoder, LayeredModel, ModelConfig, TokenBatch};
-use transmla_eval::{Divergence, EvalError, EvalOptions, divergence, perplexity};
+use transmla_eval::{Divergence, EvalError, EvalOptions, Silent, divergence, perplexity};
 
+use crate::evaluation_bar::under_bar;
 use crate::memory;
 use crate::model::ModelFolder;
 use crate::options::compute::ComputeArguments;
@@ -234,7 +235,7 @@ impl InFormats<'_> {
             perplexity: None,
             limit,
         };
-        match divergence(model, &rounded, self.windows, self.options, &mut |_, _| {}) {
+        match divergence(model, &rounded, self.windows, self.options, &mut Silent) {
             // What overflows in the format is a finding, not a failure of the check.
             Err(EvalError::NotFinite { .. }) => return Ok(found),
             other => {
@@ -258,13 +259,8 @@ fn measure(
     options: &EvalOptions,
     printer: &Printer,
 ) -> anyhow::Result<f64> {
-    let bar = printer.bar("Perplexity");
-    let measured = perplexity(model, windows, options, &mut |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-    });
-    bar.finish_and_clear();
-    Ok(measured?.perplexity)
+    let measured = under_bar(printer, "Perplexity", |bar| perplexity(model, windows, options, bar))?;
+    Ok(measured.perplexity)
 }
 
 fn compare(
@@ -274,13 +270,10 @@ fn compare(
     options: &EvalOptions,
     printer: &Printer,
 ) -> anyhow::Result<Comparison> {
-    let bar = printer.bar("Divergence");
-    let compared = divergence(first, second, windows, options, &mut |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-    });
-    bar.finish_and_clear();
-    Ok(compared?.into())
+    let compared = under_bar(printer, "Divergence", |bar| {
+        divergence(first, second, windows, options, bar)
+    })?;
+    Ok(compared.into())
 }
 
 fn windows(

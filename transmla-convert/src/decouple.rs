@@ -10,6 +10,7 @@ use transmla_lowrank::quadratic_form;
 use transmla_rope::{FoldSpec, KeyRotation};
 
 use crate::key_norm::KeyMoment;
+use crate::report::EvaluationSteps;
 use crate::weights::HostWeights;
 use crate::{CalibrationStream, ConvertError, DecoupledModel, FittedKeys, Method, Observer, Plan, Stage};
 
@@ -63,9 +64,7 @@ pub fn decouple(
         let stage = Stage::TryFreqfold(freqfold);
         observer.begin(stage);
         let model = DecoupledModel::new(source, plan, rotations).with_keys(&fits.part_keys);
-        let result = perplexity(&model, &held_out, evaluation, &mut |done, total| {
-            observer.advance(done, total);
-        })?;
+        let result = perplexity(&model, &held_out, evaluation, &mut EvaluationSteps(observer))?;
         observer.end(stage, Some(result.perplexity));
         let improves = trials.last().is_none_or(|(_, previous)| result.perplexity < *previous);
         trials.push((freqfold, result.perplexity));

@@ -12,6 +12,7 @@ use crate::gguf::{check_gguf, write_gguf};
 use crate::kept_layers::forget;
 use crate::loss_gradients::LossGradients;
 use crate::manifest::{check_replaceable, check_space, list_files};
+use crate::report::EvaluationSteps;
 use crate::second_pass::{Output, second_pass};
 use crate::sequential::sequential;
 use crate::{
@@ -193,9 +194,8 @@ impl Sweep<'_> {
             return Ok(None);
         };
         observer.begin(stage);
-        let result = perplexity(model, evaluation.windows, &evaluation.options, &mut |done, total| {
-            observer.advance(done, total);
-        })?;
+        let mut steps = EvaluationSteps(observer);
+        let result = perplexity(model, evaluation.windows, &evaluation.options, &mut steps)?;
         observer.end(stage, Some(result.perplexity));
         Ok(Some(result))
     }
