@@ -17,6 +17,7 @@ mod embedded;
 mod environment;
 mod eval;
 mod export;
+mod flags;
 mod generate;
 mod inspect;
 mod interrupt;

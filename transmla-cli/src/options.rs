@@ -4,7 +4,6 @@ pub mod calibration;
 pub mod compute;
 pub mod evaluation;
 pub mod form;
-pub mod method;
 pub mod model;
 pub mod output;
 pub mod set;

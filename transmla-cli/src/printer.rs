@@ -7,6 +7,8 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use crate::flags;
+
 /// Form of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -166,7 +168,7 @@ pub fn interrupted(next_layer: Option<usize>) {
 
 fn describe(error: &anyhow::Error) -> String {
     let hint = error.downcast_ref::<Hint>();
-    let mut messages = error.chain().skip(usize::from(hint.is_some())).map(ToString::to_string);
+    let mut messages = error.chain().skip(usize::from(hint.is_some())).map(flags::message);
     let mut said = messages.next().unwrap_or_default();
     let mut text = format!("error: {said}");
     for cause in messages {

@@ -1,7 +1,7 @@
 //! The coherent method: exact where nothing is cut, ahead of the published one where something is.
 
 use burn::tensor::Device;
-use transmla_convert::{Recipe, FreqFold, MethodName, Plan, Report, Silent, WithoutLatentNorms, convert};
+use transmla_convert::{FreqFold, MethodName, Plan, Recipe, Report, Silent, WithoutLatentNorms, convert};
 use transmla_core::{Decoder, LayeredModel, Residency, StorageDtype, TokenBatch};
 use transmla_eval::{EvalOptions, divergence};
 
@@ -111,7 +111,11 @@ fn layers_of_zeros_convert() {
         "layers.0.mlp.down_proj.weight",
         ".weight",
     ] {
-        for (method, refine) in [(MethodName::Coherent, 3), (MethodName::Coherent, 0), (MethodName::Transmla, 0)] {
+        for (method, refine) in [
+            (MethodName::Coherent, 3),
+            (MethodName::Coherent, 0),
+            (MethodName::Transmla, 0),
+        ] {
             for model_type in ["llama", "qwen3"] {
                 let models = tempfile::tempdir().unwrap();
                 let folder = models.path().join("zeros");

@@ -1,7 +1,7 @@
 //! stories260K in the number formats that engines load it in: the perplexity that each may cost.
 
 use burn::tensor::Device;
-use transmla_convert::{Recipe, FreqFold, MethodName};
+use transmla_convert::{FreqFold, MethodName, Recipe};
 use transmla_core::model::{NumberFormat, RoundedModel};
 use transmla_core::{Decoder, LayeredModel, Residency, StorageDtype};
 use transmla_eval::{EvalOptions, perplexity};

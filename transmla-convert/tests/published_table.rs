@@ -1,6 +1,6 @@
 //! The figures of the published Python converter on stories260K, reproduced from the same calibration and test tokens.
 
-use transmla_convert::{Recipe, FreqFold, MethodName, Report, Style};
+use transmla_convert::{FreqFold, MethodName, Recipe, Report, Style};
 use transmla_core::StorageDtype;
 
 mod stories;

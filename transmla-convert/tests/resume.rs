@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use serde_json::json;
-use transmla_convert::{Recipe, SavedLayer, MethodName, Observer, Plan, Report, Request, Stage, convert};
+use transmla_convert::{MethodName, Observer, Plan, Recipe, Report, Request, SavedLayer, Stage, convert};
 use transmla_core::checkpoint::Claim;
 use transmla_core::{Decoder, LayeredModel, Residency, StorageDtype, TokenBatch};
 
@@ -88,7 +88,7 @@ fn an_ended_conversion_goes_on_and_gives_the_same_model() {
     assert_eq!(rest.refined, BTreeSet::from([layers - 1]));
     let last = (layers - 1, SavedLayer::Saved);
     let reused = (0..layers - 1).map(|layer| (layer, SavedLayer::Reused));
-    assert_eq!(rest.kept, reused.chain([last]).collect::<Vec<_>>());
+    assert_eq!(rest.saved, reused.chain([last]).collect::<Vec<_>>());
     assert_eq!(report, expected);
     assert_eq!(weights(&at("again")), weights(&at("whole")));
     assert_eq!(
@@ -139,7 +139,7 @@ impl Ended {
             ..Watch::default()
         };
         catch_unwind(AssertUnwindSafe(|| place.run(&mut ended))).unwrap_err();
-        assert_eq!(ended.kept, [(0, SavedLayer::Saved), (1, SavedLayer::Saved)]);
+        assert_eq!(ended.saved, [(0, SavedLayer::Saved), (1, SavedLayer::Saved)]);
         place
     }
 
@@ -301,7 +301,11 @@ fn a_source_that_changes_on_the_way_is_an_error() {
         fn end(&mut self, _: Stage, _: Option<f64>) {}
     }
     let text = TokenBatch::from_ids((0..400).map(|i| (i * i + 3 * i) % 50).collect(), 8, 50).unwrap();
-    for (method, refine) in [(MethodName::Coherent, 3), (MethodName::Coherent, 0), (MethodName::Transmla, 0)] {
+    for (method, refine) in [
+        (MethodName::Coherent, 3),
+        (MethodName::Coherent, 0),
+        (MethodName::Transmla, 0),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let model = folder.path().join("source");
         common::write_random_model(&model, 3, false, false);

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use transmla_convert::{
-    Recipe, Evaluation, FreqFold, MethodName, Observer, Plan, Report, Request, Silent, Stage, Entry, Requests,
-    convert, convert_all,
+    Entry, Evaluation, FreqFold, MethodName, Observer, Plan, Recipe, Report, Request, Requests, Silent, Stage, convert,
+    convert_all,
 };
 use transmla_core::checkpoint::read_input_ids;
 use transmla_core::{Decoder, LayeredModel, Residency};
@@ -128,11 +128,7 @@ fn as_one_by_one_but_with_shared_work_once() {
             replace: false,
             extra_files: &[],
         };
-        assert_eq!(
-            convert(&request, &mut Silent).unwrap(),
-            reports[index],
-            "model {index}"
-        );
+        assert_eq!(convert(&request, &mut Silent).unwrap(), reports[index], "model {index}");
         if index == dropped {
             continue;
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use transmla_convert::{FileFormat, LARGEST_RECIPE, Method, Recipe, shapes_for_budget};
+use transmla_convert::{FileFormat, LARGEST_RECIPE, MethodName, Recipe, has_refinement, shapes_for_budget};
 use transmla_core::ModelConfig;
 use transmla_core::checkpoint::read_regular_text;
 
@@ -14,7 +14,6 @@ use crate::options::calibration::CalibrationArguments;
 use crate::options::compute::ComputeArguments;
 use crate::options::evaluation::EvaluationArguments;
 use crate::options::form::FormArguments;
-use crate::options::method::MethodName;
 use crate::options::output::OutputArguments;
 use crate::options::set::set;
 use crate::options::values::{self, AutoOr};
@@ -183,10 +182,10 @@ impl ConvertArguments {
         set(&mut recipe.format, self.format.files().map(Some));
         self.calibration.apply(&mut recipe);
         self.evaluation.apply(&mut recipe);
-        if recipe.method == Method::Transmla && self.shape.refine.is_some_and(|steps| steps > 0) {
-            bail!("--refine is part of the coherent method; leave it out, or use --method coherent");
-        }
-        if recipe.method == Method::Transmla {
+        if !has_refinement(recipe.method) {
+            if self.shape.refine.is_some_and(|steps| steps > 0) {
+                bail!("--refine is part of the coherent method; leave it out, or use --method coherent");
+            }
             recipe.refine = None;
         }
         Ok(recipe)
@@ -216,7 +215,7 @@ fn read_recipe(file: &Path) -> anyhow::Result<Recipe> {
 
 impl ShapeArguments {
     fn apply(&self, recipe: &mut Recipe) {
-        set(&mut recipe.method, self.method.map(Method::from));
+        set(&mut recipe.method, self.method);
         set(&mut recipe.refine, self.refine.map(Some));
         set(&mut recipe.kv_lora_rank, self.kv_lora_rank);
         set(&mut recipe.qk_mqa_dim, self.qk_mqa_dim);

@@ -28,6 +28,16 @@ pub fn refinement(recipe: &Recipe) -> usize {
     method(recipe.method).refinement(recipe)
 }
 
+/// Steps of layer-wise reconstruction where a recipe does not say it; 0 for a method without.
+pub fn default_refinement(name: MethodName) -> usize {
+    method(name).refinement(&Recipe::default())
+}
+
+/// Whether a method has layer-wise reconstruction.
+pub fn has_refinement(name: MethodName) -> bool {
+    default_refinement(name) > 0
+}
+
 /// The method of a recipe and its steps, in a few words.
 pub(crate) fn summary(recipe: &Recipe) -> String {
     method(recipe.method).summary(recipe)

@@ -69,6 +69,23 @@ pub struct Recipe {
     pub files: IgnoredAny,
 }
 
+/// The fields of a [`Recipe`] that texts of this library name.
+pub const RECIPE_FIELDS: [&str; 13] = [
+    "method",
+    "refine",
+    "dtype",
+    "qk_mqa_dim",
+    "collapse",
+    "freqfold",
+    "kv_lora_rank",
+    "q_lora_rank",
+    "balance_kv_ratio",
+    "use_qkv_norm",
+    "style",
+    "target",
+    "format",
+];
+
 /// The text that a conversion is calibrated on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use proptest::prelude::*;
 use serde_json::json;
-use transmla_convert::{Recipe, FreqFold, MethodName, Style, WithoutLatentNorms};
+use transmla_convert::{FreqFold, MethodName, Recipe, Style, WithoutLatentNorms};
 use transmla_core::config::{LatentStyle, TRANSFORMERS_ARCHITECTURE};
 use transmla_core::{Checkpoint, Decoder, Residency, StorageDtype};
 

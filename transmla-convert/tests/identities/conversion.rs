@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use transmla_convert::{
-    Recipe, DecoupledModel, FreqFold, MethodName, Plan, Report, Silent, WithoutLatentNorms, convert, decouple,
+    DecoupledModel, FreqFold, MethodName, Plan, Recipe, Report, Silent, WithoutLatentNorms, convert, decouple,
 };
 use transmla_core::{Decoder, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch};
 use transmla_eval::{Divergence, EvalOptions, divergence};

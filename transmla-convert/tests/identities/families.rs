@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use serde_json::{Value, json};
 use transmla_convert::{
-    Recipe, DecoupledModel, Engine, FreqFold, MethodName, Plan, Silent, Style, approximation, decouple,
+    DecoupledModel, Engine, FreqFold, MethodName, Plan, Recipe, Silent, Style, approximation, decouple,
 };
 use transmla_core::checkpoint::Checkpoint;
 use transmla_core::config::{LatentStyle, TRANSFORMERS_ARCHITECTURE};
@@ -292,7 +292,10 @@ fn scaled_rope_in_stock_form_for_transformers() {
             let outcome = run(&folder, &options);
             assert_eq!(outcome.plan.style(), LatentStyle::DeepseekV3, "{name}");
             assert_eq!(outcome.config().raw["architectures"][0], TRANSFORMERS_ARCHITECTURE);
-            assert_eq!(outcome.plan.converted().rope.scaling, outcome.plan.source().rope.scaling);
+            assert_eq!(
+                outcome.plan.converted().rope.scaling,
+                outcome.plan.source().rope.scaling
+            );
             let worst = outcome.from_original.max_logit_difference;
             assert!(worst < 5e-4, "{name}, {method:?}: {worst}");
         }

@@ -1,10 +1,10 @@
 //! The stock form in the number formats that engines load it in, whatever it was stored in.
 
 use burn::tensor::Device;
-use transmla_convert::{Recipe, MethodName, WithoutLatentNorms, check_saved};
+use transmla_convert::{MethodName, Recipe, WithoutLatentNorms, check_saved};
 use transmla_core::config::LatentStyle;
 use transmla_core::model::{NumberFormat, RoundedModel};
-use transmla_core::{Decoder, ModelConfig, Residency, StorageDtype};
+use transmla_core::{Decoder, Residency, StorageDtype};
 
 use crate::conversion::{Outcome, compare, family, full_rank, run};
 

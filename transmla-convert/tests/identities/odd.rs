@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use transmla_convert::{Recipe, MethodName, Style};
-use transmla_core::ModelConfig;
+use transmla_convert::{MethodName, Recipe, Style};
 
 use crate::common::write_random_variant;
 use crate::conversion::{full_rank, run};

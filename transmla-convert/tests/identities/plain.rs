@@ -1,7 +1,7 @@
 //! Families that add nothing, biases apart.
 
 use proptest::prelude::*;
-use transmla_convert::{Recipe, FreqFold, Plan, Style};
+use transmla_convert::{FreqFold, Plan, Recipe, Style};
 use transmla_core::ModelConfig;
 
 use crate::common::write_random_model;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use tempfile::TempDir;
-use transmla_convert::{Recipe, Evaluation, Plan, Report, Request, Silent, convert};
+use transmla_convert::{Evaluation, Plan, Recipe, Report, Request, Silent, convert};
 use transmla_core::checkpoint::read_input_ids;
 use transmla_core::{Decoder, LayeredModel, Residency, TokenBatch};
 use transmla_eval::EvalOptions;

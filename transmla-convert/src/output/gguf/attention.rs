@@ -56,8 +56,8 @@ pub(super) fn rewritten(
                 None if own_query.is_some() => {
                     return Err(ConvertError::Gguf {
                         problem: "llama.cpp takes a model of this many layers for one with full queries, and a query latent \
-                                  with a norm of its own cannot be one matrix; convert without --q-lora-rank or without \
-                                  --use-qkv-norm"
+                                  with a norm of its own cannot be one matrix; convert without `q_lora_rank` or without \
+                                  `use_qkv_norm`"
                             .into(),
                     });
                 }

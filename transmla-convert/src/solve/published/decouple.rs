@@ -94,7 +94,7 @@ pub(crate) fn check_samples(plan: &Plan, calibration: &TokenBatch) -> Result<(),
         return Err(ConvertError::FewSamples {
             found: calibration.batch(),
             needed,
-            why: "freqfold auto compares foldings on samples held out from fitting (or give freqfold a number)",
+            why: "freqfold auto compares foldings on samples held out from fitting (or give `freqfold` a number)",
         });
     }
     Ok(())
