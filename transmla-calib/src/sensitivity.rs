@@ -133,18 +133,18 @@ impl Sensitivity {
         let q = split(attention.queries(x.clone()), self.heads); // [H, T, d]
         let k = split(attention.keys(x.clone()), attention.key_heads);
         let v = repeat(split(attention.v.forward(x), attention.key_heads));
-        let scoring = &attention.scoring;
+        let parameters = &attention.parameters;
         let mut scores = rotate(q.clone())
             .matmul(repeat(rotate(k.clone())).swap_dims(1, 2))
-            .mul_scalar(scoring.scale);
+            .mul_scalar(parameters.scale);
         // What a change of a score changes after its bound.
         let mut slope = None;
-        if let Some(cap) = scoring.softcap {
+        if let Some(cap) = parameters.softcap {
             let bounded = scores.div_scalar(cap).tanh();
             slope = Some(bounded.clone().square().neg().add_scalar(1.0));
             scores = bounded.mul_scalar(cap);
         }
-        if let Some(mask) = scoring.mask(sequence, sequence, &scores.device()) {
+        if let Some(mask) = parameters.mask(sequence, sequence, &scores.device()) {
             let mask = mask.unsqueeze::<3>().expand([self.heads, sequence, sequence]);
             scores = scores.mask_fill(mask, f32::NEG_INFINITY);
         }

@@ -238,7 +238,7 @@ fn features(config: &ModelConfig) -> Vec<String> {
     add(config.logit_softcap.map(|cap| format!("logits up to {cap}")));
     add(config
         .mtp
-        .map(|it| table::plural(it.layers, "layer") + " for further tokens, carried over"));
+        .map(|it| table::plural(it.layers, "multi-token-prediction layer") + ", carried over"));
     features
 }
 

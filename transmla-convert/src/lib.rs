@@ -17,7 +17,7 @@
 //! use transmla_convert::{Plan, Recipe, Request, Silent, convert};
 //! use transmla_core::{Decoder, LayeredModel, Residency};
 //!
-//! let models = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../models"));
+//! let models = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../transmla-cli/models"));
 //! let source = Decoder::open(&models.join("stories260k"), &Device::flex(), Residency::Streamed)?;
 //! let recipe = Recipe { qk_mqa_dim: 8, kv_lora_rank: 28, ..Recipe::default() };
 //! let plan = Plan::new(source.config(), &recipe)?;

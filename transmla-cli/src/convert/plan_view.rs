@@ -241,6 +241,6 @@ pub fn style(plan: &Plan) -> String {
 /// What of the source is not in the written model and not needed to run it.
 pub fn left_out(plan: &Plan) -> Option<String> {
     let mtp = plan.source().mtp.filter(|_| plan.style() == LatentStyle::DeepseekV3)?;
-    let layers = table::plural(mtp.layers, "layer");
-    Some(format!("{layers} for further tokens; --style family keeps them"))
+    let layers = table::plural(mtp.layers, "multi-token-prediction layer");
+    Some(format!("{layers}; --style family keeps them"))
 }

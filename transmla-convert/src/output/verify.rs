@@ -185,7 +185,7 @@ fn cache_check(folder: &Path, config: &ModelConfig) -> Check {
         None => size.is_some(),
     };
     let differs = (0..config.num_hidden_layers).find(|layer| {
-        let window = config.scoring(*layer).window;
+        let window = config.attention_parameters(*layer).window;
         forgets(*layer) != window.is_some() || window.is_some_and(|window| size != Some(&window.into()))
     });
     let (passed, found) = match (asked, differs) {

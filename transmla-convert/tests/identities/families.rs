@@ -215,7 +215,7 @@ fn normalised_queries_are_exact_and_keys_a_regression() {
     assert!(left < 0.02, "{left}");
 }
 
-/// Layers that predict further tokens are in the new folder as they were, to the byte.
+/// Multi-token-prediction (MTP) layers are in the new folder as they were, to the byte.
 #[test]
 fn mtp_layers_are_carried_over_untouched() {
     let folder = family("mimo");

@@ -105,14 +105,14 @@ fn cases() -> Vec<Odd> {
             json!({"vocab_size": 50}),
         ),
         odd(
-            "no layers for further tokens",
+            "no multi-token-prediction layers",
             json!({"model_type": "mimo"}),
             json!({"num_nextn_predict_layers": 1}),
             &[],
             json!({"num_nextn_predict_layers": 0}),
         ),
         odd(
-            "undeclared layers for further tokens",
+            "undeclared multi-token-prediction layers",
             json!({"model_type": "mimo", "num_nextn_predict_layers": 2}),
             json!({}),
             &["num_nextn_predict_layers"],
@@ -191,7 +191,7 @@ fn odd_models_convert_exactly() {
                 assert_eq!(written.rope_limit, None, "{}", case.name);
                 assert_eq!(written.logit_softcap, source.logit_softcap, "{}", case.name);
                 for layer in 0..source.num_hidden_layers {
-                    let (before, after) = (source.scoring(layer), written.scoring(layer));
+                    let (before, after) = (source.attention_parameters(layer), written.attention_parameters(layer));
                     assert_eq!(
                         (before.window, before.softcap),
                         (after.window, after.softcap),

@@ -126,7 +126,7 @@ pub(crate) fn residual_error(
 pub(crate) fn attended(attention: &LatentAttention, example: &Example, rotary: &Rotary) -> Tensor<2> {
     let attention = Attention::Latent(attention.clone());
     let projected = attention.project(example.inputs.clone(), example.batch, rotary);
-    let attended = attend(projected.q, projected.k, projected.v, attention.scoring());
+    let attended = attend(projected.q, projected.k, projected.v, attention.parameters());
     let [batch, heads, sequence, value] = attended.dims();
     attended.swap_dims(1, 2).reshape([batch * sequence, heads * value])
 }

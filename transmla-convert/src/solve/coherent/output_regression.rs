@@ -62,7 +62,7 @@ mod tests {
     use burn::tensor::{Device, Tensor, TensorData};
     use transmla_core::config::{LatentConfig, RopeConfig, RopeLayout, RopeScaling};
     use transmla_core::host_values;
-    use transmla_core::kernels::Scoring;
+    use transmla_core::kernels::AttentionParameters;
     use transmla_core::model::attention::QueryProjection;
 
     const HIDDEN: usize = 6;
@@ -103,7 +103,7 @@ mod tests {
                 latent_norm_eps: None,
                 biases: false,
             },
-            scoring: Scoring::of_width(4),
+            parameters: AttentionParameters::of_width(4),
         }
     }
 

@@ -84,8 +84,8 @@ impl<'a> DecoupledModel<'a> {
                 heads: normed_queries(norm, &decoupling, [1.0, share], self.device()),
             },
         };
-        let mut scoring = self.plan.source().scoring(layer);
-        scoring.scale = self.plan.source_scale();
+        let mut parameters = self.plan.source().attention_parameters(layer);
+        parameters.scale = self.plan.source_scale();
         let attention = DecoupledAttention {
             q,
             k_nope: linear(&nope),
@@ -95,7 +95,7 @@ impl<'a> DecoupledModel<'a> {
             query_heads: grouped.query_heads,
             nope_heads: grouped.key_heads,
             value_heads: grouped.key_heads,
-            scoring,
+            parameters,
         };
         Ok(DecoderLayer {
             attention: Attention::Decoupled(attention),

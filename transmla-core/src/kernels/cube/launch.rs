@@ -55,7 +55,7 @@ impl Plan {
                 && problem.value_width.is_multiple_of(*vector)
         })?;
         let widths = [problem.width / vector, problem.value_width / vector];
-        let flags = [problem.in_keys, problem.scoring.softcap.is_some()];
+        let flags = [problem.in_keys, problem.parameters.softcap.is_some()];
         let tile = Tile::new(problem.rows(), widths, vector, problem.dtype.size(), flags, limits)?;
         let cubes = problem.batch * problem.groups * problem.rows().div_ceil(tile.rows);
         Some(Self {
@@ -147,7 +147,7 @@ fn attend(
         problem.groups,
         plan.splits,
         problem
-            .scoring
+            .parameters
             .window
             .unwrap_or(u32::MAX as usize)
             .min(u32::MAX as usize),
@@ -157,8 +157,8 @@ fn attend(
         value_batch,
         value_group,
         value_token,
-        problem.scoring.scale as f32,
-        problem.scoring.softcap.unwrap_or(1.0) as f32,
+        problem.parameters.scale as f32,
+        problem.parameters.softcap.unwrap_or(1.0) as f32,
     );
     let cubes = CubeCount::Static(
         plan.splits as u32,

@@ -1,4 +1,4 @@
-//! What weights make of a few rows on the CPU: a product that reads every weight once and does little else.
+//! Skinny matrix products on the CPU: a few rows times a weight, which is read once.
 //!
 //! General products rearrange their operands first. For a few rows that costs many times what the product does, and with a
 //! single row it is done by one thread.
@@ -9,8 +9,8 @@ use rayon::prelude::*;
 use super::vectors::dot_products;
 use crate::HostNumbers;
 
-/// Rows from which a general product is as fast.
-const FEW: usize = 32;
+/// The most rows for which this is faster than a general product.
+const MAX_ROWS: usize = 32;
 
 /// Weights that are not worth waking another thread for: what one reads from memory in 25 µs.
 const SERIAL: usize = 1 << 17;
@@ -18,9 +18,9 @@ const SERIAL: usize = 1 << 17;
 /// `x Wᵀ`: `[rows, in]` and a weight `[out, in]` to `[rows, out]`.
 ///
 /// Nothing if there are many rows, or one of the two is not in host memory in `f32`.
-pub(crate) fn few_rows(x: &Tensor<2>, weight: &Tensor<2>) -> Option<Tensor<2>> {
+pub(crate) fn skinny_product(x: &Tensor<2>, weight: &Tensor<2>) -> Option<Tensor<2>> {
     let ([rows, input], [outputs, width]) = (x.dims(), weight.dims());
-    if rows > FEW || rows * outputs * input == 0 || input != width {
+    if rows > MAX_ROWS || rows * outputs * input == 0 || input != width {
         return None;
     }
     let weight = HostNumbers::of(weight.clone())?;
@@ -81,11 +81,11 @@ mod tests {
         fn is_the_product(rows in 1usize..9, input in 1usize..700, outputs in 1usize..1500) {
             let random = |shape| Tensor::<2>::random(shape, Distribution::Uniform(-1.0, 1.0), &Device::flex());
             let (x, weight) = (random([rows, input]), random([outputs, input]));
-            let found = few_rows(&x, &weight).unwrap();
+            let found = skinny_product(&x, &weight).unwrap();
             let difference = (found.clone() - x.clone().matmul(weight.clone().transpose())).abs().max();
             prop_assert!(difference.into_scalar::<f32>() < 1e-6 * input as f32 + 1e-5);
             for row in 0..rows {
-                let single = few_rows(&x.clone().narrow(0, row, 1), &weight).unwrap();
+                let single = skinny_product(&x.clone().narrow(0, row, 1), &weight).unwrap();
                 prop_assert_eq!(single.into_data(), found.clone().narrow(0, row, 1).into_data());
             }
         }
@@ -94,8 +94,8 @@ mod tests {
     #[test]
     fn other_products_are_left_to_others() {
         let zeros = |shape: [usize; 2]| Tensor::<2>::zeros(shape, &Device::flex());
-        assert!(few_rows(&zeros([FEW + 1, 4]), &zeros([3, 4])).is_none());
-        assert!(few_rows(&zeros([1, 5]), &zeros([3, 4])).is_none());
-        assert!(few_rows(&zeros([1, 4]), &zeros([3, 4]).autodiff()).is_none());
+        assert!(skinny_product(&zeros([MAX_ROWS + 1, 4]), &zeros([3, 4])).is_none());
+        assert!(skinny_product(&zeros([1, 5]), &zeros([3, 4])).is_none());
+        assert!(skinny_product(&zeros([1, 4]), &zeros([3, 4]).autodiff()).is_none());
     }
 }

@@ -1,22 +1,22 @@
-//! Memory that will be read next, asked for while there is something to compute.
+//! Prefetching: asks for memory that is read next while there is something to compute.
 
 use super::storage::StoredSlice;
 
 /// Bytes of a line of the processor's caches.
 const LINE: usize = 64;
 
-/// What is left to ask for.
+/// The memory that is still to be prefetched.
 ///
-/// A block of a cache is multiplied twice: first it comes from memory, then from the processor's second cache. Left alone,
-/// memory rests the second time.
+/// A block of a cache is multiplied twice: first it comes from memory, then from the processor's second cache. Without
+/// prefetching, memory is idle the second time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ahead {
+pub(super) struct Prefetch {
     next: *const i8,
     lines: usize,
 }
 
-impl Ahead {
-    /// Nothing.
+impl Prefetch {
+    /// No memory.
     pub fn none() -> Self {
         Self {
             next: std::ptr::null(),
@@ -24,7 +24,7 @@ impl Ahead {
         }
     }
 
-    /// A part of some numbers, where they lie.
+    /// `len` of some numbers from `start` on, where they lie.
     pub fn of(numbers: StoredSlice<'_>, start: usize, len: usize) -> Self {
         let (first, size) = match numbers {
             StoredSlice::F32(numbers) => (numbers[start..][..len].as_ptr().cast(), size_of_val(&numbers[..len])),
@@ -37,12 +37,12 @@ impl Ahead {
         }
     }
 
-    /// Asks for the next lines, at most `lines`.
+    /// Prefetches the next lines, at most `lines`.
     #[inline(always)]
-    pub fn ask(&mut self, lines: usize) {
+    pub fn prefetch(&mut self, lines: usize) {
         let lines = lines.min(self.lines);
         for _ in 0..lines {
-            prefetch(self.next);
+            prefetch_line(self.next);
             self.next = self.next.wrapping_add(LINE);
         }
         self.lines -= lines;
@@ -51,7 +51,7 @@ impl Ahead {
 
 /// A hint alone: whatever the address, nothing is read that the program could see.
 #[inline(always)]
-fn prefetch(address: *const i8) {
+fn prefetch_line(address: *const i8) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
@@ -67,15 +67,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_is_asked_for_once() {
+    fn every_line_is_prefetched_once() {
         let numbers = [0.0f32; 100];
-        let mut ahead = Ahead::of(StoredSlice::F32(&numbers), 3, 40);
-        assert_eq!((ahead.next, ahead.lines), (numbers[3..].as_ptr().cast(), 3));
-        ahead.ask(2);
-        assert_eq!((ahead.next, ahead.lines), (numbers[3 + 32..].as_ptr().cast(), 1));
-        ahead.ask(2);
-        ahead.ask(2);
-        assert_eq!((ahead.next, ahead.lines), (numbers[3 + 48..].as_ptr().cast(), 0));
-        Ahead::none().ask(1);
+        let mut prefetch = Prefetch::of(StoredSlice::F32(&numbers), 3, 40);
+        assert_eq!((prefetch.next, prefetch.lines), (numbers[3..].as_ptr().cast(), 3));
+        prefetch.prefetch(2);
+        assert_eq!((prefetch.next, prefetch.lines), (numbers[3 + 32..].as_ptr().cast(), 1));
+        prefetch.prefetch(2);
+        prefetch.prefetch(2);
+        assert_eq!((prefetch.next, prefetch.lines), (numbers[3 + 48..].as_ptr().cast(), 0));
+        Prefetch::none().prefetch(1);
     }
 }

@@ -1,20 +1,20 @@
-//! How scores become probabilities.
+//! How attention scores become probabilities: scale, soft-cap and window.
 
 use burn::tensor::{Bool, Device, Tensor};
 
-/// What is done to the products of queries and keys before the softmax.
+/// How attention scores become probabilities: what is done to the products of queries and keys before the softmax.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scoring {
-    /// What they are multiplied by.
+pub struct AttentionParameters {
+    /// Factor of the scores.
     pub scale: f64,
-    /// Bound c of the scores, `c · tanh(score / c)`.
+    /// Soft-cap c of the scores: `c · tanh(score / c)`.
     pub softcap: Option<f64>,
-    /// Tokens that a query sees, itself and those before it; all if there is no number.
+    /// Number of tokens that a query sees, itself included; all of them if `None`.
     pub window: Option<usize>,
 }
 
-impl Scoring {
-    /// The ordinary way: divided by the square root of the width, and no bounds.
+impl AttentionParameters {
+    /// The scale `1 / sqrt(width)`, without soft-cap and window.
     pub fn of_width(width: usize) -> Self {
         Self {
             scale: (width as f64).powf(-0.5),
@@ -23,7 +23,7 @@ impl Scoring {
         }
     }
 
-    /// Scores with scale, bound and mask, from plain products `[batch, H, new, tokens]`, the last query seeing the last key.
+    /// Scores with scale, soft-cap and mask, from plain products `[batch, H, new, tokens]`, the last query seeing the last key.
     pub(crate) fn masked(&self, products: Tensor<4>) -> Tensor<4> {
         let scores = self.capped(products);
         let [batch, heads, new, tokens] = scores.dims();
@@ -36,7 +36,7 @@ impl Scoring {
         }
     }
 
-    /// Scores with scale and bound.
+    /// Scores with scale and soft-cap.
     pub(crate) fn capped(&self, products: Tensor<4>) -> Tensor<4> {
         let scores = products.mul_scalar(self.scale);
         match self.softcap {
