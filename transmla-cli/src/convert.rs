@@ -45,7 +45,7 @@ const SAMPLE_TOKENS: usize = 60;
 /// Everything that can be found wrong without reading a weight is found first.
 pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     let started = Instant::now();
-    let printer = Printer::from(&arguments.format.printing());
+    let printer = Printer::from(&arguments.output);
     let mut recipe = arguments.recipe()?;
     arguments.compute.device.open()?;
     // By its name first, as far as that is known without the hub: what would be lost is the better reason.

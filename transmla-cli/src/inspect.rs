@@ -23,7 +23,7 @@ use crate::table::{self, Table};
 ///
 /// Reads config.json and the headers of the weights alone.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  transmla inspect --model-path org/model --format json")]
+#[command(after_help = "Example:\n  transmla inspect --model-path org/model --json")]
 pub struct InspectArguments {
     #[command(flatten)]
     model: ModelArguments,

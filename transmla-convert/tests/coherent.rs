@@ -50,7 +50,7 @@ fn one_key_head_at_full_rank_is_exact() {
         let options = EvalOptions::default();
         // The stock form's norms take less than a thousandth of a latent; what they are put on is exact.
         let exact = WithoutLatentNorms(&converted);
-        let worst = divergence(&source, &exact, &text, &options, &mut |_, _| {}).unwrap();
+        let worst = divergence(&source, &exact, &text, &options, &mut transmla_eval::Silent).unwrap();
         assert!(
             worst.max_logit_difference < 5e-4,
             "bias {bias}: {}",
@@ -141,7 +141,7 @@ fn layers_of_zeros_convert() {
                 }
                 let converted = Decoder::open(&target, &Device::flex(), Residency::Loaded).unwrap();
                 let options = EvalOptions::default();
-                let found = divergence(&source, &converted, &text, &options, &mut |_, _| {}).unwrap();
+                let found = divergence(&source, &converted, &text, &options, &mut transmla_eval::Silent).unwrap();
                 assert!(
                     found.max_logit_difference < 5e-2,
                     "{case}: {}",

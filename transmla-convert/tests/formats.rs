@@ -27,7 +27,9 @@ fn half_precision_and_blocks_keep_the_perplexity() {
             let test = stories::test_windows(8);
             let measure = |model: &dyn LayeredModel| {
                 let options = EvalOptions::default();
-                perplexity(model, &test, &options, &mut |_, _| {}).unwrap().perplexity
+                perplexity(model, &test, &options, &mut transmla_eval::Silent)
+                    .unwrap()
+                    .perplexity
             };
             let expected = measure(&model);
             for (format, most) in [

@@ -9,13 +9,10 @@ use clap::Args;
 use transmla_convert::{ConvertError, MethodName, Recipe, default_refinement, has_refinement, shapes_for_budget};
 use transmla_core::ModelConfig;
 
-use crate::embedded;
-use crate::options::calibration::CalibrationArguments;
 use crate::options::compute::ComputeArguments;
-use crate::options::evaluation::EvaluationArguments;
-use crate::options::form::FormArguments;
+use crate::options::conversion::ConversionArguments;
 use crate::options::output::OutputArguments;
-use crate::options::set::set;
+use crate::options::source::SourceArguments;
 use crate::options::values;
 use crate::output_file::OutputFile;
 
@@ -27,13 +24,8 @@ use crate::output_file::OutputFile;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct SweepArguments {
-    /// Model to convert: a folder, a hub id, or `embedded` [default: embedded]
-    #[arg(long, value_name = "PATH|ID")]
-    model_path: Option<String>,
-
-    /// Branch, tag or commit of a model on the hub [default: main]
-    #[arg(long, value_name = "REVISION")]
-    revision: Option<String>,
+    #[command(flatten)]
+    model: SourceArguments,
 
     /// Widths of the rotary key and of the latent, such as 8+28, or shares of the original KV cache, such as 25%
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "75%,50%,25%")]
@@ -54,16 +46,16 @@ pub struct SweepArguments {
     refine: Vec<usize>,
 
     /// Folder for sweep.svg and sweep.json
-    #[arg(long, value_name = "FOLDER", default_value = "sweep", conflicts_with_all = ["svg", "json"])]
+    #[arg(long, value_name = "FOLDER", default_value = "sweep", conflicts_with_all = ["svg", "figures"])]
     output: PathBuf,
 
     /// File for the picture, instead of --output
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 
-    /// File for the figures, instead of --output
+    /// File for the figures as JSON, instead of --output
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    figures: Option<PathBuf>,
 
     /// Keep the converted models, in folders such as transmla-8-28 of this folder
     #[arg(long, value_name = "FOLDER")]
@@ -74,13 +66,7 @@ pub struct SweepArguments {
     pub force: bool,
 
     #[command(flatten)]
-    form: FormArguments,
-
-    #[command(flatten)]
-    calibration: CalibrationArguments,
-
-    #[command(flatten)]
-    evaluation: EvaluationArguments,
+    conversion: ConversionArguments,
 
     #[command(flatten, next_help_heading = "Computation and output")]
     pub compute: ComputeArguments,
@@ -175,7 +161,7 @@ pub struct Files {
     /// The picture.
     pub svg: Option<PathBuf>,
     /// The figures.
-    pub json: Option<PathBuf>,
+    pub figures: Option<PathBuf>,
 }
 
 impl Files {
@@ -186,7 +172,7 @@ impl Files {
 
     /// The figures.
     pub fn figures(&self) -> Option<OutputFile<'_>> {
-        self.file("--json", self.json.as_deref())
+        self.file("--figures", self.figures.as_deref())
     }
 
     fn file<'a>(&self, option: &'static str, path: Option<&'a Path>) -> Option<OutputFile<'a>> {
@@ -202,11 +188,11 @@ impl Files {
     /// # Errors
     /// A folder that cannot be made or written to, one file for both, or a file that may not be replaced.
     pub fn check(&self) -> anyhow::Result<()> {
-        if let (Some(picture), Some(figures)) = (self.picture(), &self.json)
+        if let (Some(picture), Some(figures)) = (self.picture(), &self.figures)
             && picture.is_same(figures)
         {
             let path = figures.display();
-            bail!("--svg and --json are one file, {path}; give each its own");
+            bail!("--svg and --figures are one file, {path}; give each its own");
         }
         for output in self.picture().into_iter().chain(self.figures()) {
             output.check_free()?;
@@ -223,15 +209,9 @@ impl Files {
 impl SweepArguments {
     /// What all conversions have in common: defaults, then the options given.
     pub fn recipe(&self) -> Recipe {
-        let mut recipe = match self.model_path.as_deref() {
-            None | Some(embedded::MODEL) => embedded::recipe(),
-            Some(_) => Recipe::default(),
-        };
-        set(&mut recipe.model_path, self.model_path.clone());
-        set(&mut recipe.revision, self.revision.clone());
-        self.form.apply(&mut recipe);
-        self.calibration.apply(&mut recipe);
-        self.evaluation.apply(&mut recipe);
+        let mut recipe = self.model.defaults();
+        self.model.apply(&mut recipe);
+        self.conversion.apply(&mut recipe);
         recipe
     }
 
@@ -266,18 +246,18 @@ impl SweepArguments {
 
     /// The files to write.
     pub fn files(&self) -> Files {
-        match (&self.svg, &self.json) {
+        match (&self.svg, &self.figures) {
             (None, None) => Files {
                 force: self.force,
                 folder: Some("--output"),
                 svg: Some(self.output.join("sweep.svg")),
-                json: Some(self.output.join("sweep.json")),
+                figures: Some(self.output.join("sweep.json")),
             },
-            (svg, json) => Files {
+            (svg, figures) => Files {
                 force: self.force,
                 folder: None,
                 svg: svg.clone(),
-                json: json.clone(),
+                figures: figures.clone(),
             },
         }
     }

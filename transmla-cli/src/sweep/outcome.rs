@@ -162,7 +162,7 @@ impl Outcome<'_> {
         if let Some(peak) = self.peak_bytes {
             table.row("peak memory", table::bytes(peak));
         }
-        for (label, file) in [("picture", &files.svg), ("figures", &files.json)] {
+        for (label, file) in [("picture", &files.svg), ("figures", &files.figures)] {
             if let Some(file) = file {
                 table.row(label, file.display().to_string());
             }

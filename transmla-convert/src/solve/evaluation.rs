@@ -4,7 +4,7 @@ use transmla_core::{LayeredModel, TokenBatch};
 use transmla_eval::{EvalOptions, Perplexity, perplexity};
 
 use crate::spec::error::ConvertError;
-use crate::spec::report::{Observer, Stage};
+use crate::spec::report::{EvaluationSteps, Observer, Stage};
 
 /// Text to evaluate on.
 #[derive(Debug, Clone, Copy)]
@@ -26,9 +26,8 @@ pub(crate) fn evaluate(
         return Ok(None);
     };
     observer.begin(stage);
-    let result = perplexity(model, evaluation.windows, &evaluation.options, &mut |done, total| {
-        observer.advance(done, total);
-    })?;
+    let mut steps = EvaluationSteps(observer);
+    let result = perplexity(model, evaluation.windows, &evaluation.options, &mut steps)?;
     observer.end(stage, Some(result.perplexity));
     Ok(Some(result))
 }

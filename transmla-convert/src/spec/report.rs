@@ -64,6 +64,15 @@ pub trait Observer {
     fn converted(&mut self, _model: usize, _report: &Report) {}
 }
 
+/// The steps of an evaluation as those of the stage that it is.
+pub(crate) struct EvaluationSteps<'a>(pub &'a mut dyn Observer);
+
+impl transmla_eval::Observer for EvaluationSteps<'_> {
+    fn advance(&mut self, done: u64, total: u64) {
+        self.0.advance(done, total);
+    }
+}
+
 /// An observer that ignores everything.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;

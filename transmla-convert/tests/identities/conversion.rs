@@ -32,7 +32,14 @@ pub fn tokens(vocab_size: usize, batch: usize, sequence: usize) -> TokenBatch {
 
 pub fn compare(first: &dyn LayeredModel, second: &dyn LayeredModel) -> Divergence {
     let text = tokens(first.config().vocab_size, 2, 48);
-    divergence(first, second, &text, &EvalOptions::default(), &mut |_, _| {}).unwrap()
+    divergence(
+        first,
+        second,
+        &text,
+        &EvalOptions::default(),
+        &mut transmla_eval::Silent,
+    )
+    .unwrap()
 }
 
 /// A conversion, and how far what it wrote is from other models: without the norms of latents that are to change nothing, and

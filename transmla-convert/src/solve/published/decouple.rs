@@ -16,7 +16,7 @@ use crate::layer::weights::HostWeights;
 use crate::solve::published::decoupled::DecoupledModel;
 use crate::spec::error::ConvertError;
 use crate::spec::plan::Plan;
-use crate::spec::report::{Observer, Stage};
+use crate::spec::report::{EvaluationSteps, Observer, Stage};
 
 /// The result of the first pass.
 #[derive(Debug, Clone)]
@@ -68,9 +68,7 @@ pub fn decouple(
         let stage = Stage::TryFreqfold(freqfold);
         observer.begin(stage);
         let model = DecoupledModel::new(source, plan, rotations).with_keys(&fits.part_keys);
-        let result = perplexity(&model, &held_out, evaluation, &mut |done, total| {
-            observer.advance(done, total);
-        })?;
+        let result = perplexity(&model, &held_out, evaluation, &mut EvaluationSteps(observer))?;
         observer.end(stage, Some(result.perplexity));
         let improves = trials.last().is_none_or(|(_, previous)| result.perplexity < *previous);
         trials.push((freqfold, result.perplexity));

@@ -2,7 +2,7 @@
 
 use transmla_core::TokenBatch;
 
-use crate::CalibError;
+use crate::error::CalibError;
 
 /// Splits samples into those to fit on and those to choose on: every `every`-th is held out, and the last one if there
 /// are fewer than that.

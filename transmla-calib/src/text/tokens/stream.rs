@@ -1,6 +1,7 @@
 //! Text of token ids that come one at a time.
 
-use crate::{CalibError, TextTokenizer};
+use crate::error::CalibError;
+use crate::text::tokens::guarded::GuardedTokenizer;
 
 /// What a decoder puts in the place of bytes that are no character, or not yet.
 const INCOMPLETE: char = char::REPLACEMENT_CHARACTER;
@@ -11,7 +12,7 @@ const INCOMPLETE: char = char::REPLACEMENT_CHARACTER;
 /// Only the ids since the last chunk but one are decoded again, so the work per id does not grow.
 #[derive(Debug)]
 pub struct TextStream<'a> {
-    tokenizer: &'a TextTokenizer,
+    tokenizer: &'a GuardedTokenizer,
     skip_special: bool,
     /// The ids of the last chunk, which the decoder needs to know what stands before, and those not yet given out.
     ids: Vec<u32>,
@@ -20,7 +21,7 @@ pub struct TextStream<'a> {
 }
 
 impl<'a> TextStream<'a> {
-    pub(crate) fn new(tokenizer: &'a TextTokenizer, skip_special: bool) -> Self {
+    pub(crate) fn new(tokenizer: &'a GuardedTokenizer, skip_special: bool) -> Self {
         Self {
             tokenizer,
             skip_special,

@@ -2,8 +2,8 @@
 
 use transmla_core::TokenBatch;
 
-use crate::pieces;
-use crate::{CalibError, TextTokenizer};
+use crate::error::CalibError;
+use crate::text::tokens::tokenizer::TextTokenizer;
 
 /// The windows that perplexity is measured on: rows joined by an empty line, tokenised as one text (special tokens
 /// included), cut into windows of `seqlen` tokens; what remains at the end is dropped.
@@ -34,7 +34,7 @@ pub fn evaluation_windows(
         });
     }
     let enough = max_windows.and_then(|windows| windows.checked_mul(seqlen));
-    let ids = pieces::encode(tokenizer, rows.iter().map(String::as_str), true, enough)?;
+    let ids = tokenizer.encode_rows(rows.iter().map(String::as_str), true, enough)?;
     let windows = (ids.len() / seqlen).min(max_windows.unwrap_or(usize::MAX));
     if windows == 0 {
         return Err(CalibError::TooShort {

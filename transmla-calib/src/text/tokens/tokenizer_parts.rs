@@ -1,23 +1,8 @@
-//! Reading `tokenizer.json`, which may be damaged or made to harm.
-
-use std::io::Read;
-use std::path::Path;
+//! What a tokenizer file asks for, checked before the tokenizer is built.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use tokenizers::{ModelWrapper, Tokenizer};
-
-use crate::CalibError;
-use crate::contain::contained;
-use crate::open::regular;
-use crate::rows::size;
-
-/// Most bytes of the file; the largest published ones have some thirty MiB.
-const FILE: u64 = 256 << 20;
-
-/// Most bytes of `tokenizer_config.json`.
-const CONFIG: u64 = 16 << 20;
 
 /// Most characters that the replacements of a tokenizer may make of one, one after the other.
 const GROWTH: f64 = 64.0;
@@ -31,88 +16,14 @@ const AROUND: usize = 256;
 /// Longest word, in characters, that a WordPiece model may be made to take apart: the time grows with its square.
 const WORD: u64 = 10_000;
 
-/// What a folder without `tokenizer.json` may hold instead: names, or their beginnings.
-const OTHER_FORMATS: [&str; 7] = [
-    "tokenizer.model",
-    "tekken.json",
-    "spiece.model",
-    "sentencepiece",
-    "vocab.json",
-    "vocab.txt",
-    "tiktoken.model",
-];
-
-/// Text that goes through most parts of a tokenizer.
-const PROBE: &str = "Once upon a time,\n\n  the naïve ﬁrst crab 🦀 cost €1234.50 <unk></s>.\t";
-
-/// Reads a tokenizer and tries it.
-pub(crate) fn read(path: &Path) -> Result<Tokenizer, CalibError> {
-    let fail = |problem: String| CalibError::Tokenizer {
-        path: path.to_path_buf(),
-        problem,
-    };
-    if std::fs::symlink_metadata(path).is_err() {
-        return Err(fail(missing(path.parent().unwrap_or(path))));
-    }
-    let bytes = read_limited(path, FILE)?.ok_or_else(|| fail(format!("it is larger than {}", size(FILE as usize))))?;
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    if bytes.starts_with(b"version https://git-lfs") {
-        return Err(fail(
-            "it is a pointer of Git LFS, not the file; fetch it (git lfs pull)".into(),
-        ));
-    }
-    contained(|| parse(bytes)).unwrap_or_else(Err).map_err(|problem| {
-        fail(format!(
-            "not a valid tokenizer file: {problem}; download or copy it again"
-        ))
-    })
-}
-
-/// What `tokenizer_config.json` beside a tokenizer says of a flag; nothing if it says nothing that can be read.
-pub(crate) fn config_flag(folder: &Path, flag: &str) -> Option<bool> {
-    let bytes = read_limited(&folder.join("tokenizer_config.json"), CONFIG).ok()??;
-    let config: Value = serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes)).ok()?;
-    config.get(flag)?.as_bool()
-}
-
-fn read_limited(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, CalibError> {
-    let mut bytes = Vec::new();
-    let file = regular(path)?;
-    file.take(limit + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|e| CalibError::io("read", path, e))?;
-    Ok((bytes.len() as u64 <= limit).then_some(bytes))
-}
-
-fn parse(bytes: &[u8]) -> Result<Tokenizer, String> {
-    // The syntax first: on some broken JSON the tokenizer's own reader panics. Then what would make it ask for more memory
-    // than there is, which cannot be contained.
-    let parts: Parts = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-    parts.check()?;
-    let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| e.to_string())?;
-    tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
-    tokenizer.with_padding(None);
-    if let ModelWrapper::BPE(model) = tokenizer.get_model()
-        && model.dropout.is_some()
-    {
-        // Left over from training: the same text would have other ids each time.
-        let mut model = model.clone();
-        model.dropout = None;
-        tokenizer.with_model(model);
-    }
-    // A post-processor that names special tokens it does not define fails at the first text.
-    tokenizer.encode_fast("", true).map_err(|e| e.to_string())?;
-    // A text that the vocabulary cannot express is no fault of the file; a panic is.
-    let _ = tokenizer.encode(PROBE, true);
-    let ids: Vec<u32> = (0..64).collect();
-    let _ = tokenizer.decode(&ids, false);
-    ids.iter().for_each(|id| drop(tokenizer.decode(&[*id], true)));
-    Ok(tokenizer)
-}
+/// Why a tokenizer file is refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Flaw(String);
 
 /// What is looked at before the tokenizer is made: all but the vocabulary.
 #[derive(Deserialize)]
-struct Parts {
+pub(crate) struct TokenizerParts {
     #[serde(default)]
     normalizer: Value,
     #[serde(default)]
@@ -137,8 +48,9 @@ struct Model {
     _vocab: IgnoredAny,
 }
 
-impl Parts {
-    fn check(&self) -> Result<(), String> {
+impl TokenizerParts {
+    /// Refuses what the tokenizers crate would run out of memory or time on.
+    pub fn check(&self) -> Result<(), Flaw> {
         for part in [
             &self.normalizer,
             &self.pre_tokenizer,
@@ -148,9 +60,9 @@ impl Parts {
             let mut growth = 1.0;
             check_part(part, &mut growth)?;
             if growth > GROWTH {
-                return Err(format!(
+                return Err(Flaw(format!(
                     "its replacements make {growth:.0} characters of one, at most {GROWTH} are possible"
-                ));
+                )));
             }
         }
         let Some(model) = &self.model else { return Ok(()) };
@@ -161,26 +73,26 @@ impl Parts {
             check_affix(affix)?;
         }
         match model.max_input_chars_per_word {
-            Some(most) if most > WORD => Err(format!(
+            Some(most) if most > WORD => Err(Flaw(format!(
                 "max_input_chars_per_word is {most}, at most {WORD} is possible"
-            )),
+            ))),
             _ => Ok(()),
         }
     }
 }
 
-fn check_affix(affix: &str) -> Result<(), String> {
+fn check_affix(affix: &str) -> Result<(), Flaw> {
     match affix.len() > AFFIX {
-        true => Err(format!(
+        true => Err(Flaw(format!(
             "a prefix or suffix of {} bytes, at most {AFFIX} are possible",
             affix.len()
-        )),
+        ))),
         false => Ok(()),
     }
 }
 
 /// Looks at a part and the parts in it; `growth` is what their replacements make of one character.
-fn check_part(part: &Value, growth: &mut f64) -> Result<(), String> {
+fn check_part(part: &Value, growth: &mut f64) -> Result<(), Flaw> {
     match part {
         Value::Array(parts) => parts.iter().try_for_each(|part| check_part(part, growth)),
         Value::Object(members) => {
@@ -209,7 +121,7 @@ fn check_part(part: &Value, growth: &mut f64) -> Result<(), String> {
 }
 
 /// A template puts the ids of all its special tokens around every text.
-fn check_template(template: Option<&Value>, tokens: &Value) -> Result<(), String> {
+fn check_template(template: Option<&Value>, tokens: &Value) -> Result<(), Flaw> {
     let pieces = template.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let ids_of = |piece: &Value| {
         let name = piece.get("SpecialToken")?.get("id")?.as_str()?;
@@ -217,24 +129,24 @@ fn check_template(template: Option<&Value>, tokens: &Value) -> Result<(), String
     };
     let around: usize = pieces.iter().map(|piece| ids_of(piece).unwrap_or(1)).sum();
     match around > AROUND {
-        true => Err(format!(
+        true => Err(Flaw(format!(
             "its template puts {around} special tokens around a text, at most {AROUND} are possible"
-        )),
+        ))),
         false => Ok(()),
     }
 }
 
 /// A map of characters begins with the size of its table, which is allocated before it is read.
-fn check_charsmap(map: &str) -> Result<(), String> {
+fn check_charsmap(map: &str) -> Result<(), Flaw> {
     let bytes = map.len() as u64 / 4 * 3;
     let begins = map.as_bytes().get(..8).and_then(first_bytes);
     let Some(table) = begins.map(u64::from) else {
-        return Err("its precompiled_charsmap is too short".into());
+        return Err(Flaw("its precompiled_charsmap is too short".into()));
     };
     if table < 4 || table + 4 > bytes {
-        return Err(format!(
+        return Err(Flaw(format!(
             "its precompiled_charsmap of about {bytes} bytes has a table of {table}"
-        ));
+        )));
     }
     Ok(())
 }
@@ -255,31 +167,6 @@ fn first_bytes(letters: &[u8]) -> Option<u32> {
         .try_fold(0_u64, |bits, letter| Some(bits << 6 | u64::from(digit(letter)?)))?;
     // Forty-eight bits: six bytes, the first one highest.
     Some(((bits >> 16) as u32).swap_bytes())
-}
-
-/// Why there is no tokenizer, and what to do.
-fn missing(folder: &Path) -> String {
-    if !folder.is_dir() {
-        return "there is no such folder; expected a model folder".into();
-    }
-    let names = std::fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.file_name());
-    let mut names: Vec<String> = names.filter_map(|name| name.into_string().ok()).collect();
-    names.sort();
-    let other = OTHER_FORMATS
-        .iter()
-        .find_map(|format| names.iter().find(|name| name.starts_with(format)));
-    match other {
-        Some(other) => format!(
-            "missing, there is only {other}; make it once with transformers: python -c \"from transformers import \
-             AutoTokenizer as A; A.from_pretrained('{0}').save_pretrained('{0}')\"",
-            folder.display()
-        ),
-        None => "missing; copy tokenizer.json of the model into the folder".into(),
-    }
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use transmla_core::TokenBatch;
 
-use crate::pieces::{self, JOINT};
-use crate::{CalibError, TextTokenizer};
+use crate::error::CalibError;
+use crate::text::tokens::pieces::JOINT;
+use crate::text::tokens::tokenizer::TextTokenizer;
 
 /// What to draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,9 +136,11 @@ impl Run {
                 text.push_str(JOINT);
             }
             text.push_str(&rows.row(row));
-            estimate += pieces::encode(tokenizer, [&text[start..]], false, Some(sequence - estimate))?.len();
+            estimate += tokenizer
+                .encode_rows([&text[start..]], false, Some(sequence - estimate))?
+                .len();
             if estimate >= sequence {
-                let ids = pieces::encode(tokenizer, [text.as_str()], true, Some(sequence))?;
+                let ids = tokenizer.encode_rows([text.as_str()], true, Some(sequence))?;
                 if ids.len() >= sequence {
                     return Ok(Self {
                         length: ids.len(),

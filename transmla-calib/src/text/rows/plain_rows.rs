@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use crate::CalibError;
-use crate::open::decompressed;
-use crate::rows::{OVERHEAD, Rows};
-use crate::unicode::{LineEnd, Utf8, read_line};
+use crate::error::CalibError;
+use crate::text::open::decompressed;
+use crate::text::rows::collected::{OVERHEAD, Rows};
+use crate::text::rows::unicode::{LineEnd, Utf8, read_line};
 
 /// Reads paragraphs: runs of lines that are not blank. A text without a blank line between its lines has a document on
 /// each line.
@@ -21,7 +21,7 @@ pub(crate) fn read(path: &Path, rows: &mut Rows) -> Result<(), CalibError> {
         if end == LineEnd::Nothing {
             break;
         }
-        let text = std::str::from_utf8(&line).map_err(|e| CalibError::corrupt(path, e.to_string()))?;
+        let text = std::str::from_utf8(&line).map_err(|e| CalibError::undecodable(path, e.to_string(), e))?;
         state.line(text, goes_on, rows);
         goes_on = end == LineEnd::GoesOn;
     }
@@ -109,7 +109,7 @@ impl Paragraphs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rows::Limits;
+    use crate::text::rows::collected::Limits;
 
     fn read_with(bytes: &[u8], limits: Limits) -> Result<Rows, CalibError> {
         let folder = tempfile::tempdir().unwrap();

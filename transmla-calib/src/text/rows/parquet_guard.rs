@@ -13,8 +13,9 @@ use parquet::file::reader::RowGroupReader;
 use parquet::record::reader::RowIter;
 use parquet::schema::types::{ColumnDescPtr, Type};
 
-use crate::rows::size;
-use crate::{CalibError, thrift};
+use crate::error::CalibError;
+use crate::text::rows::collected::size;
+use crate::text::rows::thrift;
 
 /// Most bytes of a page, compressed and not. Writers make them of one MiB, or of one row.
 const PAGE: i64 = 256 << 20;
@@ -49,7 +50,8 @@ pub(crate) fn check_footer(path: &Path, file: &mut File) -> Result<(), CalibErro
         [2, 1, 0, 0] | [2, 3, 0, 0] => elements += 1,
         _ => {}
     };
-    thrift::walk(&mut reader, &mut seen).map_err(|e| corrupt(e.to_string()))?;
+    thrift::walk(&mut reader, &mut seen)
+        .map_err(|e| CalibError::undecodable(path, format!("not a valid parquet file: {e}"), e))?;
     if children > elements {
         return Err(corrupt(format!("a group is said to have {children} columns")));
     }
@@ -77,7 +79,8 @@ pub(crate) fn check_pages(path: &Path, file: &File, column: &ColumnChunkMetaData
             [7, 1, 0, 0] => values = number.value,
             _ => {}
         };
-        thrift::walk(&mut reader.by_ref().take(FOOTER), &mut seen).map_err(|e| corrupt(e.to_string()))?;
+        thrift::walk(&mut reader.by_ref().take(FOOTER), &mut seen)
+            .map_err(|e| CalibError::undecodable(path, format!("a page of the column: {e}"), e))?;
         let [unpacked, packed] = sizes;
         if packed < 0 || unpacked < 0 || packed.max(unpacked) > PAGE {
             let limit = size(PAGE as usize);

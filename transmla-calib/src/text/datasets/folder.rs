@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::file::Format;
-use crate::{CalibError, Split};
+use crate::error::CalibError;
+use crate::text::datasets::split::Split;
+use crate::text::rows::file::Format;
 
 /// Names listed in an error.
 const LISTED: usize = 8;

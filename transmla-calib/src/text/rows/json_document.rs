@@ -8,63 +8,61 @@ use std::rc::Rc;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use crate::CalibError;
-use crate::chat::CHATS;
-use crate::json_rows::{Object, Records, describe, is_list, kind, names_text};
-use crate::unicode::LineEnd;
+use crate::error::CalibError;
+use crate::text::rows::chat::CHATS;
+use crate::text::rows::json_records::{Object, Records, describe, is_list, kind, names_text};
+use crate::text::rows::unicode::LineEnd;
 
-impl Records<'_> {
-    /// Reads what is not a record on each line, record by record.
-    pub fn read_document(
-        mut self,
-        line: &[u8],
-        end: LineEnd,
-        rest: impl BufRead,
-        number: usize,
-    ) -> Result<(), CalibError> {
-        let ending: &[u8] = if end == LineEnd::Whole { b"\n" } else { b"" };
-        let used = Rc::new(Cell::new(0));
-        let metered = Metered {
-            inner: line.chain(ending).chain(rest),
-            used: Rc::clone(&used),
-            limit: self.rows.limits.record,
+/// Reads what is not a record on each line, record by record.
+pub(crate) fn read(
+    mut records: Records<'_>,
+    line: &[u8],
+    end: LineEnd,
+    rest: impl BufRead,
+    number: usize,
+) -> Result<(), CalibError> {
+    let ending: &[u8] = if end == LineEnd::Whole { b"\n" } else { b"" };
+    let used = Rc::new(Cell::new(0));
+    let metered = Metered {
+        inner: line.chain(ending).chain(rest),
+        used: Rc::clone(&used),
+        limit: records.rows.limits.record,
+    };
+    let (path, mut failure) = (records.path, None);
+    let mut reader = serde_json::Deserializer::from_reader(BufReader::with_capacity(4096, metered));
+    // One document most often; objects over several lines each may follow each other.
+    let result = loop {
+        let mut document = Document {
+            records: &mut records,
+            used: &used,
+            failure: &mut failure,
         };
-        let (path, mut failure) = (self.path, None);
-        let mut reader = serde_json::Deserializer::from_reader(BufReader::with_capacity(4096, metered));
-        // One document most often; objects over several lines each may follow each other.
-        let result = loop {
-            let mut document = Document {
-                records: &mut self,
-                used: &used,
-                failure: &mut failure,
-            };
-            if let Err(error) = serde::Deserializer::deserialize_any(&mut reader, &mut document) {
-                break Err(error);
-            }
-            if self.rows.is_full() {
-                break Ok(());
-            }
-            match reader.end() {
-                Ok(()) => break Ok(()),
-                Err(error) if error.is_io() => break Err(error),
-                Err(_) => {}
-            }
-        };
-        let record = self.taken + 1;
-        match (result, failure) {
-            (_, Some(Stop::Failed(error))) => return Err(error),
-            (_, Some(Stop::Full)) | (Ok(()), None) => {}
-            (Err(_), None) if used.get() > self.rows.limits.record => {
-                return Err(self.too_long(format!("record {record}")));
-            }
-            (Err(error), None) if error.is_io() => return Err(CalibError::reading(path, error.into())),
-            (Err(error), None) => {
-                let problem = describe(number + error.line().saturating_sub(1), &error);
-                return Err(CalibError::corrupt(path, problem));
-            }
+        if let Err(error) = serde::Deserializer::deserialize_any(&mut reader, &mut document) {
+            break Err(error);
         }
-        self.finish()
+        if records.rows.is_full() {
+            break Ok(());
+        }
+        match reader.end() {
+            Ok(()) => break Ok(()),
+            Err(error) if error.is_io() => break Err(error),
+            Err(_) => {}
+        }
+    };
+    let record = records.taken + 1;
+    match (result, failure) {
+        (_, Some(Stop::Failed(error))) => return Err(error),
+        (_, Some(Stop::Full)) | (Ok(()), None) => {}
+        (Err(_), None) if used.get() > records.rows.limits.record => {
+            return Err(records.too_long(format!("record {record}")));
+        }
+        (Err(error), None) if error.is_io() => return Err(CalibError::reading(path, error.into())),
+        (Err(error), None) => {
+            let problem = describe(number + error.line().saturating_sub(1), &error);
+            return Err(CalibError::corrupt(path, problem));
+        }
     }
+    records.finish()
 }
 
 /// A reader that stops when a record is longer than the limit.

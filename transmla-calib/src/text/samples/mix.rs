@@ -2,7 +2,7 @@
 
 use transmla_core::TokenBatch;
 
-use crate::CalibError;
+use crate::error::CalibError;
 
 /// Divides a number of samples among texts in proportion to their weights; every text gets at least one.
 ///

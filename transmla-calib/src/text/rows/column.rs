@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::CalibError;
-use crate::chat::CHATS;
+use crate::error::CalibError;
+use crate::text::rows::chat::CHATS;
 
 /// The columns that are text wherever they occur, best first.
 const PREFERRED: [&str; 3] = ["text", "sentence", "content"];

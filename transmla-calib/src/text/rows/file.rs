@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use crate::open::SUPPORTED;
-use crate::rows::Rows;
-use crate::{CalibError, json_rows, parquet_rows, plain_rows};
+use crate::error::CalibError;
+use crate::text::open::SUPPORTED;
+use crate::text::rows::collected::Rows;
+use crate::text::rows::{json_rows, parquet_rows, plain_rows};
 
 /// A file format, in the order of preference where a folder has several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

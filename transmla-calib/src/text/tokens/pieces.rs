@@ -4,7 +4,8 @@
 //! overlap; where two windows give the same tokens in a row, well inside both, the second takes over from the first. What
 //! comes is what the tokenizer gives for the whole text.
 
-use crate::{CalibError, TextTokenizer};
+use crate::error::CalibError;
+use crate::text::tokens::guarded::{GuardedTokenizer, Token};
 
 /// What stands between rows.
 pub(crate) const JOINT: &str = "\n\n";
@@ -29,16 +30,9 @@ const BYTES_PER_TOKEN: usize = 8;
 /// Tokens in a row that must be the same in two windows where one takes over.
 const SAME: usize = 8;
 
-/// A token and the byte of the text where it begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Token {
-    pub start: usize,
-    pub id: u32,
-}
-
 /// The ids of rows joined by an empty line: of all of them, or the first ones, `enough` or more.
 pub(crate) fn encode<'a>(
-    tokenizer: &TextTokenizer,
+    tokenizer: &GuardedTokenizer,
     rows: impl IntoIterator<Item = &'a str>,
     add_special: bool,
     enough: Option<usize>,
@@ -59,7 +53,7 @@ pub(crate) fn encode<'a>(
 }
 
 fn encode_in<'a>(
-    tokenizer: &TextTokenizer,
+    tokenizer: &GuardedTokenizer,
     rows: impl Iterator<Item = &'a str>,
     add_special: bool,
     enough: Option<usize>,
@@ -188,17 +182,18 @@ mod tests {
     use std::path::Path;
     use std::sync::LazyLock;
 
-    fn story_tokenizer(change: impl Fn(&mut Value)) -> TextTokenizer {
+    fn story_tokenizer(change: impl Fn(&mut Value)) -> GuardedTokenizer {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transmla-cli/models/stories260k/tokenizer.json");
         let mut file: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
         change(&mut file);
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("tokenizer.json"), file.to_string()).unwrap();
-        TextTokenizer::from_folder(folder.path()).unwrap()
+        let path = folder.path().join("tokenizer.json");
+        std::fs::write(&path, file.to_string()).unwrap();
+        GuardedTokenizer::open(&path).unwrap()
     }
 
     /// One that never splits a text before merging, one of the GPT-2 kind, one by words that changes what it reads.
-    static TOKENIZERS: LazyLock<[TextTokenizer; 3]> = LazyLock::new(|| {
+    static TOKENIZERS: LazyLock<[GuardedTokenizer; 3]> = LazyLock::new(|| {
         let level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
         [
             story_tokenizer(|_| ()),

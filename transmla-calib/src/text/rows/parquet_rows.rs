@@ -12,20 +12,21 @@ use parquet::record::Field;
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type};
 use serde_json::{Map, Value};
 
-use crate::CalibError;
-use crate::chat::{self, CHATS};
-use crate::column::{self, Candidate, Holds};
-use crate::contain::contained;
-use crate::open::regular;
-use crate::parquet_guard::{Guarded, check_footer, check_pages};
-use crate::rows::Rows;
+use crate::error::CalibError;
+use crate::text::contain::contained;
+use crate::text::open::regular;
+use crate::text::rows::chat::{self, CHATS};
+use crate::text::rows::collected::Rows;
+use crate::text::rows::column::{self, Candidate, Holds};
+use crate::text::rows::parquet_guard::{Guarded, check_footer, check_pages};
 
 /// Rows decoded at a time.
 const CHUNK: usize = 128;
 
 /// Reads the rows of the text column; a null is an empty row.
 pub(crate) fn read(path: &Path, wanted: Option<&str>, rows: &mut Rows) -> Result<(), CalibError> {
-    contained(|| decode(path, wanted, rows)).unwrap_or_else(|problem| Err(CalibError::corrupt(path, problem)))
+    contained(|| decode(path, wanted, rows))
+        .unwrap_or_else(|panic| Err(CalibError::undecodable(path, panic.to_string(), panic)))
 }
 
 fn decode(path: &Path, wanted: Option<&str>, rows: &mut Rows) -> Result<(), CalibError> {
@@ -33,7 +34,7 @@ fn decode(path: &Path, wanted: Option<&str>, rows: &mut Rows) -> Result<(), Cali
     check_footer(path, &mut file)?;
     let pages = regular(path)?;
     let reader = SerializedFileReader::new(file)
-        .map_err(|e| CalibError::corrupt(path, format!("not a valid parquet file: {e}")))?;
+        .map_err(|e| CalibError::undecodable(path, format!("not a valid parquet file: {e}"), e))?;
     let schema = reader.metadata().file_metadata().schema_descr();
     let mut columns = columns(schema);
     let candidates: Vec<Candidate> = columns.iter().map(|(candidate, _)| candidate.clone()).collect();
@@ -42,7 +43,7 @@ fn decode(path: &Path, wanted: Option<&str>, rows: &mut Rows) -> Result<(), Cali
         if rows.is_full() {
             break;
         }
-        let problem = |e: ParquetError| CalibError::corrupt(path, format!("row group {group}: {e}"));
+        let problem = |e: ParquetError| CalibError::undecodable(path, format!("row group {group}: {e}"), e);
         let group = Guarded(reader.get_row_group(group).map_err(problem)?);
         for chunk in place.leaves(schema).map(|leaf| group.metadata().column(leaf)) {
             check_compression(path, chunk.compression())?;
@@ -149,7 +150,7 @@ fn read_column(
         values.clear();
         let (records, _, _) = reader
             .read_records(CHUNK, Some(&mut levels), None, &mut values)
-            .map_err(|e| CalibError::corrupt(path, format!("after row {found}: {e}")))?;
+            .map_err(|e| CalibError::undecodable(path, format!("after row {found}: {e}"), e))?;
         if records == 0 {
             break;
         }
@@ -158,7 +159,7 @@ fn read_column(
             let present = levels.get(record).is_none_or(|&level| level == max_def_level);
             let row = match if present { values.next() } else { None } {
                 Some(value) => std::str::from_utf8(value.data())
-                    .map_err(|e| CalibError::corrupt(path, format!("row {}: {e}", found + 1)))?,
+                    .map_err(|e| CalibError::undecodable(path, format!("row {}: {e}", found + 1), e))?,
                 None => "",
             };
             rows.push(row.to_owned());
@@ -176,7 +177,7 @@ fn read_records(
     schema: &SchemaDescriptor,
     rows: &mut Rows,
 ) -> Result<usize, CalibError> {
-    let problem = |e: ParquetError| CalibError::corrupt(path, format!("column {}: {e}", field.name()));
+    let problem = |e: ParquetError| CalibError::undecodable(path, format!("column {}: {e}", field.name()), e);
     let projection = Type::group_type_builder(schema.root_schema().name())
         .with_fields(vec![Arc::clone(field)])
         .build()

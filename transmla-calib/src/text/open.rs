@@ -6,7 +6,7 @@ use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 
-use crate::CalibError;
+use crate::error::CalibError;
 
 /// The formats that a dataset file may have.
 pub(crate) const SUPPORTED: &str =
@@ -75,11 +75,13 @@ pub(crate) fn decompressed(path: &Path) -> Result<Box<dyn BufRead>, CalibError> 
             found: format!("{name} compression"),
             supported: format!("{SUPPORTED}; unpack it first ({program})"),
         }),
-        None if named.is_some() && !head.is_empty() => {
-            let problem = format!("it is no {} file, as its name says", named.unwrap_or_default());
-            Err(CalibError::corrupt(path, problem))
-        }
-        None => Ok(Box::new(BufReader::new(file))),
+        None => match named {
+            Some(name) if !head.is_empty() => {
+                let problem = format!("it is no {name} file, as its name says");
+                Err(CalibError::corrupt(path, problem))
+            }
+            _ => Ok(Box::new(BufReader::new(file))),
+        },
     }
 }
 

@@ -6,9 +6,10 @@ use std::cell::RefCell;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::mix::interleave;
-use crate::sample::{RowSource, draw};
-use crate::{CalibError, SampleSpec, Sampled, TextTokenizer, sample};
+use crate::error::CalibError;
+use crate::text::samples::mix::interleave;
+use crate::text::samples::sample::{RowSource, SampleSpec, Sampled, draw, sample};
+use crate::text::tokens::tokenizer::TextTokenizer;
 
 /// Share of the words of a noisy text that are random.
 const REPLACED: f64 = 0.3;

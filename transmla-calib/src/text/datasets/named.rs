@@ -8,8 +8,9 @@ use rand::seq::SliceRandom;
 use transmla_core::CoreError;
 use transmla_core::hub::{HubOptions, dataset_folder};
 
-use crate::dataset::{from_files, from_folder};
-use crate::{CalibError, Split, TextRows};
+use crate::error::CalibError;
+use crate::text::datasets::split::Split;
+use crate::text::datasets::text_rows::{TextRows, from_files, from_folder};
 
 /// The shuffle that splits datasets which come in one piece; changing it changes what is reported on them.
 const SHUFFLE_SEED: u64 = 42;
