@@ -7,6 +7,7 @@ pub mod device;
 pub mod evaluation;
 pub mod form;
 pub mod model;
+pub mod model_name;
 pub mod output;
 pub mod set;
 pub mod source;

@@ -178,6 +178,14 @@ pub enum CoreError {
         /// What failed.
         problem: String,
     },
+    /// The hub does not answer, or refuses the token.
+    #[error("{address} cannot be used: {problem}")]
+    Unreachable {
+        /// Where it was asked.
+        address: String,
+        /// What failed.
+        problem: String,
+    },
     /// A checkpoint writer was used against its plan.
     #[error("writing tensor {name}: {problem}")]
     Write {

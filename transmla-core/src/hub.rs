@@ -7,6 +7,7 @@
 //! | `names` | what a server may call things before they become paths; ids of repositories |
 //! | `cache` | the cache folder, laid out as the hub's Python client lays it out |
 //! | `client`, `address` | requests: redirects, token, timeouts, repetitions |
+//! | `reach` | whether the hub answers |
 //! | `snapshot`, `listing` | the files of a repository at a revision |
 //! | `download`, `hash` | one file: part, resumption, verification |
 //!
@@ -30,6 +31,8 @@ mod names;
 mod observer;
 mod options;
 #[cfg(feature = "hub")]
+mod reach;
+#[cfg(feature = "hub")]
 mod snapshot;
 
 use std::path::{Path, PathBuf};
@@ -38,6 +41,8 @@ pub use self::cache::{CachedRepo, cached_repo};
 pub use self::names::RepoKind;
 pub use self::observer::{HubEvent, HubObserver};
 pub use self::options::{HubOptions, HubTimeouts};
+#[cfg(feature = "hub")]
+pub use self::reach::reach;
 use crate::CoreError;
 use crate::checkpoint::is_companion;
 

@@ -3,6 +3,7 @@
 use clap::Args;
 use transmla_convert::Recipe;
 
+use super::model_name::model_name;
 use super::set::set;
 use crate::embedded;
 
@@ -10,7 +11,7 @@ use crate::embedded;
 #[derive(Debug, Args)]
 pub struct SourceArguments {
     /// Model to convert: a folder, a hub id, or `embedded` [default: embedded]
-    #[arg(long, value_name = "PATH|ID")]
+    #[arg(long, value_name = "PATH|ID", value_parser = model_name)]
     model_path: Option<String>,
 
     /// Branch, tag or commit of a model on the hub [default: main]

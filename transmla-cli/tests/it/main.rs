@@ -3,7 +3,9 @@
 mod bad_input;
 mod convert;
 mod damage;
+mod doctor;
 mod export;
+mod first_hour;
 mod hub;
 mod interop;
 mod odd;
