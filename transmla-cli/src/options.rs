@@ -1,5 +1,6 @@
 //! Options that several commands share, and what an option's value may be.
 
+pub mod budget;
 pub mod calibration;
 pub mod compute;
 pub mod conversion;

@@ -22,10 +22,15 @@ pub struct SourceArguments {
 impl SourceArguments {
     /// The defaults for the model.
     pub fn defaults(&self) -> Recipe {
-        match self.model_path.as_deref() {
-            None | Some(embedded::MODEL) => embedded::recipe(),
-            Some(_) => Recipe::default(),
+        match self.is_embedded() {
+            true => embedded::recipe(),
+            false => Recipe::default(),
         }
+    }
+
+    /// Whether it is the embedded model.
+    pub fn is_embedded(&self) -> bool {
+        matches!(self.model_path.as_deref(), None | Some(embedded::MODEL))
     }
 
     /// Sets what is given.

@@ -4,6 +4,7 @@ mod bad_input;
 mod convert;
 mod damage;
 mod doctor;
+mod documents;
 mod export;
 mod first_hour;
 mod hub;

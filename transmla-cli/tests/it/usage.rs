@@ -15,7 +15,7 @@ fn wrong_usage_has_its_own_exit_code() {
         ("convert --freqfold often", ["--freqfold", "auto or a positive integer"]),
         ("convert --collapse 1.5", ["--collapse", "auto or a positive integer"]),
         ("convert --method other", ["--method", "transmla"]),
-        ("convert --kv-budget 25", ["--kv-budget", "25%"]),
+        ("convert --kv-budget 250", ["--kv-budget", "50%, 0.5 or 50"]),
         (
             "convert --kv-budget 25% --kv-lora-rank 8",
             ["--kv-budget", "cannot be used with"],
