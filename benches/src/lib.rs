@@ -7,6 +7,7 @@
 //! | `copy`, `matmul`, `moment`, `attention`, `attend`, `decode`, `rope`, `lowrank`, `eigen`, `evaluate` | the kinds of problem |
 //! | `memory` | how much memory a strategy takes |
 //! | `harness` | the main function of the criterion benchmarks |
+//! | `gpu` | the program that `cargo xtask gpu-report` starts |
 //!
 //! Each strategy is checked against the plain reference of its problem before it is timed.
 
@@ -26,6 +27,8 @@ mod decode;
 mod eigen;
 #[cfg(feature = "run")]
 mod evaluate;
+#[cfg(feature = "run")]
+pub mod gpu;
 #[cfg(feature = "run")]
 pub mod harness;
 #[cfg(feature = "run")]
