@@ -12,7 +12,7 @@ use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Device, Tensor};
 use transmla_core::StorageDtype;
-use transmla_core::kernels::{Scoring, plain_decode};
+use transmla_core::kernels::{AttentionParameters, plain_decode};
 
 use crate::case::{Case, Timed, compare};
 use crate::catalogue::Attend;
@@ -49,7 +49,7 @@ trait Fused {
 
 struct Operands {
     shape: Attend,
-    scoring: Scoring,
+    parameters: AttentionParameters,
     /// `[1, H, 1, width]`
     q: Tensor<4>,
     /// `[1, G, tokens, width]`
@@ -75,7 +75,7 @@ impl Operands {
         };
         Self {
             shape,
-            scoring: Scoring::of_width(width),
+            parameters: AttentionParameters::of_width(width),
             q: numbers.tensor([1, groups * shared, 1, width], 2.0),
             keys,
             values,
@@ -88,7 +88,7 @@ impl Operands {
 
     fn plain(&self) -> Tensor<4> {
         let (keys, values) = (self.keys.clone(), self.values.clone());
-        plain_decode(self.q.clone(), keys, values, &[self.tokens()], &self.scoring)
+        plain_decode(self.q.clone(), keys, values, &[self.tokens()], &self.parameters)
     }
 
     /// The heads that share keys are the rows of one query, since all of them see every token.

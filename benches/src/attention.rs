@@ -5,7 +5,7 @@ use std::hint::black_box;
 use burn::tensor::Tensor;
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
-use transmla_core::kernels::{Scoring, attend, plain_attend};
+use transmla_core::kernels::{AttentionParameters, attend, plain_attend};
 
 use crate::case::{Case, Timed, compare};
 use crate::numbers::Numbers;
@@ -20,10 +20,10 @@ pub(crate) fn build(heads: usize, width: usize, tokens: usize, window: Option<us
         q: tensor(),
         k: tensor(),
         v: tensor(),
-        scoring: Scoring {
+        parameters: AttentionParameters {
             softcap: window.map(|_| SOFT_CAP),
             window,
-            ..Scoring::of_width(width)
+            ..AttentionParameters::of_width(width)
         },
     })
 }
@@ -33,29 +33,29 @@ struct Prefill {
     q: Tensor<4>,
     k: Tensor<4>,
     v: Tensor<4>,
-    scoring: Scoring,
+    parameters: AttentionParameters,
 }
 
 impl Prefill {
     fn plain(&self) -> Tensor<4> {
-        plain_attend(self.q.clone(), self.k.clone(), self.v.clone(), &self.scoring)
+        plain_attend(self.q.clone(), self.k.clone(), self.v.clone(), &self.parameters)
     }
 
     fn fused(&self) -> Tensor<4> {
-        attend(self.q.clone(), self.k.clone(), self.v.clone(), &self.scoring)
+        attend(self.q.clone(), self.k.clone(), self.v.clone(), &self.parameters)
     }
 
     fn burn(&self) -> Tensor<4> {
         let tokens = self.q.dims()[2];
         let options = AttentionModuleOptions {
-            is_causal: self.scoring.window.is_none(),
-            softcap: self.scoring.softcap,
+            is_causal: self.parameters.window.is_none(),
+            softcap: self.parameters.softcap,
             ..Default::default()
         };
         let window = self
-            .scoring
+            .parameters
             .window
-            .and_then(|_| self.scoring.mask(tokens, tokens, &self.q.device()));
+            .and_then(|_| self.parameters.mask(tokens, tokens, &self.q.device()));
         let mask = window.map(|mask| mask.unsqueeze::<4>().expand([1, self.q.dims()[1], tokens, tokens]));
         attention(self.q.clone(), self.k.clone(), self.v.clone(), mask, None, options)
     }

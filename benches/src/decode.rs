@@ -82,7 +82,7 @@ impl Layers {
             json!({"model_type": "llama", "num_key_value_heads": heads.key, "head_dim": heads.width}),
         );
         let (queries, keys) = (heads.query * heads.width, heads.key * heads.width);
-        let scoring = config.scoring(0);
+        let parameters = config.attention_parameters(0);
         let attention = move |numbers: &mut Numbers| {
             Attention::Grouped(GroupedAttention {
                 q: linear(queries, heads.hidden, numbers),
@@ -93,7 +93,7 @@ impl Layers {
                 key_heads: heads.key,
                 q_norm: None,
                 k_norm: None,
-                scoring,
+                parameters,
             })
         };
         Self::new("grouped".into(), config, Box::new(attention))
@@ -110,7 +110,7 @@ impl Layers {
         let AttentionConfig::Latent(shape) = config.attention.clone() else {
             unreachable!("llamamla is a latent family");
         };
-        let scoring = config.scoring(0);
+        let parameters = config.attention_parameters(0);
         let attention = move |numbers: &mut Numbers| {
             Attention::Latent(LatentAttention {
                 q: QueryProjection::Plain(linear(heads.query * shape.query_width(), heads.hidden, numbers)),
@@ -121,7 +121,7 @@ impl Layers {
                 o: linear(heads.hidden, heads.query * heads.width, numbers),
                 heads: heads.query,
                 shape: shape.clone(),
-                scoring,
+                parameters,
             })
         };
         Self::new(format!("latent-{rank}+{rope}"), config, Box::new(attention))

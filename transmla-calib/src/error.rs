@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use transmla_core::CoreError;
 
-use crate::Split;
+use crate::text::datasets::split::Split;
+
+/// An error of another crate, as the cause of one of ours.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// What can go wrong with calibration text, tokenizers and samples.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +83,9 @@ pub enum CalibError {
         path: PathBuf,
         /// What is wrong, with the line or row.
         problem: String,
+        /// What the decoder said, where one did.
+        #[source]
+        cause: Option<Cause>,
     },
     /// A dataset file is of a format or compression that cannot be read.
     #[error("{}: cannot read {found}; supported: {supported}", path.display())]
@@ -104,6 +110,9 @@ pub enum CalibError {
         path: PathBuf,
         /// What is wrong and what to do about it.
         problem: String,
+        /// What the parser said, where one did.
+        #[source]
+        cause: Option<Cause>,
     },
     /// The tokenizer failed on a text or on token ids.
     #[error("tokenizer {} failed to {action}: {problem}; download or copy it again", path.display())]
@@ -114,6 +123,9 @@ pub enum CalibError {
         action: &'static str,
         /// The tokenizer's reason.
         problem: String,
+        /// What the tokenizer said.
+        #[source]
+        cause: Cause,
     },
     /// A text is too short for a single sample or window.
     #[error("{needed} tokens are needed in a row, the text yields {found}: {hint}")]
@@ -162,6 +174,16 @@ impl CalibError {
         Self::Corrupt {
             path: path.to_path_buf(),
             problem: problem.into(),
+            cause: None,
+        }
+    }
+
+    /// What a decoder said of a file; `problem` quotes it.
+    pub(crate) fn undecodable(path: &Path, problem: impl Into<String>, cause: impl Into<Cause>) -> Self {
+        Self::Corrupt {
+            path: path.to_path_buf(),
+            problem: problem.into(),
+            cause: Some(cause.into()),
         }
     }
 
@@ -170,7 +192,7 @@ impl CalibError {
         // What the system says has a kind of its own; `Other` is what the zstd library says.
         use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
         match source.kind() {
-            InvalidData | InvalidInput | Other | UnexpectedEof => Self::corrupt(path, source.to_string()),
+            InvalidData | InvalidInput | Other | UnexpectedEof => Self::undecodable(path, source.to_string(), source),
             _ => Self::io("read", path, source),
         }
     }

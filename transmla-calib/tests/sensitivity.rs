@@ -7,7 +7,7 @@ use faer::Mat;
 use transmla_calib::{Sensitivity, output_gradients};
 use transmla_core::checkpoint::read_input_ids;
 use transmla_core::config::{RopeConfig, RopeLayout, RopeScaling};
-use transmla_core::kernels::Scoring;
+use transmla_core::kernels::AttentionParameters;
 use transmla_core::model::attention::{Attention, GroupedAttention};
 use transmla_core::model::{Linear, Rotary};
 use transmla_core::{CoreError, Decoder, LayeredModel, Residency, TokenBatch};
@@ -78,7 +78,7 @@ impl Numbers {
             key_heads: GROUPS,
             q_norm: None,
             k_norm: None,
-            scoring: Scoring::of_width(WIDTH),
+            parameters: AttentionParameters::of_width(WIDTH),
         }
     }
 }
@@ -127,10 +127,10 @@ impl Sums {
     }
 
     fn add(&mut self, numbers: &Numbers, inputs: &[f32], gradients: &[f32]) {
-        self.add_scored(numbers, inputs, gradients, &Scoring::of_width(WIDTH));
+        self.add_scored(numbers, inputs, gradients, &AttentionParameters::of_width(WIDTH));
     }
 
-    fn add_scored(&mut self, numbers: &Numbers, inputs: &[f32], gradients: &[f32], scoring: &Scoring) {
+    fn add_scored(&mut self, numbers: &Numbers, inputs: &[f32], gradients: &[f32], parameters: &AttentionParameters) {
         let q = project(&numbers.q, &numbers.q_bias, inputs);
         let k = project(&numbers.k, &numbers.k_bias, inputs);
         let v = project(&numbers.v, &numbers.v_bias, inputs);
@@ -150,11 +150,11 @@ impl Sums {
                         let im = query[j] * key[i] - query[i] * key[j];
                         re * cos + im * sin
                     };
-                    (0..WIDTH / 2).map(term).sum::<f64>() * scoring.scale
+                    (0..WIDTH / 2).map(term).sum::<f64>() * parameters.scale
                 };
-                let bounded = |u: usize| scoring.softcap.map_or(score(u), |c| c * (score(u) / c).tanh());
-                let slope = |u: usize| scoring.softcap.map_or(1.0, |c| 1.0 - (bounded(u) / c).powi(2));
-                let seen = |u: usize| scoring.window.is_none_or(|window| u + window > t);
+                let bounded = |u: usize| parameters.softcap.map_or(score(u), |c| c * (score(u) / c).tanh());
+                let slope = |u: usize| parameters.softcap.map_or(1.0, |c| 1.0 - (bounded(u) / c).powi(2));
+                let seen = |u: usize| parameters.window.is_none_or(|window| u + window > t);
                 let weight = |u: usize| if seen(u) { bounded(u).exp() } else { 0.0 };
                 let weights: Vec<f64> = (0..=t).map(weight).collect();
                 let total: f64 = weights.iter().sum();
@@ -228,7 +228,7 @@ fn statistics_are_what_their_definition_says() {
 
 #[test]
 fn statistics_know_scale_bound_and_window() {
-    let scoring = Scoring {
+    let parameters = AttentionParameters {
         scale: 1.3,
         softcap: Some(0.7),
         window: Some(3),
@@ -236,11 +236,11 @@ fn statistics_know_scale_bound_and_window() {
     let numbers = Numbers::new(7);
     let (inputs, gradients) = (random(TOKENS * HIDDEN, 70), random(TOKENS * HIDDEN, 71));
     let mut expected = Sums::new();
-    expected.add_scored(&numbers, &inputs, &gradients, &scoring);
+    expected.add_scored(&numbers, &inputs, &gradients, &parameters);
     let mut found = Sensitivity::new(HEADS, WIDTH, TOKENS);
     let (x, g) = (tensor(&inputs, TOKENS), tensor(&gradients, TOKENS));
     let attention = GroupedAttention {
-        scoring,
+        parameters,
         ..numbers.attention()
     };
     found.add(&attention, &x, &g, 1, &rotary(TOKENS)).unwrap();
@@ -338,7 +338,7 @@ fn what_does_not_fit_is_an_error() {
 fn model(family: &str) -> Decoder {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let folder: PathBuf = match family {
-        "stories260k" => root.join("models").join(family),
+        "stories260k" => root.join("transmla-cli/models").join(family),
         _ => root.join("transmla-core/tests/families").join(family),
     };
     Decoder::open(&folder, &Device::flex(), Residency::Loaded).unwrap()

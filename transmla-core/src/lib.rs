@@ -20,7 +20,7 @@
 //! use burn::tensor::Device;
 //! use transmla_core::{Decoder, KvCache, LayeredModel, Residency, TokenBatch, host_values};
 //!
-//! let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/stories260k"));
+//! let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../transmla-cli/models/stories260k"));
 //! let model = Decoder::open(folder, &Device::flex(), Residency::Loaded)?;
 //! let mut cache = KvCache::new(model.config(), 64);
 //! let mut ids = vec![1, 403, 407, 261, 378]; // "Once upon a time"

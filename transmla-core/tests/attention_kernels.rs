@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Distribution, Tensor};
 use proptest::prelude::*;
 use transmla_core::kernels::{
-    Scoring, attend, attention_gradients, causal_attention, plain_attend, plain_attention_gradients,
+    AttentionParameters, attend, attention_gradients, causal_attention, plain_attend, plain_attention_gradients,
 };
 
 fn random(dims: [usize; 4], spread: f64) -> Tensor<4> {
@@ -33,26 +33,26 @@ impl Case {
         }
     }
 
-    /// The ordinary scoring of these widths.
-    fn plain(&self) -> Scoring {
-        Scoring::of_width(self.q.dims()[3])
+    /// The ordinary attention parameters of these widths.
+    fn plain(&self) -> AttentionParameters {
+        AttentionParameters::of_width(self.q.dims()[3])
     }
 
-    /// The scoring that Gemma has, with a window.
-    fn bounded(&self, window: usize) -> Scoring {
-        Scoring {
+    /// The attention parameters that Gemma has, with a window.
+    fn bounded(&self, window: usize) -> AttentionParameters {
+        AttentionParameters {
             scale: 0.3,
             softcap: Some(3.0),
             window: Some(window),
         }
     }
 
-    fn check(&self, scoring: &Scoring) {
+    fn check(&self, parameters: &AttentionParameters) {
         let (q, k, v) = (self.q.clone(), self.k.clone(), self.v.clone());
-        let fused = attend(q.clone(), k.clone(), v.clone(), scoring);
-        assert!(difference(fused, plain_attend(q.clone(), k.clone(), v.clone(), scoring)) < 1e-5);
-        let fused = attention_gradients(q.clone(), k.clone(), v.clone(), self.output.clone(), scoring);
-        let plain = plain_attention_gradients(q, k, v, self.output.clone(), scoring);
+        let fused = attend(q.clone(), k.clone(), v.clone(), parameters);
+        assert!(difference(fused, plain_attend(q.clone(), k.clone(), v.clone(), parameters)) < 1e-5);
+        let fused = attention_gradients(q.clone(), k.clone(), v.clone(), self.output.clone(), parameters);
+        let plain = plain_attention_gradients(q, k, v, self.output.clone(), parameters);
         for (fused, plain) in [(fused.q, plain.q), (fused.k, plain.k), (fused.v, plain.v)] {
             let size: f32 = plain.clone().abs().max().into_scalar();
             assert!(difference(fused, plain) < 2e-5 * size.max(1.0));
@@ -70,8 +70,8 @@ proptest! {
     ) {
         let case = Case::new([batch, groups, shared, new, past, width, value_width]);
         case.check(&case.plain());
-        let scoring = case.bounded(window);
-        case.check(&Scoring { softcap: scoring.softcap.filter(|_| bounded), ..scoring });
+        let parameters = case.bounded(window);
+        case.check(&AttentionParameters { softcap: parameters.softcap.filter(|_| bounded), ..parameters });
     }
 }
 
@@ -92,19 +92,19 @@ fn fused_equals_plain_at_real_shapes() {
 #[test]
 fn gradients_are_those_of_autodiff() {
     let case = Case::new([2, 2, 3, 37, 5, 8, 6]);
-    let window = Scoring {
+    let window = AttentionParameters {
         softcap: None,
         ..case.bounded(9)
     };
-    for scoring in [case.plain(), window, case.bounded(9)] {
+    for parameters in [case.plain(), window, case.bounded(9)] {
         let [q, k, v] = [&case.q, &case.k, &case.v].map(|x| x.clone().autodiff().require_grad());
-        let result = attend(q.clone(), k.clone(), v.clone(), &scoring);
+        let result = attend(q.clone(), k.clone(), v.clone(), &parameters);
         let gradients = (result * case.output.clone().autodiff()).sum().backward();
         let inputs = (case.q.clone(), case.k.clone(), case.v.clone());
-        let found = attention_gradients(inputs.0, inputs.1, inputs.2, case.output.clone(), &scoring);
+        let found = attention_gradients(inputs.0, inputs.1, inputs.2, case.output.clone(), &parameters);
         for (leaf, found) in [(q, found.q), (k, found.k), (v, found.v)] {
             let expected = leaf.grad(&gradients).unwrap().without_autodiff();
-            assert!(difference(found, expected) < 1e-4, "{scoring:?}");
+            assert!(difference(found, expected) < 1e-4, "{parameters:?}");
         }
     }
 }
@@ -113,7 +113,7 @@ fn gradients_are_those_of_autodiff() {
 #[test]
 fn nothing_before_the_window_is_seen() {
     let case = Case::new([1, 1, 2, 90, 0, 4, 4]);
-    let window = Scoring {
+    let window = AttentionParameters {
         window: Some(10),
         ..case.plain()
     };

@@ -42,14 +42,14 @@ impl Fused for Caches {
             keys,
             values,
             &[operands.tokens()],
-            &operands.scoring,
+            &operands.parameters,
         )
     }
 
     /// Not where plain tensor operations would be timed under its name.
     fn has(&self, operands: &Operands, format: usize) -> bool {
         self.formats[format].as_ref().is_some_and(|(keys, values)| {
-            decode_is_fused(&operands.q, keys, values, &[operands.tokens()], &operands.scoring)
+            decode_is_fused(&operands.q, keys, values, &[operands.tokens()], &operands.parameters)
         })
     }
 }

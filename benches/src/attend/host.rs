@@ -49,7 +49,7 @@ impl Fused for Caches {
         });
         let q = operands.q.clone().into_data();
         let q = q.as_slice::<f32>().unwrap_or_default();
-        let attended = decode(&shape, &operands.scoring, q, &heads.collect::<Vec<_>>());
+        let attended = decode(&shape, &operands.parameters, q, &heads.collect::<Vec<_>>());
         let [batch, heads, new, _] = operands.q.dims();
         let attended = TensorData::new(attended, [batch, heads, new, shape.value_width]);
         Tensor::from_data(attended, &Device::flex())

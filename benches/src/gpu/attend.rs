@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use serde_json::json;
-use transmla_core::kernels::{CachedValues, Scoring, decode_is_fused, decode_tensors};
+use transmla_core::kernels::{AttentionParameters, CachedValues, decode_is_fused, decode_tensors};
 
 use super::Outcome;
 
@@ -102,8 +102,8 @@ fn measure(problem: &Problem, device: &Device) -> Result<(bool, f64), Box<dyn st
         false => CachedValues::Apart(rows(value_width)),
     };
     let lengths = vec![tokens; batch];
-    let scoring = Scoring::of_width(width);
-    let fused = decode_is_fused(&q, &keys, &values, &lengths, &scoring);
+    let parameters = AttentionParameters::of_width(width);
+    let fused = decode_is_fused(&q, &keys, &values, &lengths, &parameters);
     let calls = |count: usize| -> Result<f64, Box<dyn std::error::Error>> {
         let started = Instant::now();
         for _ in 0..count {
@@ -112,7 +112,7 @@ fn measure(problem: &Problem, device: &Device) -> Result<(bool, f64), Box<dyn st
                 keys.clone(),
                 values.clone(),
                 &lengths,
-                &scoring,
+                &parameters,
             ));
         }
         device.sync()?;

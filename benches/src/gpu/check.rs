@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use serde_json::json;
-use transmla_core::kernels::{CachedValues, Scoring, decode_is_fused, decode_tensors, plain_decode};
+use transmla_core::kernels::{AttentionParameters, CachedValues, decode_is_fused, decode_tensors, plain_decode};
 
 use super::Outcome;
 
@@ -57,14 +57,14 @@ pub(super) fn run(device: &Device) -> Outcome {
             if !device.supports_dtype(dtype) {
                 continue;
             }
-            let plain = Scoring::of_width(case.width);
-            let window = Scoring {
+            let plain = AttentionParameters::of_width(case.width);
+            let window = AttentionParameters {
                 window: Some(600),
                 softcap: Some(3.0),
                 ..plain
             };
-            for (name, scoring) in [("all", plain), ("window", window)] {
-                let (fused, error) = case.compare(device, dtype, &scoring);
+            for (name, parameters) in [("all", plain), ("window", window)] {
+                let (fused, error) = case.compare(device, dtype, &parameters);
                 // Matrix instructions round queries and weights to the format of the cache.
                 let limit = match dtype {
                     DType::F16 => 2e-3,
@@ -89,7 +89,7 @@ pub(super) fn run(device: &Device) -> Outcome {
 
 impl Case {
     /// Whether the kernel takes it, and the relative error of the result in the Euclidean norm; not a number if a number is not.
-    fn compare(self, device: &Device, dtype: DType, scoring: &Scoring) -> (bool, f64) {
+    fn compare(self, device: &Device, dtype: DType, parameters: &AttentionParameters) -> (bool, f64) {
         let random = |dims: [usize; 4], spread| Tensor::<4>::random(dims, Distribution::Normal(0.0, spread), device);
         let lengths = PAST.map(|past| past + self.new);
         let longest = lengths[0];
@@ -100,15 +100,15 @@ impl Case {
             true => CachedValues::InKeys(self.value_width),
             false => CachedValues::Apart(rows(self.value_width)),
         };
-        let fused = decode_is_fused(&q, &keys, &values, &lengths, scoring);
-        let found = decode_tensors(q.clone(), keys.clone(), values.clone(), &lengths, scoring);
+        let fused = decode_is_fused(&q, &keys, &values, &lengths, parameters);
+        let found = decode_tensors(q.clone(), keys.clone(), values.clone(), &lengths, parameters);
         let seen = |rows: Tensor<4>| rows.narrow(2, 0, longest).cast(DType::F32);
         let keys = seen(keys);
         let values = match values {
             CachedValues::Apart(values) => seen(values),
             CachedValues::InKeys(width) => keys.clone().narrow(3, 0, width),
         };
-        let expected = plain_decode(q, keys, values, &lengths, scoring);
+        let expected = plain_decode(q, keys, values, &lengths, parameters);
         (fused, relative_error(&found, &expected))
     }
 }

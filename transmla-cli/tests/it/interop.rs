@@ -84,7 +84,7 @@ fn check_what_caches_read(name: &str, folder: &Path) {
     };
     let keys = json("config.json");
     let model = ModelConfig::read(folder).unwrap();
-    let windows = (0..model.num_hidden_layers).map(|layer| model.scoring(layer).window);
+    let windows = (0..model.num_hidden_layers).map(|layer| model.attention_parameters(layer).window);
     match keys.get("layer_types") {
         Some(kinds) => {
             let expected = windows.clone().map(|window| match window {

@@ -88,7 +88,7 @@ pub struct Family {
     pub default_activation: &'static str,
     /// Whether embeddings are tied where config.json does not say.
     pub tied_by_default: bool,
-    /// Prefix of the layers that predict further tokens (`num_nextn_predict_layers`): not run, carried over as they are.
+    /// Prefix of the multi-token-prediction layers (`num_nextn_predict_layers`): not run, carried over as they are.
     pub mtp_prefix: Option<&'static str>,
     /// What is assumed of keys that config.json leaves out.
     pub defaults: Defaults,

@@ -180,7 +180,7 @@ impl ExpertConfig {
     }
 }
 
-/// Layers that predict further tokens: grouped attention in any case, carried over and never run.
+/// Multi-token-prediction (MTP) layers: grouped attention in any case, carried over and never run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MtpConfig {
     /// Their number.

@@ -15,7 +15,7 @@ impl ModelConfig {
     /// | embeddings are tied | an output head of its own, which differs | the head |
     /// | a vocabulary | an embedding with more rows | the rows |
     /// | biases | none of a kind in any layer | none: transformers starts them at zero |
-    /// | layers for further tokens | none | none |
+    /// | multi-token-prediction layers | none | none |
     ///
     /// # Errors
     /// An output head of another shape than the embedding it is said to be; weights that cannot be compared.
@@ -23,7 +23,7 @@ impl ModelConfig {
         self.take_vocabulary(checkpoint);
         self.take_head(checkpoint)?;
         self.take_biases(checkpoint);
-        self.take_further_layers(checkpoint);
+        self.take_mtp_layers(checkpoint);
         Ok(self)
     }
 
@@ -88,17 +88,17 @@ impl ModelConfig {
         }
     }
 
-    fn take_further_layers(&mut self, checkpoint: &Checkpoint) {
+    fn take_mtp_layers(&mut self, checkpoint: &Checkpoint) {
         let (Some(mtp), Some(prefix)) = (self.mtp, self.family.mtp_prefix) else {
             return;
         };
         if !checkpoint.names().any(|name| name.starts_with(prefix)) {
             self.notes.push(format!(
-                "config.json names {} for further tokens, the weights have none",
+                "config.json names {}, the weights have none",
                 if mtp.layers == 1 {
-                    "a layer".into()
+                    "a multi-token-prediction layer".into()
                 } else {
-                    format!("{} layers", mtp.layers)
+                    format!("{} multi-token-prediction layers", mtp.layers)
                 }
             ));
             self.mtp = None;

@@ -224,7 +224,7 @@ impl ModelConfig {
             keys.push(("final_logit_softcapping", json!(self.logit_softcap)));
         }
         if family.window != WindowRule::Never {
-            let windows = (0..self.num_hidden_layers).map(|layer| self.scoring(layer).window);
+            let windows = (0..self.num_hidden_layers).map(|layer| self.attention_parameters(layer).window);
             let kinds: Vec<&str> = windows
                 .clone()
                 .map(|window| window.map_or(FULL_LAYER, |_| SLIDING_LAYER))
@@ -290,8 +290,8 @@ mod tests {
         let json = written(source, LatentStyle::Family);
         let read = ModelConfig::from_json(json.clone()).unwrap();
         for layer in 0..source.num_hidden_layers {
-            let window = source.scoring(layer).window;
-            assert_eq!(read.scoring(layer).window, window, "{json:?}");
+            let window = source.attention_parameters(layer).window;
+            assert_eq!(read.attention_parameters(layer).window, window, "{json:?}");
             let kind = json.get("layer_types").and_then(|kinds| kinds[layer].as_str());
             let slides = kind == Some("sliding_attention");
             assert_eq!(slides, window.is_some(), "{json:?}");
@@ -299,7 +299,7 @@ mod tests {
                 assert_eq!(json["sliding_window"], json!(window));
             }
         }
-        if (0..source.num_hidden_layers).all(|layer| source.scoring(layer).window.is_none()) {
+        if (0..source.num_hidden_layers).all(|layer| source.attention_parameters(layer).window.is_none()) {
             assert!(json.get("sliding_window").is_none_or(Value::is_null), "{json:?}");
         }
     }

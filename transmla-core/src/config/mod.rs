@@ -1,5 +1,6 @@
 //! `config.json` of every supported family, and of latent attention models.
 
+mod converted;
 mod defaults;
 mod family;
 mod features;
@@ -24,7 +25,7 @@ pub use scaling::RopeScaling;
 
 use serde_json::{Map, Value};
 
-use crate::kernels::Scoring;
+use crate::kernels::AttentionParameters;
 
 /// What the decoder needs to know about a model, whatever its family.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,7 +64,7 @@ pub struct ModelConfig {
     pub window: Option<SlidingWindow>,
     /// A mixture of experts in the place of each MLP.
     pub experts: Option<ExpertConfig>,
-    /// Layers that predict further tokens.
+    /// Multi-token-prediction (MTP) layers.
     pub mtp: Option<MtpConfig>,
     /// Positions.
     pub rope: RopeConfig,
@@ -123,9 +124,9 @@ impl AttentionConfig {
 
 impl ModelConfig {
     /// How the scores of one layer become probabilities.
-    pub fn scoring(&self, layer: usize) -> Scoring {
+    pub fn attention_parameters(&self, layer: usize) -> AttentionParameters {
         let window = self.window.as_ref().filter(|window| window.covers(layer));
-        Scoring {
+        AttentionParameters {
             scale: self.score_scale,
             softcap: self.score_softcap,
             window: window.map(|window| window.size),

@@ -200,7 +200,7 @@ fn is_class_kind(rest: &str) -> bool {
     rest.starts_with("For") || rest == "Model"
 }
 
-/// Layers for further tokens, whose attention stays grouped when the model's own is converted.
+/// Multi-token-prediction (MTP) layers, whose attention stays grouped when the model's own is converted.
 fn read_mtp(keys: &Keys<'_>, family: &Family, attention: &AttentionConfig) -> Result<Option<MtpConfig>, CoreError> {
     // 0 is how some configurations say that there are none.
     let none = keys.get("num_nextn_predict_layers").and_then(Value::as_u64) == Some(0);
@@ -387,9 +387,12 @@ mod tests {
             (config.activation, config.tie_word_embeddings),
             (Activation::GeluTanh, true)
         );
-        assert_eq!(config.scoring(0).window, Some(24));
+        assert_eq!(config.attention_parameters(0).window, Some(24));
         assert_eq!(
-            (config.scoring(1).window, config.scoring(1).softcap),
+            (
+                config.attention_parameters(1).window,
+                config.attention_parameters(1).softcap
+            ),
             (None, Some(50.0))
         );
         let types = [
@@ -401,7 +404,13 @@ mod tests {
         ];
         raw.insert("layer_types".into(), json!(types));
         let listed = ModelConfig::from_json(raw).unwrap();
-        assert_eq!((listed.scoring(0).window, listed.scoring(3).window), (None, Some(24)));
+        assert_eq!(
+            (
+                listed.attention_parameters(0).window,
+                listed.attention_parameters(3).window
+            ),
+            (None, Some(24))
+        );
     }
 
     #[test]

@@ -5,13 +5,13 @@ use burn::tensor::module::attention as burn_attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::Scoring;
+use super::AttentionParameters;
 use super::host::{self, Problem};
 
 /// [`attend`] with scale `width^-1/2` and neither bound nor window.
 pub fn causal_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
-    let scoring = Scoring::of_width(q.dims()[3]);
-    attend(q, k, v, &scoring)
+    let parameters = AttentionParameters::of_width(q.dims()[3]);
+    attend(q, k, v, &parameters)
 }
 
 /// Causal softmax attention; query row i sees keys up to `past + i`, in a window if there is one.
@@ -22,28 +22,28 @@ pub fn causal_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
 /// # Shapes
 /// q `[batch, H, new, width]`, k `[batch, G, past + new, width]`, v `[batch, G, past + new, d_v]` with H a multiple of G;
 /// result `[batch, H, new, d_v]`.
-pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, scoring: &Scoring) -> Tensor<4> {
+pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, parameters: &AttentionParameters) -> Tensor<4> {
     if on_host(&q)
-        && let Some(result) = fused(&q, &k, &v, scoring)
+        && let Some(result) = fused(&q, &k, &v, parameters)
     {
         return result;
     }
-    if scoring.softcap.is_some() {
-        return plain_attend(q, k, v, scoring);
+    if parameters.softcap.is_some() {
+        return plain_attend(q, k, v, parameters);
     }
     let [_, heads, new, width] = q.dims();
     let tokens = k.dims()[2];
-    let is_causal = tokens == new && scoring.window.is_none_or(|window| window >= tokens);
+    let is_causal = tokens == new && parameters.window.is_none_or(|window| window >= tokens);
     let mask = match is_causal {
         true => None,
-        false => scoring.mask(new, tokens, &q.device()).map(Tensor::unsqueeze),
+        false => parameters.mask(new, tokens, &q.device()).map(Tensor::unsqueeze),
     };
     let options = AttentionModuleOptions {
         is_causal,
         ..Default::default()
     };
     // The operation divides by the square root of the width.
-    let ratio = scoring.scale * (width as f64).sqrt();
+    let ratio = parameters.scale * (width as f64).sqrt();
     let q = if (ratio - 1.0).abs() < 1e-12 {
         q
     } else {
@@ -54,14 +54,14 @@ pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, scoring: &Scoring) -> Te
 
 /// [`causal_attention`] from plain tensor operations.
 pub fn plain_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
-    let scoring = Scoring::of_width(q.dims()[3]);
-    plain_attend(q, k, v, &scoring)
+    let parameters = AttentionParameters::of_width(q.dims()[3]);
+    plain_attend(q, k, v, &parameters)
 }
 
 /// [`attend`] from plain tensor operations: what every other form is tested against.
-pub fn plain_attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, scoring: &Scoring) -> Tensor<4> {
+pub fn plain_attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, parameters: &AttentionParameters) -> Tensor<4> {
     let v = repeat_heads(v, q.dims()[1]);
-    probabilities(&q, &k, scoring).matmul(v)
+    probabilities(&q, &k, parameters).matmul(v)
 }
 
 /// Gradients with respect to the inputs of [`attend`], each of its input's shape.
@@ -83,14 +83,14 @@ pub fn attention_gradients(
     k: Tensor<4>,
     v: Tensor<4>,
     output: Tensor<4>,
-    scoring: &Scoring,
+    parameters: &AttentionParameters,
 ) -> AttentionGradients {
     if on_host(&q)
-        && let Some(result) = fused_gradients(&q, &k, &v, &output, scoring)
+        && let Some(result) = fused_gradients(&q, &k, &v, &output, parameters)
     {
         return result;
     }
-    plain_attention_gradients(q, k, v, output, scoring)
+    plain_attention_gradients(q, k, v, output, parameters)
 }
 
 /// The same from plain tensor operations.
@@ -99,16 +99,16 @@ pub fn plain_attention_gradients(
     k: Tensor<4>,
     v: Tensor<4>,
     output: Tensor<4>,
-    scoring: &Scoring,
+    parameters: &AttentionParameters,
 ) -> AttentionGradients {
     let heads = q.dims()[1];
     let groups = k.dims()[1];
-    let p = probabilities(&q, &k, scoring); // [batch, H, new, tokens]
+    let p = probabilities(&q, &k, parameters); // [batch, H, new, tokens]
     let dp = output.clone().matmul(repeat_heads(v, heads).swap_dims(2, 3));
     let mean = (dp.clone() * p.clone()).sum_dim(3);
-    let mut ds = (p.clone() * (dp - mean)).mul_scalar(scoring.scale);
-    if let Some(cap) = scoring.softcap {
-        let capped = scoring.capped(products(&q, &k));
+    let mut ds = (p.clone() * (dp - mean)).mul_scalar(parameters.scale);
+    if let Some(cap) = parameters.softcap {
+        let capped = parameters.capped(products(&q, &k));
         ds = ds * (capped.div_scalar(cap).square().neg().add_scalar(1.0));
     }
     AttentionGradients {
@@ -123,8 +123,8 @@ fn products(q: &Tensor<4>, k: &Tensor<4>) -> Tensor<4> {
     q.clone().matmul(repeat_heads(k.clone(), heads).swap_dims(2, 3))
 }
 
-fn probabilities(q: &Tensor<4>, k: &Tensor<4>, scoring: &Scoring) -> Tensor<4> {
-    softmax(scoring.masked(products(q, k)), 3)
+fn probabilities(q: &Tensor<4>, k: &Tensor<4>, parameters: &AttentionParameters) -> Tensor<4> {
+    softmax(parameters.masked(products(q, k)), 3)
 }
 
 /// Repeats each of G heads for the query heads that share it: `[batch, G, seq, width]` to `[batch, H, seq, width]`.
@@ -155,8 +155,8 @@ pub(crate) fn on_host(tensor: &Tensor<4>) -> bool {
 }
 
 /// Nothing if the shapes are not those of attention: the caller's ordinary path then says what is wrong.
-fn fused(q: &Tensor<4>, k: &Tensor<4>, v: &Tensor<4>, scoring: &Scoring) -> Option<Tensor<4>> {
-    let problem = Problem::new(q.dims(), k.dims(), v.dims(), scoring)?;
+fn fused(q: &Tensor<4>, k: &Tensor<4>, v: &Tensor<4>, parameters: &AttentionParameters) -> Option<Tensor<4>> {
+    let problem = Problem::new(q.dims(), k.dims(), v.dims(), parameters)?;
     let [q, k, v] = [q, k, v].map(|tensor| tensor.clone().try_into_data().ok());
     let (q, k, v) = (q?, k?, v?);
     let mut output = vec![0.0; problem.output_len()];
@@ -178,10 +178,10 @@ fn fused_gradients(
     k: &Tensor<4>,
     v: &Tensor<4>,
     output: &Tensor<4>,
-    scoring: &Scoring,
+    parameters: &AttentionParameters,
 ) -> Option<AttentionGradients> {
     let (q_dims, k_dims, v_dims) = (q.dims(), k.dims(), v.dims());
-    let problem = Problem::new(q_dims, k_dims, v_dims, scoring)?;
+    let problem = Problem::new(q_dims, k_dims, v_dims, parameters)?;
     if output.dims() != problem.output_dims() {
         return None;
     }

@@ -10,9 +10,9 @@ use std::ops::Range;
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::Scoring;
-use super::ahead::Ahead;
+use super::AttentionParameters;
 use super::exponential::{cap, exponentiate_below, largest, scale};
+use super::prefetch::Prefetch;
 use super::storage::StoredSlice;
 use super::threads::SERIAL;
 use super::vectors::{Rows, combine, dots};
@@ -84,7 +84,7 @@ struct Scratch {
 ///
 /// # Panics
 /// If `q` has another size, a head holds fewer tokens than are new, or values of another number of tokens.
-pub fn decode(shape: &DecodeShape, scoring: &Scoring, q: &[f32], heads: &[CachedHead<'_>]) -> Vec<f32> {
+pub fn decode(shape: &DecodeShape, parameters: &AttentionParameters, q: &[f32], heads: &[CachedHead<'_>]) -> Vec<f32> {
     let arch = Arch::new();
     let tokens = |head: &CachedHead<'_>| head.keys.len() / shape.width;
     assert_eq!(q.len(), heads.len() * shape.rows() * shape.width);
@@ -98,7 +98,7 @@ pub fn decode(shape: &DecodeShape, scoring: &Scoring, q: &[f32], heads: &[Cached
     let mut tasks = Vec::new();
     for (index, head) in heads.iter().enumerate() {
         let end = tokens(head);
-        let start = scoring
+        let start = parameters
             .window
             .map_or(0, |window| (end - shape.new + 1).saturating_sub(window));
         let parts = ((end - start) / PART).clamp(1, wanted);
@@ -118,7 +118,7 @@ pub fn decode(shape: &DecodeShape, scoring: &Scoring, q: &[f32], heads: &[Cached
             part.add(
                 arch,
                 shape,
-                scoring,
+                parameters,
                 queries,
                 &heads[index],
                 [start..end, next],
@@ -162,7 +162,7 @@ impl Part {
         &mut self,
         arch: Arch,
         shape: &DecodeShape,
-        scoring: &Scoring,
+        parameters: &AttentionParameters,
         q: &[f32],
         head: &CachedHead<'_>,
         [block, next]: [Range<usize>; 2],
@@ -183,16 +183,16 @@ impl Part {
         let scores = &mut scratch.scores;
         scores.resize(rows * stride, 0.0);
         let queries = Rows::new(q, rows, width, width);
-        dots(arch, scores, stride, scoring.scale as f32, queries, keys_of);
+        dots(arch, scores, stride, parameters.scale as f32, queries, keys_of);
         let tokens = head.keys.len() / width;
         for (row, scores) in scores.chunks_exact_mut(stride).enumerate() {
             let scores = &mut scores[..count];
-            if let Some(bound) = scoring.softcap {
+            if let Some(bound) = parameters.softcap {
                 cap(arch, scores, bound as f32);
             }
             // The row's token sees itself and those before it, in a window if there is one.
             let last = tokens - shape.new + row % shape.new;
-            let first = scoring.window.map_or(0, |window| (last + 1).saturating_sub(window));
+            let first = parameters.window.map_or(0, |window| (last + 1).saturating_sub(window));
             let within = |token: usize| token.saturating_sub(block.start).min(count);
             let (first, end) = (within(first), within(last + 1));
             if first >= end {
@@ -205,11 +205,11 @@ impl Part {
         }
         let weights = Rows::new(scores, rows, count, stride);
         // Values that are keys are in the processor's caches by now, so that memory is free for the next keys.
-        let ahead = match head.values {
-            None => Ahead::of(head.keys, next.start * width, next.len() * width),
-            Some(_) => Ahead::none(),
+        let prefetch = match head.values {
+            None => Prefetch::of(head.keys, next.start * width, next.len() * width),
+            Some(_) => Prefetch::none(),
         };
-        combine(arch, &mut self.values, value_width, weights, values, ahead);
+        combine(arch, &mut self.values, value_width, weights, values, prefetch);
     }
 
     /// From scores of one row to their weights, with what was summed before brought to the same largest score.

@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Tensor};
 
-use super::{Scoring, plain_decode};
+use super::{AttentionParameters, plain_decode};
 
 /// Where the values of cached tokens are.
 #[derive(Debug, Clone)]
@@ -46,10 +46,10 @@ pub fn decode_tensors(
     keys: Tensor<4>,
     values: CachedValues,
     lengths: &[usize],
-    scoring: &Scoring,
+    parameters: &AttentionParameters,
 ) -> Tensor<4> {
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
-    if let Some(attended) = super::cube::decode(&q, &keys, &values, lengths, scoring) {
+    if let Some(attended) = super::cube::decode(&q, &keys, &values, lengths, parameters) {
         return attended;
     }
     let longest = lengths.iter().copied().max().unwrap_or(0).min(keys.dims()[2]);
@@ -59,7 +59,7 @@ pub fn decode_tensors(
         CachedValues::Apart(values) => values.narrow(2, 0, longest).cast(DType::F32),
         CachedValues::InKeys(_) => keys.clone().narrow(3, 0, value_width),
     };
-    plain_decode(q, keys, values, lengths, scoring)
+    plain_decode(q, keys, values, lengths, parameters)
 }
 
 /// Whether [`decode_tensors`] is a fused kernel for these.
@@ -68,13 +68,13 @@ pub fn decode_is_fused(
     keys: &Tensor<4>,
     values: &CachedValues,
     lengths: &[usize],
-    scoring: &Scoring,
+    parameters: &AttentionParameters,
 ) -> bool {
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
-    let fused = super::cube::plan(q, keys, values, lengths, scoring).is_some();
+    let fused = super::cube::plan(q, keys, values, lengths, parameters).is_some();
     #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
     let fused = {
-        let _ = (q, keys, values, lengths, scoring);
+        let _ = (q, keys, values, lengths, parameters);
         false
     };
     fused

@@ -6,7 +6,7 @@
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::Scoring;
+use super::AttentionParameters;
 use super::exponential::{cap, exponentiate, scale, slope_of_cap, softmax_gradient};
 use super::product::{View, multiply};
 
@@ -46,7 +46,7 @@ struct Block {
 
 impl Problem {
     /// The shapes of q, k and v, if they belong together.
-    pub fn new(q: [usize; 4], k: [usize; 4], v: [usize; 4], scoring: &Scoring) -> Option<Self> {
+    pub fn new(q: [usize; 4], k: [usize; 4], v: [usize; 4], parameters: &AttentionParameters) -> Option<Self> {
         let [batch, heads, new, width] = q;
         let [_, groups, tokens, value_width] = v;
         let fits = k == [batch, groups, tokens, width]
@@ -63,9 +63,9 @@ impl Problem {
             tokens,
             width,
             value_width,
-            scale: scoring.scale as f32,
-            softcap: scoring.softcap.map(|cap| cap as f32),
-            window: scoring.window.unwrap_or(tokens).clamp(1, tokens),
+            scale: parameters.scale as f32,
+            softcap: parameters.softcap.map(|cap| cap as f32),
+            window: parameters.window.unwrap_or(tokens).clamp(1, tokens),
         })
     }
 

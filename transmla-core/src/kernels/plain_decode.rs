@@ -3,7 +3,7 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 
-use super::Scoring;
+use super::AttentionParameters;
 
 /// Causal attention of the newest tokens of sequences of different lengths: what fused decoding is tested against, and what
 /// other devices do.
@@ -16,15 +16,15 @@ pub fn plain_decode(
     keys: Tensor<4>,
     values: Tensor<4>,
     lengths: &[usize],
-    scoring: &Scoring,
+    parameters: &AttentionParameters,
 ) -> Tensor<4> {
     let [batch, heads, new, width] = q.dims();
     let [_, groups, longest, value_width] = values.dims();
     let rows = heads / groups * new;
     // The heads that share keys become rows of one product: no key is repeated.
     let products = q.reshape([batch, groups, rows, width]).matmul(keys.swap_dims(2, 3));
-    let scores = scoring.capped(products); // [batch, G, H / G · new, longest]
-    let scores = match mask(lengths, new, longest, scoring.window, &scores.device()) {
+    let scores = parameters.capped(products); // [batch, G, H / G · new, longest]
+    let scores = match mask(lengths, new, longest, parameters.window, &scores.device()) {
         None => scores,
         Some(mask) => {
             let mask = mask.expand([batch, groups, heads / groups, new, longest]);

@@ -1,4 +1,4 @@
-//! Products of a few rows with many, in registers: what decoding is made of.
+//! Skinny matrix products in registers: what decoding is made of.
 //!
 //! General matrix products copy their operands into panels first, which costs as much as the product itself where one side
 //! has a few rows only. Here a tile of results stays in registers while both operands are read where they lie.
@@ -13,7 +13,7 @@ use std::ops::RangeInclusive;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::ahead::Ahead;
+use super::prefetch::Prefetch;
 
 /// Rows of a tile.
 const TILE: usize = 4;
@@ -64,8 +64,15 @@ pub(super) fn dots(arch: Arch, target: &mut [f32], stride: usize, scale: f32, a:
     });
 }
 
-/// `target[i] += Σⱼ weights[i, j] · bⱼ`; target rows are `stride` apart. What is `ahead` is asked for on the way.
-pub(super) fn combine(arch: Arch, target: &mut [f32], stride: usize, weights: Rows<'_>, b: Rows<'_>, ahead: Ahead) {
+/// `target[i] += Σⱼ weights[i, j] · bⱼ`; target rows are `stride` apart. The memory of `prefetch` is asked for on the way.
+pub(super) fn combine(
+    arch: Arch,
+    target: &mut [f32],
+    stride: usize,
+    weights: Rows<'_>,
+    b: Rows<'_>,
+    prefetch: Prefetch,
+) {
     assert_eq!(weights.width, b.count);
     assert!(b.width <= stride && (weights.count == 0 || (weights.count - 1) * stride + b.width <= target.len()));
     arch.dispatch(Combine {
@@ -73,7 +80,7 @@ pub(super) fn combine(arch: Arch, target: &mut [f32], stride: usize, weights: Ro
         stride,
         weights,
         b,
-        ahead,
+        prefetch,
     });
 }
 
@@ -97,7 +104,7 @@ pub(crate) fn add_combinations(target: &mut [f32], stride: usize, weights: &[f32
         stride,
         Rows::new(weights, m, k, k),
         Rows::new(b, k, n, n),
-        Ahead::none(),
+        Prefetch::none(),
     );
 }
 
@@ -209,7 +216,7 @@ struct Combine<'a> {
     stride: usize,
     weights: Rows<'a>,
     b: Rows<'a>,
-    ahead: Ahead,
+    prefetch: Prefetch,
 }
 
 impl WithSimd for Combine<'_> {
@@ -273,9 +280,9 @@ impl Combine<'_> {
                 sums[m][0] = simd.partial_load_f32s(target);
             }
         }
-        let mut ahead = self.ahead;
+        let mut prefetch = self.prefetch;
         for j in 0..count {
-            ahead.ask(LINES);
+            prefetch.prefetch(LINES);
             let b = &self.b.values[j * self.b.stride + column..][..width];
             let mut y = [simd.splat_f32s(0.0); N];
             if whole {
@@ -293,7 +300,7 @@ impl Combine<'_> {
                 }
             }
         }
-        self.ahead = ahead;
+        self.prefetch = prefetch;
         for m in 0..M {
             let target = &mut self.target[(i + m) * self.stride + column..][..width];
             if whole {
@@ -331,7 +338,7 @@ mod tests {
             dots(Arch::new(), &mut products, n + gap, 0.5, a, b);
             let weights = Rows::new(&products, m, n, n + gap);
             let mut sums = vec![1.0; m * stride];
-            combine(Arch::new(), &mut sums, stride, weights, b, Ahead::none());
+            combine(Arch::new(), &mut sums, stride, weights, b, Prefetch::none());
             for i in 0..m {
                 for j in 0..n + gap {
                     let found = f64::from(products[i * (n + gap) + j]);

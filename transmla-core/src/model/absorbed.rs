@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::cached_rows::CachedRows;
 use crate::HostNumbers;
 use crate::config::LatentConfig;
-use crate::kernels::{DecodeShape, Scoring, add_combinations, decode, dot_products, for_each_piece};
+use crate::kernels::{AttentionParameters, DecodeShape, add_combinations, decode, dot_products, for_each_piece};
 
 /// `kv_b_proj` where it lies in host memory, `[H, d + d_v, r]`: what turns queries into latents and attended latents into
 /// values. A view, made for each use: nothing is copied.
@@ -33,7 +33,7 @@ impl<'a> AbsorbedUp<'a> {
         q_nope: Tensor<4>,
         q_rope: Tensor<4>,
         rows: &CachedRows,
-        scoring: &Scoring,
+        parameters: &AttentionParameters,
     ) -> Option<Tensor<4>> {
         let cached = rows.cached_heads(None)?;
         let [batch, heads, new, nope] = q_nope.dims();
@@ -62,7 +62,7 @@ impl<'a> AbsorbedUp<'a> {
             width,
             value_width: rank,
         };
-        let attended = decode(&shape, scoring, &q, &cached);
+        let attended = decode(&shape, parameters, &q, &cached);
         let mut output = vec![0.0; batch * heads * new * value];
         let work = batch * heads * new * value * rank;
         for_each_piece(&mut output, new * value, work, |index, output| {

@@ -4,7 +4,7 @@ use burn::tensor::{Gradients, Tensor};
 
 use super::attention::{Attention, Projected};
 use super::rotary::Rotary;
-use crate::kernels::{Scoring, attend, attention_gradients};
+use crate::kernels::{AttentionParameters, attend, attention_gradients};
 
 /// An attention that has run forwards and can run backwards.
 ///
@@ -12,7 +12,7 @@ use crate::kernels::{Scoring, attend, attention_gradients};
 /// both directions and no score matrix is ever kept.
 pub struct RecordedAttention {
     projected: Projected,
-    scoring: Scoring,
+    parameters: AttentionParameters,
     attended: Tensor<4>,
     output: Tensor<2>,
 }
@@ -28,13 +28,13 @@ impl RecordedAttention {
     pub fn run(attention: &Attention, x: Tensor<2>, batch: usize, rotary: &Rotary) -> Self {
         let projected = attention.project(x, batch, rotary);
         let Projected { q, k, v } = &projected;
-        let scoring = *attention.scoring();
-        let attended = attend(plain(q), plain(k), plain(v), &scoring);
+        let parameters = *attention.parameters();
+        let attended = attend(plain(q), plain(k), plain(v), &parameters);
         let attended = attended.autodiff().require_grad();
         Self {
             output: attention.combine(attended.clone()),
             projected,
-            scoring,
+            parameters,
             attended,
         }
     }
@@ -53,7 +53,7 @@ impl RecordedAttention {
             // A loss that does not look at the output.
             None => plain(&self.attended).zeros_like(),
         };
-        let gradients = attention_gradients(plain(&q), plain(&k), plain(&v), output, &self.scoring);
+        let gradients = attention_gradients(plain(&q), plain(&k), plain(&v), output, &self.parameters);
         // The gradient of this sum is the chain rule through the projections.
         let through = |tensor: Tensor<4>, gradient: Tensor<4>| (tensor * gradient.autodiff()).sum();
         let sum = through(q, gradients.q) + through(k, gradients.k) + through(v, gradients.v);

@@ -72,8 +72,8 @@ fn is_unused(config: &ModelConfig, name: &str) -> bool {
         ".position_ids",
     ];
     let tied_head = name == HEAD && config.tie_word_embeddings;
-    let further = config.mtp.is_none() && config.family.mtp_prefix.is_some_and(|prefix| name.starts_with(prefix));
-    tied_head || further || is_other_head(name) || COMPUTED.iter().any(|end| name.ends_with(end))
+    let mtp = config.mtp.is_none() && config.family.mtp_prefix.is_some_and(|prefix| name.starts_with(prefix));
+    tied_head || mtp || is_other_head(name) || COMPUTED.iter().any(|end| name.ends_with(end))
 }
 
 /// Whether a tensor is a head of another task beside the language model's: values, rewards, classes.

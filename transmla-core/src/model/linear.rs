@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::kernels::few_rows;
+use crate::kernels::skinny_product;
 use crate::{Checkpoint, CoreError, StorageDtype, host_values};
 
 /// An affine map with the weight as it lies in the checkpoint, `[out, in]`.
@@ -47,7 +47,7 @@ impl Linear {
 
     /// `x Wᵀ + b`: `[rows, in]` to `[rows, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let y = few_rows(&x, &self.weight).unwrap_or_else(|| x.matmul(self.weight.clone().transpose()));
+        let y = skinny_product(&x, &self.weight).unwrap_or_else(|| x.matmul(self.weight.clone().transpose()));
         match &self.bias {
             Some(bias) => y + bias.clone().unsqueeze(),
             None => y,

@@ -79,7 +79,7 @@ pub fn residual_tensors(config: &ModelConfig, index: usize) -> Vec<TensorSpec> {
     tensors
 }
 
-/// The tensors of layers that predict further tokens: never run, and the same in a converted model.
+/// The tensors of multi-token-prediction (MTP) layers: never run, and the same in a converted model.
 pub fn carried_tensors(config: &ModelConfig) -> Vec<TensorSpec> {
     let (Some(mtp), Some(prefix)) = (&config.mtp, config.family.mtp_prefix) else {
         return Vec::new();

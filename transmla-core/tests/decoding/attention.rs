@@ -47,7 +47,7 @@ fn grouped(groups: usize, shared: usize, width: usize) -> (ModelConfig, Attentio
         key_heads: groups,
         q_norm: None,
         k_norm: None,
-        scoring: config.scoring(0),
+        parameters: config.attention_parameters(0),
     };
     (config, Attention::Grouped(attention))
 }
@@ -72,7 +72,7 @@ fn latent(heads: usize, width: usize, rank: usize, rope: usize, value: usize) ->
         o: linear(HIDDEN, heads * value),
         heads,
         shape,
-        scoring: config.scoring(0),
+        parameters: config.attention_parameters(0),
     };
     (config, Attention::Latent(attention))
 }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use proptest::prelude::*;
-use transmla_core::kernels::{CachedValues, Scoring, decode_is_fused, decode_tensors, plain_decode};
+use transmla_core::kernels::{AttentionParameters, CachedValues, decode_is_fused, decode_tensors, plain_decode};
 use transmla_core::{Decoder, DeviceChoice, KvCache, LayeredModel, Residency};
 
 use super::models::{FAMILIES, batch, check_together, open};
@@ -44,7 +44,7 @@ struct Case {
 
 impl Case {
     /// Largest difference of the two on one device.
-    fn difference(&self, scoring: &Scoring) -> f32 {
+    fn difference(&self, parameters: &AttentionParameters) -> f32 {
         let device = device();
         let random = |dims: [usize; 4], spread| Tensor::<4>::random(dims, Distribution::Normal(0.0, spread), &device);
         let batch = self.past.len();
@@ -57,15 +57,15 @@ impl Case {
             true => CachedValues::InKeys(self.value_width.min(self.width)),
             false => CachedValues::Apart(rows(self.value_width)),
         };
-        assert!(decode_is_fused(&q, &keys, &values, &lengths, scoring), "{self:?}");
-        let found = decode_tensors(q.clone(), keys.clone(), values.clone(), &lengths, scoring);
+        assert!(decode_is_fused(&q, &keys, &values, &lengths, parameters), "{self:?}");
+        let found = decode_tensors(q.clone(), keys.clone(), values.clone(), &lengths, parameters);
         let seen = |rows: Tensor<4>| rows.narrow(2, 0, longest).cast(DType::F32);
         let keys = seen(keys);
         let values = match values {
             CachedValues::Apart(values) => seen(values),
             CachedValues::InKeys(width) => keys.clone().narrow(3, 0, width),
         };
-        let expected = plain_decode(q, keys, values, &lengths, scoring);
+        let expected = plain_decode(q, keys, values, &lengths, parameters);
         assert_eq!(found.dims(), expected.dims());
         worst(&found, &expected)
     }
@@ -91,12 +91,12 @@ proptest! {
         windowed: bool, latent: bool,
     ) {
         let case = Case { groups, shared, new, width, value_width, past, room, latent, dtype: DType::F32 };
-        let scoring = Scoring {
+        let parameters = AttentionParameters {
             scale: 0.3,
             softcap: bounded.then_some(3.0),
             window: windowed.then_some(window),
         };
-        let difference = case.difference(&scoring);
+        let difference = case.difference(&parameters);
         prop_assert!(difference < 2e-5, "{}", difference);
     }
 }
@@ -127,14 +127,14 @@ fn fused_equals_plain_at_real_shapes() {
                 latent,
                 dtype,
             };
-            let scoring = Scoring::of_width(width);
-            let window = Scoring {
+            let parameters = AttentionParameters::of_width(width);
+            let window = AttentionParameters {
                 window: Some(600),
-                ..scoring
+                ..parameters
             };
-            for scoring in [scoring, window] {
-                let difference = case.difference(&scoring);
-                assert!(difference < limit(dtype), "{case:?} {scoring:?}: {difference}");
+            for parameters in [parameters, window] {
+                let difference = case.difference(&parameters);
+                assert!(difference < limit(dtype), "{case:?} {parameters:?}: {difference}");
             }
         }
     }
@@ -146,9 +146,9 @@ fn other_calls_go_the_plain_way() {
     let device = device();
     let random = |dims: [usize; 4]| Tensor::<4>::random(dims, Distribution::Normal(0.0, 1.0), &device);
     let (q, keys) = (random([1, 4, 1, 16]), random([1, 2, 9, 16]));
-    let (scoring, values) = (Scoring::of_width(16), CachedValues::InKeys(8));
+    let (parameters, values) = (AttentionParameters::of_width(16), CachedValues::InKeys(8));
     let fused =
-        |q: &Tensor<4>, keys: &Tensor<4>, lengths: &[usize]| decode_is_fused(q, keys, &values, lengths, &scoring);
+        |q: &Tensor<4>, keys: &Tensor<4>, lengths: &[usize]| decode_is_fused(q, keys, &values, lengths, &parameters);
     assert!(fused(&q, &keys, &[9]));
     assert!(!fused(&q, &keys, &[10]));
     assert!(!fused(&q, &keys, &[9, 9]));
@@ -159,7 +159,7 @@ fn other_calls_go_the_plain_way() {
     ));
     let recorded = Tensor::from_data(q.clone().into_data(), &device.clone().autodiff());
     assert!(!fused(&recorded, &keys, &[9]));
-    let decoded = |q, keys| decode_tensors(q, keys, values.clone(), &[7], &scoring);
+    let decoded = |q, keys| decode_tensors(q, keys, values.clone(), &[7], &parameters);
     let expected = decoded(q.clone(), keys.clone());
     let host = decoded(q.to_device(&Device::flex()), keys.to_device(&Device::flex()));
     assert!(worst(&expected, &host) < 2e-5);
@@ -177,7 +177,7 @@ fn models_decode_as_they_compute() {
 /// The tokens that a trained model writes when it always takes the likeliest.
 #[test]
 fn a_trained_model_writes_the_same_text_as_on_the_cpu() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stories260k");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transmla-cli/models/stories260k");
     let model = Decoder::open(&folder, &Device::flex(), Residency::Loaded).unwrap();
     let written = |model: &Decoder| {
         let mut cache = KvCache::new(model.config(), 64);

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use proptest::prelude::*;
 use transmla_core::StorageDtype;
-use transmla_core::kernels::{CachedHead, DecodeShape, Scoring, Stored, decode, plain_decode};
+use transmla_core::kernels::{AttentionParameters, CachedHead, DecodeShape, Stored, decode, plain_decode};
 
 const DTYPES: [StorageDtype; 3] = [StorageDtype::F32, StorageDtype::Bf16, StorageDtype::F16];
 
@@ -44,7 +44,7 @@ struct Case {
 
 impl Case {
     /// Largest difference of the two, with values of their own and with values that are a part of the keys.
-    fn difference(&self, scoring: &Scoring, dtype: StorageDtype, latent: bool) -> f32 {
+    fn difference(&self, parameters: &AttentionParameters, dtype: StorageDtype, latent: bool) -> f32 {
         let value_width = match latent {
             true => self.value_width.min(self.width),
             false => self.value_width,
@@ -74,8 +74,8 @@ impl Case {
             width: self.width,
             value_width,
         };
-        let found = decode(&shape, scoring, &values(&q), &heads);
-        let expected = values(&plain_decode(q, keys, values_kept, &lengths, scoring));
+        let found = decode(&shape, parameters, &values(&q), &heads);
+        let expected = values(&plain_decode(q, keys, values_kept, &lengths, parameters));
         assert_eq!(found.len(), expected.len());
         found
             .iter()
@@ -95,12 +95,12 @@ proptest! {
         latent: bool, dtype in 0usize..3,
     ) {
         let case = Case { groups, shared, new, width, value_width, past };
-        let scoring = Scoring {
+        let parameters = AttentionParameters {
             scale: 0.3,
             softcap: bounded.then_some(3.0),
             window: windowed.then_some(window),
         };
-        let difference = case.difference(&scoring, DTYPES[dtype], latent);
+        let difference = case.difference(&parameters, DTYPES[dtype], latent);
         prop_assert!(difference < 2e-5, "{}", difference);
     }
 }
@@ -123,14 +123,14 @@ fn fused_equals_plain_at_real_shapes() {
                 value_width,
                 past: vec![1500, 700],
             };
-            let scoring = Scoring::of_width(width);
-            let window = Scoring {
+            let parameters = AttentionParameters::of_width(width);
+            let window = AttentionParameters {
                 window: Some(600),
-                ..scoring
+                ..parameters
             };
-            for scoring in [scoring, window] {
-                let difference = case.difference(&scoring, dtype, latent);
-                assert!(difference < 2e-5, "{case:?} {dtype} {scoring:?}: {difference}");
+            for parameters in [parameters, window] {
+                let difference = case.difference(&parameters, dtype, latent);
+                assert!(difference < 2e-5, "{case:?} {dtype} {parameters:?}: {difference}");
             }
         }
     }

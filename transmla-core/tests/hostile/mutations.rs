@@ -196,9 +196,9 @@ proptest! {
         });
         if let Ok(parsed) = ModelConfig::from_json(config) {
             prop_assert!(parsed.rope.frequencies().iter().all(|f| f.is_finite()));
-            let scoring = parsed.scoring(1);
-            prop_assert!(scoring.scale.is_finite() && scoring.scale > 0.0);
-            prop_assert!(scoring.window.is_none_or(|window| window > 0));
+            let parameters = parsed.attention_parameters(1);
+            prop_assert!(parameters.scale.is_finite() && parameters.scale > 0.0);
+            prop_assert!(parameters.window.is_none_or(|window| window > 0));
             prop_assert!(parsed.experts.is_none_or(|experts| experts.per_token <= experts.count));
         }
     }

@@ -76,7 +76,7 @@ impl Plan {
                 && problem.value_width.is_multiple_of(*vector)
         })?;
         let widths = [problem.width / vector, problem.value_width / vector];
-        let flags = [problem.in_keys, problem.scoring.softcap.is_some()];
+        let flags = [problem.in_keys, problem.parameters.softcap.is_some()];
         let tile = Tile::new(problem.rows(), widths, vector, problem.dtype.size(), flags, limits)?;
         let cubes = problem.batch * problem.groups * problem.rows().div_ceil(tile.rows);
         Some(Self {
@@ -104,7 +104,7 @@ impl Plan {
         if !(planes_of_32 && matmul.mma.contains(&product) && matmul.ldmatrix.contains(&format)) {
             return None;
         }
-        let flags = [problem.in_keys, problem.scoring.softcap.is_some()];
+        let flags = [problem.in_keys, problem.parameters.softcap.is_some()];
         let shared = hardware.max_shared_memory_size;
         let tile = TensorTile::new(problem.rows(), [problem.width, problem.value_width], flags, shared)?;
         let cubes = problem.batch * problem.groups * problem.rows().div_ceil(tile.rows());
@@ -200,7 +200,7 @@ fn attend(
         problem.groups,
         plan.splits,
         problem
-            .scoring
+            .parameters
             .window
             .unwrap_or(u32::MAX as usize)
             .min(u32::MAX as usize),
@@ -210,8 +210,8 @@ fn attend(
         value_batch,
         value_group,
         value_token,
-        problem.scoring.scale as f32,
-        problem.scoring.softcap.unwrap_or(1.0) as f32,
+        problem.parameters.scale as f32,
+        problem.parameters.softcap.unwrap_or(1.0) as f32,
     );
     let (rows, units) = match way {
         Way::Vectors(tile) => (tile.rows, tile.units),

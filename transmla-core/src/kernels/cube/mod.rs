@@ -28,7 +28,7 @@ use burn::tensor::Tensor;
 
 use self::launch::Plan;
 use self::problem::Problem;
-use super::{CachedValues, Scoring};
+use super::{AttentionParameters, CachedValues};
 
 /// Backends that have the kernel.
 #[backend_extension(Cube)]
@@ -49,9 +49,9 @@ pub(super) fn decode(
     keys: &Tensor<4>,
     values: &CachedValues,
     lengths: &[usize],
-    scoring: &Scoring,
+    parameters: &AttentionParameters,
 ) -> Option<Tensor<4>> {
-    let plan = plan(q, keys, values, lengths, scoring)?;
+    let plan = plan(q, keys, values, lengths, parameters)?;
     let attended = <Dispatch as FusedDecode>::fused_decode(
         q.clone().into_dispatch(),
         keys.clone().into_dispatch(),
@@ -67,7 +67,7 @@ pub(super) fn plan(
     keys: &Tensor<4>,
     values: &CachedValues,
     lengths: &[usize],
-    scoring: &Scoring,
+    parameters: &AttentionParameters,
 ) -> Option<Plan> {
     let device = keys.device();
     let on_cube = matches!(device.as_dispatch(), DispatchDevice::Cube(_));
@@ -76,7 +76,7 @@ pub(super) fn plan(
     if !(on_cube && all_here) {
         return None;
     }
-    Plan::new(&device, Problem::new(q, keys, values, lengths, scoring)?)
+    Plan::new(&device, Problem::new(q, keys, values, lengths, parameters)?)
 }
 
 fn apart(values: &CachedValues) -> Option<&Tensor<4>> {

@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Tensor};
 
-use crate::kernels::{CachedValues, Scoring};
+use crate::kernels::{AttentionParameters, CachedValues};
 
 /// Most cubes in one direction of a launch that every device allows.
 const MOST_CUBES: usize = 65535;
@@ -27,7 +27,7 @@ pub(crate) struct Problem {
     pub(super) dtype: DType,
     /// Tokens of each sequence.
     pub(super) lengths: Vec<usize>,
-    pub(super) scoring: Scoring,
+    pub(super) parameters: AttentionParameters,
 }
 
 impl Problem {
@@ -37,7 +37,7 @@ impl Problem {
         keys: &Tensor<4>,
         values: &CachedValues,
         lengths: &[usize],
-        scoring: &Scoring,
+        parameters: &AttentionParameters,
     ) -> Option<Self> {
         let [batch, heads, new, width] = q.dims();
         let [key_batch, groups, longest, key_width] = keys.dims();
@@ -70,7 +70,7 @@ impl Problem {
             in_keys,
             dtype: keys.dtype(),
             lengths: lengths.to_vec(),
-            scoring: *scoring,
+            parameters: *parameters,
         })
     }
 
@@ -82,7 +82,7 @@ impl Problem {
     /// Most tokens that the queries of one sequence see together.
     pub(super) fn longest_span(&self) -> usize {
         let longest = self.lengths.iter().copied().max().unwrap_or(0);
-        match self.scoring.window {
+        match self.parameters.window {
             None => longest,
             Some(window) => longest.min(window.saturating_add(self.new - 1)),
         }

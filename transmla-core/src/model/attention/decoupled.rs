@@ -4,13 +4,13 @@ use burn::tensor::Tensor;
 
 use super::normed::NormedQueries;
 use super::{Projected, merge_heads, split_heads};
-use crate::kernels::{Scoring, attend, repeat_heads};
+use crate::kernels::{AttentionParameters, attend, repeat_heads};
 use crate::model::linear::Linear;
 use crate::model::rotary::Rotary;
 
 /// Full-rank attention with decoupled positions (TransMLA, arXiv 2502.07864, section 4.2).
 ///
-/// A head's score is `q_nope · k_nope + q_rope · k_rope`, with the scoring of the original. Rotary rows are half-split.
+/// A head's score is `q_nope · k_nope + q_rope · k_rope`, with the attention parameters of the original. Rotary rows are half-split.
 #[derive(Debug, Clone)]
 pub struct DecoupledAttention {
     /// Queries.
@@ -30,7 +30,7 @@ pub struct DecoupledAttention {
     /// G.
     pub value_heads: usize,
     /// How scores become probabilities.
-    pub scoring: Scoring,
+    pub parameters: AttentionParameters,
 }
 
 /// How queries come from the hidden state.
@@ -72,7 +72,7 @@ impl DecoupledQueries {
 impl DecoupledAttention {
     pub(super) fn forward(&self, x: Tensor<2>, batch: usize, rotary: &Rotary) -> Tensor<2> {
         let Projected { q, k, v } = self.project(x, batch, rotary);
-        self.o.forward(merge_heads(attend(q, k, v, &self.scoring)))
+        self.o.forward(merge_heads(attend(q, k, v, &self.parameters)))
     }
 
     pub(super) fn project(&self, x: Tensor<2>, batch: usize, rotary: &Rotary) -> Projected {

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::normed::normalise_heads;
 use super::{Projected, merge_heads, split_heads};
 use crate::config::GroupedConfig;
-use crate::kernels::{CachedValues, DecodeShape, Scoring, attend, decode, decode_tensors};
+use crate::kernels::{AttentionParameters, CachedValues, DecodeShape, attend, decode, decode_tensors};
 use crate::model::cache::LayerCache;
 use crate::model::cached_rows::CachedRows;
 use crate::model::layer::layer_prefix;
@@ -33,7 +33,7 @@ pub struct GroupedAttention {
     /// `k_norm`, `[d]`, on each head's key before RoPE.
     pub k_norm: Option<RmsNorm>,
     /// How scores become probabilities.
-    pub scoring: Scoring,
+    pub parameters: AttentionParameters,
 }
 
 impl GroupedAttention {
@@ -69,7 +69,7 @@ impl GroupedAttention {
             key_heads: grouped.num_key_value_heads,
             q_norm: norm("q_norm")?,
             k_norm: norm("k_norm")?,
-            scoring: config.scoring(layer),
+            parameters: config.attention_parameters(layer),
         })
     }
 
@@ -87,11 +87,11 @@ impl GroupedAttention {
                 keys.append(k.clone());
                 values.append(v.clone());
                 match first {
-                    true => attend(q, k, v, &self.scoring),
+                    true => attend(q, k, v, &self.parameters),
                     false => self.attend_cached(q, keys, values),
                 }
             }
-            _ => attend(q, k, v, &self.scoring),
+            _ => attend(q, k, v, &self.parameters),
         };
         self.o.forward(merge_heads(attended))
     }
@@ -108,11 +108,11 @@ impl GroupedAttention {
                 width,
                 value_width: width,
             };
-            let attended = decode(&shape, &self.scoring, q.as_slice(), &cached);
+            let attended = decode(&shape, &self.parameters, q.as_slice(), &cached);
             return Tensor::from_data(TensorData::new(attended, [batch, heads, new, width]), &Device::flex());
         }
         match (keys.kept_tensor(), values.kept_tensor()) {
-            (Some(k), Some(v)) => decode_tensors(q, k, CachedValues::Apart(v), keys.lengths(), &self.scoring),
+            (Some(k), Some(v)) => decode_tensors(q, k, CachedValues::Apart(v), keys.lengths(), &self.parameters),
             // Nothing was cached: there is nothing to see.
             _ => q.zeros_like(),
         }

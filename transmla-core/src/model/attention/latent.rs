@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use super::normed::NormedQueries;
 use super::{Projected, merge_heads, split_heads};
 use crate::config::LatentConfig;
-use crate::kernels::{CachedValues, Scoring, attend, decode_tensors, repeat_heads};
+use crate::kernels::{AttentionParameters, CachedValues, attend, decode_tensors, repeat_heads};
 use crate::model::absorbed::AbsorbedUp;
 use crate::model::cache::LayerCache;
 use crate::model::cached_rows::CachedRows;
@@ -69,7 +69,7 @@ pub struct LatentAttention {
     /// Shapes.
     pub shape: LatentConfig,
     /// How scores become probabilities.
-    pub scoring: Scoring,
+    pub parameters: AttentionParameters,
 }
 
 impl LatentAttention {
@@ -128,7 +128,7 @@ impl LatentAttention {
             o: read("o_proj", [hidden, heads * latent.v_head_dim])?,
             heads,
             shape: latent.clone(),
-            scoring: config.scoring(layer),
+            parameters: config.attention_parameters(layer),
         })
     }
 
@@ -237,7 +237,7 @@ impl LatentAttention {
 
     fn expanded(&self, q_nope: Tensor<4>, q_rope: Tensor<4>, latent: Tensor<4>, k_rope: Tensor<4>) -> Tensor<4> {
         let Projected { q, k, v } = self.expand(q_nope, q_rope, latent, k_rope);
-        attend(q, k, v, &self.scoring)
+        attend(q, k, v, &self.parameters)
     }
 
     /// Queries and outputs go through `kv_b_proj` instead of keys and values: attention reads `r + d_r` numbers a token.
@@ -257,7 +257,8 @@ impl LatentAttention {
         }
         if rows.host().is_some() {
             let up = AbsorbedUp::new(&self.kv_up.weight, &self.shape);
-            if let Some(attended) = up.and_then(|up| up.attend(q_nope.clone(), q_rope.clone(), rows, &self.scoring)) {
+            if let Some(attended) = up.and_then(|up| up.attend(q_nope.clone(), q_rope.clone(), rows, &self.parameters))
+            {
                 return attended;
             }
         }
@@ -269,23 +270,18 @@ impl LatentAttention {
         let key_up = up.clone().narrow(2, 0, nope).expand([batch, heads, nope, rank]);
         let value_up = up.narrow(2, nope, value).swap_dims(2, 3); // [1, H, r, d_v]
         let q = Tensor::cat(vec![q_nope.matmul(key_up), q_rope], 3);
-        decode_tensors(q, cached, CachedValues::InKeys(rank), rows.lengths(), &self.scoring)
+        decode_tensors(q, cached, CachedValues::InKeys(rank), rows.lengths(), &self.parameters)
             .matmul(value_up.expand([batch, heads, rank, value]))
     }
 }
 
 /// For rows laid out as `heads` blocks of `[plain, rope]`, where each half-split output row comes from.
 pub(super) fn rope_order(layout: RopeLayout, heads: usize, plain: usize, rope: usize) -> Vec<usize> {
-    let half = rope / 2;
-    let within = |j: usize| match layout {
-        RopeLayout::HalfSplit => j,
-        RopeLayout::Interleaved if j < half => 2 * j,
-        RopeLayout::Interleaved => 2 * (j - half) + 1,
-    };
     (0..heads)
         .flat_map(|head| {
             let start = head * (plain + rope);
-            (start..start + plain).chain((0..rope).map(move |j| start + plain + within(j)))
+            let rotary = (0..rope).map(move |j| start + plain + layout.index_of_half_split(j, rope));
+            (start..start + plain).chain(rotary)
         })
         .collect()
 }

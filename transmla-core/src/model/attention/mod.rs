@@ -14,7 +14,7 @@ use burn::tensor::Tensor;
 
 use super::cache::LayerCache;
 use super::rotary::Rotary;
-use crate::kernels::{Scoring, among_threads};
+use crate::kernels::{AttentionParameters, among_threads};
 
 /// Queries, keys and values of some tokens, rotated: q `[batch, H, seq, width]`, k and v with H heads or a divisor of it.
 #[derive(Debug, Clone)]
@@ -64,11 +64,11 @@ impl Attention {
     }
 
     /// How its scores become probabilities.
-    pub fn scoring(&self) -> &Scoring {
+    pub fn parameters(&self) -> &AttentionParameters {
         match self {
-            Self::Grouped(attention) => &attention.scoring,
-            Self::Decoupled(attention) => &attention.scoring,
-            Self::Latent(attention) => &attention.scoring,
+            Self::Grouped(attention) => &attention.parameters,
+            Self::Decoupled(attention) => &attention.parameters,
+            Self::Latent(attention) => &attention.parameters,
         }
     }
 

@@ -1,0 +1,248 @@
+//! What the attention output of a layer notices: distance profiles, weighted query moments, value weights.
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{Tensor, TensorData};
+use faer::Mat;
+use transmla_core::model::Rotary;
+use transmla_core::model::attention::GroupedAttention;
+use transmla_core::{CoreError, host_values};
+
+/// First-order sensitivity of a layer's attention output, accumulated over sequences.
+///
+/// With g_t the gradient of the loss with respect to the layer's attention output at token t, a change of the score of
+/// head h between query t and key u costs `a_h(t,u) = p_h(t,u)² · (g_t · W_O,h (v_g(u) - o_h(t)))²`, p being the attention
+/// probability and o the head's output; a change δ of a value costs `p_h(t,u)² (g_t · W_O,h δ)²`. The first token of a
+/// sequence serves as attention sink: it sits at distance t everywhere and would drown the profile of ordinary tokens,
+/// so as a key it is left out of the scores' costs, profile and query moments; as a value it counts.
+///
+/// Distances are counted for each pair j of key entries, by `a_h(t,u) |z_j(u)|²`: a phase error of a pair costs where its
+/// keys are large, and keys of one pair may be large on tokens that are seen from afar, of another on those nearby.
+///
+/// What is kept does not grow with the number of sequences: per head and pair a profile as long as a sequence and per head
+/// two `d × d` moments.
+#[derive(Debug, Clone)]
+pub struct Sensitivity {
+    heads: usize,
+    head_dim: usize,
+    sequence: usize,
+    /// `[H][J][distance]`: sums of a |z_j|².
+    profile: Vec<Vec<Vec<f64>>>,
+    /// Sums of a q qᵀ.
+    query_moment: Vec<Mat<f64>>,
+    /// Sums of p² r rᵀ, r = W_Oᵀ g.
+    value_metric: Vec<Mat<f64>>,
+    tokens: u64,
+}
+
+impl Sensitivity {
+    /// Nothing seen yet, for `heads` query heads of width `head_dim` and sequences of `sequence` tokens.
+    pub fn new(heads: usize, head_dim: usize, sequence: usize) -> Self {
+        Self {
+            heads,
+            head_dim,
+            sequence,
+            profile: vec![vec![vec![0.0; sequence]; head_dim / 2]; heads],
+            query_moment: vec![Mat::zeros(head_dim, head_dim); heads],
+            value_metric: vec![Mat::zeros(head_dim, head_dim); heads],
+            tokens: 0,
+        }
+    }
+
+    /// Adds sequences, one at a time; the score matrices of one are all that is held.
+    ///
+    /// # Shapes
+    /// `inputs`: what the attention sees, `[batch·seq, hidden]`; `gradients`: of the loss with respect to what it gives, the
+    /// same shape; `rotary`: `seq` positions.
+    ///
+    /// # Errors
+    /// [`CoreError::Execution`] if the device fails; [`CoreError::Shape`] for sequences or positions of another length or
+    /// an attention of other heads.
+    pub fn add(
+        &mut self,
+        attention: &GroupedAttention,
+        inputs: &Tensor<2>,
+        gradients: &Tensor<2>,
+        batch: usize,
+        rotary: &Rotary,
+    ) -> Result<(), CoreError> {
+        self.check(attention, inputs, gradients, batch, rotary)?;
+        for index in 0..batch {
+            let part = |all: &Tensor<2>| all.clone().narrow(0, index * self.sequence, self.sequence);
+            self.add_sequence(attention, part(inputs), part(gradients), rotary)?;
+        }
+        Ok(())
+    }
+
+    fn check(
+        &self,
+        attention: &GroupedAttention,
+        inputs: &Tensor<2>,
+        gradients: &Tensor<2>,
+        batch: usize,
+        rotary: &Rotary,
+    ) -> Result<(), CoreError> {
+        let check = |what: &str, found: Vec<usize>, expected: Vec<usize>| match found == expected {
+            true => Ok(()),
+            false => Err(CoreError::Shape {
+                name: format!("{what} of the sensitivity statistics"),
+                expected,
+                found,
+            }),
+        };
+        let (heads, groups) = (attention.query_heads, attention.key_heads);
+        if groups == 0 || !heads.is_multiple_of(groups) || self.sequence == 0 || self.head_dim == 0 {
+            return check(
+                "heads, width and length",
+                vec![heads, self.head_dim, self.sequence],
+                vec![groups.max(1), self.head_dim.max(1), self.sequence.max(1)],
+            );
+        }
+        let hidden = attention.q.weight.dims()[1];
+        let rows = batch * self.sequence;
+        let (queries, keys) = (self.heads * self.head_dim, groups * self.head_dim);
+        check("query heads", vec![heads], vec![self.heads])?;
+        check("q_proj", attention.q.weight.dims().to_vec(), vec![queries, hidden])?;
+        check("k_proj", attention.k.weight.dims().to_vec(), vec![keys, hidden])?;
+        check("v_proj", attention.v.weight.dims().to_vec(), vec![keys, hidden])?;
+        check("o_proj", attention.o.weight.dims().to_vec(), vec![hidden, queries])?;
+        check("inputs", inputs.dims().to_vec(), vec![rows, hidden])?;
+        check("gradients", gradients.dims().to_vec(), vec![rows, hidden])?;
+        check("positions", vec![rotary.positions().len()], vec![self.sequence])
+    }
+
+    fn add_sequence(
+        &mut self,
+        attention: &GroupedAttention,
+        x: Tensor<2>,
+        gradients: Tensor<2>,
+        rotary: &Rotary,
+    ) -> Result<(), CoreError> {
+        let sequence = self.sequence;
+        let shared = self.heads / attention.key_heads;
+        let split = |y: Tensor<2>, heads: usize| -> Tensor<3> {
+            let width = y.dims()[1] / heads;
+            y.reshape([sequence, heads, width]).swap_dims(0, 1)
+        };
+        let repeat = |y: Tensor<3>| -> Tensor<3> {
+            let [groups, _, width] = y.dims();
+            y.unsqueeze_dim::<4>(1)
+                .expand([groups, shared, sequence, width])
+                .reshape([self.heads, sequence, width])
+        };
+        let rotate = |y: Tensor<3>| rotary.apply(y.unsqueeze_dim(0)).squeeze_dim::<3>(0);
+        let q = split(attention.queries(x.clone()), self.heads); // [H, T, d]
+        let k = split(attention.keys(x.clone()), attention.key_heads);
+        let v = repeat(split(attention.v.forward(x), attention.key_heads));
+        let parameters = &attention.parameters;
+        let mut scores = rotate(q.clone())
+            .matmul(repeat(rotate(k.clone())).swap_dims(1, 2))
+            .mul_scalar(parameters.scale);
+        // What a change of a score changes after its bound.
+        let mut slope = None;
+        if let Some(cap) = parameters.softcap {
+            let bounded = scores.div_scalar(cap).tanh();
+            slope = Some(bounded.clone().square().neg().add_scalar(1.0));
+            scores = bounded.mul_scalar(cap);
+        }
+        if let Some(mask) = parameters.mask(sequence, sequence, &scores.device()) {
+            let mask = mask.unsqueeze::<3>().expand([self.heads, sequence, sequence]);
+            scores = scores.mask_fill(mask, f32::NEG_INFINITY);
+        }
+        let p = softmax(scores, 2); // [H, T, T]
+        let o = p.clone().matmul(v.clone());
+        // r = W_O,hᵀ g: the gradient at each head's output.
+        let r = split(gradients.matmul(attention.o.weight.clone()), self.heads); // [H, T, d]
+        let own = (r.clone() * o).sum_dim(2); // [H, T, 1]
+        let gap = (r.clone().matmul(v.swap_dims(1, 2)) - own).square();
+        let weight = p.clone().square();
+        let a = zero_first_key(weight.clone() * gap);
+        let a = match slope {
+            Some(slope) => a * slope.square(),
+            None => a,
+        };
+        let per_query = a.clone().sum_dim(2); // [H, T, 1]
+        add_moments(&mut self.query_moment, q.clone() * per_query, q)?;
+        add_moments(&mut self.value_metric, r.clone() * weight.sum_dim(2), r)?;
+        let pairs = self.head_dim / 2;
+        let profiles = host_values(by_distance(a).matmul(repeat(pair_powers(k))))?; // [H, distance, J]
+        for (of_head, rows) in self.profile.iter_mut().zip(profiles.chunks_exact(sequence * pairs)) {
+            for (distance, row) in rows.chunks_exact(pairs).enumerate() {
+                for (profile, value) in of_head.iter_mut().zip(row) {
+                    profile[distance] += f64::from(*value);
+                }
+            }
+        }
+        self.tokens += sequence as u64;
+        Ok(())
+    }
+
+    /// Share of each distance in the sensitivity to each pair of a head, `[H][J][distance]`, summing to 1 per pair.
+    ///
+    /// A pair that nothing notices is taken to be seen from its own token, distance 0. A NaN or infinity that was added
+    /// stays one.
+    pub fn profiles(&self) -> Vec<Vec<Vec<f64>>> {
+        let normalise = |profile: &Vec<f64>| -> Vec<f64> {
+            let sum: f64 = profile.iter().sum();
+            match sum == 0.0 {
+                true => (0..profile.len()).map(|distance| f64::from(distance == 0)).collect(),
+                false => profile.iter().map(|value| value / sum).collect(),
+            }
+        };
+        let of_head = |pairs: &Vec<Vec<f64>>| pairs.iter().map(normalise).collect();
+        self.profile.iter().map(of_head).collect()
+    }
+
+    /// Second moment of each head's queries before RoPE, weighted by sensitivity, per token: H times `[d, d]`.
+    pub fn query_moments(&self) -> Vec<Mat<f64>> {
+        let per_token = faer::Scale(1.0 / self.tokens.max(1) as f64);
+        self.query_moment.iter().map(|moment| per_token * moment).collect()
+    }
+
+    /// What an error of a head's values costs, per token: H times `[d, d]`.
+    pub fn value_metrics(&self) -> Vec<Mat<f64>> {
+        let per_token = faer::Scale(1.0 / self.tokens.max(1) as f64);
+        self.value_metric.iter().map(|metric| per_token * metric).collect()
+    }
+}
+
+/// Adds `leftᵀ right` of each head, both `[H, T, d]`.
+fn add_moments(sums: &mut [Mat<f64>], left: Tensor<3>, right: Tensor<3>) -> Result<(), CoreError> {
+    let width = right.dims()[2];
+    let moments = host_values(left.swap_dims(1, 2).matmul(right))?; // [H, d, d]
+    for (sum, values) in sums.iter_mut().zip(moments.chunks_exact(width * width)) {
+        // Symmetric, so rows serve as columns.
+        for (column, values) in values.chunks_exact(width).enumerate() {
+            let target = sum.col_as_slice_mut(column);
+            target.iter_mut().zip(values).for_each(|(t, v)| *t += f64::from(*v));
+        }
+    }
+    Ok(())
+}
+
+/// Squared magnitudes of half-split pairs, `[G, T, d]` to `[G, T, d/2]`.
+fn pair_powers(keys: Tensor<3>) -> Tensor<3> {
+    let pairs = keys.dims()[2] / 2;
+    let half = |first: usize| keys.clone().narrow(2, first, pairs).square();
+    half(0) + half(pairs)
+}
+
+/// Costs `[H, T, T]` of each query and key, 0 for later keys, as those of each distance and key.
+fn by_distance(a: Tensor<3>) -> Tensor<3> {
+    let [heads, sequence, _] = a.dims();
+    // In rows of T, key u and query t are at uT + t = u(T + 1) + (t - u): key u and distance t - u in rows of T + 1. What
+    // that puts at distances beyond the sequence's end are costs of later keys.
+    let flat = a.swap_dims(1, 2).reshape([heads, sequence * sequence]);
+    let end = Tensor::zeros([heads, sequence], &flat.device());
+    Tensor::cat(vec![flat, end], 1)
+        .reshape([heads, sequence, sequence + 1])
+        .narrow(2, 0, sequence)
+        .swap_dims(1, 2)
+}
+
+/// Costs `[H, T, T]` without those of the first key.
+fn zero_first_key(a: Tensor<3>) -> Tensor<3> {
+    let sequence = a.dims()[2];
+    let keep: Vec<f32> = (0..sequence).map(|u| f32::from(u8::from(u > 0))).collect();
+    let keep = Tensor::<1>::from_data(TensorData::new(keep, [sequence]), &a.device());
+    a * keep.unsqueeze()
+}

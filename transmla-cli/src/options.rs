@@ -1,0 +1,14 @@
+//! Options that several commands share, and what an option's value may be.
+
+pub mod calibration;
+pub mod compute;
+pub mod conversion;
+pub mod device;
+pub mod evaluation;
+pub mod form;
+pub mod model;
+pub mod output;
+pub mod set;
+pub mod source;
+pub mod values;
+pub mod windows;

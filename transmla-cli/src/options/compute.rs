@@ -1,0 +1,17 @@
+//! Options on the device and the memory.
+
+use clap::Args;
+
+use super::device::DeviceArguments;
+use super::values;
+
+/// Where it runs and in how much memory.
+#[derive(Debug, Args)]
+pub struct ComputeArguments {
+    #[command(flatten)]
+    pub device: DeviceArguments,
+
+    /// Keep weights in memory if they take at most half of this, else read them layer by layer
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = values::size)]
+    pub max_memory: u64,
+}
