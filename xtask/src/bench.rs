@@ -14,7 +14,7 @@ use anyhow::bail;
 use benches::catalogue::catalogue;
 
 use baseline::Baseline;
-use device::Device;
+pub use device::Device;
 use results::Results;
 
 /// Time every strategy of the benchmark catalogue and print a table.

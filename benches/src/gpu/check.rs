@@ -51,7 +51,7 @@ const PAST: [usize; 3] = [1500, 700, 3];
 const ROOM: usize = 36;
 
 pub(super) fn run(device: &Device) -> Outcome {
-    let mut wrong = 0;
+    let mut wrong = product(device);
     for case in CASES {
         for dtype in [DType::F32, DType::F16, DType::BF16] {
             if !device.supports_dtype(dtype) {
@@ -87,6 +87,22 @@ pub(super) fn run(device: &Device) -> Outcome {
     }
 }
 
+/// A plain product of f32 matrices against the CPU's: whether burn rounds numbers to a shorter format for it, which conversions
+/// would feel. Gives the number of wrong results.
+fn product(device: &Device) -> usize {
+    let random = || Tensor::<4>::random([1, 1, 1024, 1024], Distribution::Normal(0.0, 1.0), device);
+    let (a, b) = (random(), random());
+    let host = |tensor: &Tensor<4>| tensor.clone().to_device(&Device::flex());
+    let expected = host(&a).matmul(host(&b));
+    let (error, limit) = (relative_error(&a.matmul(b), &expected), 1e-3);
+    let right = error < limit;
+    println!(
+        "{}",
+        json!({"check": "product of 1024 x 1024", "dtype": "product", "fused": false, "error": error, "limit": limit, "right": right})
+    );
+    usize::from(!right)
+}
+
 impl Case {
     /// Whether the kernel takes it, and the relative error of the result in the Euclidean norm; not a number if a number is not.
     fn compare(self, device: &Device, dtype: DType, parameters: &AttentionParameters) -> (bool, f64) {
@@ -114,7 +130,7 @@ impl Case {
 }
 
 /// ‖found − expected‖ / ‖expected‖.
-pub(super) fn relative_error(found: &Tensor<4>, expected: &Tensor<4>) -> f64 {
+fn relative_error(found: &Tensor<4>, expected: &Tensor<4>) -> f64 {
     let numbers = |tensor: &Tensor<4>| tensor.clone().into_data().iter::<f32>().collect::<Vec<f32>>();
     let (mut difference, mut norm) = (0.0, 0.0);
     for (found, expected) in numbers(found).into_iter().zip(numbers(expected)) {
