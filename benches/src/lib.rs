@@ -7,6 +7,7 @@
 //! | `case` | their common trait: checking the strategies against each other, running one |
 //! | `memory` | peak memory of a strategy |
 //! | `harness` | the main function of the criterion benchmarks |
+//! | `gpu` | the program that `cargo xtask gpu-report` starts |
 //!
 //! Each strategy is checked against the plain reference of its problem before it is timed.
 
@@ -14,6 +15,8 @@ pub mod catalogue;
 
 #[cfg(feature = "run")]
 mod case;
+#[cfg(feature = "run")]
+pub mod gpu;
 #[cfg(feature = "run")]
 pub mod harness;
 #[cfg(feature = "run")]
