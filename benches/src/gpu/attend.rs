@@ -2,11 +2,10 @@
 
 use std::time::Instant;
 
+use anyhow::Context;
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use serde_json::json;
 use transmla_core::kernels::{AttentionParameters, CachedValues, decode_is_fused, decode_tensors};
-
-use super::Outcome;
 
 /// Seconds that one measurement should last.
 const LASTING: f64 = 0.02;
@@ -65,9 +64,9 @@ impl Problem {
     }
 }
 
-pub(super) fn run(device: &Device, problems: &[&str]) -> Outcome {
+pub(super) fn run(device: &Device, problems: &[&str]) -> anyhow::Result<()> {
     for text in problems {
-        let problem = Problem::parse(text).ok_or_else(|| format!("'{text}' is no problem"))?;
+        let problem = Problem::parse(text).with_context(|| format!("'{text}' is no problem"))?;
         let (fused, seconds) = measure(&problem, device)?;
         println!(
             "{}",
