@@ -46,7 +46,7 @@ fn open(device: &str) -> anyhow::Result<Device> {
 
 fn synth(config: &str, output: &str, dtype: &str, shard: &str, seed: &str) -> anyhow::Result<()> {
     let config = serde_json::from_slice(&std::fs::read(config)?)?;
-    let dtype: StorageDtype = dtype.parse()?;
+    let dtype: StorageDtype = dtype.parse().map_err(anyhow::Error::msg)?;
     write_random_model(config, Path::new(output), dtype, shard.parse()?, seed.parse()?)?;
     Ok(())
 }
