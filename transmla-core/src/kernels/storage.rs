@@ -2,8 +2,8 @@
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
+use transmla_checkpoint::StorageDtype;
 
-use crate::StorageDtype;
 
 /// Numbers in the format that a cache keeps them in.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,9 +1,10 @@
 //! KV caches: what a decoder keeps of the tokens it has seen.
 
 use burn::tensor::{Device, Distribution, Tensor};
+use transmla_checkpoint::{AttentionConfig, ModelConfig, StorageDtype};
 
+use crate::error::CoreError;
 use super::cached_rows::CachedRows;
-use crate::{AttentionConfig, CoreError, ModelConfig, StorageDtype};
 
 /// The cache of one layer.
 #[derive(Debug, Clone)]

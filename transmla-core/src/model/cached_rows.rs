@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use transmla_checkpoint::StorageDtype;
 
-use crate::StorageDtype;
 use crate::kernels::{CachedHead, Stored, on_host};
 
 /// Rows kept for every token of every sequence and head, in one format.

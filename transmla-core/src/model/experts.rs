@@ -2,11 +2,14 @@
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use transmla_checkpoint::config::ExpertConfig;
+use transmla_checkpoint::layout::MlpNames;
+use transmla_checkpoint::{Checkpoint, ModelConfig};
 
+use super::mlp::Mlp;
+use crate::error::CoreError;
+use crate::host::host_values;
 use super::linear::Linear;
-use super::mlp::{Mlp, MlpNames};
-use crate::config::ExpertConfig;
-use crate::{Checkpoint, CoreError, ModelConfig, host_values};
 
 /// Experts of which each token goes through a few (Mixtral, arXiv 2401.04088, section 2.1).
 #[derive(Debug, Clone)]

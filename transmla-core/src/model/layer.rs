@@ -1,14 +1,19 @@
 //! One decoder layer: attention and MLP around a residual stream.
 
 use burn::tensor::{Device, Tensor};
+use transmla_checkpoint::config::NormPlacement;
+use transmla_checkpoint::layout::layer_prefix;
+use transmla_checkpoint::{AttentionConfig, Checkpoint, ModelConfig};
 
-use super::attention::{Attention, GroupedAttention, LatentAttention};
+use super::attention::grouped::GroupedAttention;
+use super::attention::kind::Attention;
+use super::attention::latent::LatentAttention;
 use super::cache::LayerCache;
+use super::feed_forward::FeedForwardLayer;
 use super::linear::RmsNorm;
-use super::mlp::FeedForwardLayer;
+use super::residual_norm::residual_norm;
 use super::rotary::Rotary;
-use crate::config::{NormPlacement, NormWeight};
-use crate::{AttentionConfig, Checkpoint, CoreError, ModelConfig};
+use crate::error::CoreError;
 
 /// A decoder layer with norms before attention and MLP, and possibly behind both. Cloning shares the weights.
 #[derive(Debug, Clone)]
@@ -108,23 +113,4 @@ fn through(norm: Option<&RmsNorm>, x: Tensor<2>) -> Tensor<2> {
         Some(norm) => norm.forward(x),
         None => x,
     }
-}
-
-/// A norm of the residual stream.
-pub(super) fn residual_norm(
-    checkpoint: &Checkpoint,
-    prefix: &str,
-    config: &ModelConfig,
-    device: &Device,
-) -> Result<RmsNorm, CoreError> {
-    let norm = RmsNorm::read(checkpoint, prefix, config.hidden_size, config.rms_norm_eps, device)?;
-    Ok(match config.family.norm_weight {
-        NormWeight::Plain => norm,
-        NormWeight::OnePlus => norm.one_plus(),
-    })
-}
-
-/// `model.layers.{index}`.
-pub fn layer_prefix(index: usize) -> String {
-    format!("model.layers.{index}")
 }

@@ -1,9 +1,12 @@
 //! The two layers that everything else is made of.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use transmla_checkpoint::{Checkpoint, StorageDtype};
 
+use crate::error::CoreError;
+use crate::host::host_values;
+use crate::read_tensor::ReadTensor;
 use crate::kernels::skinny_product;
-use crate::{Checkpoint, CoreError, StorageDtype, host_values};
 
 /// An affine map with the weight as it lies in the checkpoint, `[out, in]`.
 #[derive(Debug, Clone)]

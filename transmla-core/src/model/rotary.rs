@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use transmla_checkpoint::config::RopeConfig;
 
-use crate::config::RopeConfig;
 
 /// Cosines and sines of a range of positions, shared by all layers of a forward pass.
 ///
