@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use transmla_core::CoreError;
+use transmla_core::{CheckpointError, CoreError};
 
 use crate::Split;
 
@@ -173,5 +173,11 @@ impl CalibError {
             InvalidData | InvalidInput | Other | UnexpectedEof => Self::corrupt(path, source.to_string()),
             _ => Self::io("read", path, source),
         }
+    }
+}
+
+impl From<CheckpointError> for CalibError {
+    fn from(error: CheckpointError) -> Self {
+        CoreError::from(error).into()
     }
 }

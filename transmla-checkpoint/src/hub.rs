@@ -103,7 +103,13 @@ fn is_model_file(file: &str) -> bool {
 use self::snapshot::snapshot;
 
 #[cfg(not(feature = "hub"))]
-fn snapshot(_: RepoKind, id: &str, _: &str, _: &HubOptions, _: &dyn Fn(&str) -> bool) -> Result<PathBuf, CheckpointError> {
+fn snapshot(
+    _: RepoKind,
+    id: &str,
+    _: &str,
+    _: &HubOptions,
+    _: &dyn Fn(&str) -> bool,
+) -> Result<PathBuf, CheckpointError> {
     Err(CheckpointError::Hub {
         repo: id.to_owned(),
         problem: "this build has no hub access (feature `hub`); pass a folder".into(),

@@ -1,8 +1,8 @@
 //! Scaled RoPE: frequencies and attention factors as transformers has them.
 
 use serde_json::{Value, json};
-use transmla_core::ModelConfig;
-use transmla_core::config::RopeConfig;
+use transmla_checkpoint::ModelConfig;
+use transmla_checkpoint::config::RopeConfig;
 
 fn rope(head_dim: usize, changes: &Value) -> RopeConfig {
     let mut config = json!({

@@ -68,7 +68,10 @@ pub fn write_gguf(
     if let Some(problem) = lost_rows(&config, &latent, &checkpoint)? {
         return refuse(problem);
     }
-    let dtype = StorageDtype::from_safetensors(checkpoint.dtype("model.embed_tokens.weight")?).unwrap_or_default();
+    let dtype = checkpoint
+        .dtype("model.embed_tokens.weight")?
+        .storage()
+        .unwrap_or_default();
     let model = Decoder::new(config, checkpoint, device, Residency::Streamed)?;
     let text = built_in_text(folder, model.config())?;
     let found = survey(&model, &text)?;

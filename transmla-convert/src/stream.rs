@@ -112,7 +112,7 @@ impl CalibrationStream {
     pub fn advance(&mut self, layer: &DecoderLayer, step: &mut dyn FnMut()) {
         for state in &mut self.states {
             let hidden = std::mem::replace(state, Tensor::empty([1, 1, 1], &state.device()));
-            *state = layer.forward(hidden, &self.rotary, None);
+            *state = layer.forward(hidden, &self.rotary, None)?;
             step();
         }
         self.layer += 1;

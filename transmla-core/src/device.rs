@@ -11,7 +11,6 @@ use burn::tensor::DeviceType;
 
 use crate::error::CoreError;
 
-
 /// Where tensors live and are computed: `auto`, `cpu`, `ndarray`, `cuda:N` or `wgpu:N`.
 ///
 /// `auto` takes an NVIDIA GPU, then a GPU of wgpu, then the CPU: the first that is compiled in and found.

@@ -5,7 +5,6 @@ use burn::tensor::{DType, Tensor};
 
 use crate::error::CoreError;
 
-
 /// A tensor's values, row-major.
 ///
 /// # Errors

@@ -91,7 +91,9 @@ impl Place {
         };
         let mut names = Vec::new();
         for entry in entries {
-            let name = entry.map_err(|e| CheckpointError::io("list", &self.target, e))?.file_name();
+            let name = entry
+                .map_err(|e| CheckpointError::io("list", &self.target, e))?
+                .file_name();
             if !(self.is_inside() && self.is_aside(&name)) {
                 names.push(name);
             }

@@ -95,7 +95,11 @@ impl Checkpoint {
     ///
     /// # Errors
     /// Absent, a file that cannot be read or has changed, or an error of `visit`.
-    pub fn bytes(&self, name: &str, visit: &mut dyn FnMut(&[u8]) -> Result<(), CheckpointError>) -> Result<(), CheckpointError> {
+    pub fn bytes(
+        &self,
+        name: &str,
+        visit: &mut dyn FnMut(&[u8]) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
         let location = self.location(name)?;
         let read = self.shards[location.shard].read(location.bytes.clone(), visit);
         self.unless_changed(name, read)

@@ -185,7 +185,10 @@ impl Shard {
             path: self.path.clone(),
             problem,
         };
-        let here = self.file.metadata().map_err(|e| CheckpointError::io("read", &self.path, e))?;
+        let here = self
+            .file
+            .metadata()
+            .map_err(|e| CheckpointError::io("read", &self.path, e))?;
         let there = fs::metadata(&self.path).map_err(|e| changed(format!("it is no longer there: {e}")))?;
         [here, there]
             .iter()

@@ -63,7 +63,10 @@ impl Drop for Entry {
 ///
 /// # Errors
 /// [`CheckpointError::Ending`] after [`remove_unfinished`]; those of `work`.
-pub(super) fn uninterrupted<T>(path: &Path, work: impl FnOnce() -> Result<T, CheckpointError>) -> Result<T, CheckpointError> {
+pub(super) fn uninterrupted<T>(
+    path: &Path,
+    work: impl FnOnce() -> Result<T, CheckpointError>,
+) -> Result<T, CheckpointError> {
     let all = lock();
     if all.closed {
         return Err(CheckpointError::Ending {

@@ -266,7 +266,10 @@ impl CheckpointWriter {
         }
         for shard in &self.shards {
             let path = self.workspace.path().join(&shard.name);
-            shard.file.sync_all().map_err(|e| CheckpointError::io("flush", &path, e))?;
+            shard
+                .file
+                .sync_all()
+                .map_err(|e| CheckpointError::io("flush", &path, e))?;
         }
         if self.shards.len() > 1 {
             let total: u64 = self

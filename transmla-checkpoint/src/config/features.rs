@@ -126,7 +126,8 @@ fn layer_types(keys: &Keys<'_>, num_layers: usize) -> Result<Option<WindowLayers
         return Ok(None);
     };
     let kinds = value.as_array().filter(|list| list.len() == num_layers);
-    let kinds = kinds.ok_or_else(|| CheckpointError::config("layer_types", "is not a list with one entry for each layer"))?;
+    let kinds =
+        kinds.ok_or_else(|| CheckpointError::config("layer_types", "is not a list with one entry for each layer"))?;
     let slides = |kind: &Value| match kind.as_str() {
         // The second name is that of older files.
         Some(FULL_LAYER | "attention") => Ok(false),

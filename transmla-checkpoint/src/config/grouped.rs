@@ -38,7 +38,9 @@ impl GroupedConfig {
             return Err(CheckpointError::config(
                 "num_key_value_heads",
                 match keys.get("num_key_value_heads") {
-                    Some(_) => format!("{num_key_value_heads} does not divide num_attention_heads {num_attention_heads}"),
+                    Some(_) => {
+                        format!("{num_key_value_heads} does not divide num_attention_heads {num_attention_heads}")
+                    }
                     None => format!(
                         "is absent, and the {num_key_value_heads} of the family's class in transformers does not divide \
                          num_attention_heads {num_attention_heads}; write the number of key heads into config.json"

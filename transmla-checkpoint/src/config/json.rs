@@ -76,7 +76,10 @@ impl<'a> Keys<'a> {
             None => Ok(None),
             Some(value) => match value.as_f64() {
                 Some(number) if number > 0.0 && number.is_finite() => Ok(Some(number)),
-                _ => Err(CheckpointError::config(key, format!("{value} is not a positive number"))),
+                _ => Err(CheckpointError::config(
+                    key,
+                    format!("{value} is not a positive number"),
+                )),
             },
         }
     }

@@ -20,7 +20,11 @@ pub struct MtpConfig {
 
 impl MtpConfig {
     /// Reads the MTP layers of a configuration; their attention stays grouped when the model's own is converted.
-    pub(super) fn read(keys: &Keys<'_>, family: &Family, attention: &AttentionConfig) -> Result<Option<Self>, CheckpointError> {
+    pub(super) fn read(
+        keys: &Keys<'_>,
+        family: &Family,
+        attention: &AttentionConfig,
+    ) -> Result<Option<Self>, CheckpointError> {
         // 0 is how some configurations say that there are none.
         let none = keys.get("num_nextn_predict_layers").and_then(Value::as_u64) == Some(0);
         if family.mtp_prefix.is_none() || none {

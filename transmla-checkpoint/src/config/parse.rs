@@ -82,7 +82,9 @@ impl ModelConfig {
         let num_attention_heads = keys.size_of("num_attention_heads", defaults)?;
         let hidden_size = keys.size_of("hidden_size", defaults)?;
         let attention = match form {
-            Form::Grouped => AttentionConfig::Grouped(GroupedConfig::read(&keys, family, num_attention_heads, hidden_size)?),
+            Form::Grouped => {
+                AttentionConfig::Grouped(GroupedConfig::read(&keys, family, num_attention_heads, hidden_size)?)
+            }
             Form::LatentFamily => AttentionConfig::Latent(LatentConfig::read(&keys, false, rms_norm_eps)?),
             Form::DeepseekV3 => AttentionConfig::Latent(LatentConfig::read(&keys, true, rms_norm_eps)?),
         };

@@ -211,7 +211,12 @@ impl RopeScaling {
         let factor = match (factor, original) {
             (Some(factor), _) => factor,
             (None, Some(original)) => context as f64 / original,
-            (None, None) => return Err(CheckpointError::config("factor", "is required by this rope_type and absent")),
+            (None, None) => {
+                return Err(CheckpointError::config(
+                    "factor",
+                    "is required by this rope_type and absent",
+                ));
+            }
         };
         let share = |key: &str| rope.get(key).and_then(Value::as_f64).unwrap_or(0.0);
         let (mscale, mscale_all) = (share("mscale"), share("mscale_all_dim"));
@@ -268,7 +273,10 @@ impl RopeKeys {
         let kind = rope.get("rope_type").or_else(|| rope.get("type"));
         let dynamic = kind.and_then(Value::as_str) == Some("dynamic");
         if dynamic && rope.number("factor")?.is_none() {
-            return Err(CheckpointError::config("factor", "is required by this rope_type and absent"));
+            return Err(CheckpointError::config(
+                "factor",
+                "is required by this rope_type and absent",
+            ));
         }
         Ok(Self {
             theta,

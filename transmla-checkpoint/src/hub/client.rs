@@ -10,9 +10,9 @@ use ureq::http::header::{
 use ureq::http::{HeaderName, HeaderValue, Method, Request};
 use ureq::{Agent, BodyReader, Proxy};
 
-use super::options::HubOptions;
 use super::address::{Address, Origin};
 use super::names::BlobId;
+use super::options::HubOptions;
 
 /// The public hub.
 const HUB: &str = "https://huggingface.co";

@@ -5,8 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use burn::tensor::Device;
-use transmla_core::{Checkpoint, CheckpointError, Decoder, LayeredModel, Residency, TokenBatch};
+use transmla_checkpoint::{Checkpoint, CheckpointError};
 
 use crate::fixture::{Folder, Model, assert_says};
 
@@ -85,25 +84,11 @@ fn every_way_of_reading_tells() {
             let unread = Checkpoint::open(folder.path()).unwrap();
             change(&weights(&folder));
             let error = read(&unread).expect_err(how);
-            assert!(matches!(error, CheckpointError::Changed { .. }), "{how}, {name}: {error}");
+            assert!(
+                matches!(error, CheckpointError::Changed { .. }),
+                "{how}, {name}: {error}"
+            );
             assert_says(&error.to_string(), &["model.safetensors", "has changed", what, "again"]);
-        }
-    }
-}
-
-/// A model that is streamed notices it at the next layer, and one that is loaded at the next word.
-#[test]
-fn a_model_in_use_tells() {
-    for (how, what, change) in CHANGES {
-        for residency in [Residency::Streamed, Residency::Loaded] {
-            let folder = Model::valid().save();
-            let model = Decoder::open(folder.path(), &Device::flex(), residency).unwrap();
-            let tokens = TokenBatch::from_ids(vec![1, 2], 1, 2).unwrap();
-            model.logits(&tokens, None).unwrap();
-            model.layer(0).unwrap();
-            change(&weights(&folder));
-            let error = model.logits(&tokens, None).expect_err(how).to_string();
-            assert_says(&error, &["model.safetensors", what]);
         }
     }
 }

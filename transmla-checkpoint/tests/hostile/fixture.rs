@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
-use transmla_core::{CheckpointError, Decoder, LayeredModel, ModelConfig, Residency, TokenBatch};
+use transmla_checkpoint::layout::{check_headers, model_tensors};
+use transmla_checkpoint::{Checkpoint, CheckpointError, ModelConfig};
 
 /// A tensor as a file has it: nothing stops the parts from contradicting each other.
 #[derive(Debug, Clone)]
@@ -34,8 +34,8 @@ impl Model {
         });
         let config = config.as_object().unwrap().clone();
         let parsed = ModelConfig::from_json(config.clone()).unwrap();
-        let tensors = transmla_core::model::model_tensors(&parsed);
-        let entry = |(index, spec): (usize, transmla_core::TensorSpec)| {
+        let tensors = model_tensors(&parsed);
+        let entry = |(index, spec): (usize, transmla_checkpoint::TensorSpec)| {
             let values = (0..spec.elements()).map(|i| ((i * 7 + index * 3) % 11) as f32 / 11.0 - 0.4);
             Entry {
                 name: spec.name,
@@ -136,16 +136,14 @@ impl Folder {
     }
 }
 
-/// Opens a model and reads all of it: every layer, the embeddings and the head.
+/// Opens a model and reads all of it: every tensor that its configuration implies.
 pub fn read_everything(folder: &Path) -> Result<(), CheckpointError> {
-    let model = Decoder::open(folder, &Device::flex(), Residency::Streamed)?;
-    for index in 0..model.config().num_hidden_layers {
-        model.layer(index)?;
+    let config = ModelConfig::read(folder)?;
+    let checkpoint = Checkpoint::open(folder)?;
+    check_headers(&config, &checkpoint)?;
+    for spec in model_tensors(&config) {
+        checkpoint.values(&spec.name, &spec.shape)?;
     }
-    model.head()?;
-    let ids = (0..model.config().vocab_size as i64).collect();
-    let tokens = TokenBatch::from_ids(ids, 1, model.config().vocab_size).unwrap();
-    model.embed(&tokens)?;
     Ok(())
 }
 

@@ -177,6 +177,6 @@ fn a_folder_in_place_of_the_weights() {
 
 #[test]
 fn no_such_folder() {
-    let error = transmla_core::Checkpoint::open(std::path::Path::new("/nowhere/at/all")).unwrap_err();
+    let error = transmla_checkpoint::Checkpoint::open(std::path::Path::new("/nowhere/at/all")).unwrap_err();
     assert_says(&error.to_string(), &["there is no folder /nowhere/at/all"]);
 }

@@ -1,7 +1,7 @@
 //! Random damage: nothing that a folder holds may make the reader panic.
 
 use proptest::prelude::*;
-use transmla_core::{Checkpoint, ModelConfig};
+use transmla_checkpoint::{Checkpoint, ModelConfig};
 
 use crate::fixture::{Folder, Model, read_everything, safetensors, with_header};
 
@@ -180,7 +180,7 @@ proptest! {
         kind in 0..7,
     ) {
         let families = ["gemma2", "mixtral", "qwen3", "mimo", "mistral-window", "llama3.2", "deepseek-v3"];
-        let path = format!("tests/families/{}/config.json", families[family.index(families.len())]);
+        let path = format!("../transmla-core/tests/families/{}/config.json", families[family.index(families.len())]);
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
         let mut config: serde_json::Map<String, serde_json::Value> =
             serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();

@@ -1,6 +1,6 @@
 //! Files of token ids and logits.
 
-use transmla_core::checkpoint::{Checkpoint, read_input_ids, write_logits};
+use transmla_checkpoint::checkpoint::{Checkpoint, read_input_ids, write_logits};
 
 use crate::fixture::{Entry, Folder, assert_says, safetensors, with_header};
 

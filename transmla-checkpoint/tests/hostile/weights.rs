@@ -1,7 +1,7 @@
 //! Weights that do not fit the configuration, or cannot be computed with.
 
 use serde_json::json;
-use transmla_core::Checkpoint;
+use transmla_checkpoint::Checkpoint;
 
 use crate::fixture::{Model, assert_says, read_everything};
 
@@ -65,35 +65,6 @@ fn tensors_that_follow_from_others_are_no_obstacle() {
     let mut model = Model::valid();
     model.add("model.layers.0.self_attn.rotary_emb.inv_freq", &[2]);
     read_everything(model.save().path()).unwrap();
-}
-
-#[test]
-fn a_tied_head_is_the_embedding_unless_the_file_has_another() {
-    let mut model = Model::valid();
-    let untied = logits_of_first_token(&model);
-    model.config.insert("tie_word_embeddings".into(), json!(true));
-    assert_eq!(untied, logits_of_first_token(&model));
-
-    let embedding = model.tensor("model.embed_tokens.weight").bytes.clone();
-    model.tensor("lm_head.weight").bytes = embedding;
-    let with_head = logits_of_first_token(&model);
-    assert_ne!(untied, with_head);
-    model.remove("lm_head.weight");
-    assert_eq!(with_head, logits_of_first_token(&model));
-
-    model.config.insert("tie_word_embeddings".into(), json!(false));
-    assert_says(&model.error(), &["lm_head.weight", "not in", "tie_word_embeddings"]);
-}
-
-fn logits_of_first_token(model: &Model) -> Vec<f32> {
-    use transmla_core::{Decoder, Residency, TokenBatch};
-    let folder = model.save();
-    let decoder = Decoder::open(folder.path(), &burn::tensor::Device::flex(), Residency::Streamed).unwrap();
-    let tokens = TokenBatch::from_ids(vec![3], 1, 1).unwrap();
-    let logits = decoder.logits(&tokens, None).unwrap().into_data();
-    let values: Vec<f32> = logits.iter::<f32>().collect();
-    assert!(values.iter().any(|v| *v != values[0]));
-    values
 }
 
 #[test]
@@ -169,14 +140,4 @@ fn an_empty_tensor() {
     tensor.shape = vec![0];
     tensor.bytes.clear();
     assert_says(&model.error(), &["model.norm.weight", "[8]", "[0]"]);
-}
-
-#[test]
-fn a_token_outside_the_vocabulary() {
-    use transmla_core::{Decoder, Residency, TokenBatch};
-    let folder = Model::valid().save();
-    let decoder = Decoder::open(folder.path(), &burn::tensor::Device::flex(), Residency::Streamed).unwrap();
-    let tokens = TokenBatch::from_ids(vec![0, 16], 1, 2).unwrap();
-    let error = decoder.logits(&tokens, None).unwrap_err().to_string();
-    assert_says(&error, &["token id 16", "vocabulary of 16"]);
 }

@@ -6,9 +6,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
-use transmla_core::hub::{HubOptions, dataset_folder, is_path, model_folder};
-use transmla_core::{Decoder, LayeredModel, Residency};
+use transmla_checkpoint::Checkpoint;
+use transmla_checkpoint::hub::{HubOptions, dataset_folder, is_path, model_folder};
 
 fn options(cache: &Path) -> HubOptions {
     HubOptions {
@@ -48,8 +47,8 @@ fn a_snapshot_is_found_by_branch_and_by_commit_and_read_through_its_links() {
             snapshot
         );
     }
-    let model = Decoder::open(&snapshot, &Device::flex(), Residency::Streamed).unwrap();
-    model.layer(0).unwrap();
+    let checkpoint = Checkpoint::open(&snapshot).unwrap();
+    checkpoint.values("model.norm.weight", &[64]).unwrap();
 }
 
 #[test]
@@ -77,9 +76,7 @@ fn a_blob_that_is_gone_is_an_error_of_the_model_not_of_the_cache() {
         model_folder("org/stories", "main", &options(cache.path())).unwrap(),
         snapshot
     );
-    let error = Decoder::open(&snapshot, &Device::flex(), Residency::Streamed)
-        .unwrap_err()
-        .to_string();
+    let error = Checkpoint::open(&snapshot).unwrap_err().to_string();
     assert!(
         error.contains("model.safetensors") && error.contains("download the model again"),
         "{error}"

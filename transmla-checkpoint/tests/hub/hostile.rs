@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use transmla_core::hub::{HubOptions, model_folder};
+use transmla_checkpoint::hub::{HubOptions, model_folder};
 
 use crate::server::{Asked, Fault, Server, commit};
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use transmla_core::hub::{HubOptions, dataset_folder, model_folder};
+use transmla_checkpoint::hub::{HubOptions, dataset_folder, model_folder};
 
 use crate::server::{Server, commit, hash};
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use transmla_core::hub::{HubOptions, dataset_folder, model_folder};
+use transmla_checkpoint::hub::{HubOptions, dataset_folder, model_folder};
 
 use crate::server::{Fault, Server, commit};
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
-use transmla_core::hub::{HubOptions, HubTimeouts};
+use transmla_checkpoint::hub::{HubOptions, HubTimeouts};
 
 /// What a revision resolves to.
 #[derive(Debug, Clone, Default)]

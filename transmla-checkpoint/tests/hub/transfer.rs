@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use transmla_core::hub::{HubEvent, HubObserver, HubOptions, model_folder};
+use transmla_checkpoint::hub::{HubEvent, HubObserver, HubOptions, model_folder};
 
 use crate::server::{Fault, Server, commit, hash};
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use transmla_core::{CheckpointWriter, CheckpointError, StorageDtype, TensorSpec};
+use transmla_checkpoint::{CheckpointError, CheckpointWriter, StorageDtype, TensorSpec};
 
 /// A folder with room for a target named `model`.
 pub struct Place(TempDir);

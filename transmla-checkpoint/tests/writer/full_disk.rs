@@ -4,7 +4,7 @@
 
 use std::process::{Command, Output};
 
-use transmla_core::{CheckpointWriter, CheckpointError, StorageDtype, TensorSpec};
+use transmla_checkpoint::{CheckpointError, CheckpointWriter, StorageDtype, TensorSpec};
 
 use crate::fixture::{Place, create, text};
 
@@ -99,6 +99,9 @@ fn a_full_disk_for_the_small_files() {
 
 fn assert_names(error: &CheckpointError, file: &str) {
     let message = error.to_string();
-    assert!(matches!(error, CheckpointError::Io { action: "write", .. }), "{error:?}");
+    assert!(
+        matches!(error, CheckpointError::Io { action: "write", .. }),
+        "{error:?}"
+    );
     assert!(message.contains("cannot write") && message.contains(file), "{message}");
 }

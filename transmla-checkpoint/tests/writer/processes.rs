@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use transmla_core::checkpoint::{Claim, GgufTensor, GgufValue, GgufWriter, Place, remove_unfinished};
-use transmla_core::{CheckpointError, StorageDtype};
+use transmla_checkpoint::checkpoint::{Claim, GgufTensor, GgufValue, GgufWriter, Place, remove_unfinished};
+use transmla_checkpoint::{CheckpointError, StorageDtype};
 
 use crate::fixture::{Place as Folder, create, fill, names};
 
@@ -186,7 +186,7 @@ fn child_that_ends_at_once() {
     assert_eq!(names(target.parent().unwrap()), ["model"]);
 }
 
-fn fill_the_rest(writer: &mut transmla_core::CheckpointWriter) {
+fn fill_the_rest(writer: &mut transmla_checkpoint::CheckpointWriter) {
     writer.write("b", &[2.0; 4]).unwrap();
 }
 

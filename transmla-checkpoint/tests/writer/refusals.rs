@@ -1,6 +1,6 @@
 //! A writer used against its plan, or with numbers that cannot be stored.
 
-use transmla_core::{CheckpointWriter, CheckpointError, StorageDtype, TensorSpec};
+use transmla_checkpoint::{CheckpointError, CheckpointWriter, StorageDtype, TensorSpec};
 
 use crate::fixture::{Place, create, fill};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use serde_json::Value;
-use transmla_core::{Checkpoint, CheckpointWriter, StorageDtype, TensorSpec};
+use transmla_checkpoint::{Checkpoint, CheckpointWriter, StorageDtype, TensorSpec};
 
 use crate::fixture::{Place, names};
 

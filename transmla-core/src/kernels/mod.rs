@@ -33,9 +33,7 @@ mod storage;
 mod threads;
 mod vectors;
 
-pub use attention::{
-    AttentionGradients, attend, attention_gradients, plain_attend, plain_attention_gradients,
-};
+pub use attention::{AttentionGradients, attend, attention_gradients, plain_attend, plain_attention_gradients};
 pub(crate) use attention::{on_host, repeat_heads};
 pub use cached_values::CachedValues;
 pub use decode::{CachedHead, DecodeShape, decode};
@@ -45,5 +43,5 @@ pub use scores::attention_mask;
 pub(crate) use skinny::skinny_product;
 pub use storage::{Stored, StoredSlice};
 pub(crate) use threads::{among_threads, for_each_piece};
-pub(crate) use vectors::{add_combinations, dot_products};
 pub use transmla_checkpoint::config::AttentionParameters;
+pub(crate) use vectors::{add_combinations, dot_products};

@@ -37,8 +37,8 @@ pub fn attention_mask(
     let future = (new > 1).then(|| Tensor::<2, Bool>::tril_mask([new, tokens], past as i64, device));
     // Query i is token past + i and sees keys from past + i + 1 - window on.
     let window = parameters.window.filter(|window| *window < tokens);
-    let long_ago =
-        window.map(|window| Tensor::<2, Bool>::tril_mask([new, tokens], past as i64 - window as i64, device).bool_not());
+    let long_ago = window
+        .map(|window| Tensor::<2, Bool>::tril_mask([new, tokens], past as i64 - window as i64, device).bool_not());
     match (future, long_ago) {
         (Some(future), Some(long_ago)) => Some(future.bool_or(long_ago)),
         (one, other) => one.or(other),

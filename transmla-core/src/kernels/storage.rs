@@ -4,7 +4,6 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use transmla_checkpoint::StorageDtype;
 
-
 /// Numbers in the format that a cache keeps them in.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stored {

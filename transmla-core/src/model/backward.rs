@@ -3,10 +3,10 @@
 use burn::tensor::{Gradients, Tensor};
 use transmla_checkpoint::config::AttentionParameters;
 
-use crate::kernels::{attend, attention_gradients};
 use super::attention::heads::Projected;
 use super::attention::kind::Attention;
 use super::rotary::Rotary;
+use crate::kernels::{attend, attention_gradients};
 
 /// An attention that has run forwards and can run backwards.
 ///

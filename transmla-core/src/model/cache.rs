@@ -3,8 +3,8 @@
 use burn::tensor::{Device, Distribution, Tensor};
 use transmla_checkpoint::{AttentionConfig, ModelConfig, StorageDtype};
 
-use crate::error::CoreError;
 use super::cached_rows::CachedRows;
+use crate::error::CoreError;
 
 /// The cache of one layer.
 #[derive(Debug, Clone)]

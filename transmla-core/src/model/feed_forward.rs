@@ -59,9 +59,12 @@ impl FeedForwardLayer {
     }
 
     /// `[rows, hidden]` to `[rows, hidden]`.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    ///
+    /// # Errors
+    /// [`CoreError::Execution`] if the device fails while experts are chosen.
+    pub fn forward(&self, x: Tensor<2>) -> Result<Tensor<2>, CoreError> {
         match self {
-            Self::Dense(mlp) => mlp.forward(x),
+            Self::Dense(mlp) => Ok(mlp.forward(x)),
             Self::Experts(experts) => experts.forward(x),
         }
     }

@@ -77,23 +77,34 @@ impl DecoderLayer {
     }
 
     /// Residual stream `[batch, seq, hidden]` after this layer.
-    pub fn forward(&self, hidden: Tensor<3>, rotary: &Rotary, cache: Option<&mut LayerCache>) -> Tensor<3> {
+    ///
+    /// # Errors
+    /// [`CoreError::Execution`] if the device fails while experts are chosen.
+    pub fn forward(
+        &self,
+        hidden: Tensor<3>,
+        rotary: &Rotary,
+        cache: Option<&mut LayerCache>,
+    ) -> Result<Tensor<3>, CoreError> {
         let input = self.attention_input(hidden.clone());
         self.forward_from_input(hidden, input, rotary, cache)
     }
 
     /// As [`Self::forward`], with [`Self::attention_input`] already at hand.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
     pub fn forward_from_input(
         &self,
         hidden: Tensor<3>,
         input: Tensor<2>,
         rotary: &Rotary,
         cache: Option<&mut LayerCache>,
-    ) -> Tensor<3> {
+    ) -> Result<Tensor<3>, CoreError> {
         let [batch, sequence, width] = hidden.dims();
         let attended = self.attention.forward(input, batch, rotary, cache);
         let hidden = self.add_attention(hidden.flatten(0, 1), attended);
-        self.feed_forward(hidden).reshape([batch, sequence, width])
+        Ok(self.feed_forward(hidden)?.reshape([batch, sequence, width]))
     }
 
     /// The residual stream with the attention's output in it, all `[rows, hidden]`.
@@ -102,9 +113,12 @@ impl DecoderLayer {
     }
 
     /// The second half of the layer: residual stream `[rows, hidden]` after attention to after the MLP.
-    pub fn feed_forward(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let fed = self.mlp.forward(self.feed_forward_norm.forward(hidden.clone()));
-        hidden + through(self.feed_forward_output_norm.as_ref(), fed)
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn feed_forward(&self, hidden: Tensor<2>) -> Result<Tensor<2>, CoreError> {
+        let fed = self.mlp.forward(self.feed_forward_norm.forward(hidden.clone()))?;
+        Ok(hidden + through(self.feed_forward_output_norm.as_ref(), fed))
     }
 }
 

@@ -8,6 +8,7 @@ mod cached_rows;
 mod decoder;
 mod experts;
 mod feed_forward;
+mod formats;
 mod layer;
 mod layered;
 mod linear;

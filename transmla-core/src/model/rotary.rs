@@ -5,7 +5,6 @@ use std::ops::Range;
 use burn::tensor::{Device, Tensor, TensorData};
 use transmla_checkpoint::config::RopeConfig;
 
-
 /// Cosines and sines of a range of positions, shared by all layers of a forward pass.
 ///
 /// Inside the decoders pairs are always half-split: interleaved projections are reordered once, when they are read.

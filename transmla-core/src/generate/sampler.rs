@@ -1,27 +1,29 @@
 //! The choice of the next token.
 
-use anyhow::bail;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::error::CoreError;
+
 /// Chooses tokens from logits.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Sampler {
     /// The most likely token.
     Greedy,
     /// A random token by its probability at a temperature.
     Random {
-        /// Above 0.
+        /// Divides the logits; above 0.
         temperature: f64,
         /// Only the most likely tokens that have this much probability together, above 0, at most 1.
         top_p: f64,
-        /// Where chance is from.
+        /// The random numbers.
         rng: Box<StdRng>,
     },
 }
 
 impl Sampler {
-    /// Greedy at temperature 0.
+    /// A sampler of a temperature, which is greedy at 0; of the most likely tokens that have the probability `top_p` together;
+    /// and of random numbers from a seed.
     pub fn new(temperature: f64, top_p: f64, seed: u64) -> Self {
         if temperature == 0.0 {
             return Self::Greedy;
@@ -33,10 +35,13 @@ impl Sampler {
         }
     }
 
-    /// The next token's id.
-    pub fn choose(&mut self, logits: &[f32]) -> anyhow::Result<u32> {
+    /// The next token's id, from the logits of all token ids; the first of equally likely ones.
+    ///
+    /// # Errors
+    /// [`CoreError::NonFiniteLogits`] if a logit is NaN or infinite, or there are none.
+    pub fn choose(&mut self, logits: &[f32]) -> Result<u32, CoreError> {
         if logits.is_empty() || logits.iter().any(|logit| !logit.is_finite()) {
-            bail!("the model's output is not finite: its weights are damaged or overflow");
+            return Err(CoreError::NonFiniteLogits);
         }
         let likeliest_first = |a: &usize, b: &usize| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b));
         let chosen = match self {
