@@ -204,12 +204,9 @@ impl KvCache {
         self.undo();
     }
 
-    /// The cache of one layer.
-    ///
-    /// # Panics
-    /// If the model has no such layer.
-    pub fn layer(&mut self, index: usize) -> &mut LayerCache {
-        &mut self.layers[index]
+    /// The cache of one layer; `None` if the model has no such layer.
+    pub fn layer(&mut self, index: usize) -> Option<&mut LayerCache> {
+        self.layers.get_mut(index)
     }
 
     /// Checks that new tokens of some sequences of a model can follow, and makes them the first if there were none.

@@ -144,7 +144,7 @@ impl Decoder {
         let mut hidden = self.embed(tokens)?;
         for index in 0..self.config.num_hidden_layers {
             let layer = self.layer(index)?;
-            hidden = layer.forward(hidden, &rotary, cache.as_mut().map(|cache| cache.layer(index)))?;
+            hidden = layer.forward(hidden, &rotary, cache.as_mut().and_then(|cache| cache.layer(index)))?;
         }
         Ok(hidden)
     }

@@ -33,6 +33,7 @@ pub use number_format::NumberFormat;
 pub use output_head::OutputHead;
 pub use rotary::Rotary;
 pub use rounded::RoundedModel;
+pub use transmla_checkpoint::TokenBatch;
 pub use transmla_checkpoint::layout::{
     attention_tensors, carried_tensors, check_headers, is_attention_tensor, layer_prefix, model_tensors,
     residual_tensors, unused_tensors,
