@@ -12,7 +12,8 @@ use burn::tensor::Device;
 use transmla_core::checkpoint::{GgufTensor, GgufValue, GgufWriter};
 use transmla_core::config::RopeScaling;
 use transmla_core::{
-    AttentionConfig, Checkpoint, CoreError, Decoder, LatentConfig, LayeredModel, ModelConfig, Residency, StorageDtype,
+    AttentionConfig, Checkpoint, CheckpointError, Decoder, LatentConfig, LayeredModel, ModelConfig, Residency,
+    StorageDtype,
 };
 
 use self::attention::rewritten;
@@ -192,7 +193,7 @@ impl File {
                 return found.ok_or_else(|| {
                     let problem = "the attention has no such tensor".into();
                     let name = entry.source.clone();
-                    ConvertError::Core(CoreError::Write { name, problem })
+                    CheckpointError::Write { name, problem }.into()
                 });
             }
             Place::InputNorm => layer.map_or(1.0, |layer| layer.input_scale),
