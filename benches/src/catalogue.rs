@@ -146,7 +146,7 @@ pub struct Network {
 /// Where a model's weights come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weights {
-    /// The trained model in `models/`.
+    /// The trained model in `transmla-cli/models/`.
     Stories260k,
     /// Random ones in the shape of SmolLM2-135M, which has 30 layers.
     SmolLm2Shape,

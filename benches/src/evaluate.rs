@@ -20,7 +20,7 @@ use crate::numbers::Numbers;
 pub(crate) fn build(network: Network, windows: usize, sequence: usize) -> Box<dyn Case> {
     let temporary = tempfile::tempdir().expect("a temporary folder can be made");
     let folder = match network.weights {
-        Weights::Stories260k => repository("models/stories260k"),
+        Weights::Stories260k => repository("transmla-cli/models/stories260k"),
         Weights::SmolLm2Shape => random_smollm2(network.layers, temporary.path()),
     };
     let open = |residency| Decoder::open(&folder, &Device::flex(), residency).expect("the model can be read");

@@ -30,7 +30,7 @@
 //! use transmla_core::hub::HubOptions;
 //!
 //! # fn main() -> Result<(), transmla_calib::CalibError> {
-//! let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+//! let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transmla-cli/models");
 //! let tokenizer = TextTokenizer::from_folder(&models.join("stories260k"))?;
 //! let source = DatasetSource::Path(models.join("stories"));
 //!

@@ -189,7 +189,7 @@ mod tests {
     use std::sync::LazyLock;
 
     fn story_tokenizer(change: impl Fn(&mut Value)) -> TextTokenizer {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stories260k/tokenizer.json");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transmla-cli/models/stories260k/tokenizer.json");
         let mut file: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
         change(&mut file);
         let folder = tempfile::tempdir().unwrap();

@@ -338,7 +338,7 @@ fn what_does_not_fit_is_an_error() {
 fn model(family: &str) -> Decoder {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let folder: PathBuf = match family {
-        "stories260k" => root.join("models").join(family),
+        "stories260k" => root.join("transmla-cli/models").join(family),
         _ => root.join("transmla-core/tests/families").join(family),
     };
     Decoder::open(&folder, &Device::flex(), Residency::Loaded).unwrap()
@@ -371,7 +371,7 @@ fn loss(model: &Decoder, tokens: &TokenBatch, shifted: usize, shift: &Tensor<2>)
             attended = attended + shift.clone();
         }
         hidden = layer.add_attention(hidden, attended);
-        hidden = layer.feed_forward(hidden);
+        hidden = layer.feed_forward(hidden).unwrap();
     }
     let logits = model.head().unwrap().logits(hidden);
     let vocabulary = logits.dims()[1];

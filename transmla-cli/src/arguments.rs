@@ -1,9 +1,7 @@
-//! The commands, and the options that several of them share.
+//! The commands.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use transmla_core::DeviceChoice;
+use clap::{Parser, Subcommand};
 
-use crate::values;
 use crate::{bench, completions, convert, eval, export, generate, inspect, logits, sweep, verify};
 
 /// Convert language models with grouped-query attention to multi-head latent attention.
@@ -42,49 +40,4 @@ pub enum Command {
     Generate(generate::GenerateArguments),
     Bench(bench::BenchArguments),
     Completions(completions::CompletionsArguments),
-}
-
-/// Which model.
-#[derive(Debug, Args)]
-pub struct ModelArguments {
-    /// Model: a folder, a hub id, or `embedded`
-    #[arg(long, value_name = "PATH|ID")]
-    pub model_path: String,
-
-    /// Branch, tag or commit of a model on the hub
-    #[arg(long, value_name = "REVISION", default_value = "main")]
-    pub revision: String,
-}
-
-/// Where it runs and in how much memory.
-#[derive(Debug, Args)]
-pub struct ComputeArguments {
-    /// Where to compute: auto, cpu, ndarray, cuda:N or wgpu:N
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    pub device: DeviceChoice,
-
-    /// Keep weights in memory if they take at most half of this, else read them layer by layer
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = values::size)]
-    pub max_memory: u64,
-}
-
-/// What is printed.
-#[derive(Debug, Args)]
-pub struct OutputArguments {
-    /// Form of the result on stdout
-    #[arg(long, value_enum, value_name = "FORM", default_value_t = Format::Text)]
-    pub format: Format,
-
-    /// Print nothing but the result and errors
-    #[arg(long, short)]
-    pub quiet: bool,
-}
-
-/// Form of a result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people
-    Text,
-    /// One JSON object
-    Json,
 }

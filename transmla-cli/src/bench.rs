@@ -8,10 +8,13 @@ use transmla_core::{
     Decoder, DeviceChoice, KvCache, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch, host_values,
 };
 
-use crate::arguments::{ComputeArguments, ModelArguments, OutputArguments};
 use crate::model::ModelFolder;
+use crate::options::compute::ComputeArguments;
+use crate::options::model::ModelArguments;
+use crate::options::output::OutputArguments;
+use crate::options::values;
 use crate::printer::Printer;
-use crate::{table, values};
+use crate::table;
 
 /// Measure how fast a model decodes, and what its KV cache takes.
 ///

@@ -1,9 +1,8 @@
 //! `transmla completions`: scripts for shells.
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use crate::arguments::Arguments;
 use crate::printer::Printer;
 
 /// Print a script that lets a shell complete commands and options.
@@ -15,8 +14,9 @@ pub struct CompletionsArguments {
     shell: Shell,
 }
 
-pub fn run(arguments: &CompletionsArguments) -> anyhow::Result<()> {
+/// Prints the script for `command`, the whole command line.
+pub fn run(arguments: &CompletionsArguments, mut command: Command) -> anyhow::Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Arguments::command(), "transmla", &mut script);
+    clap_complete::generate(arguments.shell, &mut command, "transmla", &mut script);
     Printer::text(false).chunk(&String::from_utf8_lossy(&script))
 }

@@ -22,7 +22,7 @@ const CONTEXT: usize = 512;
 
 macro_rules! files {
     ($folder:literal: $($name:literal),+ $(,)?) => {
-        &[$(($name, include_bytes!(concat!("../../models/", $folder, "/", $name)))),+]
+        &[$(($name, include_bytes!(concat!("../models/", $folder, "/", $name)))),+]
     };
 }
 

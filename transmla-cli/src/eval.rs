@@ -7,12 +7,16 @@ use serde::Serialize;
 use transmla_core::{Decoder, LayeredModel};
 use transmla_eval::{divergence, perplexity};
 
-use crate::arguments::{ComputeArguments, ModelArguments, OutputArguments};
+use crate::memory;
 use crate::model::ModelFolder;
+use crate::options::compute::ComputeArguments;
+use crate::options::model::ModelArguments;
+use crate::options::output::OutputArguments;
+use crate::options::values;
 use crate::printer::Printer;
 use crate::table::{self, Table};
-use crate::text::{Corpus, TextSource, default_window, read_tokenizer, warn_of_long_windows};
-use crate::{memory, values};
+use crate::text::source::TextSource;
+use crate::text::{Corpus, default_window, read_tokenizer, warn_of_long_windows};
 
 /// Measure the perplexity of a model, original or converted.
 ///

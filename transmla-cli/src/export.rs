@@ -6,7 +6,7 @@ use clap::Args;
 use transmla_convert::write_gguf;
 use transmla_core::DeviceChoice;
 
-use crate::arguments::ModelArguments;
+use crate::options::model::ModelArguments;
 use crate::output_file::OutputFile;
 use crate::printer::Printer;
 use crate::table;

@@ -10,9 +10,11 @@ use transmla_core::checkpoint::read_regular;
 use transmla_core::generate::{Generation, Sampler, next_logits};
 use transmla_core::{Decoder, KvCache, LayeredModel, ModelConfig, Residency, StorageDtype};
 
-use crate::arguments::{ComputeArguments, ModelArguments};
+use crate::options::compute::ComputeArguments;
+use crate::options::model::ModelArguments;
+use crate::options::values;
 use crate::printer::Printer;
-use crate::{table, values};
+use crate::table;
 
 /// Let a model continue a text.
 ///

@@ -14,8 +14,9 @@ use transmla_core::config::RopeScaling;
 use transmla_core::model::{carried_tensors, check_headers, model_tensors, unused_tensors};
 use transmla_core::{AttentionConfig, Checkpoint, ModelConfig};
 
-use crate::arguments::{ModelArguments, OutputArguments};
 use crate::model::declared_bytes;
+use crate::options::model::ModelArguments;
+use crate::options::output::OutputArguments;
 use crate::printer::Printer;
 use crate::table::{self, Table};
 

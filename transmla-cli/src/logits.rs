@@ -7,7 +7,8 @@ use clap::Args;
 use transmla_core::checkpoint::{read_input_ids, write_logits};
 use transmla_core::{LayeredModel, ModelConfig};
 
-use crate::arguments::{ComputeArguments, ModelArguments};
+use crate::options::compute::ComputeArguments;
+use crate::options::model::ModelArguments;
 use crate::output_file::OutputFile;
 use crate::printer::Printer;
 use crate::table;

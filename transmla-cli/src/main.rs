@@ -2,7 +2,7 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | `arguments`, `values` | the commands, options that several share, and what an option's value may be |
+//! | `arguments`, `options` | the commands, and the options that several of them share |
 //! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `bench`, `completions` | one module per command |
 //! | `model`, `text`, `mix`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
 //! | `output_file`, `links` | whether a file may be written, by whatever names it is reached, and writing it |
@@ -25,17 +25,17 @@ mod logits;
 mod memory;
 mod mix;
 mod model;
+mod options;
 mod output_file;
 mod printer;
 mod sweep;
 mod table;
 mod text;
-mod values;
 mod verify;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::arguments::{Arguments, Command};
 
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
         Command::Inspect(options) => inspect::run(&options),
         Command::Generate(options) => generate::run(&options),
         Command::Bench(options) => bench::run(&options),
-        Command::Completions(options) => completions::run(&options),
+        Command::Completions(options) => completions::run(&options, Arguments::command()),
     };
     interrupt::wait_if_ending();
     match result {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use transmla_calib::DatasetSource;
 
-use crate::text::TextSource;
+use crate::text::source::TextSource;
 
 /// Texts with weights: `wikitext2`, or `wikitext2:2,ptb:1,notes.txt`.
 ///

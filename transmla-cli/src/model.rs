@@ -8,7 +8,8 @@ use transmla_core::checkpoint::read_regular_text;
 use transmla_core::hub::{is_path, model_folder};
 use transmla_core::{Checkpoint, Decoder, ModelConfig, Residency};
 
-use crate::arguments::{ComputeArguments, ModelArguments};
+use crate::options::compute::ComputeArguments;
+use crate::options::model::ModelArguments;
 use crate::printer::Printer;
 use crate::{embedded, environment, interrupt, memory};
 

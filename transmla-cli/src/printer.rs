@@ -3,10 +3,18 @@
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 
+use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use crate::arguments::{Format, OutputArguments};
+/// Form of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// One JSON object
+    Json,
+}
 
 /// Where and how a command prints.
 #[derive(Debug, Clone, Copy)]
@@ -27,20 +35,15 @@ impl std::fmt::Display for Closed {
 
 impl std::error::Error for Closed {}
 
-impl From<&OutputArguments> for Printer {
-    fn from(arguments: &OutputArguments) -> Self {
-        Self {
-            format: arguments.format,
-            quiet: arguments.quiet,
-        }
-    }
-}
-
 impl Printer {
+    /// A printer of results in one form.
+    pub fn new(format: Format, quiet: bool) -> Self {
+        Self { format, quiet }
+    }
+
     /// A printer of plain text.
     pub fn text(quiet: bool) -> Self {
-        let format = Format::Text;
-        Self { format, quiet }
+        Self::new(Format::Text, quiet)
     }
 
     /// Prints the result: `text` for people, or `json`.

@@ -1,75 +1,22 @@
 //! Texts by name, path or as token ids.
 
-use std::fmt;
+pub mod source;
+
 use std::path::Path;
-use std::str::FromStr;
 
 use anyhow::Context;
 use transmla_calib::{
-    CalibError, DatasetSource, SampleSpec, Split, TextRows, TextTokenizer, divide_samples, evaluation_windows,
-    interleave, load_column, sample_with_noise,
+    SampleSpec, Split, TextTokenizer, divide_samples, evaluation_windows, interleave, sample_with_noise,
 };
 use transmla_core::checkpoint::read_input_ids;
 use transmla_core::{ModelConfig, TokenBatch};
 
+use self::source::TextSource;
 use crate::mix::TextMix;
 use crate::printer::Printer;
-use crate::{embedded, environment};
 
 /// Tokens of an evaluation window by the published protocol.
 const PUBLISHED_WINDOW: usize = 2048;
-
-/// A dataset, or the text in the binary.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TextSource {
-    /// The embedded stories.
-    Stories,
-    /// A dataset of the hub or a path.
-    Dataset(DatasetSource),
-}
-
-impl FromStr for TextSource {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            embedded::TEXT => Ok(Self::Stories),
-            other => other.parse().map(Self::Dataset).map_err(|error| match error {
-                CalibError::UnknownDataset { .. } => {
-                    "expected wikitext2, ptb, c4, alpaca, stories (embedded), or an existing file or folder".to_owned()
-                }
-                other => other.to_string(),
-            }),
-        }
-    }
-}
-
-impl fmt::Display for TextSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stories => f.write_str(embedded::TEXT),
-            Self::Dataset(dataset) => dataset.fmt(f),
-        }
-    }
-}
-
-impl TextSource {
-    fn load(&self, split: Split, column: Option<&str>, printer: &Printer) -> anyhow::Result<TextRows> {
-        let hub = environment::hub_options(printer);
-        let loaded = match self {
-            Self::Dataset(dataset) => load_column(dataset, split, column, &hub),
-            Self::Stories => {
-                let folder = embedded::unpack_text()?;
-                let rows = load_column(&DatasetSource::Path(folder.path().to_path_buf()), split, None, &hub);
-                rows.map(|rows| TextRows {
-                    origin: format!("embedded stories, {split} split"),
-                    ..rows
-                })
-            }
-        };
-        loaded.with_context(|| format!("cannot load the {split} split of {self}"))
-    }
-}
 
 /// Token ids and where they are from.
 #[derive(Debug, Clone)]

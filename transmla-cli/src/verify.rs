@@ -10,12 +10,16 @@ use transmla_core::model::{NumberFormat, RoundedModel};
 use transmla_core::{Decoder, LayeredModel, ModelConfig, TokenBatch};
 use transmla_eval::{Divergence, EvalError, EvalOptions, divergence, perplexity};
 
-use crate::arguments::{ComputeArguments, ModelArguments, OutputArguments};
+use crate::memory;
 use crate::model::ModelFolder;
+use crate::options::compute::ComputeArguments;
+use crate::options::model::ModelArguments;
+use crate::options::output::OutputArguments;
+use crate::options::values;
 use crate::printer::Printer;
 use crate::table::Table;
-use crate::text::{Corpus, TextSource, read_tokenizer};
-use crate::{memory, values};
+use crate::text::source::TextSource;
+use crate::text::{Corpus, read_tokenizer};
 
 /// Check a converted model as it was saved: its files against each other, and what other programs will compute.
 ///

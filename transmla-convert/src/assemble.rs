@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use faer::{Mat, MatRef, Scale};
 use transmla_core::checkpoint::CheckpointWriter;
-use transmla_core::config::LatentStyle;
+use transmla_core::config::{LatentStyle, RopeLayout};
 use transmla_core::model::attention::{LatentAttention, NormedQueries, QueryProjection};
 use transmla_core::model::{Linear, RmsNorm, layer_prefix};
 use transmla_core::{Checkpoint, CoreError, host_values};
@@ -136,7 +136,8 @@ pub(crate) fn write(
         writer.write(&name, &values)?;
     }
     let scale = norms.map_or(1.0, |norms| norms.input_scale);
-    writer.copy(source, &input_norm(layer), scale as f32)
+    writer.copy(source, &input_norm(layer), scale as f32)?;
+    Ok(())
 }
 
 /// The norm in front of a layer's attention.
@@ -239,7 +240,7 @@ impl Rows {
         let block = self.plain + self.rope;
         match (row % block).checked_sub(self.plain) {
             None => row,
-            Some(j) => row - j + j / 2 + (j % 2) * (self.rope / 2),
+            Some(j) => row - j + RopeLayout::Interleaved.half_split_index(j, self.rope),
         }
     }
 }
@@ -303,18 +304,16 @@ fn stack(top: MatRef<'_, f64>, bottom: MatRef<'_, f64>) -> Mat<f64> {
 mod tests {
     use super::*;
 
-    /// Against the permutation of the rope crate, which its own tests prove.
     #[test]
-    fn rows_are_interleaved_like_matrices() {
+    fn rotary_rows_of_each_block_are_interleaved() {
         let rope = 6;
-        let half_split = Mat::from_fn(rope, 1, |i, _| i as f64);
-        let expected = transmla_rope::interleave_rows(half_split.as_ref(), rope).unwrap();
+        let expected = [0, 3, 1, 4, 2, 5];
         let values: Vec<f32> = (0..2 * (3 + rope)).map(|i| i as f32).collect();
         let found = reorder(&values, 1, Some(Rows { plain: 3, rope }), &|_| 1.0, &[]);
         for block in [0, 9] {
             assert_eq!(found[block..block + 3], values[block..block + 3]);
             for j in 0..rope {
-                assert_eq!(found[block + 3 + j], (block + 3) as f32 + expected[(j, 0)] as f32);
+                assert_eq!(found[block + 3 + j], (block + 3 + expected[j]) as f32);
             }
         }
     }

@@ -150,7 +150,7 @@ impl File {
                 && current.as_ref().is_none_or(|layer| layer.index != index)
             {
                 if let Some(done) = current.take() {
-                    stream.advance(&done.layer, &mut || ());
+                    stream.advance(&done.layer, &mut || ())?;
                 }
                 current = Some(self.layer(model, &stream, index)?);
             }

@@ -239,7 +239,7 @@ fn start(plan: &Plan, text: &TokenBatch, origin: &Origin<'_>) -> Fingerprint {
     fields.add("revision", REVISION);
     fields.add("weights", origin.weights);
     fields.add("device", origin.device);
-    fields.add("source", json(&plan.source.raw));
+    fields.add("source", serde_json::to_string(&plan.source.raw).unwrap_or_default());
     fields.add("target", json(&plan.target_json));
     fields.add("options", format!("{method:?} {refine} {shapes:?} {rest:?}"));
     fields.add("sequence", text.sequence().to_le_bytes());

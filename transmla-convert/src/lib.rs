@@ -31,7 +31,7 @@
 //! use transmla_convert::{ConvertOptions, Plan, Request, Silent, convert};
 //! use transmla_core::{Decoder, LayeredModel, Residency};
 //!
-//! let models = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../models"));
+//! let models = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../transmla-cli/models"));
 //! let source = Decoder::open(&models.join("stories260k"), &Device::flex(), Residency::Streamed)?;
 //! let options = ConvertOptions { qk_mqa_dim: 8, kv_lora_rank: 28, ..ConvertOptions::default() };
 //! let plan = Plan::new(source.config(), &options)?;

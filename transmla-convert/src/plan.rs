@@ -77,7 +77,7 @@ impl Plan {
             dtype: options.dtype,
             scaled_rope: keeps_scaled_rope(options),
         };
-        let target_json = source.latent_json(&latent, &form);
+        let target_json: Map<String, Value> = source.latent_json(&latent, &form).into();
         let target = ModelConfig::from_json(target_json.clone())?;
         let mut tensors = model_tensors(&target);
         for index in 0..target.num_hidden_layers {

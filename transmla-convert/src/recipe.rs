@@ -274,7 +274,7 @@ mod as_text {
 
     pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
     where
-        T: FromStr<Err = String>,
+        T: FromStr<Err: Display>,
         D: Deserializer<'de>,
     {
         let text = String::deserialize(deserializer)?;

@@ -74,7 +74,7 @@ pub(crate) fn second_pass(
             stream.advance(&layer, &mut || {
                 done += 1;
                 observer.advance(done, total);
-            });
+            })?;
         }
     }
     observer.advance(total, total);

@@ -61,7 +61,12 @@ fn path(relative: &str) -> PathBuf {
 
 #[test]
 fn as_one_by_one_but_with_shared_work_once() {
-    let source = Decoder::open(&path("../models/stories260k"), &Device::flex(), Residency::Loaded).unwrap();
+    let source = Decoder::open(
+        &path("../transmla-cli/models/stories260k"),
+        &Device::flex(),
+        Residency::Loaded,
+    )
+    .unwrap();
     let calibration = read_input_ids(&path("tests/tokens/stories260k-calibration.safetensors")).unwrap();
     let windows = read_input_ids(&path("tests/tokens/stories260k-test.safetensors")).unwrap();
     let (calibration, windows) = (calibration.rows(0..16).unwrap(), windows.rows(0..2).unwrap());

@@ -22,7 +22,7 @@
 //! use transmla_core::generate::{Generation, Sampler};
 //! use transmla_core::{Decoder, KvCache, LayeredModel, Residency};
 //!
-//! let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/stories260k"));
+//! let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../transmla-cli/models/stories260k"));
 //! let model = Decoder::open(folder, &Device::flex(), Residency::Loaded)?;
 //! let mut cache = KvCache::new(model.config(), 64);
 //! let generation = Generation { max_new_tokens: 8, stop_ids: &[2] };

@@ -14,7 +14,7 @@
 //! use transmla_core::{Decoder, Residency, TokenBatch};
 //! use transmla_eval::{EvalOptions, divergence, perplexity};
 //!
-//! let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/stories260k"));
+//! let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../transmla-cli/models/stories260k"));
 //! let model = Decoder::open(folder, &Device::flex(), Residency::Streamed)?;
 //! // How the test split of the stories begins.
 //! let ids = vec![1, 403, 407, 261, 378, 432, 383, 286, 261, 376, 268, 315, 418, 395, 410, 459, 423, 310, 263, 415];

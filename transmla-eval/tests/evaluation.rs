@@ -7,7 +7,7 @@ use transmla_core::{Decoder, Residency, TokenBatch};
 use transmla_eval::{EvalError, EvalOptions, divergence, perplexity};
 
 fn model() -> Decoder {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stories260k");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transmla-cli/models/stories260k");
     Decoder::open(&folder, &Device::flex(), Residency::Loaded).unwrap()
 }
 

@@ -2,7 +2,8 @@
 
 use faer::MatRef;
 
-use crate::{LowRankError, check};
+use crate::check;
+use crate::error::LowRankError;
 
 /// The number that NoPE keys are divided by before the joint PCA, so that neither keys nor values dominate it.
 ///

@@ -2,7 +2,7 @@
 
 use faer::MatRef;
 
-use crate::LowRankError;
+use crate::error::LowRankError;
 
 /// Fails on the first NaN or infinity, column by column.
 pub(crate) fn finite(what: &'static str, matrix: MatRef<'_, f64>) -> Result<(), LowRankError> {

@@ -2,7 +2,8 @@
 
 use faer::{Mat, MatRef};
 
-use crate::{LowRankError, check};
+use crate::check;
+use crate::error::LowRankError;
 
 /// What is to be factorised: keys without position, values, and how each head sees its keys.
 #[derive(Debug, Clone, Copy)]

@@ -3,7 +3,11 @@
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, get_global_parallelism};
 
-use crate::{KvInput, LowRankError, balance, moment, pca};
+use crate::balance;
+use crate::error::LowRankError;
+use crate::input::KvInput;
+use crate::moment;
+use crate::pca;
 
 /// Choices of the joint PCA.
 #[derive(Debug, Clone, Copy, PartialEq)]

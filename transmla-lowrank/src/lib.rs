@@ -26,7 +26,7 @@
 //! Two key heads whose keys are nearly one direction, compressed from 8 rows to a latent of 3:
 //!
 //! ```
-//! use faer::Mat;
+//! use transmla_lowrank::faer::Mat;
 //! use transmla_lowrank::{JointPca, KvInput, joint_pca};
 //!
 //! let keys = Mat::from_fn(4, 6, |i, j| (i + 1) as f64 + 1e-3 * ((i * 6 + j) as f64).sin());
@@ -60,6 +60,7 @@ pub mod query;
 
 pub use balance::balance_ratio;
 pub use error::LowRankError;
+pub use faer;
 pub use input::KvInput;
 pub use joint::{JointPca, KvFactors, joint_pca};
 pub use metric::{OutputMetric, metric_pca};

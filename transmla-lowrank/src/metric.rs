@@ -3,7 +3,12 @@
 use faer::prelude::ReborrowMut;
 use faer::{Mat, MatMut, MatRef, Side};
 
-use crate::{KvFactors, KvInput, LowRankError, check, moment, pca};
+use crate::check;
+use crate::error::LowRankError;
+use crate::input::KvInput;
+use crate::joint::KvFactors;
+use crate::moment;
+use crate::pca;
 
 /// How much an error of each key head's keys without position and of each value head's values counts.
 ///

@@ -4,7 +4,8 @@ use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatMut, MatRef, get_global_parallelism};
 
-use crate::{LowRankError, check};
+use crate::check;
+use crate::error::LowRankError;
 
 /// `rows · moment · rowsᵀ`: the second moment of `rows · x` from the second moment of `x`.
 ///

@@ -2,7 +2,8 @@
 
 use faer::{Mat, MatRef, Side};
 
-use crate::{LowRankError, check};
+use crate::check;
+use crate::error::LowRankError;
 
 /// The leading eigenvectors of a second moment, and all its eigenvalues.
 #[derive(Debug, Clone)]

@@ -2,7 +2,10 @@
 
 use faer::{Mat, MatRef};
 
-use crate::{LowRankError, check, moment, pca, quadratic_form};
+use crate::check;
+use crate::error::LowRankError;
+use crate::moment::{self, quadratic_form};
+use crate::pca;
 
 /// Low-rank queries: `latent = down·x`, `queries = up·latent`.
 #[derive(Debug, Clone)]

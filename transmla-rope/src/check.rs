@@ -2,7 +2,7 @@
 
 use faer::MatRef;
 
-use crate::RopeError;
+use crate::error::RopeError;
 
 /// Fails on the first NaN or infinity, column by column.
 pub(crate) fn finite(what: &'static str, matrix: MatRef<'_, f64>) -> Result<(), RopeError> {

@@ -3,7 +3,9 @@
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, get_global_parallelism};
 
-use crate::{HeadShape, RopeError, check};
+use crate::check;
+use crate::error::RopeError;
+use crate::shape::HeadShape;
 
 /// A linear split of the keys into a shared rotary key and keys without position.
 ///
@@ -87,32 +89,6 @@ impl Decoupling {
         Ok(rope)
     }
 
-    /// The NoPE key weights that each query head sees, head after head.
-    ///
-    /// # Shapes
-    ///
-    /// `nope`: `[N, D]`; result: `[H·d, D]`, rows `h·d ..` being `key_up[h]·nope`.
-    ///
-    /// # Errors
-    ///
-    /// [`RopeError::Shape`] for other than `N` rows, [`RopeError::NotFinite`] for a NaN or an infinity.
-    pub fn expand_nope(&self, nope: MatRef<'_, f64>) -> Result<Mat<f64>, RopeError> {
-        self.check_nope(nope)?;
-        let head_dim = self.shape.head_dim;
-        let mut keys = Mat::zeros(self.shape.query_width(), nope.ncols());
-        for head in 0..self.shape.query_heads {
-            let (done, target) = keys.as_mut().split_at_row_mut(head * head_dim);
-            let mut target = target.subrows_mut(0, head_dim);
-            // The query heads of a key head usually share one matrix: copying is much cheaper than multiplying again.
-            if head > 0 && self.key_up[head] == self.key_up[head - 1] {
-                target.copy_from(done.as_ref().subrows((head - 1) * head_dim, head_dim));
-            } else {
-                multiply(target, self.key_up[head].as_ref(), nope);
-            }
-        }
-        Ok(keys)
-    }
-
     /// The NoPE key weights once per key head, for attention that shares keys among the query heads of a key head.
     ///
     /// # Shapes
@@ -122,7 +98,8 @@ impl Decoupling {
     /// # Errors
     ///
     /// [`RopeError::HeadsDiffer`] if query heads of one key head have different `key_up` matrices (those of
-    /// [`rororope`](crate::rororope()) never do); otherwise as [`Decoupling::expand_nope`].
+    /// [`rororope`](crate::rororope()) never do), [`RopeError::Shape`] for other than `N` rows, [`RopeError::NotFinite`]
+    /// for a NaN or an infinity.
     pub fn expand_nope_grouped(&self, nope: MatRef<'_, f64>) -> Result<Mat<f64>, RopeError> {
         self.check_nope(nope)?;
         let (head_dim, queries_per_key) = (self.shape.head_dim, self.shape.queries_per_key());

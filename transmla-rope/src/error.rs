@@ -85,23 +85,13 @@ pub enum RopeError {
     /// Query heads of one key head expand its NoPE keys differently, so there is no expansion per key head.
     #[error(
         "the query heads of key head {key_head} must share one key_up matrix, found that query head {query_head} \
-         differs; expand per query head instead (expand_nope)"
+         differs; multiply by the key_up of each query head instead"
     )]
     HeadsDiffer {
         /// The key head.
         key_head: usize,
         /// The first query head that differs from the key head's first.
         query_head: usize,
-    },
-    /// Rows cannot be cut into blocks of real and imaginary parts.
-    #[error(
-        "the block must be even, positive and divide the {rows} rows, found {block}; 2 fits any even number of rows"
-    )]
-    Block {
-        /// Rows of the matrix.
-        rows: usize,
-        /// Block size found.
-        block: usize,
     },
     /// A matrix holds a NaN or an infinity.
     #[error("{what} must be finite, found {value} at row {row}, column {column}")]

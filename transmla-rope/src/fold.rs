@@ -1,6 +1,7 @@
-//! How frequencies are grouped, and the frequencies of the shared rotary key.
+//! How frequencies are grouped for the shared rotary key.
 
-use crate::{HeadShape, RopeError};
+use crate::error::RopeError;
+use crate::shape::HeadShape;
 
 /// A validated folding of frequencies: the rotary key's width and how many adjacent frequencies share a rotation.
 ///
@@ -106,14 +107,4 @@ fn collapse(shape: HeadShape, rope_dim: usize) -> Result<usize, RopeError> {
         });
     }
     Ok(head_dim / rope_dim)
-}
-
-/// Frequencies of the rotary key's slots in radians per position: `theta^(-2m/d_r)` for slot `m`.
-///
-/// These are the frequencies that a DeepSeek model with the same `theta` and `qk_rope_head_dim = d_r` uses, and every
-/// `c`-th frequency of the original heads.
-pub fn slot_frequencies(theta: f64, rope_dim: usize) -> Vec<f64> {
-    (0..rope_dim / 2)
-        .map(|m| theta.powf(-2.0 * m as f64 / rope_dim as f64))
-        .collect()
 }

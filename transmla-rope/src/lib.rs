@@ -8,11 +8,10 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | [`shape`] | [`HeadShape`]: heads, head width, rotary pairs |
-//! | [`fold`] | [`FoldSpec`]: how many adjacent frequencies share a rotation; [`slot_frequencies`] |
+//! | [`fold`] | [`FoldSpec`]: how many adjacent frequencies share a rotation |
 //! | [`mod@rororope`] | [`rororope()`]: from the keys' second moment to a [`Decoupling`] |
 //! | [`mod@coherent`] | [`coherent()`]: the same from what the attention output notices, an [`AttentionProfile`] |
 //! | [`decoupling`] | [`Decoupling`]: the split, and applying it to key and query weights |
-//! | [`interleave`] | half-split rows to DeepSeek's interleaved rows and back |
 //!
 //! # Conventions
 //!
@@ -25,7 +24,7 @@
 //! Two key heads of four dimensions share a rotary key of two. At distance 0 the split changes no score:
 //!
 //! ```
-//! use faer::Mat;
+//! use transmla_rope::faer::Mat;
 //! use transmla_rope::{FoldSpec, HeadShape, rororope};
 //!
 //! let shape = HeadShape::new(2, 2, 4)?;
@@ -39,7 +38,7 @@
 //!
 //! // The score of input 0 (as query) with input 1 (as key) in each head, before and after.
 //! let rope_queries = decoupling.rope_queries(queries.as_ref())?;
-//! let nope_keys = decoupling.expand_nope(split.nope.as_ref())?;
+//! let nope_keys = decoupling.expand_nope_grouped(split.nope.as_ref())?;
 //! for head in 0..2 {
 //!     let rows = 4 * head..4 * head + 4;
 //!     let before: f64 = rows.clone().map(|i| queries[(i, 0)] * keys[(i, 1)]).sum();
@@ -57,14 +56,13 @@ pub mod coherent;
 pub mod decoupling;
 mod error;
 pub mod fold;
-pub mod interleave;
 pub mod rororope;
 pub mod shape;
 
 pub use coherent::{AttentionProfile, CoherentSplit, Eligibility, coherent};
 pub use decoupling::{Decoupling, SplitKeys};
 pub use error::RopeError;
-pub use fold::{FoldSpec, slot_frequencies};
-pub use interleave::{deinterleave_rows, interleave_rows};
+pub use faer;
+pub use fold::FoldSpec;
 pub use rororope::{DAMPING, KeyRotation, rororope};
 pub use shape::HeadShape;

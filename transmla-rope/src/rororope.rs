@@ -1,8 +1,13 @@
 //! From the keys' second moment to a decoupling: RoRoPE, FreqFold and collapse.
 
-use faer::{Mat, MatRef, Side};
+use faer::{Mat, MatRef};
+use transmla_lowrank::{LowRankError, principal_components};
 
-use crate::{Decoupling, FoldSpec, HeadShape, RopeError, check};
+use crate::check;
+use crate::decoupling::Decoupling;
+use crate::error::RopeError;
+use crate::fold::FoldSpec;
+use crate::shape::HeadShape;
 
 /// What is added to the diagonal of each group's second moment, as a share of its mean.
 ///
@@ -15,8 +20,8 @@ pub const DAMPING: f64 = 0.01;
 /// Adjacent frequencies are taken in groups of `F`. Within a group, the complex key entries of all heads are rotated
 /// by the real orthogonal eigenvectors of their second moment. Real and imaginary parts are rotated alike, so the
 /// rotation commutes with RoPE as far as the group has one frequency. The first `F/c` principal components of group
-/// `t` become slots `t·F/c ..` of the rotary key, which turn at [`slot_frequencies`](crate::slot_frequencies); all
-/// others lose their position.
+/// `t` become slots `t·F/c ..` of the rotary key, slot `m` turning at `theta^(-2m/d_r)`, every `c`-th frequency of the original
+/// heads; all others lose their position.
 ///
 /// The result is deterministic: each eigenvector's entry of largest magnitude is positive. `F = c = 1` with one key
 /// head gives the identity.
@@ -95,7 +100,7 @@ fn fit_groups(key_moment: MatRef<'_, f64>, shape: HeadShape, fold: &FoldSpec) ->
     (0..fold.groups())
         .map(|group| {
             let entries = group_entries(shape, fold, group);
-            principal_rotation(group_moment(key_moment, shape, &entries), group)
+            principal_rotation(group_moment(key_moment, shape, &entries).as_ref(), group)
         })
         .collect()
 }
@@ -136,31 +141,19 @@ fn group_moment(key_moment: MatRef<'_, f64>, shape: HeadShape, entries: &[Entry]
 }
 
 /// The eigenvectors of the damped moment as columns, by descending eigenvalue, each with its largest entry positive.
-fn principal_rotation(mut moment: Mat<f64>, group: usize) -> Result<Mat<f64>, RopeError> {
+fn principal_rotation(moment: MatRef<'_, f64>, group: usize) -> Result<Mat<f64>, RopeError> {
     let size = moment.nrows();
-    let damping = DAMPING * (0..size).map(|i| moment[(i, i)]).sum::<f64>() / size as f64;
-    for i in 0..size {
-        moment[(i, i)] += damping;
-    }
-    // Finite entries can still overflow in the sums above, and the solver expects finite numbers.
-    check::finite("the sum of a group's key moments", moment.as_ref())?;
-    let eigen = moment
-        .self_adjoint_eigen(Side::Lower)
-        .map_err(|_| RopeError::Eigen { group, size })?;
-    if !eigen.U().is_all_finite() {
-        return Err(RopeError::Eigen { group, size });
-    }
-    let mut rotation = eigen.U().reverse_cols().to_owned();
-    for column in rotation.col_iter_mut() {
-        let largest = column
-            .as_ref()
-            .iter()
-            .fold(0.0_f64, |best, &x| if x.abs() > best.abs() { x } else { best });
-        if largest < 0.0 {
-            column.iter_mut().for_each(|x| *x = -*x);
-        }
-    }
-    Ok(rotation)
+    let components = principal_components(moment, size, DAMPING).map_err(|error| match error {
+        // Finite entries can still overflow in the sums above.
+        LowRankError::NotFinite { row, column, value, .. } => RopeError::NotFinite {
+            what: "the sum of a group's key moments",
+            row,
+            column,
+            value: value.to_string(),
+        },
+        _ => RopeError::Eigen { group, size },
+    })?;
+    Ok(components.vectors)
 }
 
 /// The matrices of a [`Decoupling`] while groups are written into them; the last two once per key head.

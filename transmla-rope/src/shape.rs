@@ -1,6 +1,6 @@
 //! Heads, head width, rotary pairs.
 
-use crate::RopeError;
+use crate::error::RopeError;
 
 /// The heads of one attention layer: `H` query heads, `G` key heads (`H` a multiple of `G`), `d` dimensions each.
 ///

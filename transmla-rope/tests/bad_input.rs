@@ -1,7 +1,7 @@
 //! Bad input is an error that says what would work, never a panic.
 
 use faer::Mat;
-use transmla_rope::{FoldSpec, HeadShape, RopeError, deinterleave_rows, interleave_rows, rororope};
+use transmla_rope::{FoldSpec, HeadShape, RopeError, rororope};
 
 fn shape() -> HeadShape {
     HeadShape::new(4, 2, 8).unwrap()
@@ -121,10 +121,6 @@ fn weights_must_fit_the_decoupling() {
         Err(RopeError::Shape { .. })
     ));
     assert!(matches!(
-        decoupling.expand_nope(wrong.as_ref()),
-        Err(RopeError::Shape { .. })
-    ));
-    assert!(matches!(
         decoupling.expand_nope_grouped(wrong.as_ref()),
         Err(RopeError::Shape { .. })
     ));
@@ -138,7 +134,7 @@ fn weights_must_fit_the_decoupling() {
     broken.key_up.pop();
     let nope = Mat::<f64>::zeros(12, 3);
     assert!(matches!(
-        broken.expand_nope(nope.as_ref()),
+        broken.expand_nope_grouped(nope.as_ref()),
         Err(RopeError::HeadCount {
             expected: 4,
             found: 3,
@@ -147,7 +143,6 @@ fn weights_must_fit_the_decoupling() {
     ));
     let mut different = decoupling;
     different.key_up[3][(0, 0)] += 1.0;
-    assert!(different.expand_nope(nope.as_ref()).is_ok());
     assert!(matches!(
         different.expand_nope_grouped(nope.as_ref()),
         Err(RopeError::HeadsDiffer {
@@ -155,19 +150,4 @@ fn weights_must_fit_the_decoupling() {
             query_head: 3
         })
     ));
-}
-
-#[test]
-fn blocks_must_divide_the_rows() {
-    let rows = Mat::<f64>::zeros(12, 2);
-    for block in [0, 3, 8, 24] {
-        assert!(matches!(
-            interleave_rows(rows.as_ref(), block),
-            Err(RopeError::Block { .. })
-        ));
-        assert!(matches!(
-            deinterleave_rows(rows.as_ref(), block),
-            Err(RopeError::Block { .. })
-        ));
-    }
 }

@@ -5,10 +5,9 @@ use proptest::prelude::*;
 use transmla_rope::coherent::gains;
 use transmla_rope::{
     AttentionProfile, CoherentSplit, Decoupling, Eligibility, FoldSpec, HeadShape, RopeError, coherent, rororope,
-    slot_frequencies,
 };
 
-use random::random;
+use random::{frequencies, random};
 
 mod random;
 
@@ -52,7 +51,7 @@ impl Layer {
             keys,
             queries: random(shape.query_width(), INPUTS, seed ^ 1),
             moment: &mixing * mixing.transpose(),
-            frequencies: slot_frequencies(THETA, shape.head_dim),
+            frequencies: frequencies(THETA, shape.head_dim),
             distances: distances.chunks(pairs).map(<[_]>::to_vec).collect(),
             pair_power: random_rows(heads, pairs, seed ^ 4),
         }
@@ -82,7 +81,6 @@ impl Layer {
         let (d, d_r, pairs) = (self.shape.head_dim, split.rope_dim(), self.shape.pairs());
         let keys = split.split_keys(self.keys.as_ref()).unwrap();
         let rope_queries = split.rope_queries(self.queries.as_ref()).unwrap();
-        let nope_keys = split.expand_nope(keys.nope.as_ref()).unwrap();
         let turned = |frequency: f64| c64::from_polar(1.0, -frequency * distance as f64);
         let mut largest = 0.0_f64;
         for head in 0..self.shape.query_heads {
@@ -95,7 +93,8 @@ impl Layer {
             };
             let original = score(&self.queries, head * d, &self.keys, group * d, &self.frequencies);
             let rope = score(&rope_queries, head * d_r, &keys.rope, 0, slots);
-            let nope = score(&self.queries, head * d, &nope_keys, head * d, &vec![0.0; pairs]);
+            let nope_keys = &split.key_up[head] * &keys.nope;
+            let nope = score(&self.queries, head * d, &nope_keys, 0, &vec![0.0; pairs]);
             largest = largest.max((original - rope - nope).abs());
         }
         largest
@@ -259,7 +258,7 @@ proptest! {
         (shape, slots) in shapes(), eligibility in eligibilities(), distance in 0..9_usize, seed: u64,
     ) {
         let layer = Layer::new(shape, seed).at_distance(distance);
-        let slots = slot_frequencies(THETA, 2 * slots);
+        let slots = frequencies(THETA, 2 * slots);
         let split = layer.split(&slots, eligibility);
         let error = layer.score_error(&split.decoupling, &slots, distance);
         prop_assert!(error < 1e-8, "{error}");
@@ -316,7 +315,7 @@ proptest! {
     #[test]
     fn slot_keys_have_unit_power((shape, slots) in shapes(), eligibility in eligibilities(), seed: u64) {
         let layer = Layer::new(shape, seed);
-        let split = layer.split(&slot_frequencies(THETA, 2 * slots), eligibility).decoupling;
+        let split = layer.split(&frequencies(THETA, 2 * slots), eligibility).decoupling;
         let keys = complex_keys(&split);
         let power = &keys * complex_moment(layer.moment.as_ref(), shape) * keys.adjoint();
         for slot in 0..slots {
@@ -331,7 +330,7 @@ proptest! {
         let decaying = Layer::new(shape, seed);
         let still = Layer::new(shape, seed).at_distance(0);
         for (layer, eligibility) in [(decaying, Eligibility::Ownership), (still, Eligibility::Threshold(0.7))] {
-            let split = layer.split(&slot_frequencies(THETA, 2 * slots), eligibility).decoupling;
+            let split = layer.split(&frequencies(THETA, 2 * slots), eligibility).decoupling;
             let used = (0..slots).filter(|slot| split.key_rope.row(*slot).norm_max() > 0.0).count();
             prop_assert!(used == slots || eligibility == Eligibility::Ownership);
             prop_assert_eq!(split.key_nope.nrows(), shape.key_width());
@@ -343,7 +342,7 @@ proptest! {
     #[test]
     fn the_lazy_choice_is_the_plain_one((shape, slots) in shapes(), rho in 0.0..=1.0_f64, seed: u64) {
         let layer = Layer::new(shape, seed);
-        let slots = slot_frequencies(THETA, 2 * slots);
+        let slots = frequencies(THETA, 2 * slots);
         let expected = reference(&layer, &slots, rho);
         let split = layer.split(&slots, Eligibility::Threshold(rho)).decoupling;
         // Keys are unique up to a phase.
@@ -370,7 +369,7 @@ proptest! {
         let moment = complex_moment(layer.moment.as_ref(), shape);
         let mut before = f64::INFINITY;
         for slots in 1..=shape.pairs() {
-            let split = layer.split(&slot_frequencies(THETA, 2 * slots), Eligibility::Threshold(0.5));
+            let split = layer.split(&frequencies(THETA, 2 * slots), Eligibility::Threshold(0.5));
             let residual = complex_residual(&split.decoupling);
             let left = &residual * &moment * residual.adjoint();
             let after: f64 = (0..moment.nrows()).map(|i| left[(i, i)].re).sum();
@@ -384,7 +383,7 @@ proptest! {
     fn a_residual_is_not_larger_than_the_keys((shape, slots) in shapes(), eligibility in eligibilities(), seed: u64) {
         let layer = Layer::new(shape, seed);
         let moment = complex_moment(layer.moment.as_ref(), shape);
-        let residual = complex_residual(&layer.split(&slot_frequencies(THETA, 2 * slots), eligibility).decoupling);
+        let residual = complex_residual(&layer.split(&frequencies(THETA, 2 * slots), eligibility).decoupling);
         let left = &residual * &moment * residual.adjoint();
         for i in 0..moment.nrows() {
             prop_assert!(left[(i, i)].re <= moment[(i, i)].re * (1.0 + 1e-9));
@@ -442,7 +441,7 @@ proptest! {
 #[test]
 fn ties_of_ownership_go_to_the_nearest_slot() {
     let layer = Layer::new(HeadShape::new(2, 1, 8).unwrap(), 3).at_distance(0);
-    let slots = slot_frequencies(THETA, 4);
+    let slots = frequencies(THETA, 4);
     let split = layer.split(&slots, Eligibility::Ownership).decoupling;
     for slot in 0..2 {
         assert!(split.key_rope.row(slot).norm_max() > 0.0);
@@ -460,7 +459,7 @@ fn ties_of_ownership_go_to_the_nearest_slot() {
 fn the_lazy_choice_is_the_plain_one_where_values_rise() {
     for (heads, head_dim, seed) in [(1, 12, 24), (1, 12, 196), (2, 8, 162)] {
         let mut layer = Layer::new(HeadShape::new(heads, heads, head_dim).unwrap(), seed);
-        layer.frequencies = slot_frequencies(10.0, head_dim);
+        layer.frequencies = frequencies(10.0, head_dim);
         let few = random(layer.shape.key_width(), 4, seed ^ 77);
         let width = layer.shape.key_width();
         layer.moment = &few * few.transpose() + faer::Scale(0.02) * Mat::<f64>::identity(width, width);
@@ -497,7 +496,7 @@ type Change<'a> = &'a dyn Fn(&mut Layer, &mut Vec<f64>, &mut Eligibility);
 #[test]
 fn bad_input_is_an_error() {
     let shape = HeadShape::new(2, 1, 4).unwrap();
-    let slots = slot_frequencies(THETA, 2);
+    let slots = frequencies(THETA, 2);
     let attempt = |change: Change<'_>| {
         let (mut layer, mut slots, mut eligibility) = (Layer::new(shape, 1), slots.clone(), Eligibility::Ownership);
         change(&mut layer, &mut slots, &mut eligibility);

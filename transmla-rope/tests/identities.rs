@@ -2,11 +2,9 @@
 
 use faer::{Mat, MatRef};
 use proptest::prelude::*;
-use transmla_rope::{
-    Decoupling, FoldSpec, HeadShape, SplitKeys, deinterleave_rows, interleave_rows, rororope, slot_frequencies,
-};
+use transmla_rope::{Decoupling, FoldSpec, HeadShape, SplitKeys, rororope};
 
-use random::random;
+use random::{frequencies, random};
 
 mod random;
 
@@ -137,7 +135,7 @@ proptest! {
         let decoupling =
             rororope(layer.moment.as_ref(), shape, &FoldSpec::new(shape, shape.head_dim, 1).unwrap()).unwrap();
         let split = decoupling.split_keys(layer.keys.as_ref()).unwrap();
-        let frequencies = slot_frequencies(THETA, shape.head_dim);
+        let frequencies = frequencies(THETA, shape.head_dim);
         let angle = |pair: usize| frequencies[pair] * f64::from(distance);
         for head in 0..shape.query_heads {
             let before = original_score(&layer, shape, head, angle);
@@ -154,7 +152,7 @@ proptest! {
         let split = decoupling.split_keys(layer.keys.as_ref()).unwrap();
         let per_group = fold.slots_per_group();
         let nope_per_group = shape.key_heads * fold.freqfold() - per_group;
-        let frequencies = slot_frequencies(THETA, shape.head_dim);
+        let frequencies = frequencies(THETA, shape.head_dim);
         let angle = |group: usize| frequencies[group * fold.freqfold()] * f64::from(distance);
         for head in 0..shape.query_heads {
             let before = original_score(&layer, shape, head, |pair| angle(pair / fold.freqfold()));
@@ -203,13 +201,11 @@ proptest! {
         let layer = layer(shape, seed);
         let decoupling = rororope(layer.moment.as_ref(), shape, &fold).unwrap();
         let nope = decoupling.split_keys(layer.keys.as_ref()).unwrap().nope;
-        let per_query = decoupling.expand_nope(nope.as_ref()).unwrap();
         let per_key = decoupling.expand_nope_grouped(nope.as_ref()).unwrap();
         let d = shape.head_dim;
         prop_assert_eq!(per_key.nrows(), shape.key_width());
         for head in 0..shape.query_heads {
             let expected = &decoupling.key_up[head] * &nope;
-            prop_assert!((per_query.subrows(head * d, d) - &expected).norm_max() < 1e-12);
             prop_assert!((per_key.subrows(shape.key_head_of(head) * d, d) - &expected).norm_max() < 1e-12);
         }
     }
@@ -228,15 +224,6 @@ proptest! {
     }
 
     #[test]
-    fn interleaving_is_undone(blocks in 0..4_usize, half in 1..6_usize, columns in 0..4_usize, seed: u64) {
-        let rows = random(blocks * 2 * half, columns, seed);
-        let there = interleave_rows(rows.as_ref(), 2 * half).unwrap();
-        prop_assert_eq!(deinterleave_rows(there.as_ref(), 2 * half).unwrap(), rows.clone());
-        let back = deinterleave_rows(rows.as_ref(), 2 * half).unwrap();
-        prop_assert_eq!(interleave_rows(back.as_ref(), 2 * half).unwrap(), rows);
-    }
-
-    #[test]
     fn every_candidate_is_a_valid_fold((shape, fold) in folds()) {
         let candidates = FoldSpec::candidates(shape, fold.rope_dim()).unwrap();
         prop_assert_eq!(candidates[0], fold.collapse());
@@ -244,25 +231,6 @@ proptest! {
         for freqfold in candidates {
             prop_assert!(FoldSpec::new(shape, fold.rope_dim(), freqfold).is_ok());
         }
-    }
-}
-
-#[test]
-fn interleaving_alternates_real_and_imaginary_parts() {
-    let rows = Mat::from_fn(8, 1, |i, _| i as f64);
-    let interleaved = interleave_rows(rows.as_ref(), 4).unwrap();
-    assert_eq!(
-        column(interleaved.as_ref(), 0, 0, 8),
-        [0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]
-    );
-}
-
-#[test]
-fn slots_turn_at_every_collapsed_frequency() {
-    let (original, slots) = (slot_frequencies(THETA, 64), slot_frequencies(THETA, 16));
-    assert_eq!((original.len(), slots.len()), (32, 8));
-    for (m, slot) in slots.iter().enumerate() {
-        assert!((slot / original[4 * m] - 1.0).abs() < 1e-14);
     }
 }
 

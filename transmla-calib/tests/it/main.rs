@@ -24,7 +24,7 @@ static TOKENIZER: LazyLock<TextTokenizer> =
     LazyLock::new(|| TextTokenizer::from_folder(&models().join("stories260k")).unwrap());
 
 fn models() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../models")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../transmla-cli/models")
 }
 
 fn stories(split: Split) -> TextRows {

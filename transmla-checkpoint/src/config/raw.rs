@@ -83,6 +83,12 @@ impl From<Map<String, Value>> for RawConfig {
     }
 }
 
+impl From<RawConfig> for Map<String, Value> {
+    fn from(raw: RawConfig) -> Self {
+        raw.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

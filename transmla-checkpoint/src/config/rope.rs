@@ -13,6 +13,25 @@ pub enum RopeLayout {
     Interleaved,
 }
 
+impl RopeLayout {
+    /// Where dimension `j` of `dim` half-split ones lies in this layout.
+    pub fn index_of_half_split(self, j: usize, dim: usize) -> usize {
+        match self {
+            Self::HalfSplit => j,
+            Self::Interleaved if j < dim / 2 => 2 * j,
+            Self::Interleaved => 2 * (j - dim / 2) + 1,
+        }
+    }
+
+    /// Where dimension `j` of `dim` in this layout lies among half-split ones.
+    pub fn half_split_index(self, j: usize, dim: usize) -> usize {
+        match self {
+            Self::HalfSplit => j,
+            Self::Interleaved => j / 2 + j % 2 * (dim / 2),
+        }
+    }
+}
+
 /// Rotary position embedding of a model (RoFormer, arXiv 2104.09864, equation 15).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RopeConfig {
@@ -48,5 +67,47 @@ impl RopeConfig {
             .flat_map(|p| frequencies.iter().map(move |f| p as f32 * f))
             .map(|angle| (angle.cos() * factor, angle.sin() * factor))
             .unzip()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interleaving_alternates_real_and_imaginary_parts() {
+        let order = |layout: RopeLayout| [0, 1, 2, 3, 4, 5].map(|j| layout.half_split_index(j, 6));
+        assert_eq!(order(RopeLayout::Interleaved), [0, 3, 1, 4, 2, 5]);
+        assert_eq!(order(RopeLayout::HalfSplit), [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn interleaving_is_undone() {
+        for layout in [RopeLayout::HalfSplit, RopeLayout::Interleaved] {
+            for (half, j) in (1..40).flat_map(|half| (0..2 * half).map(move |j| (half, j))) {
+                let dim = 2 * half;
+                assert_eq!(layout.index_of_half_split(layout.half_split_index(j, dim), dim), j);
+                assert_eq!(layout.half_split_index(layout.index_of_half_split(j, dim), dim), j);
+            }
+        }
+    }
+
+    /// The slots of a narrow rotary key turn at every `c`-th frequency of the heads.
+    #[test]
+    fn a_narrower_rotation_turns_at_every_collapsed_frequency() {
+        let frequencies = |dim| {
+            RopeConfig {
+                theta: 10_000.0,
+                dim,
+                layout: RopeLayout::HalfSplit,
+                scaling: RopeScaling::Default,
+            }
+            .frequencies()
+        };
+        let (original, slots) = (frequencies(64), frequencies(16));
+        assert_eq!((original.len(), slots.len()), (32, 8));
+        for (m, slot) in slots.iter().enumerate() {
+            assert!((slot / original[4 * m] - 1.0).abs() < 1e-14);
+        }
     }
 }

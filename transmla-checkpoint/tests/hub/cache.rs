@@ -19,7 +19,7 @@ fn options(cache: &Path) -> HubOptions {
 
 /// A cached copy of a model in the repository: its snapshot `abc` of the branches `main` and `pr/5`.
 fn cached_model(cache: &Path) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stories260k");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transmla-cli/models/stories260k");
     let root = cache.join("models--org--stories");
     let snapshot = root.join("snapshots/abc");
     for folder in ["blobs", "refs/pr", "snapshots/abc"] {

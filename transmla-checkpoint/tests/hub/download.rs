@@ -12,7 +12,7 @@ const ID: &str = "org/stories";
 const REPOSITORY: &str = "models/org/stories";
 
 fn story_file(name: &str) -> Vec<u8> {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stories260k");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../transmla-cli/models/stories260k");
     fs::read(folder.join(name)).unwrap()
 }
 

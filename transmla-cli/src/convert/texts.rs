@@ -10,7 +10,8 @@ use transmla_core::ModelConfig;
 use crate::mix::TextMix;
 use crate::printer::{Hint, Printer};
 use crate::table;
-use crate::text::{Corpus, TextSource, check_length, default_window, read_tokenizer, warn_of_long_windows};
+use crate::text::source::TextSource;
+use crate::text::{Corpus, check_length, default_window, read_tokenizer, warn_of_long_windows};
 
 /// Published number of calibration samples.
 const SAMPLES: usize = 128;

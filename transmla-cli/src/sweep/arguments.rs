@@ -9,10 +9,16 @@ use clap::Args;
 use transmla_convert::{ConvertError, ConvertOptions, Method, Recipe, shapes_for_budget};
 use transmla_core::ModelConfig;
 
-use crate::arguments::{ComputeArguments, OutputArguments};
-use crate::convert::arguments::{CalibrationArguments, EvaluationArguments, FormArguments, MethodName, set};
+use crate::embedded;
+use crate::options::calibration::CalibrationArguments;
+use crate::options::compute::ComputeArguments;
+use crate::options::evaluation::EvaluationArguments;
+use crate::options::form::FormArguments;
+use crate::options::method::MethodName;
+use crate::options::output::OutputArguments;
+use crate::options::set::set;
+use crate::options::values;
 use crate::output_file::OutputFile;
-use crate::{embedded, values};
 
 /// Convert a model to several sizes of the KV cache and show what each costs in perplexity.
 ///

@@ -138,7 +138,7 @@ pub fn names(folder: &Path) -> Vec<String> {
 
 /// The models and texts of the repository.
 pub fn models() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../models")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
 }
 
 /// Folders with config.json files of real models, and nothing else.

@@ -24,7 +24,7 @@ pub struct Target {
 }
 
 fn models() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../models")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
 }
 
 /// A model of one layer, in two shards.

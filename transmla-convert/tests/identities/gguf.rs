@@ -176,7 +176,7 @@ fn name_in_file(name: &str) -> String {
 }
 
 fn stories() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stories260k")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../transmla-cli/models/stories260k")
 }
 
 /// A random model of some layers, with a tokenizer.

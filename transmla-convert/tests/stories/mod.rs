@@ -19,7 +19,12 @@ pub fn test_windows(count: usize) -> TokenBatch {
 /// Converts with the first `samples` of 128 calibration samples and evaluates on the first `windows` of 58 test windows; gives the
 /// report, and a folder with the model in `mla`.
 pub fn convert_stories(options: &ConvertOptions, samples: usize, windows: usize) -> (Report, TempDir) {
-    let source = Decoder::open(&path("../models/stories260k"), &Device::flex(), Residency::Loaded).unwrap();
+    let source = Decoder::open(
+        &path("../transmla-cli/models/stories260k"),
+        &Device::flex(),
+        Residency::Loaded,
+    )
+    .unwrap();
     let calibration = read_input_ids(&path("tests/tokens/stories260k-calibration.safetensors")).unwrap();
     assert!(samples <= calibration.batch());
     let plan = Plan::new(source.config(), options).unwrap();

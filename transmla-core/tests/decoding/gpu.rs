@@ -164,7 +164,7 @@ fn models_decode_as_they_compute() {
 /// The tokens that a trained model writes when it always takes the likeliest.
 #[test]
 fn a_trained_model_writes_the_same_text_as_on_the_cpu() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stories260k");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transmla-cli/models/stories260k");
     let model = Decoder::open(&folder, &Device::flex(), Residency::Loaded).unwrap();
     let written = |model: &Decoder| {
         let mut cache = KvCache::new(model.config(), 64);

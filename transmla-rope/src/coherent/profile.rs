@@ -2,7 +2,8 @@
 
 use faer::c64;
 
-use crate::{HeadShape, RopeError};
+use crate::error::RopeError;
+use crate::shape::HeadShape;
 
 /// What is known of a layer's attention.
 #[derive(Debug, Clone, Copy)]

@@ -1,4 +1,4 @@
-//! Random matrices.
+//! Random matrices, and the frequencies of RoPE.
 
 use faer::Mat;
 
@@ -11,4 +11,9 @@ pub fn random(rows: usize, columns: usize, seed: u64) -> Mat<f64> {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) as f64 / u64::MAX as f64 * 2.0 - 1.0
     })
+}
+
+/// Frequencies of a head of `dim` dimensions in radians per token: `theta^(-2j/dim)` for pair `j`.
+pub fn frequencies(theta: f64, dim: usize) -> Vec<f64> {
+    (0..dim / 2).map(|j| theta.powf(-2.0 * j as f64 / dim as f64)).collect()
 }

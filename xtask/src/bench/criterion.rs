@@ -25,7 +25,7 @@ pub fn run(arguments: &Arguments, memory: &Path) -> anyhow::Result<()> {
     cargo.env("CRITERION_HOME", home());
     // The command-line program is selected too, for cargo's sake: its dependencies then have the features that they have
     // in every other build, and burn is not compiled again.
-    cargo.args(["bench", "--package", "benches", "--package", "transmla-cli"]);
+    cargo.args(["bench", "--package", "transmla-benches", "--package", "transmla-cli"]);
     if let Some(feature) = arguments.device.feature() {
         cargo.args(["--features", feature]);
     }
