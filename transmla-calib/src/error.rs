@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use transmla_core::{CheckpointError, CoreError};
 
-use crate::Split;
+use crate::text::datasets::split::Split;
+
+/// An error of another crate, as the cause of one of ours.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// What can go wrong with calibration text, tokenizers and samples.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +83,9 @@ pub enum CalibError {
         path: PathBuf,
         /// What is wrong, with the line or row.
         problem: String,
+        /// What the decoder said, where one did.
+        #[source]
+        cause: Option<Cause>,
     },
     /// A dataset file is of a format or compression that cannot be read.
     #[error("{}: cannot read {found}; supported: {supported}", path.display())]
@@ -104,6 +110,9 @@ pub enum CalibError {
         path: PathBuf,
         /// What is wrong and what to do about it.
         problem: String,
+        /// What the parser said, where one did.
+        #[source]
+        cause: Option<Cause>,
     },
     /// The tokenizer failed on a text or on token ids.
     #[error("tokenizer {} failed to {action}: {problem}; download or copy it again", path.display())]
@@ -114,6 +123,20 @@ pub enum CalibError {
         action: &'static str,
         /// The tokenizer's reason.
         problem: String,
+        /// What the tokenizer said.
+        #[source]
+        cause: Cause,
+    },
+    /// A chat template cannot be used, or refuses a chat.
+    #[error("chat template {file}: {problem}")]
+    ChatTemplate {
+        /// The file.
+        file: String,
+        /// What is wrong, in the template's own words where it has some.
+        problem: String,
+        /// What the parser or the template engine said, where one did.
+        #[source]
+        cause: Option<Cause>,
     },
     /// A text is too short for a single sample or window.
     #[error("{needed} tokens are needed in a row, the text yields {found}: {hint}")]
@@ -158,10 +181,40 @@ impl CalibError {
         }
     }
 
+    pub(crate) fn chat_template(
+        file: impl Into<String>,
+        problem: impl Into<String>,
+        cause: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        Self::ChatTemplate {
+            file: file.into(),
+            problem: problem.into(),
+            cause: Some(Box::new(cause)),
+        }
+    }
+
+    pub(crate) fn unusable_template(file: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::ChatTemplate {
+            file: file.into(),
+            problem: problem.into(),
+            cause: None,
+        }
+    }
+
     pub(crate) fn corrupt(path: &Path, problem: impl Into<String>) -> Self {
         Self::Corrupt {
             path: path.to_path_buf(),
             problem: problem.into(),
+            cause: None,
+        }
+    }
+
+    /// What a decoder said of a file; `problem` quotes it.
+    pub(crate) fn undecodable(path: &Path, problem: impl Into<String>, cause: impl Into<Cause>) -> Self {
+        Self::Corrupt {
+            path: path.to_path_buf(),
+            problem: problem.into(),
+            cause: Some(cause.into()),
         }
     }
 
@@ -170,7 +223,7 @@ impl CalibError {
         // What the system says has a kind of its own; `Other` is what the zstd library says.
         use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
         match source.kind() {
-            InvalidData | InvalidInput | Other | UnexpectedEof => Self::corrupt(path, source.to_string()),
+            InvalidData | InvalidInput | Other | UnexpectedEof => Self::undecodable(path, source.to_string(), source),
             _ => Self::io("read", path, source),
         }
     }

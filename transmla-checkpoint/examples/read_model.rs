@@ -8,7 +8,7 @@ use transmla_checkpoint::{Checkpoint, CheckpointError, ModelConfig};
 fn main() -> Result<(), CheckpointError> {
     let folder = std::env::args_os()
         .nth(1)
-        .map_or("models/stories260k".into(), PathBuf::from);
+        .map_or("transmla-cli/models/stories260k".into(), PathBuf::from);
     let config = ModelConfig::read(&folder)?;
     let checkpoint = Checkpoint::open(&folder)?;
     check_headers(&config, &checkpoint)?;

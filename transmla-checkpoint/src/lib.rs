@@ -20,7 +20,7 @@
 //! use transmla_checkpoint::layout::check_headers;
 //! use transmla_checkpoint::{Checkpoint, ModelConfig};
 //!
-//! let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/stories260k"));
+//! let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../transmla-cli/models/stories260k"));
 //! let config = ModelConfig::read(folder)?;
 //! let checkpoint = Checkpoint::open(folder)?;
 //! check_headers(&config, &checkpoint)?;

@@ -13,7 +13,7 @@ fn the_program_of_the_readme_runs() {
     let built = std::env::current_exe().unwrap();
     let built = built.ancestors().nth(2).unwrap().join("examples/read_model");
     let output = Command::new(built)
-        .arg(root.join("../models/stories260k"))
+        .arg(root.join("../transmla-cli/models/stories260k"))
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

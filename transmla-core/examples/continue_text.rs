@@ -9,7 +9,7 @@ use transmla_core::{CoreError, Decoder, KvCache, LayeredModel, Residency};
 fn main() -> Result<(), CoreError> {
     let folder = std::env::args_os()
         .nth(1)
-        .map_or("models/stories260k".into(), PathBuf::from);
+        .map_or("transmla-cli/models/stories260k".into(), PathBuf::from);
     let model = Decoder::open(&folder, &Device::flex(), Residency::Loaded)?;
     let mut cache = KvCache::new(model.config(), 64);
     let generation = Generation {

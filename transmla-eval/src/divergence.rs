@@ -1,18 +1,19 @@
-//! How far a second model's predictions are from the first's.
+//! How far the predictions of a second model are from those of a first.
 
 use transmla_core::{LayeredModel, TokenBatch, host_values};
 
-use crate::EvalError;
+use crate::error::EvalError;
 use crate::forward::{EvalOptions, final_states, log_probabilities};
+use crate::observer::{Observer, Progress};
 
-/// The predictions of two models compared, averaged over all positions.
+/// How far the predictions of two models are apart, over all positions of a text.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Divergence {
     /// Kullback-Leibler divergence KL(first ‖ second), in nats per token.
     pub kl: f64,
-    /// Share of positions where both models find the same token most likely.
+    /// Share of positions at which both models find the same token most likely, 0 to 1.
     pub top1_agreement: f64,
-    /// Largest absolute difference of two logits.
+    /// Largest absolute difference of two logits of the same token.
     pub max_logit_difference: f64,
     /// Number of positions compared.
     pub positions: usize,
@@ -21,13 +22,14 @@ pub struct Divergence {
 /// Compares the predictions of two models on windows `[windows, seq]`.
 ///
 /// # Errors
-/// Different vocabularies, ids outside them, a model that cannot be read or whose output is not finite.
+/// [`EvalError::Vocabulary`] for models of different vocabularies, [`EvalError::NotFinite`] if an output is not finite, and
+/// [`EvalError::Core`] for ids outside the vocabulary, a layer that cannot be read or a device that fails.
 pub fn divergence(
     first: &dyn LayeredModel,
     second: &dyn LayeredModel,
     windows: &TokenBatch,
     options: &EvalOptions,
-    progress: &mut dyn FnMut(u64, u64),
+    observer: &mut dyn Observer,
 ) -> Result<Divergence, EvalError> {
     let (vocab_size, other) = (first.config().vocab_size, second.config().vocab_size);
     if vocab_size != other {
@@ -43,12 +45,7 @@ pub fn divergence(
         .div_ceil(2)
         .next_multiple_of(batch_size);
     let layers = first.config().num_hidden_layers + second.config().num_hidden_layers;
-    let total = windows.batch().div_ceil(batch_size) as u64 * (layers as u64 + 1);
-    let mut done = 0;
-    let mut step = || {
-        done += 1;
-        progress(done.min(total), total);
-    };
+    let mut progress = Progress::new(windows.batch().div_ceil(batch_size), layers, observer);
     let heads = (first.head()?, second.head()?);
     let chunk = EvalOptions::rows_at_once(first).div_ceil(2);
     let (mut kl, mut agreed, mut largest, mut positions) = (0.0, 0.0, 0.0f64, 0);
@@ -56,8 +53,8 @@ pub fn divergence(
         let Some(part) = windows.rows(start..start + group) else {
             break;
         };
-        let ours = final_states(first, &part, batch_size, &mut step)?;
-        let theirs = final_states(second, &part, batch_size, &mut step)?;
+        let ours = final_states(first, &part, batch_size, &mut progress)?;
+        let theirs = final_states(second, &part, batch_size, &mut progress)?;
         for (index, (a, b)) in ours.into_iter().zip(theirs).enumerate() {
             let (a, b) = (a.flatten::<2>(0, 1), b.flatten::<2>(0, 1));
             let rows = a.dims()[0];
@@ -78,7 +75,7 @@ pub fn divergence(
                 kl += sum(host_values(terms)?);
                 positions += count;
             }
-            step();
+            progress.step();
         }
     }
     Ok(Divergence {

@@ -2,7 +2,7 @@
 
 use transmla_core::{CheckpointError, CoreError};
 
-/// What can go wrong in an evaluation.
+/// Why an evaluation failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvalError {
@@ -15,13 +15,13 @@ pub enum EvalError {
         /// Tokens per window.
         found: usize,
     },
-    /// The model's output is not a number.
+    /// The model's output is NaN or infinite.
     #[error("the model's output for window {window} is not finite: its weights are damaged or overflow")]
     NotFinite {
         /// Index of the window.
         window: usize,
     },
-    /// The two models cannot be compared.
+    /// The two models have different vocabularies.
     #[error(
         "the models have vocabularies of {first} and {second} tokens; only models with the same one can be compared"
     )]

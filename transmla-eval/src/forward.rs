@@ -1,15 +1,17 @@
-//! Windows through a model, layer by layer.
+//! Running windows through a model, layer by layer.
 
 use burn::tensor::Tensor;
 use transmla_core::model::Rotary;
 use transmla_core::{CoreError, LayeredModel, TokenBatch};
 
-/// How an evaluation is spread over time and memory.
+use crate::observer::Progress;
+
+/// How an evaluation trades memory for time.
 #[derive(Debug, Clone, Copy)]
 pub struct EvalOptions {
-    /// Windows that go through a layer together.
+    /// Windows that go through a layer together; 0 is taken as 1.
     pub batch_size: usize,
-    /// Bytes of hidden states kept at once: how many windows share one reading of the layers.
+    /// Bytes of hidden states held at once; as many windows as fit share one reading of the layers.
     pub state_bytes: u64,
 }
 
@@ -22,11 +24,11 @@ impl Default for EvalOptions {
     }
 }
 
-/// Most logits that an evaluation holds at once, in numbers; while they are normalised there are three copies.
+/// Most logits that an evaluation computes at once, as a count; while they are normalised, three copies of them are held.
 pub const LOGITS_AT_ONCE: usize = 8 << 20;
 
 impl EvalOptions {
-    /// Windows that share one reading of the layers.
+    /// Number of windows that share one reading of the layers.
     pub(crate) fn group(&self, model: &dyn LayeredModel, sequence: usize) -> usize {
         let per_window = (sequence * model.config().hidden_size * size_of::<f32>()) as u64;
         let batch = self.batch_size.max(1);
@@ -41,13 +43,11 @@ impl EvalOptions {
 }
 
 /// Residual streams after the last layer, one `[batch, seq, hidden]` for each batch of windows.
-///
-/// `step` is called after each batch and layer.
 pub(crate) fn final_states(
     model: &dyn LayeredModel,
     windows: &TokenBatch,
     batch_size: usize,
-    step: &mut dyn FnMut(),
+    progress: &mut Progress<'_>,
 ) -> Result<Vec<Tensor<3>>, CoreError> {
     let rotary = Rotary::new(&model.config().rope, 0..windows.sequence(), model.device());
     let starts = (0..windows.batch()).step_by(batch_size);
@@ -61,7 +61,7 @@ pub(crate) fn final_states(
             // The old state is released before the layer runs on it.
             let hidden = std::mem::replace(state, Tensor::empty([1, 1, 1], model.device()));
             *state = layer.forward(hidden, &rotary, None)?;
-            step();
+            progress.step();
         }
     }
     Ok(states)

@@ -2,17 +2,21 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`perplexity`] | the published protocol: windows of equal length, mean negative log-likelihood |
-//! | [`divergence`] | how far a second model's predictions are from the first's |
+//! | `perplexity` | [`perplexity()`]: the published protocol, mean negative log-likelihood of windows of equal length |
+//! | `divergence` | [`divergence()`]: how far the predictions of a second model are from those of a first |
+//! | `forward` | [`EvalOptions`]: running windows through a model, layer by layer |
+//! | `observer` | [`Observer`]: progress |
+//! | `error` | [`EvalError`] |
 //!
-//! Both are written against [`transmla_core::LayeredModel`] and go through the model layer by layer, so that a streamed
-//! model reads each layer once per group of windows and never holds more than one.
+//! Both measures work on any [`LayeredModel`](transmla_core::LayeredModel) and go through it layer by layer: a streamed model
+//! reads each layer once per group of windows and never holds more than one.
 //!
 //! ```
-//! use burn::tensor::Device;
 //! use std::path::Path;
+//!
+//! use burn::tensor::Device;
 //! use transmla_core::{Decoder, Residency, TokenBatch};
-//! use transmla_eval::{EvalOptions, divergence, perplexity};
+//! use transmla_eval::{EvalOptions, Silent, divergence, perplexity};
 //!
 //! let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../transmla-cli/models/stories260k"));
 //! let model = Decoder::open(folder, &Device::flex(), Residency::Streamed)?;
@@ -20,9 +24,9 @@
 //! let ids = vec![1, 403, 407, 261, 378, 432, 383, 286, 261, 376, 268, 315, 418, 395, 410, 459, 423, 310, 263, 415];
 //! let text = TokenBatch::from_ids(ids, 1, 20).unwrap();
 //!
-//! let result = perplexity(&model, &text, &EvalOptions::default(), &mut |_, _| {})?;
+//! let result = perplexity(&model, &text, &EvalOptions::default(), &mut Silent)?;
 //! assert!(result.perplexity < 20.0); // far below the 512 of a guess among all tokens
-//! let same = divergence(&model, &model, &text, &EvalOptions::default(), &mut |_, _| {})?;
+//! let same = divergence(&model, &model, &text, &EvalOptions::default(), &mut Silent)?;
 //! assert_eq!((same.kl, same.top1_agreement), (0.0, 1.0));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -32,9 +36,14 @@
 mod divergence;
 mod error;
 mod forward;
+mod observer;
 mod perplexity;
+
+// What models and batches of this crate's signatures come from.
+pub use transmla_core;
 
 pub use divergence::{Divergence, divergence};
 pub use error::EvalError;
 pub use forward::{EvalOptions, LOGITS_AT_ONCE};
+pub use observer::{Observer, Silent};
 pub use perplexity::{Perplexity, perplexity};

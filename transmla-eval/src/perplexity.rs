@@ -4,15 +4,16 @@ use burn::tensor::{Int, Tensor, TensorData};
 use transmla_core::model::OutputHead;
 use transmla_core::{CoreError, LayeredModel, TokenBatch, host_values};
 
-use crate::EvalError;
+use crate::error::EvalError;
 use crate::forward::{EvalOptions, final_states};
+use crate::observer::{Observer, Progress};
 
-/// The result of an evaluation.
+/// The perplexity of a model on a text.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Perplexity {
-    /// exp of the mean over windows of the mean negative log-likelihood within a window.
+    /// exp of `mean_nll`.
     pub perplexity: f64,
-    /// Natural logarithm of it, in nats per token.
+    /// Mean over windows of the mean negative log-likelihood within a window, in nats per token.
     pub mean_nll: f64,
     /// Number of windows.
     pub windows: usize,
@@ -20,12 +21,13 @@ pub struct Perplexity {
     pub predictions: usize,
 }
 
-/// Share of the vocabulary from which on a perplexity says that a model is broken.
+/// Perplexity relative to the size of the vocabulary from which on a model counts as broken.
 const GUESS: f64 = 0.5;
 
 impl Perplexity {
-    /// Whether this is hardly better than a guess among all tokens of a vocabulary, whose perplexity is their number: at least
-    /// half of it. Text that a model was not trained for is far below that.
+    /// Whether the model hardly does better than guessing, that is, whether the perplexity is at least half of the size of the
+    /// vocabulary. A uniform guess has the whole size as its perplexity; even text that a model was not trained on stays far
+    /// below half.
     pub fn is_guess(&self, vocab_size: usize) -> bool {
         self.perplexity >= GUESS * vocab_size as f64
     }
@@ -33,15 +35,14 @@ impl Perplexity {
 
 /// Perplexity of a model on windows `[windows, seq]`; every token but a window's first is predicted.
 ///
-/// `progress` is called with the work done and the whole, in batches times layers.
-///
 /// # Errors
-/// Windows of one token, ids outside the vocabulary, a model that cannot be read or whose output is not finite.
+/// [`EvalError::ShortWindow`] for windows of one token, [`EvalError::NotFinite`] if the model's output is not finite, and
+/// [`EvalError::Core`] for ids outside the vocabulary, a layer that cannot be read or a device that fails.
 pub fn perplexity(
     model: &dyn LayeredModel,
     windows: &TokenBatch,
     options: &EvalOptions,
-    progress: &mut dyn FnMut(u64, u64),
+    observer: &mut dyn Observer,
 ) -> Result<Perplexity, EvalError> {
     let sequence = windows.sequence();
     if sequence < 2 {
@@ -50,20 +51,15 @@ pub fn perplexity(
     windows.check_vocabulary(model.config().vocab_size)?;
     let batch_size = options.batch_size.max(1);
     let group = options.group(model, sequence);
-    let layers = model.config().num_hidden_layers as u64;
-    let total = windows.batch().div_ceil(batch_size) as u64 * (layers + 1);
-    let mut done = 0;
-    let mut step = || {
-        done += 1;
-        progress(done.min(total), total);
-    };
+    let batches = windows.batch().div_ceil(batch_size);
+    let mut progress = Progress::new(batches, model.config().num_hidden_layers, observer);
     let head = model.head()?;
     let mut window_nll = Vec::with_capacity(windows.batch());
     for start in (0..windows.batch()).step_by(group) {
         let Some(part) = windows.rows(start..start + group) else {
             break;
         };
-        let states = final_states(model, &part, batch_size, &mut step)?;
+        let states = final_states(model, &part, batch_size, &mut progress)?;
         for (index, state) in states.into_iter().enumerate() {
             for row in 0..state.dims()[0] {
                 let window = index * batch_size + row;
@@ -74,7 +70,7 @@ pub fn perplexity(
                 }
                 window_nll.push(sum / (sequence - 1) as f64);
             }
-            step();
+            progress.step();
         }
     }
     let mean_nll = window_nll.iter().sum::<f64>() / window_nll.len() as f64;

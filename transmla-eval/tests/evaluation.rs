@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use transmla_core::{Decoder, Residency, TokenBatch};
-use transmla_eval::{EvalError, EvalOptions, divergence, perplexity};
+use transmla_eval::{EvalError, EvalOptions, Observer, Silent, divergence, perplexity};
 
 fn model() -> Decoder {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transmla-cli/models/stories260k");
@@ -40,7 +40,7 @@ fn perplexity_is_its_definition() {
         means.push(nll / 39.0);
     }
     let expected = means.iter().sum::<f64>() / 3.0;
-    let found = perplexity(&model, &windows, &EvalOptions::default(), &mut |_, _| {}).unwrap();
+    let found = perplexity(&model, &windows, &EvalOptions::default(), &mut Silent).unwrap();
     assert!(
         (found.mean_nll - expected).abs() < 1e-5,
         "{} {expected}",
@@ -50,24 +50,37 @@ fn perplexity_is_its_definition() {
     assert_eq!((found.windows, found.predictions), (3, 3 * 39));
 }
 
+/// Every step that an evaluation reports, as done and total.
+struct Steps(Vec<(u64, u64)>);
+
+impl Observer for Steps {
+    fn advance(&mut self, done: u64, total: u64) {
+        self.0.push((done, total));
+    }
+}
+
+impl Steps {
+    /// One by one up to the total, which never changes.
+    fn check(&self) {
+        let total = self.0.len() as u64;
+        let expected: Vec<_> = (1..=total).map(|done| (done, total)).collect();
+        assert!(total > 0 && self.0 == expected, "{:?}", self.0);
+    }
+}
+
 #[test]
 fn neither_batches_nor_groups_matter_and_progress_ends_at_the_whole() {
     let (model, windows) = (model(), windows(5, 16));
-    let first = perplexity(&model, &windows, &EvalOptions::default(), &mut |_, _| {}).unwrap();
+    let first = perplexity(&model, &windows, &EvalOptions::default(), &mut Silent).unwrap();
     for (batch_size, state_bytes) in [(1, 1), (3, 1), (5, 1 << 30), (0, 0)] {
         let options = EvalOptions {
             batch_size,
             state_bytes,
         };
-        let mut seen = Vec::new();
-        let other = perplexity(&model, &windows, &options, &mut |done, total| seen.push((done, total))).unwrap();
+        let mut seen = Steps(Vec::new());
+        let other = perplexity(&model, &windows, &options, &mut seen).unwrap();
         assert!((other.mean_nll - first.mean_nll).abs() < 1e-5);
-        let &(done, total) = seen.last().unwrap();
-        assert_eq!(done, total);
-        assert!(
-            seen.windows(2)
-                .all(|pair| pair[0].0 < pair[1].0 && pair[0].1 == pair[1].1)
-        );
+        seen.check();
     }
 }
 
@@ -86,7 +99,9 @@ fn divergence_is_its_definition() {
             agreed += usize::from(best(p) == best(q));
         }
     }
-    let found = divergence(&first, &second, &windows, &EvalOptions::default(), &mut |_, _| {}).unwrap();
+    let mut steps = Steps(Vec::new());
+    let found = divergence(&first, &second, &windows, &EvalOptions::default(), &mut steps).unwrap();
+    steps.check();
     assert!(kl > 0.1 && (found.kl - kl).abs() < 1e-4, "{} {kl}", found.kl);
     assert!((found.top1_agreement - agreed as f64 / 24.0).abs() < 1e-9);
     assert!(found.max_logit_difference > 0.1);
@@ -95,7 +110,7 @@ fn divergence_is_its_definition() {
 #[test]
 fn what_cannot_be_evaluated_is_an_error() {
     let model = model();
-    let run = |windows: &TokenBatch| perplexity(&model, windows, &EvalOptions::default(), &mut |_, _| {});
+    let run = |windows: &TokenBatch| perplexity(&model, windows, &EvalOptions::default(), &mut Silent);
     assert!(matches!(run(&windows(2, 1)), Err(EvalError::ShortWindow { found: 1 })));
     let foreign = TokenBatch::from_ids(vec![1, 2, 9999, 3], 1, 4).unwrap();
     assert!(run(&foreign).unwrap_err().to_string().contains("9999"));

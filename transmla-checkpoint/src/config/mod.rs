@@ -2,6 +2,7 @@
 
 pub(crate) mod attention;
 mod attention_parameters;
+mod converted;
 mod defaults;
 pub(crate) mod family;
 mod features;

@@ -83,12 +83,6 @@ impl From<Map<String, Value>> for RawConfig {
     }
 }
 
-impl From<RawConfig> for Map<String, Value> {
-    fn from(raw: RawConfig) -> Self {
-        raw.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

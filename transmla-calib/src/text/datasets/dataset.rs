@@ -1,0 +1,101 @@
+//! Datasets by name or path.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use transmla_core::hub::HubOptions;
+
+use crate::error::CalibError;
+use crate::text::datasets::named;
+use crate::text::datasets::split::Split;
+use crate::text::datasets::text_rows::{TextRows, from_files, from_folder};
+
+/// Where text comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DatasetSource {
+    /// `wikitext-2-raw-v1` of `Salesforce/wikitext` on the hub, column `text`.
+    Wikitext2,
+    /// The Penn treebank, `ptb-text-only/ptb_text_only` on the hub, column `sentence`.
+    Ptb,
+    /// The first English shard of `allenai/c4` on the hub, column `text`; its validation file is also its test split.
+    C4,
+    /// `tatsu-lab/alpaca` on the hub, column `text`, shuffled by a fixed seed and split 80/10/10.
+    Alpaca,
+    /// A file, which serves as any split, or a folder with one or more files for each split.
+    ///
+    /// Files are parquet, JSON or plain text, the latter two compressed with gzip or zstd or not at all. JSON is one object
+    /// on each line, an array of objects or strings, or an object with such an array. The rows of a plain text are its
+    /// paragraphs, or its lines if no blank line stands between them; it may be UTF-8, UTF-16 or windows-1252. The text is
+    /// column `text`, else `sentence`, else `content`, else a chat (`messages`, `conversations`), else the only column of
+    /// strings. In a folder the files are named after their split (`train-00000-of-00001.parquet`, `wiki.valid.raw`) or lie
+    /// in a folder so named, there or in `data`; shards are read in the order of their names; where no file is named after a
+    /// split, all are the train split. A path that is spelled like one of the names above is told apart by a `./` before it.
+    Path(PathBuf),
+}
+
+impl FromStr for DatasetSource {
+    type Err = CalibError;
+
+    fn from_str(text: &str) -> Result<Self, CalibError> {
+        match text {
+            "wikitext2" | "wikitext" => Ok(Self::Wikitext2),
+            "ptb" => Ok(Self::Ptb),
+            "c4" => Ok(Self::C4),
+            "alpaca" => Ok(Self::Alpaca),
+            path if Path::new(path).exists() => Ok(Self::Path(PathBuf::from(path))),
+            name => Err(CalibError::UnknownDataset { name: name.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for DatasetSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wikitext2 => f.write_str("wikitext2"),
+            Self::Ptb => f.write_str("ptb"),
+            Self::C4 => f.write_str("c4"),
+            Self::Alpaca => f.write_str("alpaca"),
+            Self::Path(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// Reads one split of a dataset; of a hub dataset only that split's files are fetched.
+///
+/// Where a folder lacks the split, validation stands in for train and test, and train for validation; `origin` says so. At
+/// most the first GiB of a split is read, and rows of more than 1 MiB become several; `origin` says so too.
+///
+/// # Errors
+/// The hub, a file or the split cannot be had ([`CalibError::Core`], [`CalibError::Io`], [`CalibError::NoSplit`],
+/// [`CalibError::NotAFile`]), a file is damaged, has no text column or a record that is too long ([`CalibError::Corrupt`],
+/// [`CalibError::Unsupported`], [`CalibError::NoTextColumn`], [`CalibError::TooLong`]), or there is no text in it
+/// ([`CalibError::Empty`]).
+pub fn load(source: &DatasetSource, split: Split, hub: &HubOptions) -> Result<TextRows, CalibError> {
+    load_column(source, split, None, hub)
+}
+
+/// Reads one split of a dataset as [`load`] does, of the column that is named; a field inside a column has a name with dots
+/// (`data.text`). Plain text has no columns, and the datasets that are known by name have theirs: both are read as they are.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_column(
+    source: &DatasetSource,
+    split: Split,
+    column: Option<&str>,
+    hub: &HubOptions,
+) -> Result<TextRows, CalibError> {
+    let text = match source {
+        DatasetSource::Wikitext2 => named::wikitext2(split, hub),
+        DatasetSource::Ptb => named::ptb(split, hub),
+        DatasetSource::C4 => named::c4(split, hub),
+        DatasetSource::Alpaca => named::alpaca(split, hub),
+        DatasetSource::Path(path) if path.is_dir() => from_folder(path, split, column),
+        DatasetSource::Path(path) => from_files(std::slice::from_ref(path), None, "the file as a whole", column),
+    }?;
+    if text.rows.iter().all(|row| row.trim().is_empty()) {
+        return Err(CalibError::Empty { origin: text.origin });
+    }
+    Ok(text)
+}

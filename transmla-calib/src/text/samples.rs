@@ -1,0 +1,13 @@
+//! Batches of token ids out of text.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `sample`, `noise` | random calibration samples, and such with random words in them |
+//! | `mix`, `holdout` | samples from several texts; samples set aside |
+//! | `windows` | the text that perplexity is measured on |
+
+pub(crate) mod holdout;
+pub(crate) mod mix;
+pub(crate) mod noise;
+pub(crate) mod sample;
+pub(crate) mod windows;

@@ -1,0 +1,164 @@
+//! Drawing calibration samples.
+
+use std::borrow::Cow;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use transmla_core::TokenBatch;
+
+use crate::error::CalibError;
+use crate::text::tokens::pieces::JOINT;
+use crate::text::tokens::tokenizer::TextTokenizer;
+
+/// What to draw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SampleSpec {
+    /// Number of samples.
+    pub samples: usize,
+    /// Tokens in each sample.
+    pub sequence: usize,
+    /// Seed of the draw; the same seed, text and tokenizer give the same samples.
+    pub seed: u64,
+}
+
+/// Samples drawn from a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sampled {
+    /// The samples, of shape `[samples, sequence]`; fewer than requested if the text is too short for more.
+    pub tokens: TokenBatch,
+    /// The number of samples asked for.
+    pub requested: usize,
+}
+
+/// Draws samples from rows of text.
+///
+/// Empty rows are dropped. A sample starts at a random row and takes rows, joined by an empty line, until it has
+/// `sequence` tokens, special tokens (BOS) included; it is cut there, and no row it used is used again. Where the rows
+/// end before that, the sample is dropped and its rows with it. When the rows are used up there are no more samples.
+///
+/// # Errors
+/// [`CalibError::Argument`] if nothing is asked for, [`CalibError::TooShort`] if the text yields no sample.
+pub fn sample(rows: &[String], tokenizer: &TextTokenizer, spec: &SampleSpec) -> Result<Sampled, CalibError> {
+    draw(rows, tokenizer, spec)
+}
+
+/// Rows that are had one at a time.
+pub(crate) trait RowSource {
+    fn len(&self) -> usize;
+    fn is_empty_row(&self, row: usize) -> bool;
+    fn row(&self, row: usize) -> Cow<'_, str>;
+}
+
+impl RowSource for [String] {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn is_empty_row(&self, row: usize) -> bool {
+        self[row].is_empty()
+    }
+
+    fn row(&self, row: usize) -> Cow<'_, str> {
+        Cow::Borrowed(&self[row])
+    }
+}
+
+/// Draws samples as [`sample`] does.
+pub(crate) fn draw(
+    rows: &(impl RowSource + ?Sized),
+    tokenizer: &TextTokenizer,
+    spec: &SampleSpec,
+) -> Result<Sampled, CalibError> {
+    let asked = [
+        ("the number of samples", spec.samples),
+        ("the tokens of a sample", spec.sequence),
+    ];
+    if let Some(&(name, found)) = asked.iter().find(|(_, value)| *value == 0) {
+        let expected = "1 or more".into();
+        return Err(CalibError::Argument { name, found, expected });
+    }
+    let mut left: Vec<usize> = (0..rows.len()).filter(|&row| !rows.is_empty_row(row)).collect();
+    let mut rng = StdRng::seed_from_u64(spec.seed);
+    let (mut ids, mut found, mut longest_tail) = (Vec::new(), 0, 0);
+    while found < spec.samples && !left.is_empty() {
+        let start = rng.random_range(0..left.len());
+        let run = Run::grow(rows, &left[start..], tokenizer, spec.sequence)?;
+        left.drain(start..start + run.used);
+        if run.enough {
+            ids.extend(run.ids[..spec.sequence].iter().map(|&id| i64::from(id)));
+            found += 1;
+        } else {
+            longest_tail = longest_tail.max(run.length);
+        }
+    }
+    if found == 0 {
+        return Err(CalibError::TooShort {
+            needed: spec.sequence,
+            found: longest_tail,
+            hint: match longest_tail {
+                0 => "use another text".into(),
+                tokens => format!("use a longer text or --cal-max-seqlen {tokens}"),
+            },
+        });
+    }
+    Ok(Sampled {
+        tokens: TokenBatch::from_ids(ids, found, spec.sequence).map_err(|e| CalibError::Tokens(e.to_string()))?,
+        requested: spec.samples,
+    })
+}
+
+/// Rows put together, and their tokens.
+struct Run {
+    ids: Vec<u32>,
+    /// Rows taken.
+    used: usize,
+    /// Whether it is as long as was asked for.
+    enough: bool,
+    /// The greatest length that it would have been enough for.
+    length: usize,
+}
+
+impl Run {
+    /// Takes rows until there are `sequence` tokens.
+    ///
+    /// Every row is tokenised once by itself, as far as it is needed, so that the whole is tokenised only when it is about
+    /// long enough.
+    fn grow(
+        rows: &(impl RowSource + ?Sized),
+        left: &[usize],
+        tokenizer: &TextTokenizer,
+        sequence: usize,
+    ) -> Result<Self, CalibError> {
+        let (mut text, mut estimate) = (String::new(), 0);
+        for (index, &row) in left.iter().enumerate() {
+            let start = text.len();
+            if index > 0 {
+                text.push_str(JOINT);
+            }
+            text.push_str(&rows.row(row));
+            estimate += tokenizer
+                .encode_rows([&text[start..]], false, Some(sequence - estimate))?
+                .len();
+            if estimate >= sequence {
+                let ids = tokenizer.encode_rows([text.as_str()], true, Some(sequence))?;
+                if ids.len() >= sequence {
+                    return Ok(Self {
+                        length: ids.len(),
+                        ids,
+                        used: index + 1,
+                        enough: true,
+                    });
+                }
+                // Tokens merged across the joints: there are fewer than in the rows by themselves.
+                estimate = ids.len();
+            }
+        }
+        let ids = tokenizer.encode(&text, true)?;
+        Ok(Self {
+            length: estimate.min(ids.len()),
+            ids,
+            used: left.len(),
+            enough: false,
+        })
+    }
+}

@@ -1,0 +1,51 @@
+//! Evaluation text in windows.
+
+use transmla_core::TokenBatch;
+
+use crate::error::CalibError;
+use crate::text::tokens::tokenizer::TextTokenizer;
+
+/// The windows that perplexity is measured on: rows joined by an empty line, tokenised as one text (special tokens
+/// included), cut into windows of `seqlen` tokens; what remains at the end is dropped.
+///
+/// With `max_windows`, no more than the first so many; then no more of the text is tokenised than they need.
+///
+/// # Errors
+/// [`CalibError::Argument`] if `seqlen` is less than 2 (a window predicts `seqlen - 1` tokens) or `max_windows` is 0,
+/// [`CalibError::TooShort`] if the text has less than one window.
+pub fn evaluation_windows(
+    rows: &[String],
+    tokenizer: &TextTokenizer,
+    seqlen: usize,
+    max_windows: Option<usize>,
+) -> Result<TokenBatch, CalibError> {
+    if seqlen < 2 {
+        return Err(CalibError::Argument {
+            name: "the tokens of an evaluation window",
+            found: seqlen,
+            expected: "2 or more".into(),
+        });
+    }
+    if max_windows == Some(0) {
+        return Err(CalibError::Argument {
+            name: "the number of evaluation windows",
+            found: 0,
+            expected: "1 or more".into(),
+        });
+    }
+    let enough = max_windows.and_then(|windows| windows.checked_mul(seqlen));
+    let ids = tokenizer.encode_rows(rows.iter().map(String::as_str), true, enough)?;
+    let windows = (ids.len() / seqlen).min(max_windows.unwrap_or(usize::MAX));
+    if windows == 0 {
+        return Err(CalibError::TooShort {
+            needed: seqlen,
+            found: ids.len(),
+            hint: match ids.len() {
+                0 | 1 => "use a longer text".into(),
+                tokens => format!("use a longer text or windows of at most {tokens} tokens"),
+            },
+        });
+    }
+    let ids = ids[..windows * seqlen].iter().map(|&id| i64::from(id)).collect();
+    TokenBatch::from_ids(ids, windows, seqlen).map_err(|e| CalibError::Tokens(e.to_string()))
+}

@@ -1,0 +1,248 @@
+//! Long texts, tokenised piece by piece.
+//!
+//! A tokenizer takes some hundred bytes of memory for each byte of a text. A long text goes through it in windows that
+//! overlap; where two windows give the same tokens in a row, well inside both, the second takes over from the first. What
+//! comes is what the tokenizer gives for the whole text.
+
+use crate::error::CalibError;
+use crate::text::tokens::guarded::{GuardedTokenizer, Token};
+
+/// What stands between rows.
+pub(crate) const JOINT: &str = "\n\n";
+
+/// The sizes of windows, in bytes of text.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    /// What a window has beside its overlap with the next.
+    block: usize,
+    /// Half of that overlap.
+    overlap: usize,
+}
+
+const LARGEST: Sizes = Sizes {
+    block: 128 << 10,
+    overlap: 4 << 10,
+};
+
+/// Bytes of text for each token that is wanted, and some more.
+const BYTES_PER_TOKEN: usize = 8;
+
+/// Tokens in a row that must be the same in two windows where one takes over.
+const SAME: usize = 8;
+
+/// The ids of rows joined by an empty line: of all of them, or the first ones, `enough` or more.
+pub(crate) fn encode<'a>(
+    tokenizer: &GuardedTokenizer,
+    rows: impl IntoIterator<Item = &'a str>,
+    add_special: bool,
+    enough: Option<usize>,
+) -> Result<Vec<u32>, CalibError> {
+    let block = match enough {
+        Some(tokens) => tokens
+            .saturating_mul(BYTES_PER_TOKEN)
+            .clamp(4 * LARGEST.overlap, LARGEST.block),
+        None => LARGEST.block,
+    };
+    encode_in(
+        tokenizer,
+        rows.into_iter(),
+        add_special,
+        enough,
+        Sizes { block, ..LARGEST },
+    )
+}
+
+fn encode_in<'a>(
+    tokenizer: &GuardedTokenizer,
+    rows: impl Iterator<Item = &'a str>,
+    add_special: bool,
+    enough: Option<usize>,
+    sizes: Sizes,
+) -> Result<Vec<u32>, CalibError> {
+    let mut window = Window {
+        text: String::new(),
+        rest: "",
+        rows,
+        begun: false,
+    };
+    let target = sizes.block + 2 * sizes.overlap;
+    if window.fill(target) {
+        return tokenizer.encode_whole(&window.text, add_special);
+    }
+    let Some((before, after)) = tokenizer
+        .around()
+        .filter(|_| add_special)
+        .cloned()
+        .or((!add_special).then(Default::default))
+    else {
+        // What the special tokens are depends on the text: there is no way but the whole.
+        window.fill(usize::MAX);
+        return tokenizer.encode_whole(&window.text, add_special);
+    };
+    let enough = enough.unwrap_or(usize::MAX);
+    let mut ids: Vec<u32> = before;
+    let mut held: Vec<Token> = Vec::new();
+    let mut last = false;
+    loop {
+        let tokens = tokenizer.encode_places(&window.text)?;
+        let (from_held, from) = takeover(&held, &tokens, sizes.overlap);
+        ids.extend(held[..from_held].iter().map(|token| token.id));
+        if last {
+            ids.extend(tokens[from..].iter().map(|token| token.id));
+            ids.extend(after);
+            return Ok(ids);
+        }
+        let next = boundary(&window.text, window.text.len() - 2 * sizes.overlap);
+        let sure = tokens
+            .partition_point(|token| token.start < next + sizes.overlap / 2)
+            .max(from);
+        ids.extend(tokens[from..sure].iter().map(|token| token.id));
+        if ids.len() >= enough {
+            return Ok(ids);
+        }
+        held = tokens[sure..]
+            .iter()
+            .map(|token| Token {
+                start: token.start.saturating_sub(next),
+                ..*token
+            })
+            .collect();
+        window.text.drain(..next);
+        last = window.fill(target);
+    }
+}
+
+/// Where the second window takes over: how many of the held tokens of the first are used, and from which of its own on.
+fn takeover(held: &[Token], tokens: &[Token], overlap: usize) -> (usize, usize) {
+    if held.is_empty() {
+        return (0, 0);
+    }
+    let begins = |tokens: &[Token], at: usize| at == 0 || tokens[at - 1].start < tokens[at].start;
+    let mut at = 0;
+    for (index, token) in held.iter().enumerate() {
+        while tokens.get(at).is_some_and(|other| other.start < token.start) {
+            at += 1;
+        }
+        let same = SAME.min(held.len() - index);
+        if tokens.get(at..at + same) == Some(&held[index..index + same]) && begins(held, index) && begins(tokens, at) {
+            return (index, at);
+        }
+    }
+    // They never agree: a text that is one long word to the tokenizer, cut where it may be.
+    let behind = |tokens: &[Token]| tokens.partition_point(|token| token.start < overlap);
+    (behind(held), behind(tokens))
+}
+
+/// The last boundary of a character up to here.
+fn boundary(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len()))
+        .rev()
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or(0)
+}
+
+struct Window<'a, I> {
+    text: String,
+    /// Of the row that is under way.
+    rest: &'a str,
+    rows: I,
+    /// Whether a row has been begun.
+    begun: bool,
+}
+
+impl<'a, I: Iterator<Item = &'a str>> Window<'a, I> {
+    /// Takes more of the rows until there is so much text; whether the rows have ended.
+    fn fill(&mut self, target: usize) -> bool {
+        loop {
+            let room = target.saturating_sub(self.text.len());
+            if self.rest.len() > room {
+                let cut = boundary(self.rest, room);
+                self.text.push_str(&self.rest[..cut]);
+                self.rest = &self.rest[cut..];
+                return false;
+            }
+            self.text.push_str(self.rest);
+            let Some(row) = self.rows.next() else {
+                self.rest = "";
+                return true;
+            };
+            if std::mem::replace(&mut self.begun, true) {
+                self.text.push_str(JOINT);
+            }
+            self.rest = row;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+    use std::path::Path;
+    use std::sync::LazyLock;
+
+    fn story_tokenizer(change: impl Fn(&mut Value)) -> GuardedTokenizer {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transmla-cli/models/stories260k/tokenizer.json");
+        let mut file: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        change(&mut file);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        std::fs::write(&path, file.to_string()).unwrap();
+        GuardedTokenizer::open(&path).unwrap()
+    }
+
+    /// One that never splits a text before merging, one of the GPT-2 kind, one by words that changes what it reads.
+    static TOKENIZERS: LazyLock<[GuardedTokenizer; 3]> = LazyLock::new(|| {
+        let level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+        [
+            story_tokenizer(|_| ()),
+            story_tokenizer(|file| {
+                file["normalizer"] = json!({"type": "NFC"});
+                file["pre_tokenizer"] = level.clone();
+                file["model"]["unk_token"] = json!("<unk>");
+            }),
+            story_tokenizer(|file| {
+                file["normalizer"] = json!({"type": "Sequence", "normalizers": [
+                    {"type": "NFKD"}, {"type": "Lowercase"}, {"type": "StripAccents"}]});
+                file["pre_tokenizer"] =
+                    json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": true});
+            }),
+        ]
+    });
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        #[test]
+        fn pieces_give_what_the_whole_gives(
+            rows in proptest::collection::vec("([a-z]{1,9}[ .,]|[A-Z][a-z]+ |é|  |🦀|</s>|\n){0,60}", 1..40),
+            block in 600_usize..2000,
+            special: bool,
+        ) {
+            let whole = rows.join(JOINT);
+            let sizes = Sizes { block, overlap: 128 };
+            for tokenizer in TOKENIZERS.iter() {
+                let expected = tokenizer.encode_whole(&whole, special).unwrap();
+                let rows = || rows.iter().map(String::as_str);
+                prop_assert_eq!(&encode_in(tokenizer, rows(), special, None, sizes).unwrap(), &expected);
+                let some = encode_in(tokenizer, rows(), special, Some(100), sizes).unwrap();
+                prop_assert!(expected.starts_with(&some) && some.len() >= expected.len().min(100));
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_one_word_is_cut_somewhere() {
+        let text = "once".repeat(5000);
+        let sizes = Sizes {
+            block: 1000,
+            overlap: 64,
+        };
+        for tokenizer in TOKENIZERS.iter() {
+            let ids = encode_in(tokenizer, [text.as_str()].into_iter(), false, None, sizes).unwrap();
+            let whole = tokenizer.encode_whole(&text, false).unwrap();
+            assert!(ids.len().abs_diff(whole.len()) < 60, "{} {}", ids.len(), whole.len());
+        }
+    }
+}

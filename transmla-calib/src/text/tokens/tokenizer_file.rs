@@ -1,0 +1,126 @@
+//! Reading `tokenizer.json`, which may be damaged or made to harm.
+
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::Value;
+use tokenizers::{ModelWrapper, Tokenizer};
+
+use crate::error::{CalibError, Cause};
+use crate::text::contain::contained;
+use crate::text::open::regular;
+use crate::text::rows::collected::size;
+use crate::text::tokens::tokenizer_parts::TokenizerParts;
+
+/// Most bytes of the file; the largest published ones have some thirty MiB.
+const FILE: u64 = 256 << 20;
+
+/// Most bytes of `tokenizer_config.json`.
+const CONFIG: u64 = 16 << 20;
+
+/// What a folder without `tokenizer.json` may hold instead: names, or their beginnings.
+const OTHER_FORMATS: [&str; 7] = [
+    "tokenizer.model",
+    "tekken.json",
+    "spiece.model",
+    "sentencepiece",
+    "vocab.json",
+    "vocab.txt",
+    "tiktoken.model",
+];
+
+/// Text that goes through most parts of a tokenizer.
+const PROBE: &str = "Once upon a time,\n\n  the naïve ﬁrst crab 🦀 cost €1234.50 <unk></s>.\t";
+
+/// Reads a tokenizer and tries it.
+pub(crate) fn read(path: &Path) -> Result<Tokenizer, CalibError> {
+    let refuse = |problem: String, cause: Option<Cause>| CalibError::Tokenizer {
+        path: path.to_path_buf(),
+        problem,
+        cause,
+    };
+    let fail = |problem: String| refuse(problem, None);
+    if std::fs::symlink_metadata(path).is_err() {
+        return Err(fail(missing(path.parent().unwrap_or(path))));
+    }
+    let bytes = read_limited(path, FILE)?.ok_or_else(|| fail(format!("it is larger than {}", size(FILE as usize))))?;
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    if bytes.starts_with(b"version https://git-lfs") {
+        return Err(fail(
+            "it is a pointer of Git LFS, not the file; fetch it (git lfs pull)".into(),
+        ));
+    }
+    contained(|| parse(bytes))
+        .unwrap_or_else(|panic| Err(panic.into()))
+        .map_err(|cause| {
+            let problem = format!("not a valid tokenizer file: {cause}; download or copy it again");
+            refuse(problem, Some(cause))
+        })
+}
+
+/// What `tokenizer_config.json` beside a tokenizer says of a flag; nothing if it says nothing that can be read.
+pub(crate) fn config_flag(folder: &Path, flag: &str) -> Option<bool> {
+    let bytes = read_limited(&folder.join("tokenizer_config.json"), CONFIG).ok()??;
+    let config: Value = serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes)).ok()?;
+    config.get(flag)?.as_bool()
+}
+
+fn read_limited(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, CalibError> {
+    let mut bytes = Vec::new();
+    let file = regular(path)?;
+    file.take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| CalibError::io("read", path, e))?;
+    Ok((bytes.len() as u64 <= limit).then_some(bytes))
+}
+
+fn parse(bytes: &[u8]) -> Result<Tokenizer, Cause> {
+    // The syntax first: on some broken JSON the tokenizer's own reader panics. Then what would make it ask for more memory
+    // than there is, which cannot be contained.
+    let parts: TokenizerParts = serde_json::from_slice(bytes)?;
+    parts.check()?;
+    let mut tokenizer = Tokenizer::from_bytes(bytes)?;
+    tokenizer.with_truncation(None)?;
+    tokenizer.with_padding(None);
+    if let ModelWrapper::BPE(model) = tokenizer.get_model()
+        && model.dropout.is_some()
+    {
+        // Left over from training: the same text would have other ids each time.
+        let mut model = model.clone();
+        model.dropout = None;
+        tokenizer.with_model(model);
+    }
+    // A post-processor that names special tokens it does not define fails at the first text.
+    tokenizer.encode_fast("", true)?;
+    // A text that the vocabulary cannot express is no fault of the file; a panic is.
+    let _ = tokenizer.encode(PROBE, true);
+    let ids: Vec<u32> = (0..64).collect();
+    let _ = tokenizer.decode(&ids, false);
+    ids.iter().for_each(|id| drop(tokenizer.decode(&[*id], true)));
+    Ok(tokenizer)
+}
+
+/// Why there is no tokenizer, and what to do.
+fn missing(folder: &Path) -> String {
+    if !folder.is_dir() {
+        return "there is no such folder; expected a model folder".into();
+    }
+    let names = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name());
+    let mut names: Vec<String> = names.filter_map(|name| name.into_string().ok()).collect();
+    names.sort();
+    let other = OTHER_FORMATS
+        .iter()
+        .find_map(|format| names.iter().find(|name| name.starts_with(format)));
+    match other {
+        Some(other) => format!(
+            "missing, there is only {other}; make it once with transformers: python -c \"from transformers import \
+             AutoTokenizer as A; A.from_pretrained('{0}').save_pretrained('{0}')\"",
+            folder.display()
+        ),
+        None => "missing; copy tokenizer.json of the model into the folder".into(),
+    }
+}
