@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use transmla_core::CoreError;
+use transmla_core::{CheckpointError, CoreError};
 
 use crate::text::datasets::split::Split;
 
@@ -226,5 +226,11 @@ impl CalibError {
             InvalidData | InvalidInput | Other | UnexpectedEof => Self::undecodable(path, source.to_string(), source),
             _ => Self::io("read", path, source),
         }
+    }
+}
+
+impl From<CheckpointError> for CalibError {
+    fn from(error: CheckpointError) -> Self {
+        CoreError::from(error).into()
     }
 }

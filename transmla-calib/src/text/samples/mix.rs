@@ -57,7 +57,9 @@ pub fn interleave(texts: &[TokenBatch]) -> Result<TokenBatch, CalibError> {
         .copied()
         .collect();
     let sequence = texts.first().map_or(0, TokenBatch::sequence);
-    TokenBatch::from_ids(ids, order.len(), sequence).map_err(|problem| CalibError::Mix { problem })
+    TokenBatch::from_ids(ids, order.len(), sequence).map_err(|error| CalibError::Mix {
+        problem: error.to_string(),
+    })
 }
 
 #[cfg(test)]

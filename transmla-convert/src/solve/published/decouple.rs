@@ -167,7 +167,7 @@ fn fit(
                 stream.advance(&layer, &mut || {
                     done += 1;
                     observer.advance(done, total);
-                });
+                })?;
             }
         }
     }
