@@ -4,12 +4,10 @@ use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
-use transmla_core::{
-    Decoder, DeviceChoice, KvCache, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch, host_values,
-};
+use transmla_core::{Decoder, KvCache, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch, host_values};
 
 use crate::model::ModelFolder;
-use crate::options::compute::ComputeArguments;
+use crate::options::device::DeviceArguments;
 use crate::options::model::ModelArguments;
 use crate::options::output::OutputArguments;
 use crate::options::values;
@@ -46,9 +44,8 @@ pub struct BenchArguments {
     #[arg(long, value_name = "DTYPE", default_value = "fp32")]
     cache_dtype: StorageDtype,
 
-    /// Where to compute: auto, cpu, ndarray, cuda:N or wgpu:N
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: DeviceChoice,
+    #[command(flatten)]
+    device: DeviceArguments,
 
     #[command(flatten)]
     output: OutputArguments,
@@ -57,7 +54,7 @@ pub struct BenchArguments {
 const EXAMPLES: &str = "\
 Examples:
   transmla bench --model-path outputs --against org/model
-  transmla bench --model-path outputs --context 8192 --batch 1 --cache-dtype bf16 --format json";
+  transmla bench --model-path outputs --context 8192 --batch 1 --cache-dtype bf16 --json";
 
 #[derive(Debug, Serialize)]
 struct BenchResult {
@@ -128,11 +125,7 @@ fn measure(
             config.max_position_embeddings
         ));
     }
-    let compute = ComputeArguments {
-        device: arguments.device,
-        max_memory: u64::MAX,
-    };
-    let model = folder.open_as(&compute, config, Residency::Loaded)?;
+    let model = folder.open_on(&arguments.device, config, Residency::Loaded)?;
     let bar = printer.bar(path);
     bar.set_length((arguments.context.len() * arguments.batch.len()) as u64);
     let mut steps = Vec::new();

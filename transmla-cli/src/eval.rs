@@ -1,7 +1,5 @@
 //! `transmla eval`: perplexity, and how far another model's predictions are.
 
-use std::path::PathBuf;
-
 use clap::{ArgGroup, Args};
 use serde::Serialize;
 use transmla_core::{Decoder, LayeredModel};
@@ -14,40 +12,27 @@ use crate::options::compute::ComputeArguments;
 use crate::options::model::ModelArguments;
 use crate::options::output::OutputArguments;
 use crate::options::values;
+use crate::options::windows::{DefaultWindows, WindowArguments};
 use crate::printer::Printer;
 use crate::table::{self, Table};
-use crate::text::source::TextSource;
-use crate::text::{Corpus, default_window, read_tokenizer, warn_of_long_windows};
+use crate::text::{Corpus, default_window, warn_of_long_windows};
 
 /// Measure the perplexity of a model, original or converted.
 ///
 /// The text is cut into windows of equal length; every token but a window's first is predicted.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("text").required(true), after_help = EXAMPLES)]
+#[command(
+    group = ArgGroup::new("text").required(true),
+    mut_arg("seqlen", |argument| argument.help(SEQLEN)),
+    mut_arg("max_windows", |argument| argument.help("Most windows to measure [default: all]")),
+    after_help = EXAMPLES
+)]
 pub struct EvalArguments {
     #[command(flatten)]
     model: ModelArguments,
 
-    /// Text: wikitext2, ptb, c4, alpaca, stories, or a file or folder; its test split is used
-    #[arg(long, value_name = "NAME|PATH", group = "text")]
-    dataset: Option<TextSource>,
-
-    /// Column that is the text, if the file has columns [default: text, sentence, content, messages, conversations, or the
-    /// only one of strings]
-    #[arg(long, value_name = "NAME", requires = "dataset")]
-    text_column: Option<String>,
-
-    /// Exact token ids: `input_ids` [windows, seq] of a safetensors file
-    #[arg(long, value_name = "FILE", group = "text")]
-    tokens: Option<PathBuf>,
-
-    /// Tokens per window [default: 2048, or the model's context if that is shorter, or as in --tokens]
-    #[arg(long, value_name = "N", value_parser = values::positive)]
-    seqlen: Option<usize>,
-
-    /// Most windows to measure [default: all]
-    #[arg(long, value_name = "K", value_parser = values::positive)]
-    max_windows: Option<usize>,
+    #[command(flatten)]
+    text: WindowArguments,
 
     /// Windows that go through a layer together
     #[arg(long, value_name = "N", default_value = "2", value_parser = values::positive)]
@@ -64,10 +49,12 @@ pub struct EvalArguments {
     output: OutputArguments,
 }
 
+const SEQLEN: &str = "Tokens per window [default: 2048, or the model's context if that is shorter, or as in --tokens]";
+
 const EXAMPLES: &str = "\
 Examples:
   transmla eval --model-path outputs --dataset wikitext2
-  transmla eval --model-path outputs --tokens test.safetensors --max-windows 12 --format json
+  transmla eval --model-path outputs --tokens test.safetensors --max-windows 12 --json
   transmla eval --model-path org/model --dataset ptb --against outputs";
 
 #[derive(Debug, Serialize)]
@@ -145,24 +132,13 @@ fn read_windows(
     config: &transmla_core::ModelConfig,
     printer: &Printer,
 ) -> anyhow::Result<Corpus> {
-    let corpus = match (&arguments.tokens, &arguments.dataset) {
-        (None, Some(source)) => {
-            let tokenizer = read_tokenizer(folder.path(), printer)?;
-            let sequence = arguments.seqlen.unwrap_or_else(|| default_window(config).0);
-            let column = arguments.text_column.as_deref();
-            Corpus::windows(
-                source,
-                column,
-                sequence,
-                arguments.max_windows,
-                &tokenizer,
-                config,
-                printer,
-            )?
-        }
-        (Some(file), _) => Corpus::from_file(file, arguments.max_windows, arguments.seqlen, config, printer)?,
+    let defaults = DefaultWindows {
+        sequence: default_window(config).0,
+        most: None,
+    };
+    let Some(corpus) = arguments.text.read(defaults, folder.path(), config, printer)? else {
         // The group of the two is required.
-        (None, None) => anyhow::bail!("give --dataset or --tokens"),
+        anyhow::bail!("give --dataset or --tokens");
     };
     warn_of_long_windows(corpus.tokens.sequence(), config, printer);
     Ok(corpus)

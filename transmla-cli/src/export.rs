@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use transmla_convert::write_gguf;
-use transmla_core::DeviceChoice;
 
+use crate::options::device::DeviceArguments;
 use crate::options::model::ModelArguments;
 use crate::output_file::OutputFile;
 use crate::printer::Printer;
@@ -29,9 +29,8 @@ pub struct ExportArguments {
     #[arg(long, value_name = "NAME")]
     pre_tokenizer: Option<String>,
 
-    /// Where to compute what the file's epsilon follows from: auto, cpu, ndarray, cuda:N or wgpu:N
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: DeviceChoice,
+    #[command(flatten)]
+    device: DeviceArguments,
 
     /// Overwrite the output
     #[arg(long)]

@@ -12,7 +12,7 @@ use transmla_core::checkpoint::read_regular;
 use transmla_core::{Decoder, KvCache, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch};
 
 pub use self::sampler::Sampler;
-use crate::options::compute::ComputeArguments;
+use crate::options::device::DeviceArguments;
 use crate::options::model::ModelArguments;
 use crate::options::values;
 use crate::printer::Printer;
@@ -51,9 +51,8 @@ pub struct GenerateArguments {
     #[arg(long, value_name = "DTYPE", default_value = "fp32")]
     cache_dtype: StorageDtype,
 
-    /// Where to compute: auto, cpu, ndarray, cuda:N or wgpu:N
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: transmla_core::DeviceChoice,
+    #[command(flatten)]
+    device: DeviceArguments,
 
     /// Print nothing but the text and errors
     #[arg(long, short)]
@@ -95,11 +94,7 @@ pub fn run(arguments: &GenerateArguments) -> anyhow::Result<()> {
     let config = ModelConfig::read(folder.path())?;
     let tokenizer = TextTokenizer::from_folder(folder.path())?;
     let end_ids = end_ids(folder.path(), &config);
-    let compute = ComputeArguments {
-        device: arguments.device,
-        max_memory: u64::MAX,
-    };
-    let model = folder.open_as(&compute, config, Residency::Loaded)?;
+    let model = folder.open_on(&arguments.device, config, Residency::Loaded)?;
     let writer = Writer {
         model: &model,
         tokenizer: &tokenizer,

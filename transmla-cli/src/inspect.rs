@@ -6,14 +6,13 @@ use std::path::Path;
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
-use transmla_convert::{
-    ConvertOptions, LARGEST_RECIPE, RECIPE_FILE, Recipe, approximation, auto_obstacle, shapes_for_budget,
-};
+use transmla_convert::{LARGEST_RECIPE, RECIPE_FILE, Recipe, approximation, auto_obstacle, shapes_for_budget};
 use transmla_core::checkpoint::read_regular_text;
 use transmla_core::config::RopeScaling;
 use transmla_core::model::{carried_tensors, check_headers, model_tensors, unused_tensors};
 use transmla_core::{AttentionConfig, Checkpoint, ModelConfig};
 
+use crate::flags;
 use crate::model::declared_bytes;
 use crate::options::model::ModelArguments;
 use crate::options::output::OutputArguments;
@@ -24,7 +23,7 @@ use crate::table::{self, Table};
 ///
 /// Reads config.json and the headers of the weights alone.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  transmla inspect --model-path org/model --format json")]
+#[command(after_help = "Example:\n  transmla inspect --model-path org/model --json")]
 pub struct InspectArguments {
     #[command(flatten)]
     model: ModelArguments,
@@ -189,13 +188,13 @@ fn attention(config: &ModelConfig) -> Value {
 
 fn conversion(config: &ModelConfig) -> Option<Conversion> {
     config.grouped()?;
-    let (approximation, obstacle) = (approximation(config), auto_obstacle(config, &ConvertOptions::default()));
+    let (approximation, obstacle) = (approximation(config), auto_obstacle(config, &Recipe::default()));
     Some(Conversion {
         exact: approximation.is_none(),
         approximation,
         class: config.family.latent_class(),
         deepseek_style: obstacle.is_none(),
-        deepseek_style_obstacle: obstacle,
+        deepseek_style_obstacle: obstacle.map(|text| flags::spell(&text)),
     })
 }
 

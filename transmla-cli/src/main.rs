@@ -2,7 +2,7 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | `arguments`, `options` | the commands, and the options that several of them share |
+//! | `arguments`, `options`, `former_options` | the commands, the options that several of them share, and tips for those that have changed |
 //! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `bench`, `completions` | one module per command |
 //! | `model`, `text`, `mix`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
 //! | `output_file`, `links` | whether a file may be written, by whatever names it is reached, and writing it |
@@ -18,6 +18,8 @@ mod environment;
 mod eval;
 mod evaluation_bar;
 mod export;
+mod flags;
+mod former_options;
 mod generate;
 mod inspect;
 mod interrupt;
@@ -52,7 +54,7 @@ fn main() -> ExitCode {
         }
     }));
     // Wrong usage ends here, with exit code 2.
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| former_options::with_tip(error).exit());
     interrupt::listen();
     let result = match arguments.command {
         Command::Convert(options) => convert::run(&options),

@@ -9,6 +9,7 @@ use transmla_core::hub::{is_path, model_folder};
 use transmla_core::{Checkpoint, Decoder, ModelConfig, Residency};
 
 use crate::options::compute::ComputeArguments;
+use crate::options::device::DeviceArguments;
 use crate::options::model::ModelArguments;
 use crate::printer::Printer;
 use crate::{embedded, environment, interrupt, memory};
@@ -63,17 +64,27 @@ impl ModelFolder {
     pub fn open(&self, compute: &ComputeArguments) -> anyhow::Result<Decoder> {
         let config = ModelConfig::read(&self.path)?;
         let residency = memory::residency(&config, compute.max_memory);
-        self.open_as(compute, config, residency)
+        self.open_on(&compute.device, config, residency)
     }
 
-    /// Its decoder.
+    /// Its decoder, on the device of these options.
     pub fn open_as(
         &self,
         compute: &ComputeArguments,
         config: ModelConfig,
         residency: Residency,
     ) -> anyhow::Result<Decoder> {
-        let device = compute.device.open()?;
+        self.open_on(&compute.device, config, residency)
+    }
+
+    /// Its decoder.
+    pub fn open_on(
+        &self,
+        device: &DeviceArguments,
+        config: ModelConfig,
+        residency: Residency,
+    ) -> anyhow::Result<Decoder> {
+        let device = device.open()?;
         let checkpoint = Checkpoint::open(&self.path)?;
         Ok(Decoder::new(config, checkpoint, &device, residency)?)
     }

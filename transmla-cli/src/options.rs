@@ -2,10 +2,13 @@
 
 pub mod calibration;
 pub mod compute;
+pub mod conversion;
+pub mod device;
 pub mod evaluation;
 pub mod form;
-pub mod method;
 pub mod model;
 pub mod output;
 pub mod set;
+pub mod source;
 pub mod values;
+pub mod windows;

@@ -3,23 +3,24 @@
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 
-use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use crate::flags;
+
 /// Form of a result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// For people.
     Text,
-    /// One JSON object
+    /// One JSON object.
     Json,
 }
 
 /// Where and how a command prints.
 #[derive(Debug, Clone, Copy)]
 pub struct Printer {
-    format: Format,
+    form: Form,
     quiet: bool,
 }
 
@@ -37,20 +38,20 @@ impl std::error::Error for Closed {}
 
 impl Printer {
     /// A printer of results in one form.
-    pub fn new(format: Format, quiet: bool) -> Self {
-        Self { format, quiet }
+    pub fn new(form: Form, quiet: bool) -> Self {
+        Self { form, quiet }
     }
 
     /// A printer of plain text.
     pub fn text(quiet: bool) -> Self {
-        Self::new(Format::Text, quiet)
+        Self::new(Form::Text, quiet)
     }
 
     /// Prints the result: `text` for people, or `json`.
     pub fn result(&self, text: &str, json: &impl Serialize) -> anyhow::Result<()> {
-        match self.format {
-            Format::Text => self.chunk(&format!("{}\n", visible(text.trim_end()))),
-            Format::Json => self.chunk(&format!("{}\n", visible_json(&serde_json::to_string_pretty(json)?))),
+        match self.form {
+            Form::Text => self.chunk(&format!("{}\n", visible(text.trim_end()))),
+            Form::Json => self.chunk(&format!("{}\n", visible_json(&serde_json::to_string_pretty(json)?))),
         }
     }
 
@@ -74,7 +75,7 @@ impl Printer {
 
     /// Whether the result is for people.
     pub fn is_text(&self) -> bool {
-        self.format == Format::Text
+        self.form == Form::Text
     }
 
     /// Whether somebody watches the progress.
@@ -166,7 +167,7 @@ pub fn interrupted(next_layer: Option<usize>) {
 
 fn describe(error: &anyhow::Error) -> String {
     let hint = error.downcast_ref::<Hint>();
-    let mut messages = error.chain().skip(usize::from(hint.is_some())).map(ToString::to_string);
+    let mut messages = error.chain().skip(usize::from(hint.is_some())).map(flags::message);
     let mut said = messages.next().unwrap_or_default();
     let mut text = format!("error: {said}");
     for cause in messages {

@@ -1,7 +1,5 @@
 //! `transmla verify`: whether a saved model is what other programs will run.
 
-use std::path::PathBuf;
-
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
@@ -16,11 +14,10 @@ use crate::model::ModelFolder;
 use crate::options::compute::ComputeArguments;
 use crate::options::model::ModelArguments;
 use crate::options::output::OutputArguments;
-use crate::options::values;
+use crate::options::windows::{DefaultWindows, WindowArguments};
 use crate::printer::Printer;
 use crate::table::Table;
-use crate::text::source::TextSource;
-use crate::text::{Corpus, read_tokenizer};
+use crate::text::Corpus;
 
 /// Check a converted model as it was saved: its files against each other, and what other programs will compute.
 ///
@@ -28,7 +25,12 @@ use crate::text::{Corpus, read_tokenizer};
 /// and with the original; then as engines load it, in bf16, in fp16 and in 8-bit blocks (Q8_0). Exits with 1 if something
 /// is wrong.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(
+    mut_arg("dataset", |argument| argument.help(DATASET)),
+    mut_arg("seqlen", |argument| argument.help("Tokens per window [default: 128, or as in --tokens]")),
+    mut_arg("max_windows", |argument| argument.help("Most windows to compare on [default: 4]")),
+    after_help = EXAMPLES
+)]
 pub struct VerifyArguments {
     #[command(flatten)]
     model: ModelArguments,
@@ -37,25 +39,8 @@ pub struct VerifyArguments {
     #[arg(long, value_name = "PATH|ID")]
     against: Option<String>,
 
-    /// Text: wikitext2, ptb, c4, alpaca, stories, or a file or folder [default: random token ids]
-    #[arg(long, value_name = "NAME|PATH", conflicts_with = "tokens")]
-    dataset: Option<TextSource>,
-
-    /// Column that is the text, if the file has columns
-    #[arg(long, value_name = "NAME", requires = "dataset")]
-    text_column: Option<String>,
-
-    /// Exact token ids: `input_ids` [windows, seq] of a safetensors file
-    #[arg(long, value_name = "FILE")]
-    tokens: Option<PathBuf>,
-
-    /// Tokens per window
-    #[arg(long, value_name = "N", default_value = "128", value_parser = values::positive)]
-    seqlen: usize,
-
-    /// Windows to compare on
-    #[arg(long, value_name = "K", default_value = "4", value_parser = values::positive)]
-    max_windows: usize,
+    #[command(flatten)]
+    text: WindowArguments,
 
     /// Fail if the divergence from the original is larger, in nats per token
     #[arg(long, value_name = "NATS", requires = "against")]
@@ -67,6 +52,12 @@ pub struct VerifyArguments {
     #[command(flatten)]
     output: OutputArguments,
 }
+
+const DATASET: &str = "Text: wikitext2, ptb, c4, alpaca, stories, or a file or folder [default: random token ids]";
+
+/// Tokens per window, and windows, where they are not given.
+const SEQLEN: usize = 128;
+const WINDOWS: usize = 4;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -185,13 +176,14 @@ pub fn run(arguments: &VerifyArguments) -> anyhow::Result<()> {
             found: format!("{:.4} nats per token, at most {most}", found.kl),
         });
     }
-    let has_text = arguments.dataset.is_some() || arguments.tokens.is_some();
     let in_formats = InFormats {
         model: &model,
         windows: &windows.tokens,
         options: &options,
         printer: &printer,
-        perplexity: has_text
+        perplexity: arguments
+            .text
+            .is_given()
             .then(|| measure(&model, &windows.tokens, &options, &printer))
             .transpose()?,
     };
@@ -290,27 +282,24 @@ fn windows(
     config: &ModelConfig,
     printer: &Printer,
 ) -> anyhow::Result<Corpus> {
-    let (sequence, most) = (arguments.seqlen, arguments.max_windows);
-    if let Some(file) = &arguments.tokens {
-        return Corpus::from_file(file, Some(most), None, config, printer);
+    let defaults = DefaultWindows {
+        sequence: SEQLEN,
+        most: Some(WINDOWS),
+    };
+    if let Some(corpus) = arguments.text.read(defaults, folder.path(), config, printer)? {
+        return Ok(corpus);
     }
-    if let Some(source) = &arguments.dataset {
-        let (tokenizer, column) = (
-            read_tokenizer(folder.path(), printer)?,
-            arguments.text_column.as_deref(),
-        );
-        return Corpus::windows(source, column, sequence, Some(most), &tokenizer, config, printer);
-    }
+    let (sequence, windows) = (arguments.text.seqlen_or(SEQLEN), arguments.text.max_windows_or(WINDOWS));
     // A linear congruential generator (Knuth's MMIX): the same ids everywhere.
     let mut state = 1u64;
-    let ids = (0..most * sequence).map(|_| {
+    let ids = (0..windows * sequence).map(|_| {
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         ((state >> 33) % config.vocab_size as u64) as i64
     });
     Ok(Corpus {
-        tokens: TokenBatch::from_ids(ids.collect(), most, sequence).map_err(anyhow::Error::msg)?,
+        tokens: TokenBatch::from_ids(ids.collect(), windows, sequence).map_err(anyhow::Error::msg)?,
         origin: "random token ids".into(),
     })
 }

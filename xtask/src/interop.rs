@@ -263,15 +263,7 @@ fn convert(binary: &Path, case: &Case, source: &Path, target: &Path) -> anyhow::
     let mut command = Command::new(binary);
     command.arg("convert").arg("--model-path").arg(source);
     command.arg("--save-path").arg(target);
-    command.args([
-        "--dtype",
-        "fp32",
-        "--ppl-eval-batch-size",
-        "0",
-        "--format",
-        "json",
-        "-q",
-    ]);
+    command.args(["--dtype", "fp32", "--ppl-eval-batch-size", "0", "--json", "-q"]);
     for word in &case.arguments {
         match word.ends_with(".safetensors") {
             true => command.arg(source.join(word)),

@@ -4,21 +4,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use transmla_convert::{FileFormat, LARGEST_RECIPE, Method, Recipe, shapes_for_budget};
+use transmla_convert::{FileFormat, LARGEST_RECIPE, MethodName, Recipe, has_refinement, shapes_for_budget};
 use transmla_core::ModelConfig;
 use transmla_core::checkpoint::read_regular_text;
 
 use super::names;
-use crate::embedded;
-use crate::options::calibration::CalibrationArguments;
 use crate::options::compute::ComputeArguments;
-use crate::options::evaluation::EvaluationArguments;
-use crate::options::form::FormArguments;
-use crate::options::method::MethodName;
+use crate::options::conversion::ConversionArguments;
 use crate::options::output::OutputArguments;
 use crate::options::set::set;
+use crate::options::source::SourceArguments;
 use crate::options::values::{self, AutoOr};
-use crate::printer::Format;
 
 /// Convert a model with grouped-query attention to multi-head latent attention.
 ///
@@ -27,13 +23,8 @@ use crate::printer::Format;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ConvertArguments {
-    /// Model to convert: a folder, a hub id, or `embedded` [default: embedded]
-    #[arg(long, value_name = "PATH|ID")]
-    pub model_path: Option<String>,
-
-    /// Branch, tag or commit of a model on the hub [default: main]
-    #[arg(long, value_name = "REVISION")]
-    revision: Option<String>,
+    #[command(flatten)]
+    model: SourceArguments,
 
     /// Folder for the converted model and its tokenizer
     #[arg(long, value_name = "FOLDER", default_value = "outputs")]
@@ -55,19 +46,13 @@ pub struct ConvertArguments {
     shape: ShapeArguments,
 
     #[command(flatten)]
-    form: FormArguments,
-
-    #[command(flatten)]
-    calibration: CalibrationArguments,
-
-    #[command(flatten)]
-    evaluation: EvaluationArguments,
+    conversion: ConversionArguments,
 
     #[command(flatten, next_help_heading = "Computation and output")]
     pub compute: ComputeArguments,
 
     #[command(flatten, next_help_heading = "Computation and output")]
-    pub format: FormatArguments,
+    pub output: OutputArguments,
 }
 
 #[derive(Debug, Args)]
@@ -97,62 +82,27 @@ struct ShapeArguments {
     /// Frequencies per slot of the rotary key; auto is head_dim / qk-mqa-dim [default: auto]
     #[arg(long, value_name = "auto|N")]
     collapse: Option<AutoOr>,
+
+    /// Files to write [default: safetensors; --target llama.cpp: gguf]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    format: Option<FormatName>,
 }
 
-/// What is written and what is printed, by one option.
-#[derive(Debug, Args)]
-pub struct FormatArguments {
-    /// Files to write, form of the result on stdout, or both with a comma [default: safetensors,text]
-    #[arg(long, value_enum, value_name = "FORM", value_delimiter = ',')]
-    format: Vec<FormatName>,
-
-    /// Print nothing but the result and errors
-    #[arg(long, short)]
-    quiet: bool,
-}
-
-/// A form of files or of the result.
+/// The name of a form of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FormatName {
-    /// Files: a folder in hub layout
+    /// A folder in hub layout
     Safetensors,
-    /// Files: the same with one GGUF file as weights, for llama.cpp
+    /// The same with one GGUF file as weights, for llama.cpp
     Gguf,
-    /// Result: for people
-    Text,
-    /// Result: one JSON object
-    Json,
 }
 
-impl FormatArguments {
-    /// What is printed.
-    pub fn printing(&self) -> OutputArguments {
-        let json = self.format.contains(&FormatName::Json);
-        OutputArguments {
-            format: if json { Format::Json } else { Format::Text },
-            quiet: self.quiet,
+impl From<FormatName> for FileFormat {
+    fn from(name: FormatName) -> Self {
+        match name {
+            FormatName::Safetensors => Self::Safetensors,
+            FormatName::Gguf => Self::Gguf,
         }
-    }
-
-    /// What is written, if that is said.
-    fn files(&self) -> Option<FileFormat> {
-        self.format.iter().find_map(|name| match name {
-            FormatName::Safetensors => Some(FileFormat::Safetensors),
-            FormatName::Gguf => Some(FileFormat::Gguf),
-            FormatName::Text | FormatName::Json => None,
-        })
-    }
-
-    /// Two forms of the same thing.
-    fn check(&self) -> anyhow::Result<()> {
-        let has = |name| self.format.contains(&name);
-        if has(FormatName::Text) && has(FormatName::Json) {
-            bail!("--format text and --format json exclude each other");
-        }
-        if has(FormatName::Safetensors) && has(FormatName::Gguf) {
-            bail!("--format writes safetensors or gguf; `transmla export` makes a GGUF file of a folder");
-        }
-        Ok(())
     }
 }
 
@@ -169,24 +119,18 @@ Examples:
 impl ConvertArguments {
     /// The recipe: defaults, then the recipe file, then the options given.
     pub fn recipe(&self) -> anyhow::Result<Recipe> {
-        let mut recipe = match (&self.recipe, self.model_path.as_deref()) {
-            (Some(file), _) => read_recipe(file)?,
-            (None, None | Some(embedded::MODEL)) => embedded::recipe(),
-            (None, Some(_)) => Recipe::default(),
+        let mut recipe = match &self.recipe {
+            Some(file) => read_recipe(file)?,
+            None => self.model.defaults(),
         };
         recipe.transmla_version = env!("CARGO_PKG_VERSION").into();
-        set(&mut recipe.model_path, self.model_path.clone());
-        set(&mut recipe.revision, self.revision.clone());
+        self.model.apply(&mut recipe);
         self.shape.apply(&mut recipe);
-        self.form.apply(&mut recipe);
-        self.format.check()?;
-        set(&mut recipe.format, self.format.files().map(Some));
-        self.calibration.apply(&mut recipe);
-        self.evaluation.apply(&mut recipe);
-        if recipe.method == Method::Transmla && self.shape.refine.is_some_and(|steps| steps > 0) {
-            bail!("--refine is part of the coherent method; leave it out, or use --method coherent");
-        }
-        if recipe.method == Method::Transmla {
+        self.conversion.apply(&mut recipe);
+        if !has_refinement(recipe.method) {
+            if self.shape.refine.is_some_and(|steps| steps > 0) {
+                bail!("--refine is part of the coherent method; leave it out, or use --method coherent");
+            }
             recipe.refine = None;
         }
         Ok(recipe)
@@ -216,10 +160,11 @@ fn read_recipe(file: &Path) -> anyhow::Result<Recipe> {
 
 impl ShapeArguments {
     fn apply(&self, recipe: &mut Recipe) {
-        set(&mut recipe.method, self.method.map(Method::from));
+        set(&mut recipe.method, self.method);
         set(&mut recipe.refine, self.refine.map(Some));
         set(&mut recipe.kv_lora_rank, self.kv_lora_rank);
         set(&mut recipe.qk_mqa_dim, self.qk_mqa_dim);
         set(&mut recipe.collapse, self.collapse.map(|AutoOr(number)| number));
+        set(&mut recipe.format, self.format.map(|name| Some(name.into())));
     }
 }

@@ -2,14 +2,14 @@
 
 use clap::Args;
 
-use crate::printer::{Format, Printer};
+use crate::printer::{Form, Printer};
 
 /// What is printed.
 #[derive(Debug, Args)]
 pub struct OutputArguments {
-    /// Form of the result on stdout
-    #[arg(long, value_enum, value_name = "FORM", default_value_t = Format::Text)]
-    pub format: Format,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
 
     /// Print nothing but the result and errors
     #[arg(long, short)]
@@ -18,6 +18,7 @@ pub struct OutputArguments {
 
 impl From<&OutputArguments> for Printer {
     fn from(arguments: &OutputArguments) -> Self {
-        Self::new(arguments.format, arguments.quiet)
+        let form = if arguments.json { Form::Json } else { Form::Text };
+        Self::new(form, arguments.quiet)
     }
 }

@@ -6,17 +6,13 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use transmla_convert::{ConvertError, ConvertOptions, Method, Recipe, shapes_for_budget};
+use transmla_convert::{ConvertError, MethodName, Recipe, default_refinement, has_refinement, shapes_for_budget};
 use transmla_core::ModelConfig;
 
-use crate::embedded;
-use crate::options::calibration::CalibrationArguments;
 use crate::options::compute::ComputeArguments;
-use crate::options::evaluation::EvaluationArguments;
-use crate::options::form::FormArguments;
-use crate::options::method::MethodName;
+use crate::options::conversion::ConversionArguments;
 use crate::options::output::OutputArguments;
-use crate::options::set::set;
+use crate::options::source::SourceArguments;
 use crate::options::values;
 use crate::output_file::OutputFile;
 
@@ -28,13 +24,8 @@ use crate::output_file::OutputFile;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct SweepArguments {
-    /// Model to convert: a folder, a hub id, or `embedded` [default: embedded]
-    #[arg(long, value_name = "PATH|ID")]
-    model_path: Option<String>,
-
-    /// Branch, tag or commit of a model on the hub [default: main]
-    #[arg(long, value_name = "REVISION")]
-    revision: Option<String>,
+    #[command(flatten)]
+    model: SourceArguments,
 
     /// Widths of the rotary key and of the latent, such as 8+28, or shares of the original KV cache, such as 25%
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "75%,50%,25%")]
@@ -55,16 +46,16 @@ pub struct SweepArguments {
     refine: Vec<usize>,
 
     /// Folder for sweep.svg and sweep.json
-    #[arg(long, value_name = "FOLDER", default_value = "sweep", conflicts_with_all = ["svg", "json"])]
+    #[arg(long, value_name = "FOLDER", default_value = "sweep", conflicts_with_all = ["svg", "figures"])]
     output: PathBuf,
 
     /// File for the picture, instead of --output
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 
-    /// File for the figures, instead of --output
+    /// File for the figures as JSON, instead of --output
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    figures: Option<PathBuf>,
 
     /// Keep the converted models, in folders such as transmla-8-28 of this folder
     #[arg(long, value_name = "FOLDER")]
@@ -75,13 +66,7 @@ pub struct SweepArguments {
     pub force: bool,
 
     #[command(flatten)]
-    form: FormArguments,
-
-    #[command(flatten)]
-    calibration: CalibrationArguments,
-
-    #[command(flatten)]
-    evaluation: EvaluationArguments,
+    conversion: ConversionArguments,
 
     #[command(flatten, next_help_heading = "Computation and output")]
     pub compute: ComputeArguments,
@@ -143,32 +128,25 @@ impl Budget {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Curve {
     /// How models are found.
-    pub method: Method,
+    pub method: MethodName,
     /// Steps of reconstruction.
     pub refine: usize,
 }
 
 impl Curve {
-    fn name(self) -> &'static str {
-        match self.method {
-            Method::Transmla => "transmla",
-            Method::Coherent => "coherent",
-        }
-    }
-
     /// For people.
     pub fn label(self) -> String {
         match self.refine {
-            0 => self.name().into(),
-            steps => format!("{}, refine {steps}", self.name()),
+            0 => self.method.to_string(),
+            steps => format!("{}, refine {steps}", self.method),
         }
     }
 
     /// For names of folders.
     pub fn slug(self) -> String {
         match self.refine {
-            0 => self.name().into(),
-            steps => format!("{}-refine{steps}", self.name()),
+            0 => self.method.to_string(),
+            steps => format!("{}-refine{steps}", self.method),
         }
     }
 }
@@ -183,7 +161,7 @@ pub struct Files {
     /// The picture.
     pub svg: Option<PathBuf>,
     /// The figures.
-    pub json: Option<PathBuf>,
+    pub figures: Option<PathBuf>,
 }
 
 impl Files {
@@ -194,7 +172,7 @@ impl Files {
 
     /// The figures.
     pub fn figures(&self) -> Option<OutputFile<'_>> {
-        self.file("--json", self.json.as_deref())
+        self.file("--figures", self.figures.as_deref())
     }
 
     fn file<'a>(&self, option: &'static str, path: Option<&'a Path>) -> Option<OutputFile<'a>> {
@@ -210,11 +188,11 @@ impl Files {
     /// # Errors
     /// A folder that cannot be made or written to, one file for both, or a file that may not be replaced.
     pub fn check(&self) -> anyhow::Result<()> {
-        if let (Some(picture), Some(figures)) = (self.picture(), &self.json)
+        if let (Some(picture), Some(figures)) = (self.picture(), &self.figures)
             && picture.is_same(figures)
         {
             let path = figures.display();
-            bail!("--svg and --json are one file, {path}; give each its own");
+            bail!("--svg and --figures are one file, {path}; give each its own");
         }
         for output in self.picture().into_iter().chain(self.figures()) {
             output.check_free()?;
@@ -231,15 +209,9 @@ impl Files {
 impl SweepArguments {
     /// What all conversions have in common: defaults, then the options given.
     pub fn recipe(&self) -> Recipe {
-        let mut recipe = match self.model_path.as_deref() {
-            None | Some(embedded::MODEL) => embedded::recipe(),
-            Some(_) => Recipe::default(),
-        };
-        set(&mut recipe.model_path, self.model_path.clone());
-        set(&mut recipe.revision, self.revision.clone());
-        self.form.apply(&mut recipe);
-        self.calibration.apply(&mut recipe);
-        self.evaluation.apply(&mut recipe);
+        let mut recipe = self.model.defaults();
+        self.model.apply(&mut recipe);
+        self.conversion.apply(&mut recipe);
         recipe
     }
 
@@ -248,20 +220,20 @@ impl SweepArguments {
     /// # Errors
     /// Refinement of a method that has none.
     pub fn curves(&self) -> anyhow::Result<Vec<Curve>> {
-        let methods: Vec<Method> = self.methods.iter().map(|name| Method::from(*name)).collect();
-        if self.refine.iter().any(|steps| *steps > 0) && !methods.contains(&Method::Coherent) {
+        let refines = self.methods.iter().any(|method| has_refinement(*method));
+        if self.refine.iter().any(|steps| *steps > 0) && !refines {
             bail!("--refine is part of the coherent method, which --methods leaves out; add it, or leave out --refine");
         }
         let mut curves: Vec<Curve> = Vec::new();
-        for method in methods {
-            let steps: &[usize] = match method {
-                Method::Transmla => &[0],
-                Method::Coherent if self.refine.is_empty() => &[ConvertOptions::REFINE],
-                Method::Coherent => &self.refine,
+        for method in &self.methods {
+            let default = [default_refinement(*method)];
+            let steps = match has_refinement(*method) && !self.refine.is_empty() {
+                true => &self.refine[..],
+                false => &default,
             };
             for refine in steps {
                 let curve = Curve {
-                    method,
+                    method: *method,
                     refine: *refine,
                 };
                 if !curves.contains(&curve) {
@@ -274,18 +246,18 @@ impl SweepArguments {
 
     /// The files to write.
     pub fn files(&self) -> Files {
-        match (&self.svg, &self.json) {
+        match (&self.svg, &self.figures) {
             (None, None) => Files {
                 force: self.force,
                 folder: Some("--output"),
                 svg: Some(self.output.join("sweep.svg")),
-                json: Some(self.output.join("sweep.json")),
+                figures: Some(self.output.join("sweep.json")),
             },
-            (svg, json) => Files {
+            (svg, figures) => Files {
                 force: self.force,
                 folder: None,
                 svg: svg.clone(),
-                json: json.clone(),
+                figures: figures.clone(),
             },
         }
     }

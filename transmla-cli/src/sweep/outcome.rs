@@ -57,8 +57,8 @@ impl<'a> Point<'a> {
     pub fn new(curve: Curve, plan: &Plan, report: &Report, folder: Option<&'a Path>) -> Option<Self> {
         Some(Self {
             curve,
-            rope_dim: plan.latent.qk_rope_head_dim,
-            rank: plan.latent.kv_lora_rank,
+            rope_dim: plan.latent().qk_rope_head_dim,
+            rank: plan.latent().kv_lora_rank,
             cache: plan.cache_numbers().1,
             perplexity: report.mla?.perplexity,
             partial_rope: report.partial_rope.map(|measured| measured.perplexity),
@@ -162,7 +162,7 @@ impl Outcome<'_> {
         if let Some(peak) = self.peak_bytes {
             table.row("peak memory", table::bytes(peak));
         }
-        for (label, file) in [("picture", &files.svg), ("figures", &files.json)] {
+        for (label, file) in [("picture", &files.svg), ("figures", &files.figures)] {
             if let Some(file) = file {
                 table.row(label, file.display().to_string());
             }

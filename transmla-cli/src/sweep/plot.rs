@@ -312,7 +312,7 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use transmla_convert::Method;
+    use transmla_convert::MethodName;
     use transmla_eval::Perplexity;
 
     use super::super::arguments::Curve;
@@ -320,11 +320,11 @@ mod tests {
 
     const CURVES: [Curve; 2] = [
         Curve {
-            method: Method::Transmla,
+            method: MethodName::Transmla,
             refine: 0,
         },
         Curve {
-            method: Method::Coherent,
+            method: MethodName::Coherent,
             refine: 100,
         },
     ];

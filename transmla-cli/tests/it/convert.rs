@@ -52,7 +52,7 @@ fn without_arguments_the_embedded_model_is_converted() {
 #[test]
 fn json_has_what_programs_need() {
     let place = Workplace::new();
-    let result = transmla(&place.convert(&["--format", "json", "--refine", "3"])).json();
+    let result = transmla(&place.convert(&["--json", "--refine", "3"])).json();
     let (original, mla) = (perplexity(&result, "original"), perplexity(&result, "mla"));
     assert!(original > 1.0 && original < mla, "{result}");
     assert_eq!(result["kv_cache"], json!({"original": 64, "mla": 36}));
@@ -74,7 +74,7 @@ fn json_has_what_programs_need() {
 #[test]
 fn the_published_method_has_a_step_in_between() {
     let place = Workplace::new();
-    let arguments = ["--format", "json", "--method", "transmla"];
+    let arguments = ["--json", "--method", "transmla"];
     let result = transmla(&place.convert(&arguments)).json();
     assert!(
         perplexity(&result, "original") < perplexity(&result, "partial_rope"),
@@ -91,7 +91,7 @@ fn the_published_method_has_a_step_in_between() {
 #[test]
 fn an_evaluation_can_be_left_out() {
     let place = Workplace::new();
-    let result = transmla(&place.convert(&["--ppl-eval-batch-size", "0", "--format", "json", "--quiet"]));
+    let result = transmla(&place.convert(&["--ppl-eval-batch-size", "0", "--json", "--quiet"]));
     assert_eq!(result.stderr, "");
     let result = result.json();
     assert_eq!(
@@ -105,10 +105,7 @@ fn an_evaluation_can_be_left_out() {
 #[test]
 fn a_perplexity_that_is_a_guess_is_said() {
     let place = Workplace::new();
-    assert_eq!(
-        transmla(&place.convert(&["--format", "json"])).json()["warnings"],
-        json!([])
-    );
+    assert_eq!(transmla(&place.convert(&["--json"])).json()["warnings"], json!([]));
     // Zeros behind the last norm give every token the same share.
     for element in 0..64 {
         overwrite(&place.path("model"), "model.norm.weight", element, 0.0);
@@ -118,7 +115,7 @@ fn a_perplexity_that_is_a_guess_is_said() {
     let table = transmla(&arguments).succeeds();
     let says = ["WARNING", "the original's perplexity", "guessing among 512 tokens"];
     assert!(says.iter().all(|words| table.contains(words)), "{table}");
-    let json = transmla(&[&arguments[..], &["--format", "json"]].concat()).json();
+    let json = transmla(&[&arguments[..], &["--json"]].concat()).json();
     let warning = json["warnings"][0].as_str().unwrap();
     assert!(warning.contains("no better than"), "{json}");
 }
@@ -141,8 +138,7 @@ fn a_recipe_makes_the_same_model_again() {
         "--kv-lora-rank",
         "12",
         "--dry-run",
-        "--format",
-        "json",
+        "--json",
     ];
     let plan = transmla(&arguments).json();
     assert_eq!(
@@ -179,8 +175,7 @@ fn token_files_need_no_tokenizer() {
         &file,
         "--eval-seqlen",
         "16",
-        "--format",
-        "json",
+        "--json",
     ];
     let ran = transmla(&place.convert(&more));
     assert!(ran.stderr.contains("4 x 32 tokens"), "the first four rows: {ran:?}");
@@ -208,12 +203,12 @@ fn a_dry_run_needs_config_and_headers_alone() {
     let place = Workplace::new();
     std::fs::remove_file(place.path("model/tokenizer.json")).unwrap();
     std::fs::remove_file(place.path("model/tokenizer_config.json")).unwrap();
-    let more = ["--dry-run", "--cal-dataset", "wikitext2", "--format", "json"];
+    let more = ["--dry-run", "--cal-dataset", "wikitext2", "--json"];
     let plan = transmla(&place.convert(&more)).json();
     assert_eq!(plan["kv_cache"], json!({"original": 64, "mla": 36}));
     assert_eq!(plan["tensors"].as_array().map(Vec::len), Some(53));
     assert!(place.contents().is_empty());
-    let budget = ["convert", "--kv-budget", "25%", "--dry-run", "--format", "json"];
+    let budget = ["convert", "--kv-budget", "25%", "--dry-run", "--json"];
     assert_eq!(transmla(&budget).json()["kv_cache"]["mla"], 16);
 }
 

@@ -148,7 +148,7 @@ fn a_conversion_that_cannot_end_in_gguf_does_not_begin() {
     let gguf = |more: &[&str]| transmla(&place.convert(&[&["--format", "gguf"], more].concat()));
     gguf(&["--style", "family"]).fails(1, &["--target llama.cpp", "--style family"]);
     gguf(&["--target", "vllm"]).fails(1, &["--target vllm", "leave --format gguf out"]);
-    gguf(&["--format", "safetensors"]).fails(1, &["safetensors or gguf"]);
+    gguf(&["--format", "safetensors"]).fails(2, &["--format", "multiple times"]);
     std::fs::remove_file(place.path("model/tokenizer.json")).unwrap();
     gguf(&["--dry-run"]).fails(1, &["tokenizer.json"]);
     assert!(!place.path("outputs").exists());

@@ -6,8 +6,8 @@ use crate::support::{Workplace, configs, names, transmla};
 
 /// Whether `inspect` promises the stock form, and whether `convert` plans it.
 fn stock_forms(model: &str) -> (Value, bool) {
-    let inspected = transmla(&["inspect", "--format", "json", "--model-path", model]).json();
-    let plan = "convert --dry-run --kv-budget 50% --cal-dataset stories --format json --model-path";
+    let inspected = transmla(&["inspect", "--json", "--model-path", model]).json();
+    let plan = "convert --dry-run --kv-budget 50% --cal-dataset stories --json --model-path";
     let plan: Vec<&str> = plan.split_whitespace().chain([model]).collect();
     let class = transmla(&plan).json()["class"].as_str().unwrap().to_owned();
     let conversion = &inspected["conversion"];
@@ -65,7 +65,7 @@ fn what_the_weights_say_against_config_json_is_told() {
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }
-    let inspected = transmla(&["inspect", "--format", "json", "--model-path", &model]).json();
+    let inspected = transmla(&["inspect", "--json", "--model-path", &model]).json();
     assert_eq!(inspected["notes"].as_array().unwrap().len(), 3);
     let converted = transmla(&place.convert(&["--ppl-eval-batch-size", "0", "--refine", "0"]));
     assert!(
@@ -78,7 +78,7 @@ fn what_the_weights_say_against_config_json_is_told() {
         (&config["vocab_size"], &config["attention_bias"]),
         (&json!(512), &json!(false))
     );
-    let inspected = transmla(&["inspect", "--format", "json", "--model-path", &place.arg("outputs")]).json();
+    let inspected = transmla(&["inspect", "--json", "--model-path", &place.arg("outputs")]).json();
     assert_eq!(inspected["notes"], Value::Null);
 }
 

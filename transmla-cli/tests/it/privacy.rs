@@ -102,7 +102,7 @@ fn nothing_written_names_a_path_of_this_machine() {
         &save,
         "--svg",
         &picture,
-        "--json",
+        "--figures",
         &figures,
     ];
     transmla(&[&words[..], &given].concat()).succeeds();
@@ -209,11 +209,11 @@ fn names_steer_no_terminal() {
     std::fs::rename(place.path("model"), place.path(name)).unwrap();
     let model = place.arg(name);
     let quiet = |text: &str| !text.contains(['\u{1b}', '\u{7}', '\u{9b}']);
-    for format in ["text", "json"] {
-        let ran = transmla(&place.convert(&["--model-path", &model, "--format", format, "--force"]));
+    for form in [&[][..], &["--json"]] {
+        let ran = transmla(&place.convert(&[&["--model-path", &model, "--force"], form].concat()));
         assert!(quiet(&ran.stdout) && quiet(&ran.stderr), "{ran:?}");
         ran.succeeds();
-        let ran = transmla(&["inspect", "--model-path", &model, "--format", format]);
+        let ran = transmla(&[&["inspect", "--model-path", &model], form].concat());
         assert!(quiet(&ran.stdout) && quiet(&ran.stderr), "{ran:?}");
         ran.succeeds();
     }

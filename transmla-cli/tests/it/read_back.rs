@@ -12,7 +12,7 @@ const IDS: [i64; 18] = [
 
 fn converted(more: &[&str]) -> (Workplace, Value) {
     let place = Workplace::new();
-    let result = transmla(&place.convert(&[&["--format", "json"], more].concat())).json();
+    let result = transmla(&place.convert(&[&["--json"], more].concat())).json();
     (place, result)
 }
 
@@ -20,7 +20,7 @@ fn converted(more: &[&str]) -> (Workplace, Value) {
 fn eval_finds_the_perplexity_that_the_conversion_reported() {
     let (place, result) = converted(&[]);
     let model = place.arg("outputs");
-    let line = "--dataset stories --seqlen 32 --max-windows 2 --format json";
+    let line = "--dataset stories --seqlen 32 --max-windows 2 --json";
     let arguments: Vec<&str> = ["eval", "--model-path", &model]
         .into_iter()
         .chain(line.split(' '))
@@ -54,7 +54,7 @@ fn logits_and_eval_agree() {
     let arguments = writing_to(output.as_str());
     transmla(&arguments).succeeds();
     let nll = mean_nll(&std::fs::read(place.path("logits.safetensors")).unwrap());
-    let measured = transmla(&["eval", "--model-path", &model, "--tokens", &ids, "--format", "json"]).json();
+    let measured = transmla(&["eval", "--model-path", &model, "--tokens", &ids, "--json"]).json();
     let found = measured["mean_nll"].as_f64().unwrap();
     assert!((nll - found).abs() < 1e-5, "{nll} {found}");
 
@@ -87,7 +87,7 @@ fn mean_nll(file: &[u8]) -> f64 {
 fn inspect_tells_the_shapes() {
     let (place, _) = converted(&[]);
     let model = place.arg("outputs");
-    let json = transmla(&["inspect", "--model-path", &model, "--format", "json"]).json();
+    let json = transmla(&["inspect", "--model-path", &model, "--json"]).json();
     assert_eq!(json["kv_cache"]["numbers_per_token_and_layer"], 36);
     assert_eq!(
         (&json["attention"]["kv_lora_rank"], &json["model_type"]),
@@ -98,7 +98,7 @@ fn inspect_tells_the_shapes() {
     assert_eq!(json["suggestions"], json!([]));
     let text = transmla(&["inspect", "--model-path", &model]).succeeds();
     assert!(text.contains("latent 28, shared rotary key 8"), "{text}");
-    let original = transmla(&["inspect", "--model-path", "embedded", "--format", "json"]).json();
+    let original = transmla(&["inspect", "--model-path", "embedded", "--json"]).json();
     assert_eq!(original["parameters"], 260_032);
     let quarter = json!({"kv_budget": "25%", "qk_mqa_dim": 8, "kv_lora_rank": 8});
     assert_eq!(original["suggestions"][1], quarter);
@@ -187,7 +187,7 @@ fn bench_sets_two_models_side_by_side() {
         ];
         transmla(&[&start, more].concat()).succeeds()
     };
-    let json = run(&["--against", "embedded", "--format", "json", "--cache-dtype", "bf16"]);
+    let json = run(&["--against", "embedded", "--json", "--cache-dtype", "bf16"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     for (model, numbers) in [36, 64].into_iter().enumerate() {
         let model = &json["models"][model];

@@ -19,7 +19,7 @@ fn config_of(recipe: &str) -> PathBuf {
 fn plan(recipe: &str, more: &[&str]) -> serde_json::Value {
     let file = recipes().join(recipe);
     let config = config_of(recipe);
-    let words = ["convert", "--dry-run", "--format", "json", "--recipe"];
+    let words = ["convert", "--dry-run", "--json", "--recipe"];
     let paths = [file.to_str().unwrap(), "--model-path", config.to_str().unwrap()];
     transmla(&[&words[..], &paths, more].concat()).json()
 }

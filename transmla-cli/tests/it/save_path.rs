@@ -202,7 +202,7 @@ fn a_mount_point_may_be_the_save_path() {
         r#"mount -t tmpfs -o size=64m none "{outputs}" && "$0" "$@" && "$0" "$@" && ls -A "{outputs}" \
            && touch "{outputs}/mine" && ! "$0" "$@" && ls "{outputs}/mine""#
     );
-    let arguments = place.convert(&["--force", "--quiet", "--format", "json", "--refine", "2"]);
+    let arguments = place.convert(&["--force", "--quiet", "--json", "--refine", "2"]);
     let Some(ran) = in_namespace(&script, &arguments) else {
         return;
     };

@@ -78,8 +78,7 @@ fn plans_of_real_models() {
                 rope,
                 "--cal-dataset",
                 "stories",
-                "--format",
-                "json",
+                "--json",
                 "--model-path",
             ];
             let ran = transmla(&[&plan[..], &[model.to_str().unwrap()]].concat());

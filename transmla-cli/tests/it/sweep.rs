@@ -11,7 +11,7 @@ const QUICK: &str = "--cal-dataset stories --cal-nsamples 8 --cal-max-seqlen 64 
 
 /// Arguments of a command on the model of a workplace that takes no time.
 fn quick(command: &str, place: &Workplace, more: &str) -> Vec<String> {
-    let words = format!("{command} --format json {QUICK} {more}");
+    let words = format!("{command} --json {QUICK} {more}");
     let mut arguments: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
     arguments.extend(["--model-path".into(), place.arg("model")]);
     arguments
@@ -96,7 +96,7 @@ fn has_the_numbers_of_conversions_one_by_one() {
 fn leaves_nothing_but_the_files_asked_for() {
     let place = Workplace::new();
     let json = place.arg("figures/a.json");
-    let more = format!("--budgets 25%,8+8 --methods transmla,transmla --json {json}");
+    let more = format!("--budgets 25%,8+8 --methods transmla,transmla --figures {json}");
     let result = transmla(&quick("sweep", &place, &more)).json();
     // A quarter of 64 is 8 + 8: one model.
     assert_eq!(result["models"].as_array().map(Vec::len), Some(1));
@@ -165,15 +165,15 @@ fn files_are_overwritten_only_on_purpose() {
             &format!("--budgets 8+28 --methods transmla {more}"),
         ))
     };
-    sweep(&format!("--json {mine}")).fails(1, &["mine exists", "--force", "--json"]);
-    sweep(&format!("--svg {mine} --json {new}")).fails(1, &["mine exists", "--force", "--svg"]);
+    sweep(&format!("--figures {mine}")).fails(1, &["mine exists", "--force", "--figures"]);
+    sweep(&format!("--svg {mine} --figures {new}")).fails(1, &["mine exists", "--force", "--svg"]);
     sweep(&format!("--output {taken}")).fails(1, &["sweep.json exists", "--force", "--output"]);
-    sweep(&format!("--svg {new} --json {new}")).fails(1, &["one file", "each its own"]);
-    for option in ["--svg", "--json"] {
+    sweep(&format!("--svg {new} --figures {new}")).fails(1, &["one file", "each its own"]);
+    for option in ["--svg", "--figures"] {
         sweep(&format!("{option} {model}")).fails(1, &["config.json exists"]);
         sweep(&format!("--force {option} {model}")).fails(1, &["would overwrite the model", option]);
     }
-    let text_options = quick("sweep", &place, &format!("--force --json {words} --budgets 8+28"));
+    let text_options = quick("sweep", &place, &format!("--force --figures {words} --budgets 8+28"));
     let text_options: Vec<String> = text_options
         .into_iter()
         .map(|word| if word == "stories" { words.clone() } else { word })
@@ -183,7 +183,7 @@ fn files_are_overwritten_only_on_purpose() {
     assert_eq!(fs::read_to_string(place.path("words.txt")).unwrap(), text);
     assert_eq!(place.contents(), ["mine", "taken", "words.txt"]);
     assert_eq!(names(&place.path("taken")), ["sweep.json"]);
-    sweep(&format!("--force --json {mine}")).succeeds();
+    sweep(&format!("--force --figures {mine}")).succeeds();
     assert!(serde_json::from_slice::<Value>(&fs::read(place.path("mine")).unwrap()).is_ok());
     assert_eq!(place.contents(), ["mine", "taken", "words.txt"]);
 }

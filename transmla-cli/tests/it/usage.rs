@@ -26,6 +26,17 @@ fn wrong_usage_has_its_own_exit_code() {
         ),
         ("convert --max-shard-size huge", ["--max-shard-size", "5GB"]),
         ("convert --format yaml", ["--format", "gguf"]),
+        ("convert --format json", ["--format", "use '--json'"]),
+        ("convert --format gguf,text", ["--format", "use '--json'"]),
+        (
+            "inspect --model-path embedded --format json",
+            ["--format", "use '--json'"],
+        ),
+        (
+            "verify --format=text --model-path embedded",
+            ["--format", "use '--json'"],
+        ),
+        ("sweep --json sweep.json", ["'sweep.json'", "--figures"]),
         ("convert --target tgi", ["--target", "llama.cpp"]),
         ("convert --seed -1", ["-1", "Usage"]),
         ("convert surplus", ["surplus", "Usage"]),

@@ -22,7 +22,7 @@ fn a_converted_model_is_sound() {
     let place = Workplace::new();
     for dtype in ["bf16", "fp16", "fp32"] {
         transmla(&place.convert(&["--dtype", dtype, "--force"])).succeeds();
-        let json = verify(&place, &["--format", "json", "--against", &place.arg("model")]).json();
+        let json = verify(&place, &["--json", "--against", &place.arg("model")]).json();
         assert_eq!(json["passed"], true, "{json}");
         let norms = &json["latent_norms"];
         // A thousandth of a latent at most, most of which is taken back.
@@ -53,10 +53,7 @@ fn a_converted_model_is_sound() {
 fn norms_that_change_the_model_are_found() {
     let place = Workplace::new();
     transmla(&place.convert(&["--use-qkv-norm", "--dtype", "fp32"])).succeeds();
-    assert_eq!(
-        verify(&place, &["--format", "json"]).json()["latent_norms"],
-        Value::Null
-    );
+    assert_eq!(verify(&place, &["--json"]).json()["latent_norms"], Value::Null);
     // The same tensors said to have norms that change nothing.
     let recipe = place.path("outputs/transmla.toml");
     let text = std::fs::read_to_string(&recipe).unwrap();
@@ -75,7 +72,7 @@ fn perplexities_in_each_format() {
     let place = Workplace::new();
     transmla(&place.convert(&[])).succeeds();
     let text = crate::support::models().join("stories").display().to_string();
-    let json = verify(&place, &["--format", "json", "--dataset", &text]).json();
+    let json = verify(&place, &["--json", "--dataset", &text]).json();
     let expected = json["perplexity"].as_f64().unwrap();
     for (format, most) in json["formats"].as_array().unwrap().iter().zip([2e-2, 5e-3, 2e-2]) {
         let found = format["perplexity"].as_f64().unwrap();

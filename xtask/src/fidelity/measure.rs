@@ -111,7 +111,7 @@ impl Tool {
 
     /// Runs the binary for its JSON; its notes go nowhere, its errors into the error.
     fn run<T: serde::de::DeserializeOwned>(&self, command: &mut Command) -> anyhow::Result<T> {
-        let output = command.args(["--format", "json"]).output();
+        let output = command.arg("--json").output();
         let output = output.with_context(|| format!("cannot start {}", self.binary.display()))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);

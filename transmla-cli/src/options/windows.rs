@@ -1,0 +1,87 @@
+//! Options on the text that a model is measured on.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use transmla_core::ModelConfig;
+
+use super::values;
+use crate::printer::Printer;
+use crate::text::source::TextSource;
+use crate::text::{Corpus, read_tokenizer};
+
+/// A text, or exact token ids, in windows of equal length.
+#[derive(Debug, Args)]
+pub struct WindowArguments {
+    /// Text: wikitext2, ptb, c4, alpaca, stories, or a file or folder; its test split is used
+    #[arg(long, value_name = "NAME|PATH", group = "text")]
+    dataset: Option<TextSource>,
+
+    /// Column that is the text, if the file has columns [default: text, sentence, content, messages, conversations, or the
+    /// only one of strings]
+    #[arg(long, value_name = "NAME", requires = "dataset")]
+    text_column: Option<String>,
+
+    /// Exact token ids: `input_ids` [windows, seq] of a safetensors file
+    #[arg(long, value_name = "FILE", group = "text")]
+    tokens: Option<PathBuf>,
+
+    /// Tokens per window
+    #[arg(long, value_name = "N", value_parser = values::positive)]
+    seqlen: Option<usize>,
+
+    /// Most windows to measure
+    #[arg(long, value_name = "K", value_parser = values::positive)]
+    max_windows: Option<usize>,
+}
+
+/// Windows where the options leave something open.
+#[derive(Debug, Clone, Copy)]
+pub struct DefaultWindows {
+    /// Tokens per window.
+    pub sequence: usize,
+    /// Most windows, if there is a limit.
+    pub most: Option<usize>,
+}
+
+impl WindowArguments {
+    /// Reads the windows, if there is a text.
+    ///
+    /// # Errors
+    /// The text cannot be read, has not enough tokens for a window, or does not fit the model.
+    pub fn read(
+        &self,
+        defaults: DefaultWindows,
+        folder: &Path,
+        config: &ModelConfig,
+        printer: &Printer,
+    ) -> anyhow::Result<Option<Corpus>> {
+        let most = self.max_windows.or(defaults.most);
+        let corpus = match (&self.tokens, &self.dataset) {
+            (Some(file), _) => Corpus::from_file(file, most, self.seqlen, config, printer)?,
+            (None, Some(source)) => {
+                let tokenizer = read_tokenizer(folder, printer)?;
+                let sequence = self.seqlen.unwrap_or(defaults.sequence);
+                let column = self.text_column.as_deref();
+                Corpus::windows(source, column, sequence, most, &tokenizer, config, printer)?
+            }
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(corpus))
+    }
+
+    /// Whether there is a text.
+    pub fn is_given(&self) -> bool {
+        self.tokens.is_some() || self.dataset.is_some()
+    }
+
+    /// Tokens per window, or what a command takes instead.
+    pub fn seqlen_or(&self, default: usize) -> usize {
+        self.seqlen.unwrap_or(default)
+    }
+
+    /// The number of windows, or what a command takes instead.
+    pub fn max_windows_or(&self, default: usize) -> usize {
+        self.max_windows.unwrap_or(default)
+    }
+}
