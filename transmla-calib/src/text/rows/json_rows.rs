@@ -159,7 +159,7 @@ mod tests {
             error.contains("no text column ouptut") && error.contains("instruction (string)"),
             "{error}"
         );
-        assert!(problem(text).contains("--text-column"));
+        assert!(problem(text).contains("column = NAME"));
         // A list of objects beside it makes it no other thing.
         let text = br#"{"question": "why", "answer": "so", "sources": [{"title": "t"}], "data": [{"text": "x"}]}"#;
         assert_eq!(
