@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
-use faer::Mat;
+use transmla_calib::faer::Mat;
 use transmla_calib::{Sensitivity, output_gradients};
+use transmla_core::burn::tensor::{Device, Tensor, TensorData};
 use transmla_core::checkpoint::read_input_ids;
 use transmla_core::config::{RopeConfig, RopeLayout, RopeScaling};
 use transmla_core::kernels::AttentionParameters;

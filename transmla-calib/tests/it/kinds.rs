@@ -11,7 +11,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use transmla_calib::{CalibError, DatasetSource, Split, TextRows, load_column};
-use transmla_core::hub::HubOptions;
+use transmla_checkpoint::hub::HubOptions;
 
 use crate::load_path;
 

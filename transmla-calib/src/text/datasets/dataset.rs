@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use transmla_core::hub::HubOptions;
+use transmla_checkpoint::hub::HubOptions;
 
 use crate::error::CalibError;
 use crate::text::datasets::named;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use transmla_core::CoreError;
-use transmla_core::hub::{HubOptions, dataset_folder};
+use transmla_checkpoint::CheckpointError;
+use transmla_checkpoint::hub::{HubOptions, dataset_folder};
 
 use crate::error::CalibError;
 use crate::text::datasets::split::Split;
@@ -51,7 +51,7 @@ pub(crate) fn c4(split: Split, hub: &HubOptions) -> Result<TextRows, CalibError>
     let folder = repo.fetch(hub, &|file| file == wanted)?;
     let path = folder.join(name);
     if !path.is_file() {
-        return Err(CoreError::MissingFile {
+        return Err(CheckpointError::MissingFile {
             path,
             hint: "the cache holds no such file; fetch it once with the hub switched on".into(),
         }

@@ -1,6 +1,6 @@
 //! Holding samples out for choices.
 
-use transmla_core::TokenBatch;
+use transmla_checkpoint::TokenBatch;
 
 use crate::error::CalibError;
 
@@ -34,7 +34,7 @@ pub fn split_holdout(tokens: &TokenBatch, every: usize) -> Result<(TokenBatch, T
 
 fn pick(tokens: &TokenBatch, samples: &[usize]) -> Result<TokenBatch, CalibError> {
     let ids = samples.iter().flat_map(|&index| tokens.row(index)).copied().collect();
-    TokenBatch::from_ids(ids, samples.len(), tokens.sequence()).map_err(|e| CalibError::Tokens(e.to_string()))
+    Ok(TokenBatch::from_ids(ids, samples.len(), tokens.sequence())?)
 }
 
 #[cfg(test)]

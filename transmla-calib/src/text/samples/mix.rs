@@ -1,6 +1,6 @@
 //! Mixing calibration samples of several texts.
 
-use transmla_core::TokenBatch;
+use transmla_checkpoint::TokenBatch;
 
 use crate::error::CalibError;
 
@@ -45,6 +45,13 @@ pub fn divide_samples(samples: usize, weights: &[f64]) -> Result<Vec<usize>, Cal
 /// # Errors
 /// [`CalibError::Mix`] if there are no samples, or samples differ in length.
 pub fn interleave(texts: &[TokenBatch]) -> Result<TokenBatch, CalibError> {
+    let refuse = |problem: String| Err(CalibError::Mix { problem });
+    let Some(sequence) = texts.first().map(TokenBatch::sequence) else {
+        return refuse("there are no samples".into());
+    };
+    if let Some(other) = texts.iter().map(TokenBatch::sequence).find(|other| *other != sequence) {
+        return refuse(format!("there are samples of {sequence} and of {other} tokens"));
+    }
     let mut order: Vec<(f64, usize, usize)> = Vec::new();
     for (text, batch) in texts.iter().enumerate() {
         let position = |row: usize| (row as f64 + 0.5) / batch.batch() as f64;
@@ -56,8 +63,7 @@ pub fn interleave(texts: &[TokenBatch]) -> Result<TokenBatch, CalibError> {
         .flat_map(|(_, text, row)| texts[*text].row(*row))
         .copied()
         .collect();
-    let sequence = texts.first().map_or(0, TokenBatch::sequence);
-    TokenBatch::from_ids(ids, order.len(), sequence).map_err(|problem| CalibError::Mix { problem })
+    Ok(TokenBatch::from_ids(ids, order.len(), sequence)?)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use transmla_core::TokenBatch;
+use transmla_checkpoint::TokenBatch;
 
 use crate::error::CalibError;
 use crate::text::tokens::pieces::JOINT;
@@ -103,7 +103,7 @@ pub(crate) fn draw(
         });
     }
     Ok(Sampled {
-        tokens: TokenBatch::from_ids(ids, found, spec.sequence).map_err(|e| CalibError::Tokens(e.to_string()))?,
+        tokens: TokenBatch::from_ids(ids, found, spec.sequence)?,
         requested: spec.samples,
     })
 }

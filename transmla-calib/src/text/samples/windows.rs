@@ -1,6 +1,6 @@
 //! Windows of evaluation text.
 
-use transmla_core::TokenBatch;
+use transmla_checkpoint::TokenBatch;
 
 use crate::error::CalibError;
 use crate::text::tokens::tokenizer::TextTokenizer;
@@ -47,5 +47,5 @@ pub fn evaluation_windows(
         });
     }
     let ids = ids[..windows * seqlen].iter().map(|&id| i64::from(id)).collect();
-    TokenBatch::from_ids(ids, windows, seqlen).map_err(|e| CalibError::Tokens(e.to_string()))
+    Ok(TokenBatch::from_ids(ids, windows, seqlen)?)
 }
