@@ -52,8 +52,9 @@ pub use error::CalibError;
 pub use statistics::{SecondMoment, Sensitivity, output_gradients};
 #[cfg(feature = "text")]
 pub use text::{
-    DatasetSource, SampleSpec, Sampled, Split, TextRows, TextStream, TextTokenizer, divide_samples, evaluation_windows,
-    interleave, is_contained, load, load_column, sample, sample_with_noise, split_holdout,
+    ChatMessage, ChatTemplate, DatasetSource, SampleSpec, Sampled, Split, TextRows, TextStream, TextTokenizer,
+    divide_samples, evaluation_windows, interleave, is_contained, load, load_column, sample, sample_with_noise,
+    split_holdout,
 };
 #[cfg(feature = "text")]
 pub use transmla_checkpoint;
