@@ -23,7 +23,7 @@ fn main() -> Result<(), CoreError> {
             .map(|i| moment.matrix()[(i, i)])
             .sum::<f64>();
         println!("layer {index}: mean squared norm {:.3}", trace / moment.tokens() as f64);
-        hidden = layer.forward(hidden, &rotary, None);
+        hidden = layer.forward(hidden, &rotary, None)?;
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ pub fn output_gradients(model: &Decoder, tokens: &TokenBatch) -> Result<Vec<Tens
     let layers = model.config().num_hidden_layers;
     let mut states = vec![model.embed(tokens)?];
     for index in 0..layers {
-        let next = model.layer(index)?.forward(states[index].clone(), &rotary, None);
+        let next = model.layer(index)?.forward(states[index].clone(), &rotary, None)?;
         states.push(next);
     }
     let last = states.pop().map(|state| state.flatten::<2>(0, 1));
@@ -43,7 +43,7 @@ pub fn output_gradients(model: &Decoder, tokens: &TokenBatch) -> Result<Vec<Tens
         let attention = RecordedAttention::run(&layer.attention, input, batch, &traced_rotary);
         let middle = layer.add_attention(hidden.clone(), attention.output());
         let middle = leaf(middle.detach().without_autodiff());
-        gradient = pull_back(layer.feed_forward(middle.clone()), gradient, &middle)?;
+        gradient = pull_back(layer.feed_forward(middle.clone())?, gradient, &middle)?;
         let at_output = match &layer.attention_output_norm {
             Some(norm) => {
                 let attended = leaf(attention.output().detach().without_autodiff());

@@ -2,6 +2,7 @@
 
 use transmla_core::burn::tensor::activation::softmax;
 use transmla_core::burn::tensor::{Tensor, TensorData};
+use transmla_core::kernels::attention_mask;
 use transmla_core::model::Rotary;
 use transmla_core::model::attention::GroupedAttention;
 use transmla_core::{CoreError, host_values};
@@ -145,7 +146,7 @@ impl Sensitivity {
             slope = Some(bounded.clone().square().neg().add_scalar(1.0));
             scores = bounded.mul_scalar(cap);
         }
-        if let Some(mask) = parameters.mask(sequence, sequence, &scores.device()) {
+        if let Some(mask) = attention_mask(parameters, sequence, sequence, &scores.device()) {
             let mask = mask.unsqueeze::<3>().expand([self.heads, sequence, sequence]);
             scores = scores.mask_fill(mask, f32::NEG_INFINITY);
         }

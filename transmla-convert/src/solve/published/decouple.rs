@@ -156,7 +156,7 @@ fn fit(
             rotations(&keys, &moment, &mut fits.part)?;
             moment.merge(&held_out.moment(&layer)?)?;
             if let (Some(normed), Some(more)) = (&mut normed, NormedKeys::collect(held_out, &layer, plan)?) {
-                normed.moment.merge(&more.moment)?;
+                normed.moment.merge(&more.moment);
             }
         }
         let keys = fit_keys(normed.as_ref(), &weights, &moment, index, &mut fits.keys)?;
@@ -167,7 +167,7 @@ fn fit(
                 stream.advance(&layer, &mut || {
                     done += 1;
                     observer.advance(done, total);
-                });
+                })?;
             }
         }
     }

@@ -1,0 +1,21 @@
+//! The program of the README is the example, and it runs.
+
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn the_program_of_the_readme_runs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let program = std::fs::read_to_string(root.join("examples/read_model.rs")).unwrap();
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    assert!(readme.contains(&program), "README.md and examples/read_model.rs differ");
+    // Beside the folder of the tests.
+    let built = std::env::current_exe().unwrap();
+    let built = built.ancestors().nth(2).unwrap().join("examples/read_model");
+    let output = Command::new(built)
+        .arg(root.join("../transmla-cli/models/stories260k"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.contains("llama: 5 layers"), "{text}");
+}
