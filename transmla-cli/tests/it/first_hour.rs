@@ -71,7 +71,7 @@ fn without_widths_half_of_the_cache_is_kept() {
     };
     let smollm2 = configs().join("smollm2-135m");
     let smollm2 = smollm2.to_str().unwrap();
-    for target in ["transformers", "vllm", "sglang", "llama.cpp"] {
+    for target in ["transformers", "vllm", "sglang"] {
         assert_eq!(
             widths(&["--model-path", smollm2, "--target", target]),
             (64, 128),
