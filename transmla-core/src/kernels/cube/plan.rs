@@ -4,18 +4,28 @@ use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Device};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::features::TypeUsage;
-use cubecl::ir::{ElemType, FloatKind};
+use cubecl::features::{MmaConfig, TypeUsage};
+use cubecl::ir::{DeviceProperties, ElemType, FloatKind};
 use cubecl::prelude::*;
 
 use super::problem::Problem;
+use super::tensor::{TensorTile, VECTOR};
 use super::tile::{Limits, Tile};
+
+/// How one cube goes about its part.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Way {
+    /// Products of vectors, in `f32`.
+    Vectors(Tile),
+    /// Matrix instructions, on numbers in the format of the cache.
+    Tensors(TensorTile),
+}
 
 /// A problem, and how a device goes about it.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(super) problem: Problem,
-    pub(super) tile: Tile,
+    pub(super) way: Way,
     /// Numbers that are read at once.
     pub(super) vector: usize,
     /// Parts of the tokens of a sequence.
@@ -34,6 +44,13 @@ impl Plan {
         if !usage.is_superset(TypeUsage::Buffer | TypeUsage::Conversion) {
             return None;
         }
+        match Self::of_tensors(properties, &problem) {
+            Some(plan) => Some(plan),
+            None => Self::of_vectors(properties, problem),
+        }
+    }
+
+    fn of_vectors(properties: &DeviceProperties, problem: Problem) -> Option<Self> {
         let hardware = &properties.hardware;
         let limits = Limits {
             shared: hardware.max_shared_memory_size,
@@ -52,8 +69,39 @@ impl Plan {
         Some(Self {
             splits: tile.splits(cubes, problem.longest_span(), limits),
             problem,
-            tile,
+            way: Way::Vectors(tile),
             vector,
+        })
+    }
+
+    /// Nothing where there are no matrix instructions for the cache's format, or the widths are no whole matrices.
+    fn of_tensors(properties: &DeviceProperties, problem: &Problem) -> Option<Self> {
+        let hardware = &properties.hardware;
+        let format = element(problem.dtype);
+        let product = MmaConfig {
+            a_type: format,
+            b_type: format,
+            cd_type: ElemType::Float(FloatKind::F32),
+            m: 16,
+            n: 8,
+            k: 16,
+        };
+        let matmul = &properties.features.matmul;
+        let planes_of_32 = [hardware.plane_size_min, hardware.plane_size_max] == [32, 32];
+        if !(planes_of_32 && matmul.mma.contains(&product) && matmul.ldmatrix.contains(&format)) {
+            return None;
+        }
+        let flags = [problem.in_keys, problem.parameters.softcap.is_some()];
+        let shared = hardware.max_shared_memory_size;
+        let tile = TensorTile::new(problem.rows(), [problem.width, problem.value_width], flags, shared)?;
+        let cubes = problem.batch * problem.groups * problem.rows().div_ceil(tile.rows());
+        let processors = hardware.num_streaming_multiprocessors.unwrap_or(1) as usize;
+        let places = processors * tile.cubes_of_processor(shared);
+        Some(Self {
+            splits: tile.splits(cubes, problem.longest_span(), places),
+            problem: problem.clone(),
+            way: Way::Tensors(tile),
+            vector: VECTOR,
         })
     }
 
@@ -72,7 +120,7 @@ impl Plan {
     }
 }
 
-/// The element of a float format that [`Problem`] lets through.
+/// The element of a float format that `Problem` lets through.
 pub(super) fn element(dtype: DType) -> ElemType {
     ElemType::Float(match dtype {
         DType::F16 => FloatKind::F16,
