@@ -10,6 +10,8 @@ pub mod form;
 pub mod model;
 pub mod model_name;
 pub mod output;
+pub mod prompt;
+pub mod sampling;
 pub mod set;
 pub mod source;
 pub mod values;

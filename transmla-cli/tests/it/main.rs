@@ -1,6 +1,7 @@
 //! The binary as its users meet it: exit codes, messages, files.
 
 mod bad_input;
+mod chat;
 mod convert;
 mod damage;
 mod doctor;
