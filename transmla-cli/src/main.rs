@@ -26,14 +26,13 @@ mod interrupt;
 mod links;
 mod logits;
 mod memory;
-mod mix;
 mod model;
 mod options;
 mod output_file;
 mod printer;
+mod setup;
 mod sweep;
 mod table;
-mod text;
 mod verify;
 
 use std::process::ExitCode;

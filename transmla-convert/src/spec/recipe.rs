@@ -70,7 +70,7 @@ pub struct Recipe {
 }
 
 /// The fields of a [`Recipe`] that texts of this library name.
-pub const RECIPE_FIELDS: [&str; 13] = [
+pub const RECIPE_FIELDS: [&str; 15] = [
     "method",
     "refine",
     "dtype",
@@ -84,6 +84,8 @@ pub const RECIPE_FIELDS: [&str; 13] = [
     "style",
     "target",
     "format",
+    "cal_dataset",
+    "eval_dataset",
 ];
 
 /// The text that a conversion is calibrated on.
@@ -238,10 +240,19 @@ impl Recipe {
     /// [`RecipeError::Read`] with the line, [`RecipeError::Zero`], [`RecipeError::NoModel`].
     pub fn from_toml(text: &str) -> Result<Self, RecipeError> {
         let recipe: Self = toml::from_str(text)?;
-        if recipe.model_path.is_empty() {
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// Checks what no type says.
+    ///
+    /// # Errors
+    /// [`RecipeError::Zero`], [`RecipeError::NoModel`].
+    pub(crate) fn check(&self) -> Result<(), RecipeError> {
+        if self.model_path.is_empty() {
             return Err(RecipeError::NoModel);
         }
-        let (calibration, evaluation) = (&recipe.calibration, &recipe.evaluation);
+        let (calibration, evaluation) = (&self.calibration, &self.evaluation);
         for (key, number) in [
             ("cal-nsamples", calibration.cal_nsamples),
             ("cal-max-seqlen", calibration.cal_max_seqlen),
@@ -253,7 +264,7 @@ impl Recipe {
                 return Err(RecipeError::Zero(key));
             }
         }
-        Ok(recipe)
+        Ok(())
     }
 }
 
