@@ -59,16 +59,6 @@ impl ModelFolder {
         self.open_on(&compute.device, config, residency)
     }
 
-    /// Its decoder, on the device of these options.
-    pub fn open_as(
-        &self,
-        compute: &ComputeArguments,
-        config: ModelConfig,
-        residency: Residency,
-    ) -> anyhow::Result<Decoder> {
-        self.open_on(&compute.device, config, residency)
-    }
-
     /// Its decoder.
     pub fn open_on(
         &self,

@@ -6,6 +6,7 @@ mod damage;
 mod export;
 mod hub;
 mod interop;
+mod library;
 mod odd;
 mod privacy;
 #[cfg(unix)]
