@@ -7,8 +7,9 @@ use burn::tensor::Device;
 use criterion::{BatchSize, Criterion, SamplingMode};
 use transmla_core::DeviceChoice;
 
-use crate::case::{Case, Timed, build, has};
+use crate::case::{Case, Timed};
 use crate::catalogue::{Bench, Problem, catalogue};
+use crate::kinds::{build, has};
 use crate::memory;
 
 /// Environment variable that, when set, adds the long contexts.
@@ -88,7 +89,7 @@ fn measure(criterion: &mut Criterion, problem: &Problem, device: &Device) {
 fn checked(problem: &Problem, device: &Device) -> Box<dyn Case> {
     let case = build(problem, device);
     if let Err(difference) = case.check() {
-        panic!("{} is computed wrongly: {difference}", problem.name);
+        panic!("{} is computed wrongly: {difference:#}", problem.name);
     }
     case
 }

@@ -3,8 +3,8 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | [`catalogue`] | the problems and strategies by name and size, for `cargo xtask bench` too |
-//! | `case` | a problem with its data: checking the strategies against each other, running one |
-//! | `copy`, `matmul`, `moment`, `attention`, `attend`, `decode`, `rope`, `lowrank`, `eigen`, `evaluate` | the kinds of problem |
+//! | `kinds` | the kinds of problem, with their data |
+//! | `case` | what they have in common: checking the strategies against each other, running one |
 //! | `memory` | how much memory a strategy takes |
 //! | `harness` | the main function of the criterion benchmarks |
 //!
@@ -13,30 +13,12 @@
 pub mod catalogue;
 
 #[cfg(feature = "run")]
-mod attend;
-#[cfg(feature = "run")]
-mod attention;
-#[cfg(feature = "run")]
 mod case;
-#[cfg(feature = "run")]
-mod copy;
-#[cfg(feature = "run")]
-mod decode;
-#[cfg(feature = "run")]
-mod eigen;
-#[cfg(feature = "run")]
-mod evaluate;
 #[cfg(feature = "run")]
 pub mod harness;
 #[cfg(feature = "run")]
-mod lowrank;
-#[cfg(feature = "run")]
-mod matmul;
+mod kinds;
 #[cfg(feature = "run")]
 mod memory;
 #[cfg(feature = "run")]
-mod moment;
-#[cfg(feature = "run")]
 mod numbers;
-#[cfg(feature = "run")]
-mod rope;

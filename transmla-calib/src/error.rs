@@ -127,6 +127,17 @@ pub enum CalibError {
         #[source]
         cause: Cause,
     },
+    /// A chat template cannot be used, or refuses a chat.
+    #[error("chat template {file}: {problem}")]
+    ChatTemplate {
+        /// The file.
+        file: String,
+        /// What is wrong, in the template's own words where it has some.
+        problem: String,
+        /// What the parser or the template engine said, where one did.
+        #[source]
+        cause: Option<Cause>,
+    },
     /// A text is too short for a single sample or window.
     #[error("{needed} tokens are needed in a row, the text yields {found}: {hint}")]
     TooShort {
@@ -167,6 +178,26 @@ impl CalibError {
             action,
             path: path.to_path_buf(),
             source,
+        }
+    }
+
+    pub(crate) fn chat_template(
+        file: impl Into<String>,
+        problem: impl Into<String>,
+        cause: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        Self::ChatTemplate {
+            file: file.into(),
+            problem: problem.into(),
+            cause: Some(Box::new(cause)),
+        }
+    }
+
+    pub(crate) fn unusable_template(file: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::ChatTemplate {
+            file: file.into(),
+            problem: problem.into(),
+            cause: None,
         }
     }
 

@@ -43,6 +43,7 @@ mod text;
 pub use error::CalibError;
 pub use statistics::{SecondMoment, Sensitivity, output_gradients};
 pub use text::{
-    DatasetSource, SampleSpec, Sampled, Split, TextRows, TextStream, TextTokenizer, divide_samples, evaluation_windows,
-    interleave, is_contained, load, load_column, sample, sample_with_noise, split_holdout,
+    ChatMessage, ChatTemplate, DatasetSource, SampleSpec, Sampled, Split, TextRows, TextStream, TextTokenizer,
+    divide_samples, evaluation_windows, interleave, is_contained, load, load_column, sample, sample_with_noise,
+    split_holdout,
 };

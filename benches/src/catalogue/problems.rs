@@ -1,6 +1,6 @@
 //! The problems of the catalogue.
 
-use super::{Attend, Bench, Heads, Kind, Network, Precision, Problem, Strategy, Weights};
+use super::problem::{Attend, Bench, Heads, Kind, Network, Precision, Problem, Strategy, Weights};
 
 const SMOLLM2: Heads = heads(576, 9, 3, 64);
 const LLAMA2_7B: Heads = heads(4096, 32, 32, 128);

@@ -12,6 +12,7 @@ mod privacy;
 #[cfg(unix)]
 mod processes;
 mod read_back;
+mod readmes;
 mod recipes;
 mod reliability;
 mod save_path;

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 
-use super::Arguments;
+use super::arguments::Arguments;
 use crate::cargo::{cargo, root};
 use crate::json::read_json;
 

@@ -1,11 +1,12 @@
 //! Which models, budgets and methods are measured, and on which texts.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use serde::{Deserialize, Serialize};
 
-use super::store::Settings;
 use crate::cargo::root;
 
 /// Share of the samples with random words for the coherent method, its default.
@@ -137,6 +138,41 @@ pub struct Setup {
     pub freqfold: &'static str,
     pub noise: &'static str,
     pub refine: usize,
+}
+
+/// What has to be the same for figures to be comparable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    pub calibration: String,
+    pub samples: usize,
+    pub sample_tokens: usize,
+    pub like: String,
+    pub unlike: String,
+    /// Most test windows of each text.
+    pub windows: usize,
+    pub window_tokens: usize,
+    /// Of the published method.
+    pub freqfold: String,
+    /// Share of the samples with random words, of the coherent method.
+    pub noise: String,
+}
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} x {} tokens of {}, and {} windows of {} tokens of {} and of {}, freqfold {}, noise {}",
+            self.samples,
+            self.sample_tokens,
+            self.calibration,
+            self.windows,
+            self.window_tokens,
+            self.like,
+            self.unlike,
+            self.freqfold,
+            self.noise
+        )
+    }
 }
 
 /// A text by what `transmla` finds it by, and its name for people.

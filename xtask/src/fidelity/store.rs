@@ -1,14 +1,13 @@
 //! What was measured, on disk.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-use super::catalogue::Setup;
+use super::catalogue::{Settings, Setup};
 use crate::json::read_json;
 
 /// All results, by model.
@@ -22,23 +21,6 @@ pub struct Store {
 pub struct Measured {
     pub settings: Settings,
     pub cells: BTreeMap<String, Cell>,
-}
-
-/// What has to be the same for figures to be comparable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings {
-    pub calibration: String,
-    pub samples: usize,
-    pub sample_tokens: usize,
-    pub like: String,
-    pub unlike: String,
-    /// Most test windows of each text.
-    pub windows: usize,
-    pub window_tokens: usize,
-    /// Of the published method.
-    pub freqfold: String,
-    /// Share of the samples with random words, of the coherent method.
-    pub noise: String,
 }
 
 /// One model.
@@ -67,24 +49,6 @@ pub struct Evaluated {
     pub perplexity: f64,
     pub mean_nll: f64,
     pub windows: usize,
-}
-
-impl fmt::Display for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} x {} tokens of {}, and {} windows of {} tokens of {} and of {}, freqfold {}, noise {}",
-            self.samples,
-            self.sample_tokens,
-            self.calibration,
-            self.windows,
-            self.window_tokens,
-            self.like,
-            self.unlike,
-            self.freqfold,
-            self.noise
-        )
-    }
 }
 
 impl Store {

@@ -27,7 +27,7 @@ impl Eigen {
 
 impl Case for Eigen {
     /// The vectors are orthonormal, and with the values they give the moment back.
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> anyhow::Result<()> {
         let size = self.moment.nrows();
         let PrincipalComponents { vectors, values, .. } = self.solve();
         let difference = vectors.transpose() * &vectors - Mat::<f64>::identity(size, size);

@@ -4,6 +4,7 @@ use std::fs;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context, bail};
 use burn::tensor::{Device, Tensor};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
@@ -95,10 +96,10 @@ impl Evaluation {
 
 impl Case for Evaluation {
     /// The model has the catalogue's sizes, and both its evaluations give what follows from the forward's logits.
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> anyhow::Result<()> {
         let found = sizes(self.loaded.config(), self.network.weights);
         if found != Some(self.network) {
-            return Err(format!("the model is {found:?}, the catalogue has {:?}", self.network));
+            bail!("the model is {found:?}, the catalogue has {:?}", self.network);
         }
         let expected = self.expected_nll();
         for (what, model) in [("loaded", &self.loaded), ("streamed", &self.streamed)] {
@@ -110,7 +111,7 @@ impl Case for Evaluation {
             self.forward(model, |_, logits| {
                 first.get_or_insert(logits);
             });
-            first.ok_or("no windows")
+            first.context("no windows")
         };
         compare("streamed logits", &first(&self.streamed)?, &first(&self.loaded)?, 1e-5)
     }

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use transmla_core::StorageDtype;
 use transmla_core::kernels::{CachedHead, DecodeShape, Stored, decode};
 
-use super::{DTYPES, Fused, Operands};
+use super::operands::{DTYPES, Fused, Operands};
 
 pub(super) struct Caches {
     keys: [Vec<Stored>; 3],

@@ -34,7 +34,7 @@ struct Double {
 }
 
 impl Case for Single {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> anyhow::Result<()> {
         let values = |tensor: Tensor<2>| tensor.into_data().iter::<f32>().map(f64::from).collect::<Vec<_>>();
         let size = self.a.dims()[0];
         let first_row = values(self.a.clone().narrow(0, 0, 1));
@@ -51,7 +51,7 @@ impl Case for Single {
 }
 
 impl Case for Double {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> anyhow::Result<()> {
         let size = self.a.nrows();
         let first_row: Vec<f64> = self.a.row(0).iter().copied().collect();
         let last_column: Vec<f64> = self.b.col(size - 1).iter().copied().collect();
@@ -66,7 +66,7 @@ impl Case for Double {
 }
 
 /// One element of a product against its definition.
-fn check_dot(row: &[f64], column: &[f64], found: f64, tolerance: f64) -> Result<(), String> {
+fn check_dot(row: &[f64], column: &[f64], found: f64, tolerance: f64) -> anyhow::Result<()> {
     let terms = || row.iter().zip(column).map(|(a, b)| a * b);
     let expected: f64 = terms().sum();
     within(

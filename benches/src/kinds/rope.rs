@@ -26,8 +26,8 @@ struct Rope {
 
 impl Case for Rope {
     /// Rotary key and keys without position together are an orthogonal change of basis.
-    fn check(&self) -> Result<(), String> {
-        let split = rororope(self.moment.as_ref(), self.shape, &self.fold).map_err(|e| e.to_string())?;
+    fn check(&self) -> anyhow::Result<()> {
+        let split = rororope(self.moment.as_ref(), self.shape, &self.fold)?;
         let basis = concat![[split.key_rope], [split.key_nope]];
         let width = self.shape.key_width();
         let difference = &basis * basis.transpose() - Mat::<f64>::identity(width, width);

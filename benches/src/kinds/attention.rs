@@ -62,7 +62,7 @@ impl Prefill {
 }
 
 impl Case for Prefill {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> anyhow::Result<()> {
         compare("burn", &self.burn(), &self.plain(), 1e-4)?;
         compare("fused", &self.fused(), &self.plain(), 1e-4)
     }

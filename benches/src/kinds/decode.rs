@@ -161,7 +161,7 @@ impl Layers {
     }
 
     /// The last token of a text, decoded from a cache of the others and computed with all of them at once.
-    fn check(&self, text: &Tensor<2>) -> Result<(), String> {
+    fn check(&self, text: &Tensor<2>) -> anyhow::Result<()> {
         let device = text.device();
         let attention = &self.layers[0].attention;
         let rotary = |positions| Rotary::new(&self.config.rope, positions, &device);
@@ -177,7 +177,7 @@ impl Layers {
 }
 
 impl Case for Decode {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> anyhow::Result<()> {
         let text = Numbers::on(&self.device, 5).tensor([CHECKED, self.hidden], 1.0);
         self.layers.iter().try_for_each(|layers| layers.check(&text))
     }

@@ -28,12 +28,12 @@ impl Moment {
 }
 
 impl Case for Moment {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> anyhow::Result<()> {
         let width = self.inputs.dims()[1];
         let mut moment = SecondMoment::new(width, false);
         // Twice, to see that it adds.
         for _ in 0..2 {
-            moment.add(&self.inputs).map_err(|e| e.to_string())?;
+            moment.add(&self.inputs)?;
         }
         let expected: Vec<f32> = self.product().into_data().iter::<f32>().collect();
         let found = moment.matrix();

@@ -39,11 +39,11 @@ impl HostCopy {
 }
 
 impl Case for HostCopy {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> anyhow::Result<()> {
         self.copy();
         match *self.to.borrow() == self.from {
             true => Ok(()),
-            false => Err("the copy differs".into()),
+            false => anyhow::bail!("the copy differs"),
         }
     }
 
@@ -64,7 +64,7 @@ impl DeviceCopy {
 }
 
 impl Case for DeviceCopy {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> anyhow::Result<()> {
         compare("the copy", &self.copy(), &self.from, 0.0)
     }
 

@@ -54,9 +54,9 @@ impl LowRank {
 
 impl Case for LowRank {
     /// At full rank every head's keys and values are reproduced.
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> anyhow::Result<()> {
         let full = self.nope_keys.nrows() + self.values.nrows();
-        let factors = self.factorise(full).map_err(|e| e.to_string())?;
+        let factors = self.factorise(full)?;
         let heads = self.key_up.len();
         for head in [0, heads - 1] {
             let expected = &self.key_up[head] * &self.nope_keys;

@@ -4,7 +4,7 @@ use burn::tensor::{DType, Tensor};
 use transmla_core::StorageDtype;
 use transmla_core::kernels::{CachedValues, decode_is_fused, decode_tensors};
 
-use super::{DTYPES, Fused, Operands};
+use super::operands::{DTYPES, Fused, Operands};
 
 pub(super) struct Caches {
     /// Nothing in formats that the device does not know.
