@@ -22,11 +22,12 @@ use self::plan_view::PlanView;
 use self::progress::Progress;
 use self::save_path::Inputs;
 use self::summary::Summary;
+use crate::advice::with_hint;
 use crate::generate::{Sampler, Writer, end_ids};
+use crate::memory;
 use crate::model::ModelFolder;
 use crate::printer::{Hint, Printer};
 use crate::setup::Surroundings;
-use crate::{flags, memory};
 
 /// Models of more parameters write no sample text: that would read all weights again.
 const LARGEST_SAMPLED: usize = 300_000_000;
@@ -63,7 +64,7 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     let around = Surroundings::of(&recipe, &folder, &arguments.compute, arguments.force, &printer)?;
     let mut progress = Progress::new(&printer);
     let conversion = Conversion::new(recipe)?.with(around.setup.clone());
-    let planned = conversion.plan(&mut progress).map_err(flags::with_hint)?;
+    let planned = conversion.plan(&mut progress).map_err(with_hint)?;
     let plan = planned.plan();
     save_path::check_room([(arguments.save_path.as_path(), plan)], arguments.dry_run, &printer)?;
     if planned.source_bytes().is_none() && !arguments.dry_run {
@@ -80,9 +81,7 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
         return printer.result(&view.table().to_string(), &view.json());
     }
     printer.note(view.table());
-    let report = planned
-        .run(&arguments.save_path, &mut progress)
-        .map_err(flags::with_hint)?;
+    let report = planned.run(&arguments.save_path, &mut progress).map_err(with_hint)?;
     let total_seconds = started.elapsed().as_secs_f64();
     let summary = Summary {
         model,

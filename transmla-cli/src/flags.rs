@@ -5,9 +5,7 @@
 
 use std::error::Error;
 
-use transmla_convert::{ConvertError, Hint, RECIPE_FIELDS, TextPurpose};
-
-use crate::printer;
+use transmla_convert::{ConvertError, Hint, RECIPE_FIELDS};
 
 /// Fields that are no part of a recipe.
 const OTHER_FIELDS: [&str; 1] = ["kv_budget"];
@@ -28,22 +26,6 @@ fn of_hint(hint: &Hint) -> String {
         allowed = allowed.replace(field, &field.replace('_', "-"));
     }
     format!("{flag} {found} does not fit this model: {allowed}; try {flag} {suggestion}")
-}
-
-/// An error with what to do about it, if that is an option's matter.
-pub fn with_hint(error: ConvertError) -> anyhow::Error {
-    let hint = match &error {
-        ConvertError::ReadText { purpose, .. } => match purpose {
-            TextPurpose::Calibration => "give another --cal-dataset (a file or folder will do) or --cal-tokens",
-            TextPurpose::Evaluation => {
-                "give another --eval-dataset (a file or folder will do) or --eval-tokens, or --ppl-eval-batch-size 0 for no \
-                 evaluation"
-            }
-        },
-        ConvertError::Tokenizer(_) => "datasets need the model's tokenizer; --cal-tokens and --eval-tokens do not",
-        _ => return error.into(),
-    };
-    anyhow::Error::new(error).context(printer::Hint(hint))
 }
 
 /// A text of a library with flags in the place of settings.

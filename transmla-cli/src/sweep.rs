@@ -18,13 +18,14 @@ pub use self::arguments::SweepArguments;
 use self::arguments::{Curve, Files};
 use self::outcome::{Outcome, Point};
 use self::progress::SweepProgress;
+use crate::advice::with_hint;
 use crate::convert::save_path::{self, Inputs};
 use crate::interrupt;
 use crate::model::ModelFolder;
 use crate::printer::Printer;
 use crate::setup::Surroundings;
 use crate::table;
-use crate::{embedded, flags, memory};
+use crate::{embedded, memory};
 
 /// One of the models to make.
 struct Model {
@@ -66,7 +67,7 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
     let mut progress = SweepProgress::new(&printer, names.collect());
     let recipes = models.iter().map(|model| (model.recipe.clone(), model.folder.clone()));
     let sweep = Sweep::new(recipes.collect())?.with(around.setup.clone());
-    let planned = sweep.plan(&mut progress).map_err(flags::with_hint)?;
+    let planned = sweep.plan(&mut progress).map_err(with_hint)?;
     let made = models.iter().map(|model| model.folder.as_path()).zip(planned.plans());
     save_path::check_room(made, false, &printer)?;
     // Says what is missing, if something is.
@@ -76,7 +77,7 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
         Some(_) => planned.run(&mut progress),
         None => planned.measure(&mut progress),
     };
-    let reports = reports.map_err(flags::with_hint)?;
+    let reports = reports.map_err(with_hint)?;
 
     let points = models.iter().zip(planned.plans()).zip(&reports);
     let points = points.filter_map(|((model, plan), report)| {
