@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
-use faer::Mat;
+use transmla_calib::faer::{Mat, Scale};
 use transmla_calib::{Sensitivity, output_gradients};
+use transmla_core::burn::tensor::{Device, Tensor, TensorData};
 use transmla_core::checkpoint::read_input_ids;
 use transmla_core::config::{RopeConfig, RopeLayout, RopeScaling};
 use transmla_core::kernels::AttentionParameters;
@@ -204,7 +204,7 @@ impl Sums {
                 }
             }
             for (found, expected) in [(&queries[head], &self.query[head]), (&values[head], &self.value[head])] {
-                let expected = faer::Scale(1.0 / tokens as f64) * expected;
+                let expected = Scale(1.0 / tokens as f64) * expected;
                 let error = (found - &expected).norm_max();
                 assert!(error < 2e-5 * expected.norm_max(), "head {head}: {error}");
             }

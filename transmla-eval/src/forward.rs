@@ -1,6 +1,6 @@
 //! Running windows through a model, layer by layer.
 
-use burn::tensor::Tensor;
+use transmla_core::burn::tensor::Tensor;
 use transmla_core::model::Rotary;
 use transmla_core::{CoreError, LayeredModel, TokenBatch};
 
