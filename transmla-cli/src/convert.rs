@@ -13,9 +13,10 @@ use anyhow::Context;
 use burn::tensor::Device;
 use transmla_calib::TextTokenizer;
 use transmla_convert::{Conversion, FileFormat};
+use transmla_core::generate::{GenerationSettings, Sampler};
 use transmla_core::hub::is_path;
 use transmla_core::model::model_tensors;
-use transmla_core::{Checkpoint, Decoder, LayeredModel, ModelConfig, Residency};
+use transmla_core::{Checkpoint, Decoder, LayeredModel, ModelConfig, Residency, StorageDtype};
 
 pub use self::arguments::ConvertArguments;
 use self::plan_view::PlanView;
@@ -23,11 +24,12 @@ use self::progress::Progress;
 use self::save_path::Inputs;
 use self::summary::Summary;
 use crate::advice::with_hint;
-use crate::generate::{Sampler, Writer, end_ids};
 use crate::memory;
 use crate::model::ModelFolder;
+use crate::options::budget;
 use crate::printer::{Hint, Printer};
 use crate::setup::Surroundings;
+use crate::writer::Writer;
 
 /// Models of more parameters write no sample text: that would read all weights again.
 const LARGEST_SAMPLED: usize = 300_000_000;
@@ -66,6 +68,10 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     let conversion = Conversion::new(recipe)?.with(around.setup.clone());
     let planned = conversion.plan(&mut progress).map_err(with_hint)?;
     let plan = planned.plan();
+    let (original, kept) = plan.cache_numbers();
+    budget::warning(original, kept)
+        .iter()
+        .for_each(|warning| printer.warn(warning));
     save_path::check_room([(arguments.save_path.as_path(), plan)], arguments.dry_run, &printer)?;
     if planned.source_bytes().is_none() && !arguments.dry_run {
         // Says what is missing.
@@ -120,13 +126,17 @@ fn sample(arguments: &ConvertArguments, source: &ModelConfig, device: &Device, p
     let written = || {
         let tokenizer = TextTokenizer::from_folder(folder)?;
         let model = Decoder::open(folder, device, Residency::Loaded)?;
+        let settings = GenerationSettings::from_folder(folder, model.config())?;
         let writer = Writer {
             model: &model,
             tokenizer: &tokenizer,
-            end_ids: &end_ids(folder, model.config()),
+            stop_ids: &settings.stop_ids,
+            max_new_tokens: SAMPLE_TOKENS,
         };
+        let ids = writer.prompt_ids(SAMPLE_PROMPT)?;
+        let mut cache = writer.cache(ids.len(), StorageDtype::F32);
         let mut text = SAMPLE_PROMPT.to_owned();
-        writer.write(SAMPLE_PROMPT, SAMPLE_TOKENS, Sampler::Greedy, &mut |piece| {
+        writer.write(&mut cache, &ids, &mut Sampler::greedy(), &mut |piece| {
             text.push_str(piece);
             Ok(())
         })?;

@@ -18,6 +18,11 @@ pub fn hub_options(printer: &Printer) -> HubOptions {
     }
 }
 
+/// The folder of the hub's cache.
+pub fn hub_cache() -> Option<PathBuf> {
+    read(&variable).cache
+}
+
 /// The user's name, as the home folder tells it.
 pub fn user_name() -> Option<String> {
     let home = variable("HOME")

@@ -12,6 +12,7 @@ use crate::evaluation_bar::under_bar;
 use crate::model::ModelFolder;
 use crate::options::compute::ComputeArguments;
 use crate::options::model::ModelArguments;
+use crate::options::model_name::model_name;
 use crate::options::output::OutputArguments;
 use crate::options::windows::{DefaultWindows, WindowArguments};
 use crate::printer::Printer;
@@ -34,7 +35,7 @@ pub struct VerifyArguments {
     model: ModelArguments,
 
     /// The original model
-    #[arg(long, value_name = "PATH|ID")]
+    #[arg(long, value_name = "PATH|ID", value_parser = model_name)]
     against: Option<String>,
 
     #[command(flatten)]

@@ -2,14 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::Args;
 use transmla_convert::{Corpus, TextReader, TextSource, read_tokenizer};
 use transmla_core::ModelConfig;
 
 use super::values;
 use crate::environment;
-use crate::printer::Printer;
+use crate::printer::{Hint, Printer};
 use crate::setup::{parse_source, texts_of};
+
+/// What to do where a text cannot be had.
+const ANOTHER_TEXT: &str =
+    "give another --dataset (a file or folder will do; stories is built in), or exact token ids by --tokens";
 
 /// A text, or exact token ids, in windows of equal length.
 #[derive(Debug, Args)]
@@ -70,7 +75,7 @@ impl WindowArguments {
                     locals: &texts,
                     column: self.text_column.as_deref(),
                 };
-                Corpus::windows(source, sequence, most, &tokenizer, &reader)?
+                Corpus::windows(source, sequence, most, &tokenizer, &reader).context(Hint(ANOTHER_TEXT))?
             }
             (None, None) => return Ok(None),
         };

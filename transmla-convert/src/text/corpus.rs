@@ -6,7 +6,7 @@ use transmla_calib::{
     CalibError, SampleSpec, Split, TextTokenizer, divide_samples, evaluation_windows, interleave, sample_with_noise,
 };
 use transmla_core::checkpoint::read_input_ids;
-use transmla_core::{CoreError, ModelConfig, TokenBatch};
+use transmla_core::{ModelConfig, TokenBatch};
 
 use transmla_core::hub::HubOptions;
 
@@ -75,10 +75,7 @@ impl Corpus {
         let ids = (0..batch)
             .flat_map(|row| all.row(row)[..length].iter().copied())
             .collect();
-        let tokens = TokenBatch::from_ids(ids, batch, length).map_err(|error| CoreError::File {
-            path: file.to_path_buf(),
-            problem: error.to_string(),
-        })?;
+        let tokens = TokenBatch::from_ids(ids, batch, length)?;
         Self::checked(tokens, file.display().to_string(), config)
     }
 
