@@ -118,6 +118,11 @@ impl Plan {
         })
     }
 
+    /// Whether the first kernel gives the result, with nothing to be joined.
+    fn is_whole(&self) -> bool {
+        self.splits == 1 && matches!(self.way, Way::Tensors(_))
+    }
+
     /// Strides of the first three dimensions in vectors.
     fn strides(&self, tensor: &CubeTensor) -> [usize; 3] {
         [0, 1, 2].map(|dim| tensor.meta.strides()[dim] / self.vector)
@@ -152,9 +157,14 @@ impl FusedDecode for Cube {
             )
         };
         let (heads, rows) = (problem.batch * problem.groups, problem.rows());
+        let output = empty(&[problem.batch, problem.heads, problem.new, problem.value_width]);
+        if plan.is_whole() {
+            let unwritten = empty(&[2]);
+            attend(&client, &plan, q, keys, values, &output, &unwritten);
+            return output;
+        }
         let sums = empty(&[heads, rows, *splits, problem.value_width]);
         let statistics = empty(&[heads, rows, *splits, 2]);
-        let output = empty(&[problem.batch, problem.heads, problem.new, problem.value_width]);
         attend(&client, &plan, q, keys, values, &sums, &statistics);
         // What the sums were written in, if not more than the values' width is made of.
         let vector = plan.vector.min(JOIN_VECTOR);
@@ -250,7 +260,19 @@ fn attend(
                 format,
             ),
             Way::Tensors(tile) => attend_part_tensor::launch_unchecked(
-                client, cubes, cube, q, keys, values, lengths, sums, statistics, step, *tile, format,
+                client,
+                cubes,
+                cube,
+                q,
+                keys,
+                values,
+                lengths,
+                sums,
+                statistics,
+                step,
+                *tile,
+                plan.is_whole(),
+                format,
             ),
         }
     }
