@@ -1,4 +1,4 @@
-//! cargo itself, as tasks call it.
+//! Calls of cargo.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-/// A call of cargo on this workspace.
+/// A command that runs cargo on this workspace.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root());
@@ -26,10 +26,10 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Builds the binary `transmla`; gives its path.
+/// Builds the binary `transmla` and returns its path.
 ///
 /// # Errors
-/// The build fails, or cargo does not say where the binary is.
+/// If the build fails, or if cargo does not report the path of the binary.
 pub fn transmla() -> anyhow::Result<PathBuf> {
     let [transmla] = programs(["transmla"], "")?;
     Ok(transmla)

@@ -11,6 +11,15 @@ use crate::spec::plan::Plan;
 const COMMON_SHAPE: (usize, usize) = (512, 64);
 
 impl Engine {
+    /// The widths (`qk_mqa_dim`, `kv_lora_rank`) that all of its kernels are made for, if some are made for no others.
+    pub(crate) fn common_shape(self) -> Option<(usize, usize)> {
+        let (rank, rope) = COMMON_SHAPE;
+        match self {
+            Self::Vllm | Self::Sglang => Some((rope, rank)),
+            Self::Transformers | Self::LlamaCpp => None,
+        }
+    }
+
     /// What of a model's shapes keeps the engine from some of its kernels or devices, though not from running it.
     pub fn restriction(self, plan: &Plan) -> Option<String> {
         let (rank, rope) = (plan.latent().kv_lora_rank, plan.latent().qk_rope_head_dim);
@@ -97,7 +106,10 @@ mod tests {
         for engine in ALL {
             let plan = plan(&json!({}), &options(engine)).unwrap();
             assert_eq!(plan.style(), LatentStyle::DeepseekV3, "{engine}");
-            assert_eq!(plan.config_json()["architectures"][0], "DeepseekV3ForCausalLM");
+            assert_eq!(
+                plan.config_json().text("/architectures/0"),
+                Some("DeepseekV3ForCausalLM")
+            );
         }
     }
 
@@ -117,7 +129,8 @@ mod tests {
             let plan = plan(&changes, &options(Engine::Transformers)).unwrap();
             assert_eq!(plan.style() == LatentStyle::DeepseekV3, stock, "{changes}");
             if stock {
-                let name = plan.config_json()["architectures"][0].clone();
+                let written = plan.config_json();
+                let name = written.text("/architectures/0").unwrap().to_owned();
                 assert_eq!(name, "DeepseekV3TransformersForCausalLM", "{changes}");
             }
             for engine in [Engine::Vllm, Engine::Sglang, Engine::LlamaCpp] {

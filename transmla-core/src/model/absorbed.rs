@@ -1,11 +1,11 @@
 //! Decoding from cached latents with `kv_b_proj` absorbed into queries and outputs, on the CPU.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use transmla_checkpoint::config::{AttentionParameters, LatentConfig};
 
 use super::cached_rows::CachedRows;
-use crate::HostNumbers;
-use crate::config::LatentConfig;
-use crate::kernels::{AttentionParameters, DecodeShape, add_combinations, decode, dot_products, for_each_piece};
+use crate::host::HostNumbers;
+use crate::kernels::{DecodeShape, add_combinations, decode, dot_products, for_each_piece};
 
 /// `kv_b_proj` where it lies in host memory, `[H, d + d_v, r]`: what turns queries into latents and attended latents into
 /// values. A view, made for each use: nothing is copied.
@@ -16,7 +16,7 @@ pub(super) struct AbsorbedUp<'a> {
 }
 
 impl<'a> AbsorbedUp<'a> {
-    /// Of the weight, `[H·(d + d_v), r]`; nothing if it is not at hand in `f32`.
+    /// Of the weight, `[H·(d + d_v), r]`; `None` if it is not at hand in `f32`.
     pub(super) fn new(weight: &Tensor<2>, shape: &'a LatentConfig) -> Option<Self> {
         Some(Self {
             weight: HostNumbers::of(weight.clone())?,

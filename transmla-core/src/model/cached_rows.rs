@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use transmla_checkpoint::StorageDtype;
 
-use crate::StorageDtype;
+use super::formats::{float, format_on};
 use crate::kernels::{CachedHead, Stored, on_host};
 
 /// Rows kept for every token of every sequence and head, in one format.
@@ -92,7 +93,7 @@ impl CachedRows {
         self.lengths.iter_mut().for_each(|length| *length += count);
     }
 
-    /// Tokens of each sequence; nothing before the first.
+    /// Tokens of each sequence; empty before the first.
     pub fn lengths(&self) -> &[usize] {
         &self.lengths
     }
@@ -138,7 +139,7 @@ impl CachedRows {
         }
     }
 
-    /// The rows of several caches as those of one batch; nothing if they keep different things, or in different places.
+    /// The rows of several caches as those of one batch; `None` if they keep different things, or in different places.
     pub(super) fn join(mut caches: Vec<Self>) -> Option<Self> {
         let first = caches.first()?;
         let (heads, width, dtype) = (first.heads, first.width, first.dtype);
@@ -200,7 +201,7 @@ impl CachedRows {
     /// `[batch, heads, capacity, width]` as it is kept, at least as many rows as the longest sequence has tokens; nothing before
     /// the first token. From the CPU it is a copy in f32.
     ///
-    /// What is behind a sequence's end counts nothing but is finite.
+    /// Rows beyond the end of a sequence are finite and must be ignored.
     pub(super) fn kept_tensor(&self) -> Option<Tensor<4>> {
         match self.kept.as_ref()? {
             Kept::Device(rows) => Some((**rows.as_ref()?).clone()),
@@ -208,9 +209,9 @@ impl CachedRows {
         }
     }
 
-    /// `[batch, heads, longest, width]` in f32; nothing before the first token.
+    /// `[batch, heads, longest, width]` in f32; `None` before the first token.
     ///
-    /// What is behind a sequence's end counts nothing but is finite.
+    /// Rows beyond the end of a sequence are finite and must be ignored.
     pub(super) fn tensor(&self) -> Option<Tensor<4>> {
         let longest = self.lengths.iter().copied().max()?;
         match self.kept.as_ref()? {
@@ -251,20 +252,4 @@ fn runs(lengths: &[usize]) -> Vec<Range<usize>> {
         range
     };
     lengths.chunk_by(|a, b| a == b).map(range).collect()
-}
-
-/// A format on a device: `f32` if it does not know the one asked for.
-fn format_on(dtype: StorageDtype, device: &Device) -> StorageDtype {
-    match device.supports_dtype(float(dtype)) {
-        true => dtype,
-        false => StorageDtype::F32,
-    }
-}
-
-fn float(dtype: StorageDtype) -> DType {
-    match dtype {
-        StorageDtype::F32 => DType::F32,
-        StorageDtype::Bf16 => DType::BF16,
-        StorageDtype::F16 => DType::F16,
-    }
 }

@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, TensorData};
-
-use crate::config::RopeConfig;
+use transmla_checkpoint::config::RopeConfig;
 
 /// Cosines and sines of a range of positions, shared by all layers of a forward pass.
 ///
@@ -50,7 +49,7 @@ impl Rotary {
         self.positions.clone()
     }
 
-    /// The same table for tensors that gradients flow through.
+    /// The same table for tensors of an autodiff graph.
     pub fn autodiff(self) -> Self {
         Self {
             cos: self.cos.autodiff(),

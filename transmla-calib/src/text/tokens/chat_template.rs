@@ -9,10 +9,10 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Kwargs;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
 use serde_json::Value as Json;
-use transmla_core::checkpoint::read_regular_text;
+use transmla_checkpoint::checkpoint::read_regular_text;
 
-use super::python_json::python_json;
-use crate::CalibError;
+use crate::error::CalibError;
+use crate::text::tokens::python_json::python_json;
 
 /// One turn of a chat.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,6 +151,12 @@ impl ChatTemplate {
                 });
         }
         self
+    }
+
+    /// A special token of the model by the key of tokenizer_config.json that names it, such as `eos_token`.
+    pub fn special_token(&self, name: &str) -> Option<&str> {
+        let token = self.special_tokens.iter().find(|(key, _)| key == name)?;
+        token.1.as_str()
     }
 
     /// The text of a chat; with `add_generation_prompt` up to where the assistant's answer begins.

@@ -1,0 +1,217 @@
+//! The family table: what distinguishes one `model_type` from another.
+
+use super::defaults::{DEEPSEEK_V3, Defaults, GEMMA2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3};
+
+/// Which attention projections have biases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BiasRule {
+    /// None has.
+    Never,
+    /// `attention_bias` says it for q, k, v and o.
+    AttentionBiasKey,
+    /// q, k and v always, o never.
+    QueryKeyValue,
+}
+
+/// The factor of an RMSNorm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormWeight {
+    /// Its weight.
+    Plain,
+    /// One more than its weight.
+    OnePlus,
+}
+
+/// Where the norms of a layer sit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormPlacement {
+    /// Before attention and before the MLP.
+    Before,
+    /// Before and after both.
+    Around,
+}
+
+/// Which layers have a sliding window of `sliding_window` tokens, if `layer_types` does not say or does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WindowRule {
+    /// None; every key of windows is ignored.
+    Never,
+    /// All, if `sliding_window` is a number; there is no switch.
+    All,
+    /// Layers 0, 2, 4 …; there is no switch.
+    Alternate,
+    /// With `use_sliding_window` alone, those from `max_window_layers` on.
+    Switched,
+}
+
+/// How the tensors behind attention are called and arranged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeedForward {
+    /// `mlp.gate_proj`, `mlp.up_proj`, `mlp.down_proj`.
+    Dense,
+    /// `block_sparse_moe.gate`, `block_sparse_moe.experts.N.{w1, w3, w2}`.
+    Experts,
+}
+
+/// One model family: every difference that the one decoder knows.
+#[derive(Debug, PartialEq)]
+pub struct Family {
+    /// `model_type` of config.json.
+    pub model_type: &'static str,
+    /// Prefix of the transformers class, as in `LlamaForCausalLM`.
+    pub class_prefix: &'static str,
+    /// Which projections have biases.
+    pub bias: BiasRule,
+    /// What the norms of the residual stream multiply by.
+    pub norm_weight: NormWeight,
+    /// Where they sit.
+    pub norm_placement: NormPlacement,
+    /// Whether each head's queries and keys go through an RMSNorm before RoPE (`q_norm`, `k_norm`).
+    pub qk_norm: bool,
+    /// Which layers have a sliding window.
+    pub window: WindowRule,
+    /// Whether `layer_types` says it before that.
+    pub layer_types: bool,
+    /// Dense or experts.
+    pub feed_forward: FeedForward,
+    /// Whether scores are divided by the root of `query_pre_attn_scalar` instead of that of the query's width.
+    pub query_pre_attn_scalar: bool,
+    /// Whether `attn_logit_softcapping` and `final_logit_softcapping` bound scores and logits.
+    pub soft_caps: bool,
+    /// Whether token embeddings are multiplied by the root of their width.
+    pub scaled_embeddings: bool,
+    /// Whether `mlp_bias` counts.
+    pub mlp_bias_key: bool,
+    /// The keys of the activation, the first one that is there counting.
+    pub activation_keys: &'static [&'static str],
+    /// Activation where config.json names none.
+    pub default_activation: &'static str,
+    /// Whether embeddings are tied where config.json does not say.
+    pub tied_by_default: bool,
+    /// Prefix of the multi-token-prediction layers (`num_nextn_predict_layers`): not run, carried over as they are.
+    pub mtp_prefix: Option<&'static str>,
+    /// Values of keys that config.json leaves out.
+    pub defaults: Defaults,
+}
+
+/// The values that most families share.
+const PLAIN: Family = Family {
+    model_type: "",
+    class_prefix: "",
+    bias: BiasRule::Never,
+    norm_weight: NormWeight::Plain,
+    norm_placement: NormPlacement::Before,
+    qk_norm: false,
+    window: WindowRule::Never,
+    layer_types: false,
+    feed_forward: FeedForward::Dense,
+    query_pre_attn_scalar: false,
+    soft_caps: false,
+    scaled_embeddings: false,
+    mlp_bias_key: false,
+    activation_keys: &["hidden_act"],
+    default_activation: "silu",
+    tied_by_default: false,
+    mtp_prefix: None,
+    defaults: LLAMA,
+};
+
+impl Family {
+    /// `model_type` of a converted model that keeps its family's name.
+    pub fn latent_model_type(&self) -> String {
+        format!("{}mla", self.model_type)
+    }
+
+    /// Class name of a converted model that keeps its family's name.
+    pub fn latent_class(&self) -> String {
+        format!("{}MLAForCausalLM", self.class_prefix)
+    }
+
+    /// Name of its configuration's class.
+    pub fn latent_config_class(&self) -> String {
+        format!("{}MLAConfig", self.class_prefix)
+    }
+}
+
+/// All families that the decoder runs.
+pub const FAMILIES: &[Family] = &[
+    Family {
+        model_type: "llama",
+        class_prefix: "Llama",
+        bias: BiasRule::AttentionBiasKey,
+        mlp_bias_key: true,
+        ..PLAIN
+    },
+    Family {
+        model_type: "mistral",
+        class_prefix: "Mistral",
+        window: WindowRule::All,
+        layer_types: true,
+        defaults: MISTRAL,
+        ..PLAIN
+    },
+    Family {
+        model_type: "mixtral",
+        class_prefix: "Mixtral",
+        window: WindowRule::All,
+        feed_forward: FeedForward::Experts,
+        defaults: MIXTRAL,
+        ..PLAIN
+    },
+    Family {
+        model_type: "qwen2",
+        class_prefix: "Qwen2",
+        bias: BiasRule::QueryKeyValue,
+        window: WindowRule::Switched,
+        layer_types: true,
+        defaults: QWEN2,
+        ..PLAIN
+    },
+    Family {
+        model_type: "qwen3",
+        class_prefix: "Qwen3",
+        bias: BiasRule::AttentionBiasKey,
+        qk_norm: true,
+        window: WindowRule::Switched,
+        layer_types: true,
+        defaults: QWEN3,
+        ..PLAIN
+    },
+    Family {
+        model_type: "mimo",
+        class_prefix: "MiMo",
+        bias: BiasRule::QueryKeyValue,
+        window: WindowRule::Switched,
+        layer_types: true,
+        mtp_prefix: Some("model.mtp_layers"),
+        defaults: QWEN2,
+        ..PLAIN
+    },
+    Family {
+        model_type: "gemma2",
+        class_prefix: "Gemma2",
+        bias: BiasRule::AttentionBiasKey,
+        norm_weight: NormWeight::OnePlus,
+        norm_placement: NormPlacement::Around,
+        window: WindowRule::Alternate,
+        layer_types: true,
+        query_pre_attn_scalar: true,
+        soft_caps: true,
+        scaled_embeddings: true,
+        // Published files have `hidden_act` too, which no class reads.
+        activation_keys: &["hidden_activation"],
+        default_activation: "gelu_pytorch_tanh",
+        tied_by_default: true,
+        defaults: GEMMA2,
+        ..PLAIN
+    },
+];
+
+/// The stock DeepSeek form: not a source of conversions, a form that converted models take.
+pub(super) const DEEPSEEK: Family = Family {
+    model_type: "deepseek_v3",
+    class_prefix: "DeepseekV3",
+    bias: BiasRule::AttentionBiasKey,
+    defaults: DEEPSEEK_V3,
+    ..PLAIN
+};
