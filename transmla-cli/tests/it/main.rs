@@ -23,3 +23,4 @@ mod sweep;
 mod texts;
 mod usage;
 mod verify;
+mod walkthrough;
