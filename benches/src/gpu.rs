@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use burn::tensor::Device;
 use transmla_core::synthetic::write_random_model;
-use transmla_core::{DeviceChoice, StorageDtype};
+use transmla_core::{DeviceChoice, RawConfig, StorageDtype};
 
 const USAGE: &str = "\
 expected one of
@@ -45,7 +45,7 @@ fn open(device: &str) -> anyhow::Result<Device> {
 }
 
 fn synth(config: &str, output: &str, dtype: &str, shard: &str, seed: &str) -> anyhow::Result<()> {
-    let config = serde_json::from_slice(&std::fs::read(config)?)?;
+    let config = RawConfig::parse(&std::fs::read(config)?)?;
     let dtype: StorageDtype = dtype.parse()?;
     write_random_model(config, Path::new(output), dtype, shard.parse()?, seed.parse()?)?;
     Ok(())

@@ -78,7 +78,7 @@ pub(super) fn run(device: &Device, problems: &[&str]) -> anyhow::Result<()> {
 }
 
 /// Whether the kernel takes it, and the seconds of a call.
-fn measure(problem: &Problem, device: &Device) -> Result<(bool, f64), Box<dyn std::error::Error>> {
+fn measure(problem: &Problem, device: &Device) -> anyhow::Result<(bool, f64)> {
     let random = |dims: [usize; 4]| Tensor::<4>::random(dims, Distribution::Normal(0.0, 1.0), device);
     let Problem {
         batch,
@@ -103,7 +103,7 @@ fn measure(problem: &Problem, device: &Device) -> Result<(bool, f64), Box<dyn st
     let lengths = vec![tokens; batch];
     let parameters = AttentionParameters::of_width(width);
     let fused = decode_is_fused(&q, &keys, &values, &lengths, &parameters);
-    let calls = |count: usize| -> Result<f64, Box<dyn std::error::Error>> {
+    let calls = |count: usize| -> anyhow::Result<f64> {
         let started = Instant::now();
         for _ in 0..count {
             std::hint::black_box(decode_tensors(
