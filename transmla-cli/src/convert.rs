@@ -17,9 +17,10 @@ use transmla_convert::{
     Evaluation, FileFormat, ModelCard, Plan, RECIPE_FILE, Recipe, Request, check_gguf, convert, model_card,
 };
 use transmla_core::checkpoint::Companions;
+use transmla_core::generate::{GenerationSettings, Sampler};
 use transmla_core::hub::is_path;
 use transmla_core::model::model_tensors;
-use transmla_core::{Decoder, LayeredModel, ModelConfig, Residency};
+use transmla_core::{Decoder, LayeredModel, ModelConfig, Residency, StorageDtype};
 
 pub use self::arguments::ConvertArguments;
 use self::names::ModelName;
@@ -28,10 +29,11 @@ use self::progress::Progress;
 use self::save_path::Inputs;
 use self::summary::Summary;
 use self::texts::TextPlan;
-use crate::generate::{Writer, end_ids};
 use crate::memory;
 use crate::model::ModelFolder;
+use crate::options::budget;
 use crate::printer::{Hint, Printer};
+use crate::writer::Writer;
 
 /// Models of more parameters write no sample text: that would read all weights again.
 const LARGEST_SAMPLED: usize = 300_000_000;
@@ -67,6 +69,10 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     arguments.apply_budget(&mut recipe, &config)?;
     let plan = Plan::new(&config, &recipe)?;
     check_gguf(&plan, folder.path())?;
+    let (original, kept) = plan.cache_numbers();
+    budget::warning(original, kept)
+        .iter()
+        .for_each(|warning| printer.warn(warning));
     let made = [(arguments.save_path.as_path(), &plan)];
     save_path::check_room(made, arguments.dry_run, &printer)?;
     // Opening a model as streamed checks the headers and reads no weight. A plan can do without.
@@ -190,21 +196,20 @@ fn sample(arguments: &ConvertArguments, source: &Decoder, printer: &Printer) -> 
     let written = || {
         let tokenizer = TextTokenizer::from_folder(folder)?;
         let model = Decoder::open(folder, source.device(), Residency::Loaded)?;
+        let settings = GenerationSettings::from_folder(folder, model.config())?;
         let writer = Writer {
             model: &model,
             tokenizer: &tokenizer,
-            end_ids: &end_ids(folder, model.config()),
+            stop_ids: &settings.stop_ids,
+            max_new_tokens: SAMPLE_TOKENS,
         };
+        let ids = writer.prompt_ids(SAMPLE_PROMPT)?;
+        let mut cache = writer.cache(ids.len(), StorageDtype::F32);
         let mut text = SAMPLE_PROMPT.to_owned();
-        writer.write(
-            SAMPLE_PROMPT,
-            SAMPLE_TOKENS,
-            transmla_core::generate::Sampler::Greedy,
-            &mut |piece| {
-                text.push_str(piece);
-                Ok(())
-            },
-        )?;
+        writer.write(&mut cache, &ids, &mut Sampler::greedy(), &mut |piece| {
+            text.push_str(piece);
+            Ok(())
+        })?;
         anyhow::Ok(text)
     };
     match written() {
