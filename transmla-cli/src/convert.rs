@@ -65,7 +65,7 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
         printer.note(format!("note: {note}"));
     }
     arguments.apply_budget(&mut recipe, &config)?;
-    let plan = Plan::new(&config, &recipe.options())?;
+    let plan = Plan::new(&config, &recipe)?;
     check_gguf(&plan, folder.path())?;
     let made = [(arguments.save_path.as_path(), &plan)];
     save_path::check_room(made, arguments.dry_run, &printer)?;
@@ -112,7 +112,7 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
             windows: &corpus.tokens,
             options: eval_options,
         }),
-        target: &arguments.save_path,
+        save_path: &arguments.save_path,
         replace: arguments.force,
         extra_files: &extra_files,
     };
@@ -129,7 +129,7 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
         total_seconds,
         cpu_seconds: memory::cpu_seconds(),
         peak_bytes: memory::peak_bytes(),
-        sample: match plan.options.format {
+        sample: match plan.recipe().file_format() {
             FileFormat::Safetensors => sample(arguments, &source, &printer),
             FileFormat::Gguf => None,
         },

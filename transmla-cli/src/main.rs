@@ -18,6 +18,7 @@ mod environment;
 mod eval;
 mod evaluation_bar;
 mod export;
+mod flags;
 mod former_options;
 mod generate;
 mod inspect;

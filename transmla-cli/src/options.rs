@@ -6,7 +6,6 @@ pub mod conversion;
 pub mod device;
 pub mod evaluation;
 pub mod form;
-pub mod method;
 pub mod model;
 pub mod output;
 pub mod set;

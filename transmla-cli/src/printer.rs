@@ -6,6 +6,8 @@ use std::io::{IsTerminal, Write};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use crate::flags;
+
 /// Form of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -165,7 +167,7 @@ pub fn interrupted(next_layer: Option<usize>) {
 
 fn describe(error: &anyhow::Error) -> String {
     let hint = error.downcast_ref::<Hint>();
-    let mut messages = error.chain().skip(usize::from(hint.is_some())).map(ToString::to_string);
+    let mut messages = error.chain().skip(usize::from(hint.is_some())).map(flags::message);
     let mut said = messages.next().unwrap_or_default();
     let mut text = format!("error: {said}");
     for cause in messages {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use transmla_convert::{Evaluation, Method, Plan, Recipe, Sweep, Target, sweep};
+use transmla_convert::{Evaluation, MethodName, Plan, Recipe, Requests, convert_all, has_refinement};
 use transmla_core::{ModelConfig, Residency};
 
 pub use self::arguments::SweepArguments;
@@ -87,28 +87,28 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
         source = folder.open_as(&arguments.compute, config.clone(), Residency::Loaded)?;
     }
 
-    let targets: Vec<Target<'_>> = entries
+    let requested: Vec<transmla_convert::Entry<'_>> = entries
         .iter()
         .zip(&extra_files)
-        .map(|(entry, extra_files)| Target {
+        .map(|(entry, extra_files)| transmla_convert::Entry {
             plan: &entry.plan,
             calibration: &texts.of(entry).tokens,
-            folder: &entry.folder,
+            save_path: &entry.folder,
             replace: arguments.force,
             keep: kept.is_some(),
             extra_files,
         })
         .collect();
-    let request = Sweep {
+    let request = Requests {
         source: &source,
         evaluation: Some(Evaluation {
             windows: &evaluation.tokens,
             options: eval_options,
         }),
-        targets: &targets,
+        entries: &requested,
     };
     let names = entries.iter().map(|entry| (entry.curve.label(), entry.widths()));
-    let reports = sweep(&request, &mut SweepProgress::new(&printer, names.collect()))?;
+    let reports = convert_all(&request, &mut SweepProgress::new(&printer, names.collect()))?;
 
     let points = entries.iter().zip(&reports).filter_map(|(entry, report)| {
         let folder = kept.map(|_| entry.folder.as_path());
@@ -140,13 +140,13 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
 
 /// The texts of all entries: methods differ in what they are calibrated on.
 struct SweepTexts {
-    calibration: Vec<(Method, Corpus)>,
+    calibration: Vec<(MethodName, Corpus)>,
     evaluation: Option<Corpus>,
 }
 
 impl SweepTexts {
     fn of(&self, entry: &Entry) -> &Corpus {
-        let own = |(method, _): &&(Method, Corpus)| *method == entry.curve.method;
+        let own = |(method, _): &&(MethodName, Corpus)| *method == entry.curve.method;
         &self.calibration.iter().find(own).unwrap_or(&self.calibration[0]).1
     }
 }
@@ -197,8 +197,8 @@ fn plan(
             let mut recipe = recipe.clone();
             (recipe.qk_mqa_dim, recipe.kv_lora_rank) = budget.shapes(config).with_context(fail)?;
             recipe.method = curve.method;
-            recipe.refine = (curve.method == Method::Coherent).then_some(curve.refine);
-            let plan = Plan::new(config, &recipe.options()).with_context(fail)?;
+            recipe.refine = has_refinement(curve.method).then_some(curve.refine);
+            let plan = Plan::new(config, &recipe).with_context(fail)?;
             let name = format!("{}-{}-{}", curve.slug(), recipe.qk_mqa_dim, recipe.kv_lora_rank);
             let folder = parent.join(name);
             // Two budgets may come to the same shapes.
@@ -218,7 +218,7 @@ fn plan(
 impl Entry {
     /// The two widths, as `--budgets` has them.
     fn widths(&self) -> String {
-        let latent = &self.plan.latent;
+        let latent = self.plan.latent();
         format!("{}+{}", latent.qk_rope_head_dim, latent.kv_lora_rank)
     }
 }

@@ -1,7 +1,7 @@
 //! The coherent method: exact where nothing is cut, ahead of the published one where something is.
 
 use burn::tensor::Device;
-use transmla_convert::{ConvertOptions, FreqFold, Method, Plan, Report, Silent, WithoutLatentNorms, convert};
+use transmla_convert::{FreqFold, MethodName, Plan, Recipe, Report, Silent, WithoutLatentNorms, convert};
 use transmla_core::{Decoder, LayeredModel, Residency, StorageDtype, TokenBatch};
 use transmla_eval::{EvalOptions, divergence};
 
@@ -9,19 +9,19 @@ mod common;
 mod stories;
 
 /// stories260K on the first calibration samples and test windows.
-fn run(options: ConvertOptions, samples: usize) -> Report {
+fn run(options: Recipe, samples: usize) -> Report {
     stories::convert_stories(&options, samples, 8).0
 }
 
-fn options(method: Method, rope_dim: usize, rank: usize) -> ConvertOptions {
-    ConvertOptions {
+fn options(method: MethodName, rope_dim: usize, rank: usize) -> Recipe {
+    Recipe {
         method,
-        refine: 0,
+        refine: Some(0),
         qk_mqa_dim: rope_dim,
         kv_lora_rank: rank,
         freqfold: FreqFold::Fixed(8 / rope_dim),
         dtype: StorageDtype::F32,
-        ..ConvertOptions::default()
+        ..Recipe::default()
     }
 }
 
@@ -37,9 +37,9 @@ fn one_key_head_at_full_rank_is_exact() {
         let folder = models.path().join("one");
         common::write_random_model(&folder, 1, bias, !bias);
         let source = Decoder::open(&folder, &Device::flex(), Residency::Loaded).unwrap();
-        let options = ConvertOptions {
+        let options = Recipe {
             freqfold: FreqFold::Fixed(1),
-            ..options(Method::Coherent, 8, 8)
+            ..options(MethodName::Coherent, 8, 8)
         };
         let plan = Plan::new(source.config(), &options).unwrap();
         let text = TokenBatch::from_ids((0..400).map(|i| (i * i + 3 * i) % 50).collect(), 8, 50).unwrap();
@@ -63,8 +63,8 @@ fn one_key_head_at_full_rank_is_exact() {
 #[test]
 fn the_closed_form_is_ahead_of_the_published_method() {
     for (rope_dim, rank) in [(8, 28), (4, 28)] {
-        let published = excess(&run(options(Method::Transmla, rope_dim, rank), 32));
-        let report = run(options(Method::Coherent, rope_dim, rank), 32);
+        let published = excess(&run(options(MethodName::Transmla, rope_dim, rank), 32));
+        let report = run(options(MethodName::Coherent, rope_dim, rank), 32);
         let ours = excess(&report);
         assert!(
             ours > 0.0 && ours < published / 2.0,
@@ -80,11 +80,11 @@ fn the_closed_form_is_ahead_of_the_published_method() {
 /// Few steps on few samples already lower the first layer's error, and the loss.
 #[test]
 fn refinement_lowers_errors_and_loss() {
-    let closed = run(options(Method::Coherent, 8, 12), 16);
+    let closed = run(options(MethodName::Coherent, 8, 12), 16);
     let refined = run(
-        ConvertOptions {
-            refine: 10,
-            ..options(Method::Coherent, 8, 12)
+        Recipe {
+            refine: Some(10),
+            ..options(MethodName::Coherent, 8, 12)
         },
         16,
     );
@@ -111,15 +111,19 @@ fn layers_of_zeros_convert() {
         "layers.0.mlp.down_proj.weight",
         ".weight",
     ] {
-        for (method, refine) in [(Method::Coherent, 3), (Method::Coherent, 0), (Method::Transmla, 0)] {
+        for (method, refine) in [
+            (MethodName::Coherent, 3),
+            (MethodName::Coherent, 0),
+            (MethodName::Transmla, 0),
+        ] {
             for model_type in ["llama", "qwen3"] {
                 let models = tempfile::tempdir().unwrap();
                 let folder = models.path().join("zeros");
                 common::write_random_variant(&folder, &serde_json::json!({"model_type": model_type}));
                 common::change_tensor(&folder, tensor, |_| 0.0);
                 let source = Decoder::open(&folder, &Device::flex(), Residency::Loaded).unwrap();
-                let options = ConvertOptions {
-                    refine,
+                let options = Recipe {
+                    refine: Some(refine),
                     freqfold: FreqFold::Fixed(1),
                     ..options(method, 8, 8)
                 };

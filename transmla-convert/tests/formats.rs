@@ -1,7 +1,7 @@
 //! stories260K in the number formats that engines load it in: the perplexity that each may cost.
 
 use burn::tensor::Device;
-use transmla_convert::{ConvertOptions, FreqFold, Method};
+use transmla_convert::{FreqFold, MethodName, Recipe};
 use transmla_core::model::{NumberFormat, RoundedModel};
 use transmla_core::{Decoder, LayeredModel, Residency, StorageDtype};
 use transmla_eval::{EvalOptions, perplexity};
@@ -13,14 +13,14 @@ mod stories;
 fn half_precision_and_blocks_keep_the_perplexity() {
     for dtype in [StorageDtype::Bf16, StorageDtype::F32, StorageDtype::F16] {
         for q_lora_rank in [None, Some(32)] {
-            let options = ConvertOptions {
-                method: Method::Transmla,
+            let options = Recipe {
+                method: MethodName::Transmla,
                 qk_mqa_dim: 8,
                 kv_lora_rank: 28,
                 freqfold: FreqFold::Fixed(1),
                 q_lora_rank,
                 dtype,
-                ..ConvertOptions::default()
+                ..Recipe::default()
             };
             let (_, folder) = stories::convert_stories(&options, 16, 8);
             let model = Decoder::open(&folder.path().join("mla"), &Device::flex(), Residency::Loaded).unwrap();

@@ -1,23 +1,23 @@
 //! The figures of the published Python converter on stories260K, reproduced from the same calibration and test tokens.
 
-use transmla_convert::{ConvertOptions, FreqFold, Method, Report, Style};
+use transmla_convert::{FreqFold, MethodName, Recipe, Report, Style};
 use transmla_core::StorageDtype;
 
 mod stories;
 
-fn options(rope_dim: usize, rank: usize, freqfold: usize) -> ConvertOptions {
-    ConvertOptions {
-        method: Method::Transmla,
+fn options(rope_dim: usize, rank: usize, freqfold: usize) -> Recipe {
+    Recipe {
+        method: MethodName::Transmla,
         qk_mqa_dim: rope_dim,
         kv_lora_rank: rank,
         freqfold: FreqFold::Fixed(freqfold),
         dtype: StorageDtype::F32,
-        ..ConvertOptions::default()
+        ..Recipe::default()
     }
 }
 
 /// On all recorded tokens.
-fn run(options: ConvertOptions) -> Report {
+fn run(options: Recipe) -> Report {
     stories::convert_stories(&options, 128, 58).0
 }
 
@@ -38,7 +38,7 @@ fn rope_8_rank_28() {
 #[test]
 fn in_deepseek_style() {
     let style = Style::DeepseekV3;
-    let report = run(ConvertOptions {
+    let report = run(Recipe {
         style,
         ..options(8, 28, 1)
     });
@@ -49,7 +49,7 @@ fn in_deepseek_style() {
 fn with_low_rank_queries() {
     let q_lora_rank = Some(32);
     for style in [Style::Family, Style::DeepseekV3] {
-        let report = run(ConvertOptions {
+        let report = run(Recipe {
             q_lora_rank,
             style,
             ..options(8, 28, 1)
@@ -62,7 +62,7 @@ fn with_low_rank_queries() {
 #[test]
 fn in_deepseek_style_and_half_precision() {
     for q_lora_rank in [None, Some(64)] {
-        let report = run(ConvertOptions {
+        let report = run(Recipe {
             style: Style::DeepseekV3,
             dtype: StorageDtype::F16,
             q_lora_rank,
@@ -76,7 +76,7 @@ fn in_deepseek_style_and_half_precision() {
 /// The published norm weight loses the scale (55.9); ours must keep it.
 #[test]
 fn with_latent_norms() {
-    let report = run(ConvertOptions {
+    let report = run(Recipe {
         use_qkv_norm: true,
         ..options(8, 28, 1)
     });
@@ -92,7 +92,7 @@ fn rope_8_rank_12() {
 #[test]
 fn with_twice_as_much_weight_on_keys() {
     let balance_kv_ratio = 2.0;
-    let report = run(ConvertOptions {
+    let report = run(Recipe {
         balance_kv_ratio,
         ..options(8, 12, 1)
     });
@@ -111,7 +111,7 @@ fn rope_4_rank_28_freqfold_2() {
 
 #[test]
 fn freqfold_auto() {
-    let report = run(ConvertOptions {
+    let report = run(Recipe {
         freqfold: FreqFold::Auto,
         ..options(4, 28, 1)
     });

@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use serde_json::json;
-use transmla_convert::{ConvertOptions, KeptLayer, Method, Observer, Plan, Report, Request, Stage, convert};
+use transmla_convert::{MethodName, Observer, Plan, Recipe, Report, Request, SavedLayer, Stage, convert};
 use transmla_core::checkpoint::Claim;
 use transmla_core::{Decoder, LayeredModel, Residency, StorageDtype, TokenBatch};
 
 mod common;
 
-/// Notes the layers that are refined and what becomes of kept ones, and ends the conversion at one of them.
+/// Notes the layers that are refined and what becomes of saved ones, and ends the conversion at one of them.
 #[derive(Default)]
 struct Watch {
     refined: BTreeSet<usize>,
-    kept: Vec<(usize, KeptLayer)>,
+    saved: Vec<(usize, SavedLayer)>,
     end_at: Option<usize>,
 }
 
@@ -29,20 +29,20 @@ impl Observer for Watch {
         assert_ne!(self.end_at, Some(layer), "ended here");
         self.refined.insert(layer);
     }
-    fn kept_layer(&mut self, layer: usize, state: KeptLayer) {
-        self.kept.push((layer, state));
+    fn saved_layer(&mut self, layer: usize, state: SavedLayer) {
+        self.saved.push((layer, state));
     }
 }
 
 fn run(model: &Path, target: &Path, text: &TokenBatch, refine: usize, watch: &mut Watch) -> Report {
     let source = Decoder::open(model, &Device::flex(), Residency::Streamed).unwrap();
-    let options = ConvertOptions {
-        method: Method::Coherent,
-        refine,
+    let options = Recipe {
+        method: MethodName::Coherent,
+        refine: Some(refine),
         qk_mqa_dim: 4,
         kv_lora_rank: 12,
         dtype: StorageDtype::Bf16,
-        ..ConvertOptions::default()
+        ..Recipe::default()
     };
     let plan = Plan::new(source.config(), &options).unwrap();
     let request = Request {
@@ -86,9 +86,9 @@ fn an_ended_conversion_goes_on_and_gives_the_same_model() {
     let mut rest = Watch::default();
     let report = run(&model, &at("again"), &text, 3, &mut rest);
     assert_eq!(rest.refined, BTreeSet::from([layers - 1]));
-    let last = (layers - 1, KeptLayer::Kept);
-    let reused = (0..layers - 1).map(|layer| (layer, KeptLayer::Reused));
-    assert_eq!(rest.kept, reused.chain([last]).collect::<Vec<_>>());
+    let last = (layers - 1, SavedLayer::Saved);
+    let reused = (0..layers - 1).map(|layer| (layer, SavedLayer::Reused));
+    assert_eq!(rest.saved, reused.chain([last]).collect::<Vec<_>>());
     assert_eq!(report, expected);
     assert_eq!(weights(&at("again")), weights(&at("whole")));
     assert_eq!(
@@ -139,7 +139,7 @@ impl Ended {
             ..Watch::default()
         };
         catch_unwind(AssertUnwindSafe(|| place.run(&mut ended))).unwrap_err();
-        assert_eq!(ended.kept, [(0, KeptLayer::Kept), (1, KeptLayer::Kept)]);
+        assert_eq!(ended.saved, [(0, SavedLayer::Saved), (1, SavedLayer::Saved)]);
         place
     }
 
@@ -162,14 +162,14 @@ impl Ended {
 
     /// What becomes of the first two layers when the conversion goes on, and whether it ends in the model of one that was
     /// never ended.
-    fn go_on(&self) -> Vec<(usize, KeptLayer)> {
+    fn go_on(&self) -> Vec<(usize, SavedLayer)> {
         let mut watch = Watch::default();
         self.run(&mut watch);
         let whole = self.folder.path().join("whole");
         run(&self.model(), &whole, &self.text, 3, &mut Watch::default());
         assert_eq!(weights(&self.target()), weights(&whole));
-        watch.kept.retain(|(layer, _)| *layer < 2);
-        watch.kept
+        watch.saved.retain(|(layer, _)| *layer < 2);
+        watch.saved
     }
 }
 
@@ -188,8 +188,8 @@ fn layers_of_a_source_that_was_changed_are_not_taken() {
         let place = Ended::new();
         common::change_tensor(&place.model(), name, |value| value / 2.0);
         let found = place.go_on();
-        assert_eq!(found[0], (0, KeptLayer::Outdated), "{name}");
-        assert!(!found.contains(&(1, KeptLayer::Reused)), "{name}: {found:?}");
+        assert_eq!(found[0], (0, SavedLayer::Outdated), "{name}");
+        assert!(!found.contains(&(1, SavedLayer::Reused)), "{name}: {found:?}");
     }
 }
 
@@ -197,7 +197,7 @@ fn layers_of_a_source_that_was_changed_are_not_taken() {
 fn a_source_that_was_copied_is_still_the_same() {
     let place = Ended::new();
     common::change_tensor(&place.model(), "none", |value| value);
-    let reused = [(0, KeptLayer::Reused), (1, KeptLayer::Reused)];
+    let reused = [(0, SavedLayer::Reused), (1, SavedLayer::Reused)];
     assert_eq!(place.go_on(), reused);
 }
 
@@ -222,11 +222,11 @@ fn a_damaged_layer_is_refined_again_and_said_to_be_damaged() {
             bytes[at] ^= 1;
             std::fs::write(&file, bytes).unwrap();
             let found = place.go_on();
-            assert!(found.contains(&(layer, KeptLayer::Damaged)), "{name} {at}: {found:?}");
-            assert!(found.contains(&(layer, KeptLayer::Kept)), "{name} {at}: {found:?}");
+            assert!(found.contains(&(layer, SavedLayer::Damaged)), "{name} {at}: {found:?}");
+            assert!(found.contains(&(layer, SavedLayer::Saved)), "{name} {at}: {found:?}");
             // The layer comes out as it was, so that the others still follow from it.
             assert!(
-                found.contains(&(1 - layer, KeptLayer::Reused)),
+                found.contains(&(1 - layer, SavedLayer::Reused)),
                 "{name} {at}: {found:?}"
             );
         }
@@ -235,7 +235,7 @@ fn a_damaged_layer_is_refined_again_and_said_to_be_damaged() {
     let file = place.kept(1, "model.safetensors");
     let bytes = std::fs::read(&file).unwrap();
     std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
-    assert!(place.go_on().contains(&(1, KeptLayer::Damaged)));
+    assert!(place.go_on().contains(&(1, SavedLayer::Damaged)));
 }
 
 /// As if another conversion had kept it: whole in itself, and not what this one follows from.
@@ -254,7 +254,7 @@ fn a_layer_of_another_run_among_the_kept_ones_is_not_taken() {
         std::fs::copy(other.kept(0, name), place.kept(0, name)).unwrap();
     }
     let found = place.go_on();
-    assert_eq!(found[..2], [(0, KeptLayer::Outdated), (0, KeptLayer::Kept)]);
+    assert_eq!(found[..2], [(0, SavedLayer::Outdated), (0, SavedLayer::Saved)]);
 }
 
 /// A second conversion to the same place does nothing at all, and the first is none the worse for it.
@@ -267,10 +267,10 @@ fn a_second_conversion_to_the_same_place_is_refused() {
     let failed = catch_unwind(AssertUnwindSafe(|| place.run(&mut watch))).unwrap_err();
     let message = failed.downcast_ref::<String>().cloned().unwrap_or_default();
     assert!(message.contains("Busy"), "{message}");
-    assert!(watch.refined.is_empty() && watch.kept.is_empty());
+    assert!(watch.refined.is_empty() && watch.saved.is_empty());
     assert_eq!(names(&place.folder.path().join(".out.layers")), before);
     drop(claim);
-    assert_eq!(place.go_on(), [(0, KeptLayer::Reused), (1, KeptLayer::Reused)]);
+    assert_eq!(place.go_on(), [(0, SavedLayer::Reused), (1, SavedLayer::Reused)]);
     assert_eq!(
         names(place.folder.path()),
         ["out", "source", "whole"].map(String::from).into()
@@ -301,17 +301,21 @@ fn a_source_that_changes_on_the_way_is_an_error() {
         fn end(&mut self, _: Stage, _: Option<f64>) {}
     }
     let text = TokenBatch::from_ids((0..400).map(|i| (i * i + 3 * i) % 50).collect(), 8, 50).unwrap();
-    for (method, refine) in [(Method::Coherent, 3), (Method::Coherent, 0), (Method::Transmla, 0)] {
+    for (method, refine) in [
+        (MethodName::Coherent, 3),
+        (MethodName::Coherent, 0),
+        (MethodName::Transmla, 0),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let model = folder.path().join("source");
         common::write_random_model(&model, 3, false, false);
         let source = Decoder::open(&model, &Device::flex(), Residency::Streamed).unwrap();
-        let options = ConvertOptions {
+        let options = Recipe {
             method,
-            refine,
+            refine: Some(refine),
             qk_mqa_dim: 4,
             kv_lora_rank: 12,
-            ..ConvertOptions::default()
+            ..Recipe::default()
         };
         let plan = Plan::new(source.config(), &options).unwrap();
         let target = folder.path().join("out");

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use transmla_convert::{
-    ConvertOptions, Evaluation, FreqFold, Method, Observer, Plan, Report, Request, Silent, Stage, Sweep, Target,
-    convert, sweep,
+    Entry, Evaluation, FreqFold, MethodName, Observer, Plan, Recipe, Report, Request, Requests, Silent, Stage, convert,
+    convert_all,
 };
 use transmla_core::checkpoint::read_input_ids;
 use transmla_core::{Decoder, LayeredModel, Residency};
@@ -29,12 +29,12 @@ impl Observer for Log {
 
     fn end(&mut self, _: Stage, _: Option<f64>) {}
 
-    fn converting(&mut self, targets: &[usize]) {
-        self.groups.push(targets.to_vec());
+    fn converting(&mut self, models: &[usize]) {
+        self.groups.push(models.to_vec());
     }
 
-    fn converted(&mut self, target: usize, report: &Report) {
-        self.done.push((target, report.clone()));
+    fn converted(&mut self, model: usize, report: &Report) {
+        self.done.push((model, report.clone()));
     }
 }
 
@@ -44,14 +44,14 @@ impl Log {
     }
 }
 
-fn options(method: Method, rope_dim: usize, rank: usize) -> ConvertOptions {
-    ConvertOptions {
+fn options(method: MethodName, rope_dim: usize, rank: usize) -> Recipe {
+    Recipe {
         method,
-        refine: 0,
+        refine: Some(0),
         qk_mqa_dim: rope_dim,
         kv_lora_rank: rank,
         freqfold: FreqFold::Auto,
-        ..ConvertOptions::default()
+        ..Recipe::default()
     }
 }
 
@@ -75,13 +75,13 @@ fn as_one_by_one_but_with_shared_work_once() {
         options: EvalOptions::default(),
     });
     let plans: Vec<Plan> = [
-        options(Method::Transmla, 8, 28),
-        options(Method::Coherent, 8, 28),
-        options(Method::Transmla, 4, 28),
-        options(Method::Transmla, 8, 12),
-        ConvertOptions {
-            refine: 2,
-            ..options(Method::Coherent, 4, 12)
+        options(MethodName::Transmla, 8, 28),
+        options(MethodName::Coherent, 8, 28),
+        options(MethodName::Transmla, 4, 28),
+        options(MethodName::Transmla, 8, 12),
+        Recipe {
+            refine: Some(2),
+            ..options(MethodName::Coherent, 4, 12)
         },
     ]
     .iter()
@@ -94,23 +94,23 @@ fn as_one_by_one_but_with_shared_work_once() {
     // Two texts, as where methods differ in theirs.
     let fewer = calibration.rows(0..calibration.batch() - 1).unwrap();
     let text = |index: usize| if index == 2 { &fewer } else { &calibration };
-    let targets: Vec<Target<'_>> = (0..plans.len())
-        .map(|index| Target {
+    let entries: Vec<Entry<'_>> = (0..plans.len())
+        .map(|index| Entry {
             plan: &plans[index],
             calibration: text(index),
-            folder: &swept[index],
+            save_path: &swept[index],
             replace: false,
             keep: index != dropped,
             extra_files: &[],
         })
         .collect();
     let mut log = Log::default();
-    let request = Sweep {
+    let request = Requests {
         source: &source,
         evaluation,
-        targets: &targets,
+        entries: &entries,
     };
-    let reports = sweep(&request, &mut log).unwrap();
+    let reports = convert_all(&request, &mut log).unwrap();
 
     assert_eq!(log.groups, [vec![0, 3], vec![1], vec![2], vec![4]]);
     assert_eq!(log.count(Stage::EvaluateOriginal), 1);
@@ -118,9 +118,9 @@ fn as_one_by_one_but_with_shared_work_once() {
     assert_eq!(log.count(Stage::EvaluateDecoupled), 2);
     assert_eq!(log.count(Stage::Gradients), 1);
     assert_eq!(log.count(Stage::EvaluateConverted), 5);
-    let order: Vec<usize> = log.done.iter().map(|(target, _)| *target).collect();
+    let order: Vec<usize> = log.done.iter().map(|(model, _)| *model).collect();
     assert_eq!(order, [0, 3, 1, 2, 4]);
-    assert!(log.done.iter().all(|(target, report)| *report == reports[*target]));
+    assert!(log.done.iter().all(|(model, report)| *report == reports[*model]));
 
     for (index, plan) in plans.iter().enumerate() {
         let alone = place("alone", index);
@@ -129,21 +129,17 @@ fn as_one_by_one_but_with_shared_work_once() {
             source: &source,
             calibration: text(index),
             evaluation,
-            target: &alone,
+            save_path: &alone,
             replace: false,
             extra_files: &[],
         };
-        assert_eq!(
-            convert(&request, &mut Silent).unwrap(),
-            reports[index],
-            "target {index}"
-        );
+        assert_eq!(convert(&request, &mut Silent).unwrap(), reports[index], "model {index}");
         if index == dropped {
             continue;
         }
         for file in ["model.safetensors", "config.json", "tokenizer.json"] {
             let [one, other] = [&swept[index], &alone].map(|folder| fs::read(folder.join(file)).unwrap());
-            assert!(one == other, "target {index}: {file} differs");
+            assert!(one == other, "model {index}: {file} differs");
         }
     }
     let mut left: Vec<String> = fs::read_dir(folder.path())

@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use transmla_convert::{FileFormat, LARGEST_RECIPE, Method, Recipe, shapes_for_budget};
+use transmla_convert::{FileFormat, LARGEST_RECIPE, MethodName, Recipe, has_refinement, shapes_for_budget};
 use transmla_core::ModelConfig;
 use transmla_core::checkpoint::read_regular_text;
 
 use super::names;
 use crate::options::compute::ComputeArguments;
 use crate::options::conversion::ConversionArguments;
-use crate::options::method::MethodName;
 use crate::options::output::OutputArguments;
 use crate::options::set::set;
 use crate::options::source::SourceArguments;
@@ -128,10 +127,10 @@ impl ConvertArguments {
         self.model.apply(&mut recipe);
         self.shape.apply(&mut recipe);
         self.conversion.apply(&mut recipe);
-        if recipe.method == Method::Transmla && self.shape.refine.is_some_and(|steps| steps > 0) {
-            bail!("--refine is part of the coherent method; leave it out, or use --method coherent");
-        }
-        if recipe.method == Method::Transmla {
+        if !has_refinement(recipe.method) {
+            if self.shape.refine.is_some_and(|steps| steps > 0) {
+                bail!("--refine is part of the coherent method; leave it out, or use --method coherent");
+            }
             recipe.refine = None;
         }
         Ok(recipe)
@@ -161,7 +160,7 @@ fn read_recipe(file: &Path) -> anyhow::Result<Recipe> {
 
 impl ShapeArguments {
     fn apply(&self, recipe: &mut Recipe) {
-        set(&mut recipe.method, self.method.map(Method::from));
+        set(&mut recipe.method, self.method);
         set(&mut recipe.refine, self.refine.map(Some));
         set(&mut recipe.kv_lora_rank, self.kv_lora_rank);
         set(&mut recipe.qk_mqa_dim, self.qk_mqa_dim);

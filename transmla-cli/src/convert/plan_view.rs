@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use transmla_convert::{FileFormat, FreqFold, Method, Plan, approximation};
+use transmla_convert::{FileFormat, FreqFold, MethodName, Plan, approximation, peak_bytes, refinement};
 use transmla_core::config::LatentStyle;
 use transmla_core::model::{carried_tensors, model_tensors};
 use transmla_core::{Residency, TensorSpec};
 use transmla_eval::LOGITS_AT_ONCE;
 
 use super::texts::TextPlan;
+use crate::flags;
 use crate::model::declared_bytes;
 use crate::table::{self, Table};
 
@@ -42,24 +43,24 @@ impl PlanView<'_> {
             Residency::Loaded => FLOAT * self.parameters(),
             Residency::Streamed => 0,
         };
-        let source = &self.plan.source;
+        let source = self.plan.source();
         let evaluation = self.texts.window_tokens().map_or(0, |window| {
             let logits = (LOGITS_AT_ONCE as u64).min(window as u64 * source.vocab_size as u64);
             FLOAT * (3 * logits + (source.vocab_size * source.hidden_size) as u64)
         });
         let (samples, tokens) = self.texts.calibration_shape();
-        PROGRAM_BYTES + kept + evaluation.max(self.plan.peak_bytes(samples, tokens))
+        PROGRAM_BYTES + kept + evaluation.max(peak_bytes(self.plan, samples, tokens))
     }
 
     /// Size of the source's weights; without them, what they would take in the dtype of config.json.
     fn source_bytes(&self) -> u64 {
         self.source_bytes
-            .unwrap_or_else(|| self.parameters() * declared_bytes(&self.plan.source))
+            .unwrap_or_else(|| self.parameters() * declared_bytes(self.plan.source()))
     }
 
     /// Numbers of the source, output head included.
     fn parameters(&self) -> u64 {
-        let source = &self.plan.source;
+        let source = self.plan.source();
         model_tensors(source)
             .iter()
             .chain(&carried_tensors(source))
@@ -70,7 +71,7 @@ impl PlanView<'_> {
     /// For people.
     pub fn table(&self) -> Table {
         let plan = self.plan;
-        let (source, latent, grouped) = (&plan.source, &plan.latent, plan.grouped);
+        let (source, latent, grouped) = (plan.source(), plan.latent(), plan.grouped());
         let mut table = Table::new(format!("Plan: {} -> {}", self.model, self.target.display()));
         table.row(
             "model",
@@ -93,7 +94,7 @@ impl PlanView<'_> {
         let query_rank = latent
             .q_lora_rank
             .map_or("full queries".to_owned(), |rank| format!("query latent {rank}"));
-        let norms = if plan.options.use_qkv_norm {
+        let norms = if plan.recipe().use_qkv_norm {
             ", latent norms"
         } else {
             ""
@@ -116,17 +117,17 @@ impl PlanView<'_> {
             "weights",
             format!(
                 "{} tensors, {} in {}, {}",
-                plan.tensors.len(),
+                plan.tensors().len(),
                 table::bytes(plan.output_bytes()),
-                plan.options.dtype,
+                plan.recipe().dtype,
                 style(plan)
             ),
         );
         if self.source_bytes.is_none() {
             table.row("source", "config.json alone: nothing is known of its weights");
         }
-        if let Some(obstacle) = &plan.obstacle {
-            table.row("not stock", obstacle.clone());
+        if let Some(obstacle) = plan.obstacle() {
+            table.row("not stock", flags::spell(obstacle));
         }
         if let Some(why) = approximation(source) {
             table.row("approximate", why);
@@ -134,7 +135,7 @@ impl PlanView<'_> {
         if let Some(left_out) = left_out(plan) {
             table.row("left out", left_out);
         }
-        if let Some(engine) = plan.options.target {
+        if let Some(engine) = plan.recipe().engine {
             table.row("made for", engine.to_string());
             if let Some(restriction) = engine.restriction(plan) {
                 table.row("", restriction);
@@ -149,17 +150,17 @@ impl PlanView<'_> {
     }
 
     fn method(&self) -> String {
-        let options = &self.plan.options;
+        let options = self.plan.recipe();
         match (options.method, options.freqfold) {
-            (Method::Transmla, FreqFold::Fixed(fold)) => format!("transmla, freqfold {fold}"),
-            (Method::Transmla, FreqFold::Auto) => {
-                let candidates: Vec<String> = self.plan.freqfolds.iter().map(usize::to_string).collect();
+            (MethodName::Transmla, FreqFold::Fixed(fold)) => format!("transmla, freqfold {fold}"),
+            (MethodName::Transmla, FreqFold::Auto) => {
+                let candidates: Vec<String> = self.plan.freqfolds().iter().map(usize::to_string).collect();
                 format!(
                     "transmla, freqfold one of {}, by held-out calibration text",
                     candidates.join(", ")
                 )
             }
-            (Method::Coherent, _) => match options.refine {
+            (MethodName::Coherent, _) => match refinement(options) {
                 0 => "coherent".into(),
                 steps => format!("coherent, refined in {}", table::plural(steps, "step")),
             },
@@ -175,35 +176,35 @@ impl PlanView<'_> {
             "dry_run": true,
             "model_path": self.model,
             "save_path": self.target,
-            "method": plan.options.method,
-            "refine": plan.options.refine,
+            "method": plan.recipe().method,
+            "refine": refinement(plan.recipe()),
             "shapes": shapes(plan),
             "kv_cache": {"original": before, "mla": after},
-            "freqfold": plan.options.freqfold.to_string(),
-            "freqfold_candidates": plan.freqfolds,
-            "dtype": plan.options.dtype.to_string(),
+            "freqfold": plan.recipe().freqfold.to_string(),
+            "freqfold_candidates": plan.freqfolds(),
+            "dtype": plan.recipe().dtype.to_string(),
             "class": class(plan),
-            "target": plan.options.target,
-            "format": plan.options.format,
-            "stock_obstacle": plan.obstacle,
+            "target": plan.recipe().engine,
+            "format": plan.recipe().file_format(),
+            "stock_obstacle": plan.obstacle().map(flags::spell),
             "parameters": self.parameters(),
             "source_bytes": self.source_bytes(),
-            "approximation": approximation(&plan.source),
+            "approximation": approximation(plan.source()),
             "output_bytes": plan.output_bytes(),
             "peak_memory_estimate_bytes": self.peak_bytes(),
             "calibration": self.texts.describe_calibration(),
             "evaluation": self.texts.describe_evaluation(),
-            "tensors": plan.tensors.iter().map(tensor).collect::<Vec<_>>(),
+            "tensors": plan.tensors().iter().map(tensor).collect::<Vec<_>>(),
         })
     }
 }
 
 /// Shapes before and after, by the names in config.json.
 pub fn shapes(plan: &Plan) -> Value {
-    let (grouped, latent) = (plan.grouped, &plan.latent);
+    let (grouped, latent) = (plan.grouped(), plan.latent());
     json!({
-        "num_hidden_layers": plan.source.num_hidden_layers,
-        "num_attention_heads": plan.source.num_attention_heads,
+        "num_hidden_layers": plan.source().num_hidden_layers,
+        "num_attention_heads": plan.source().num_attention_heads,
         "num_key_value_heads": grouped.num_key_value_heads,
         "head_dim": grouped.head_dim,
         "q_lora_rank": latent.q_lora_rank,
@@ -216,20 +217,20 @@ pub fn shapes(plan: &Plan) -> Value {
 
 /// Its name.
 pub fn class(plan: &Plan) -> String {
-    match plan.style {
+    match plan.style() {
         LatentStyle::DeepseekV3 => "DeepseekV3ForCausalLM".into(),
-        LatentStyle::Family => plan.source.family.latent_class(),
+        LatentStyle::Family => plan.source().family.latent_class(),
     }
 }
 
 /// The class that is written, for people.
 pub fn style(plan: &Plan) -> String {
-    let files = match plan.options.format {
+    let files = match plan.recipe().file_format() {
         FileFormat::Safetensors => "",
         FileFormat::Gguf => ", as GGUF",
     };
-    match plan.style {
-        LatentStyle::DeepseekV3 if plan.latent.biases => {
+    match plan.style() {
+        LatentStyle::DeepseekV3 if plan.latent().biases => {
             format!("stock {} with biases, which transformers alone runs", class(plan))
         }
         LatentStyle::DeepseekV3 => format!("stock {}{files}", class(plan)),
@@ -239,7 +240,7 @@ pub fn style(plan: &Plan) -> String {
 
 /// What of the source is not in the written model and not needed to run it.
 pub fn left_out(plan: &Plan) -> Option<String> {
-    let mtp = plan.source.mtp.filter(|_| plan.style == LatentStyle::DeepseekV3)?;
+    let mtp = plan.source().mtp.filter(|_| plan.style() == LatentStyle::DeepseekV3)?;
     let layers = table::plural(mtp.layers, "multi-token-prediction layer");
     Some(format!("{layers}; --style family keeps them"))
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use transmla_convert::{KeptLayer, Observer, Report, Stage};
+use transmla_convert::{Observer, Report, SavedLayer, Stage};
 
 use crate::printer::Printer;
 use crate::{interrupt, memory, table};
@@ -65,20 +65,20 @@ impl Observer for Progress<'_> {
         }
     }
 
-    fn kept_layer(&mut self, layer: usize, state: KeptLayer) {
+    fn saved_layer(&mut self, layer: usize, state: SavedLayer) {
         match state {
-            KeptLayer::Kept => interrupt::would_go_on_at(layer + 1),
-            KeptLayer::Reused => {
+            SavedLayer::Saved => interrupt::would_go_on_at(layer + 1),
+            SavedLayer::Reused => {
                 interrupt::would_go_on_at(layer + 1);
                 self.reused += 1;
             }
-            KeptLayer::Damaged => self.printer.warn(format!(
-                "layer {layer}, kept by an earlier run, is damaged; it is refined again"
+            SavedLayer::Damaged => self.printer.warn(format!(
+                "layer {layer}, saved by an earlier run, is damaged; it is refined again"
             )),
-            KeptLayer::Outdated if !self.outdated => {
+            SavedLayer::Outdated if !self.outdated => {
                 self.outdated = true;
                 self.printer.note(format!(
-                    "  from layer {layer} on, layers kept by an earlier run follow from other weights, text or options; they \
+                    "  from layer {layer} on, layers saved by an earlier run follow from other weights, text or options; they \
                      are refined again"
                 ));
             }

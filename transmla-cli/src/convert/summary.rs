@@ -4,11 +4,12 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use transmla_convert::{Engine, FileFormat, LayerReport, Plan, Report};
+use transmla_convert::{Engine, FileFormat, LayerReport, Plan, Report, refinement};
 use transmla_eval::Perplexity;
 
 use super::plan_view::{class, left_out, shapes, style};
 use super::progress::StageTime;
+use crate::flags;
 use crate::table::{self, Table};
 
 /// A finished conversion.
@@ -41,7 +42,7 @@ pub struct Summary<'a> {
 struct JsonSummary<'a> {
     save_path: &'a Path,
     model_path: &'a str,
-    method: transmla_convert::Method,
+    method: transmla_convert::MethodName,
     refine: usize,
     perplexity: Value,
     kv_cache: Value,
@@ -52,7 +53,7 @@ struct JsonSummary<'a> {
     class: String,
     target: Option<Engine>,
     format: FileFormat,
-    stock_obstacle: Option<&'a str>,
+    stock_obstacle: Option<String>,
     output_bytes: u64,
     evaluation: Value,
     timings: Map<String, Value>,
@@ -92,8 +93,8 @@ impl Summary<'_> {
         JsonSummary {
             save_path: self.target,
             model_path: self.model,
-            method: plan.options.method,
-            refine: plan.options.refine,
+            method: plan.recipe().method,
+            refine: refinement(plan.recipe()),
             perplexity: json!({
                 "original": value(&report.original),
                 "partial_rope": value(&report.partial_rope),
@@ -103,11 +104,11 @@ impl Summary<'_> {
             freqfold: report.freqfold,
             freqfold_trials: report.freqfold_trials.iter().map(trial).collect(),
             shapes: shapes(plan),
-            dtype: plan.options.dtype.to_string(),
+            dtype: plan.recipe().dtype.to_string(),
             class: class(plan),
-            target: plan.options.target,
-            format: plan.options.format,
-            stock_obstacle: plan.obstacle.as_deref(),
+            target: plan.recipe().engine,
+            format: plan.recipe().file_format(),
+            stock_obstacle: plan.obstacle().map(flags::spell),
             output_bytes: plan.output_bytes(),
             evaluation: report.mla.map_or(
                 Value::Null,
@@ -125,7 +126,7 @@ impl Summary<'_> {
     /// What is wrong with what came out.
     fn warnings(&self) -> Vec<String> {
         let (plan, report) = (self.plan, self.report);
-        let guesses = |measured: &Option<Perplexity>| measured.is_some_and(|it| it.is_guess(plan.source.vocab_size));
+        let guesses = |measured: &Option<Perplexity>| measured.is_some_and(|it| it.is_guess(plan.source().vocab_size));
         let (whose, broken) = match (guesses(&report.original), guesses(&report.mla)) {
             (true, _) => ("the original's", "it is broken, or the text is not for it"),
             (false, true) => ("the converted model's", "the conversion is broken; run transmla verify"),
@@ -133,7 +134,7 @@ impl Summary<'_> {
         };
         vec![format!(
             "{whose} perplexity is no better than that of guessing among {} tokens: {broken}",
-            plan.source.vocab_size
+            plan.source().vocab_size
         )]
     }
 
@@ -141,7 +142,7 @@ impl Summary<'_> {
     pub fn text(&self) -> String {
         let (plan, report) = (self.plan, self.report);
         let mut table = Table::new(format!("Converted {}: {}", self.model, self.target.display()));
-        let (grouped, latent) = (plan.grouped, &plan.latent);
+        let (grouped, latent) = (plan.grouped(), plan.latent());
         table.row(
             "attention",
             format!(
@@ -171,14 +172,17 @@ impl Summary<'_> {
             );
         }
         let bytes = table::bytes(plan.output_bytes());
-        table.row("weights", format!("{bytes} in {}, {}", plan.options.dtype, style(plan)));
-        if let Some(obstacle) = &plan.obstacle {
-            table.row("not stock", obstacle.clone());
+        table.row(
+            "weights",
+            format!("{bytes} in {}, {}", plan.recipe().dtype, style(plan)),
+        );
+        if let Some(obstacle) = plan.obstacle() {
+            table.row("not stock", flags::spell(obstacle));
         }
         if let Some(left_out) = left_out(plan) {
             table.row("left out", left_out);
         }
-        if let Some(engine) = plan.options.target {
+        if let Some(engine) = plan.recipe().engine {
             table.row("made for", engine.to_string());
             if let Some(restriction) = engine.restriction(plan) {
                 table.row("", restriction);
@@ -244,9 +248,9 @@ impl Summary<'_> {
 
     fn next_command(&self) -> String {
         let model = quoted(&self.target.display().to_string());
-        let engine = match self.plan.options.format {
+        let engine = match self.plan.recipe().file_format() {
             FileFormat::Gguf => Some(Engine::LlamaCpp),
-            FileFormat::Safetensors => self.plan.options.target,
+            FileFormat::Safetensors => self.plan.recipe().engine,
         };
         if let Some(engine) = engine.filter(|engine| *engine != Engine::Transformers) {
             return engine.command(self.plan, &model);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use transmla_calib::{SampleSpec, TextTokenizer};
-use transmla_convert::{Method, Recipe};
+use transmla_convert::{Recipe, default_noise};
 use transmla_core::ModelConfig;
 
 use crate::mix::TextMix;
@@ -18,9 +18,6 @@ const SAMPLES: usize = 128;
 
 /// Published number of tokens of a sample.
 const SAMPLE_TOKENS: usize = 256;
-
-/// Share of samples with noise for the coherent method.
-const NOISE: f64 = 0.25;
 
 /// The texts as far as they are known before a dataset is read: token files are read, datasets are not.
 #[derive(Debug)]
@@ -97,10 +94,9 @@ impl TextPlan {
             }
         };
         check_length(sequence, config).context("cannot calibrate on these samples")?;
-        let noise = match (&calibration, recipe.method) {
-            (Source::Ids(_), _) => 0.0,
-            (_, Method::Coherent) => text.cal_noise.unwrap_or(NOISE),
-            (_, Method::Transmla) => text.cal_noise.unwrap_or(0.0),
+        let noise = match &calibration {
+            Source::Ids(_) => 0.0,
+            Source::Dataset(_) => text.cal_noise.unwrap_or_else(|| default_noise(recipe.method)),
         };
         let evaluated = recipe.evaluation.ppl_eval_batch_size > 0;
         let evaluation = evaluated

@@ -5,13 +5,12 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use transmla_convert::{
-    ConvertOptions, LARGEST_RECIPE, RECIPE_FILE, Recipe, approximation, auto_obstacle, shapes_for_budget,
-};
+use transmla_convert::{LARGEST_RECIPE, RECIPE_FILE, Recipe, approximation, auto_obstacle, shapes_for_budget};
 use transmla_core::checkpoint::read_regular_text;
 use transmla_core::model::{carried_tensors, check_headers, model_tensors, unused_tensors};
 use transmla_core::{AttentionConfig, Checkpoint, ModelConfig};
 
+use crate::flags;
 use crate::model::{ModelFolder, declared_bytes};
 
 /// Tokens that cache sizes are told for.
@@ -173,13 +172,13 @@ fn attention(config: &ModelConfig) -> Value {
 
 fn conversion(config: &ModelConfig) -> Option<Conversion> {
     config.grouped()?;
-    let (approximation, obstacle) = (approximation(config), auto_obstacle(config, &ConvertOptions::default()));
+    let (approximation, obstacle) = (approximation(config), auto_obstacle(config, &Recipe::default()));
     Some(Conversion {
         exact: approximation.is_none(),
         approximation,
         class: config.family.latent_class(),
         deepseek_style: obstacle.is_none(),
-        deepseek_style_obstacle: obstacle,
+        deepseek_style_obstacle: obstacle.map(|text| flags::spell(&text)),
     })
 }
 

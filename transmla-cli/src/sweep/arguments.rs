@@ -6,12 +6,11 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use transmla_convert::{ConvertError, ConvertOptions, Method, Recipe, shapes_for_budget};
+use transmla_convert::{ConvertError, MethodName, Recipe, default_refinement, has_refinement, shapes_for_budget};
 use transmla_core::ModelConfig;
 
 use crate::options::compute::ComputeArguments;
 use crate::options::conversion::ConversionArguments;
-use crate::options::method::MethodName;
 use crate::options::output::OutputArguments;
 use crate::options::source::SourceArguments;
 use crate::options::values;
@@ -129,32 +128,25 @@ impl Budget {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Curve {
     /// How models are found.
-    pub method: Method,
+    pub method: MethodName,
     /// Steps of reconstruction.
     pub refine: usize,
 }
 
 impl Curve {
-    fn name(self) -> &'static str {
-        match self.method {
-            Method::Transmla => "transmla",
-            Method::Coherent => "coherent",
-        }
-    }
-
     /// For people.
     pub fn label(self) -> String {
         match self.refine {
-            0 => self.name().into(),
-            steps => format!("{}, refine {steps}", self.name()),
+            0 => self.method.to_string(),
+            steps => format!("{}, refine {steps}", self.method),
         }
     }
 
     /// For names of folders.
     pub fn slug(self) -> String {
         match self.refine {
-            0 => self.name().into(),
-            steps => format!("{}-refine{steps}", self.name()),
+            0 => self.method.to_string(),
+            steps => format!("{}-refine{steps}", self.method),
         }
     }
 }
@@ -228,20 +220,20 @@ impl SweepArguments {
     /// # Errors
     /// Refinement of a method that has none.
     pub fn curves(&self) -> anyhow::Result<Vec<Curve>> {
-        let methods: Vec<Method> = self.methods.iter().map(|name| Method::from(*name)).collect();
-        if self.refine.iter().any(|steps| *steps > 0) && !methods.contains(&Method::Coherent) {
+        let refines = self.methods.iter().any(|method| has_refinement(*method));
+        if self.refine.iter().any(|steps| *steps > 0) && !refines {
             bail!("--refine is part of the coherent method, which --methods leaves out; add it, or leave out --refine");
         }
         let mut curves: Vec<Curve> = Vec::new();
-        for method in methods {
-            let steps: &[usize] = match method {
-                Method::Transmla => &[0],
-                Method::Coherent if self.refine.is_empty() => &[ConvertOptions::REFINE],
-                Method::Coherent => &self.refine,
+        for method in &self.methods {
+            let default = [default_refinement(*method)];
+            let steps = match has_refinement(*method) && !self.refine.is_empty() {
+                true => &self.refine[..],
+                false => &default,
             };
             for refine in steps {
                 let curve = Curve {
-                    method,
+                    method: *method,
                     refine: *refine,
                 };
                 if !curves.contains(&curve) {

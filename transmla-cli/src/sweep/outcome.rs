@@ -57,8 +57,8 @@ impl<'a> Point<'a> {
     pub fn new(curve: Curve, plan: &Plan, report: &Report, folder: Option<&'a Path>) -> Option<Self> {
         Some(Self {
             curve,
-            rope_dim: plan.latent.qk_rope_head_dim,
-            rank: plan.latent.kv_lora_rank,
+            rope_dim: plan.latent().qk_rope_head_dim,
+            rank: plan.latent().kv_lora_rank,
             cache: plan.cache_numbers().1,
             perplexity: report.mla?.perplexity,
             partial_rope: report.partial_rope.map(|measured| measured.perplexity),

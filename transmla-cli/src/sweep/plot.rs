@@ -257,7 +257,7 @@ fn three_digits(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use transmla_convert::Method;
+    use transmla_convert::MethodName;
     use transmla_eval::Perplexity;
 
     use super::super::arguments::Curve;
@@ -265,11 +265,11 @@ mod tests {
 
     const CURVES: [Curve; 2] = [
         Curve {
-            method: Method::Transmla,
+            method: MethodName::Transmla,
             refine: 0,
         },
         Curve {
-            method: Method::Coherent,
+            method: MethodName::Coherent,
             refine: 100,
         },
     ];

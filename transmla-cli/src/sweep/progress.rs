@@ -1,6 +1,6 @@
 //! Progress of a sweep on the terminal.
 
-use transmla_convert::{KeptLayer, Observer, Report, Stage};
+use transmla_convert::{Observer, Report, SavedLayer, Stage};
 
 use crate::convert::progress::Progress;
 use crate::printer::Printer;
@@ -37,8 +37,8 @@ impl Observer for SweepProgress<'_> {
         self.stages.refining(layer, error);
     }
 
-    fn kept_layer(&mut self, layer: usize, state: KeptLayer) {
-        self.stages.kept_layer(layer, state);
+    fn saved_layer(&mut self, layer: usize, state: SavedLayer) {
+        self.stages.saved_layer(layer, state);
     }
 
     fn end(&mut self, stage: Stage, perplexity: Option<f64>) {

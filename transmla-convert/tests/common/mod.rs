@@ -9,13 +9,18 @@ use transmla_core::model::{carried_tensors, model_tensors};
 use transmla_core::{Checkpoint, Decoder, ModelConfig, StorageDtype, TensorSpec, TokenBatch};
 
 /// A conversion to a place where nothing is, without evaluation.
-pub fn request<'a>(plan: &'a Plan, source: &'a Decoder, calibration: &'a TokenBatch, target: &'a Path) -> Request<'a> {
+pub fn request<'a>(
+    plan: &'a Plan,
+    source: &'a Decoder,
+    calibration: &'a TokenBatch,
+    save_path: &'a Path,
+) -> Request<'a> {
     Request {
         plan,
         source,
         calibration,
         evaluation: None,
-        target,
+        save_path,
         replace: false,
         extra_files: &[],
     }

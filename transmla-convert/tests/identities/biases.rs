@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use proptest::prelude::*;
 use serde_json::json;
-use transmla_convert::{ConvertOptions, FreqFold, Method, Style, WithoutLatentNorms};
+use transmla_convert::{FreqFold, MethodName, Recipe, Style, WithoutLatentNorms};
 use transmla_core::config::{LatentStyle, TRANSFORMERS_ARCHITECTURE};
 use transmla_core::{Checkpoint, Decoder, Residency, StorageDtype};
 
@@ -11,13 +11,13 @@ use crate::common::write_random_variant;
 use crate::conversion::{Outcome, compare, family, full_rank, run};
 
 fn open(outcome: &Outcome) -> Decoder {
-    Decoder::open(&outcome.target(), &Device::flex(), Residency::Loaded).unwrap()
+    Decoder::open(&outcome.saved(), &Device::flex(), Residency::Loaded).unwrap()
 }
 
 /// The largest logit difference of the two forms of one conversion.
-fn between_forms(folder: &std::path::Path, options: &ConvertOptions) -> f64 {
+fn between_forms(folder: &std::path::Path, options: &Recipe) -> f64 {
     let with = |style| {
-        let options = ConvertOptions {
+        let options = Recipe {
             style,
             ..options.clone()
         };
@@ -25,7 +25,7 @@ fn between_forms(folder: &std::path::Path, options: &ConvertOptions) -> f64 {
     };
     let (stock, own) = (with(Style::Auto), with(Style::Family));
     assert_eq!(
-        (stock.plan.style, own.plan.style),
+        (stock.plan.style(), own.plan.style()),
         (LatentStyle::DeepseekV3, LatentStyle::Family)
     );
     // What the stock form's norms change is a matter of its own (`formats`).
@@ -37,10 +37,10 @@ fn between_forms(folder: &std::path::Path, options: &ConvertOptions) -> f64 {
 fn stock_form_equals_the_family_form() {
     for name in ["qwen2.5", "mimo"] {
         let folder = family(name);
-        for method in [Method::Transmla, Method::Coherent] {
+        for method in [MethodName::Transmla, MethodName::Coherent] {
             for low_rank_queries in [false, true] {
                 let full = full_rank(&folder, 8, 4, low_rank_queries);
-                let options = ConvertOptions {
+                let options = Recipe {
                     method,
                     kv_lora_rank: full.kv_lora_rank / 2,
                     q_lora_rank: full.q_lora_rank.map(|rank| rank / 2),
@@ -60,9 +60,9 @@ fn stock_form_equals_the_family_form() {
 #[test]
 fn refined_biases_are_the_same_in_both_forms() {
     let folder = family("qwen2.5");
-    let options = ConvertOptions {
-        method: Method::Coherent,
-        refine: 3,
+    let options = Recipe {
+        method: MethodName::Coherent,
+        refine: Some(3),
         kv_lora_rank: 24,
         ..full_rank(&folder, 8, 4, false)
     };
@@ -77,13 +77,13 @@ fn biases_are_where_stock_code_has_them() {
     for low_rank_queries in [false, true] {
         let outcome = run(&folder, &full_rank(&folder, 8, 4, low_rank_queries));
         assert_eq!(
-            outcome.plan.target_json["architectures"],
+            outcome.config().raw["architectures"],
             json!([TRANSFORMERS_ARCHITECTURE])
         );
-        assert_eq!(outcome.plan.target_json["attention_bias"], true);
+        assert_eq!(outcome.config().raw["attention_bias"], true);
         // hidden 96, or a query latent as wide as the queries, 96 too, and the constant entry.
-        assert_eq!(outcome.plan.target_json["q_lora_rank"], 104);
-        let checkpoint = Checkpoint::open(&outcome.target()).unwrap();
+        assert_eq!(outcome.config().raw["q_lora_rank"], 104);
+        let checkpoint = Checkpoint::open(&outcome.saved()).unwrap();
         let biases = checkpoint.names().filter(|name| name.ends_with(".bias"));
         let mut found: Vec<&str> = biases
             .filter_map(|name| name.strip_prefix("model.layers.0.self_attn."))
@@ -102,7 +102,7 @@ fn biases_are_where_stock_code_has_them() {
 fn half_precision_keeps_biases() {
     let folder = family("qwen2.5");
     let with = |style| {
-        let options = ConvertOptions {
+        let options = Recipe {
             style,
             dtype: StorageDtype::F16,
             ..full_rank(&folder, 16, 1, false)
@@ -136,15 +136,15 @@ proptest! {
         let models = tempfile::tempdir().unwrap();
         let folder = models.path().join("random");
         write_random_variant(&folder, &changes);
-        let options = ConvertOptions {
-            method: Method::Transmla,
-            refine: 0,
+        let options = Recipe {
+            method: MethodName::Transmla,
+            refine: Some(0),
             qk_mqa_dim: rope_dim,
             freqfold: FreqFold::Fixed(head_dim / rope_dim),
             kv_lora_rank: 1 + rank % (2 * key_width - rope_dim),
             q_lora_rank: q_rank.map(|rank| 1 + rank % queries),
             dtype: StorageDtype::F32,
-            ..ConvertOptions::default()
+            ..Recipe::default()
         };
         let worst = between_forms(&folder, &options);
         prop_assert!(worst < 5e-4, "{options:?}: {worst}");

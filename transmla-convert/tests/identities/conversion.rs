@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use transmla_convert::{
-    ConvertOptions, DecoupledModel, FreqFold, Method, Plan, Report, Silent, WithoutLatentNorms, convert, decouple,
+    DecoupledModel, FreqFold, MethodName, Plan, Recipe, Report, Silent, WithoutLatentNorms, convert, decouple,
 };
 use transmla_core::{Decoder, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch};
 use transmla_eval::{Divergence, EvalOptions, divergence};
@@ -55,28 +55,33 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub fn target(&self) -> PathBuf {
+    pub fn saved(&self) -> PathBuf {
         self.folder.path().join("mla")
+    }
+
+    /// The written config.json.
+    pub fn config(&self) -> ModelConfig {
+        ModelConfig::read(&self.saved()).unwrap()
     }
 }
 
 /// Converts a folder on a little text.
-pub fn run(folder: &Path, options: &ConvertOptions) -> Outcome {
+pub fn run(folder: &Path, options: &Recipe) -> Outcome {
     let device = Device::flex();
     let source = Decoder::open(folder, &device, Residency::Loaded).unwrap();
     let plan = Plan::new(source.config(), options).unwrap();
     let calibration = tokens(source.config().vocab_size, 4, 32);
     let output = tempfile::tempdir().unwrap();
-    let target = output.path().join("mla");
-    let request = common::request(&plan, &source, &calibration, &target);
+    let save_path = output.path().join("mla");
+    let request = common::request(&plan, &source, &calibration, &save_path);
     let report = convert(&request, &mut Silent).unwrap();
-    let converted = Decoder::open(&target, &device, Residency::Streamed).unwrap();
+    let converted = Decoder::open(&save_path, &device, Residency::Streamed).unwrap();
     let plain = WithoutLatentNorms(&converted);
     let converted: &dyn LayeredModel = match options.use_qkv_norm {
         true => &converted,
         false => &plain,
     };
-    let from_decoupled = (options.method == Method::Transmla).then(|| {
+    let from_decoupled = (options.method == MethodName::Transmla).then(|| {
         let decoupled = decouple(&plan, &source, &calibration, &EvalOptions::default(), &mut Silent).unwrap();
         let model = DecoupledModel::new(&source, &plan, &decoupled.rotations).with_keys(&decoupled.keys);
         compare(&model, converted)
@@ -91,24 +96,24 @@ pub fn run(folder: &Path, options: &ConvertOptions) -> Outcome {
 }
 
 /// Distances of the result from the decoupled model and from the original.
-pub fn distances(folder: &Path, options: &ConvertOptions) -> (Divergence, Divergence) {
+pub fn distances(folder: &Path, options: &Recipe) -> (Divergence, Divergence) {
     let outcome = run(folder, options);
     (outcome.from_decoupled.unwrap(), outcome.from_original)
 }
 
 /// Everything at full rank: keys, values and, if asked for, queries.
-pub fn full_rank(folder: &Path, rope_dim: usize, freqfold: usize, low_rank_queries: bool) -> ConvertOptions {
+pub fn full_rank(folder: &Path, rope_dim: usize, freqfold: usize, low_rank_queries: bool) -> Recipe {
     let config = ModelConfig::read(folder).unwrap();
     let grouped = config.grouped().unwrap();
-    ConvertOptions {
-        method: Method::Transmla,
-        refine: 0,
+    Recipe {
+        method: MethodName::Transmla,
+        refine: Some(0),
         qk_mqa_dim: rope_dim,
         freqfold: FreqFold::Fixed(freqfold),
         kv_lora_rank: 2 * grouped.key_width() - rope_dim,
         q_lora_rank: low_rank_queries.then_some(config.num_attention_heads * grouped.head_dim),
         dtype: StorageDtype::F32,
-        max_shard_bytes: 100_000,
-        ..ConvertOptions::default()
+        max_shard_size: 100_000,
+        ..Recipe::default()
     }
 }

@@ -1,15 +1,15 @@
 //! The stock form in the number formats that engines load it in, whatever it was stored in.
 
 use burn::tensor::Device;
-use transmla_convert::{ConvertOptions, Method, WithoutLatentNorms, check_saved};
+use transmla_convert::{MethodName, Recipe, WithoutLatentNorms, check_saved};
 use transmla_core::config::LatentStyle;
 use transmla_core::model::{NumberFormat, RoundedModel};
-use transmla_core::{Decoder, ModelConfig, Residency, StorageDtype};
+use transmla_core::{Decoder, Residency, StorageDtype};
 
 use crate::conversion::{Outcome, compare, family, full_rank, run};
 
 fn open(outcome: &Outcome) -> Decoder {
-    Decoder::open(&outcome.target(), &Device::flex(), Residency::Loaded).unwrap()
+    Decoder::open(&outcome.saved(), &Device::flex(), Residency::Loaded).unwrap()
 }
 
 /// Every family with a stock form, from every number format, with query latents and without: half precision and blocks of
@@ -25,17 +25,17 @@ fn half_precision_and_blocks_hold_every_stock_model() {
             (StorageDtype::F16, false),
         ] {
             let full = full_rank(&folder, 8, 4, low_rank_queries);
-            let options = ConvertOptions {
-                method: Method::Transmla,
+            let options = Recipe {
+                method: MethodName::Transmla,
                 kv_lora_rank: full.kv_lora_rank / 2,
                 q_lora_rank: full.q_lora_rank.map(|rank| rank / 2),
                 dtype,
                 ..full
             };
             let outcome = run(&folder, &options);
-            assert_eq!(outcome.plan.style, LatentStyle::DeepseekV3, "{name}");
-            let config = ModelConfig::read(&outcome.target()).unwrap();
-            let (_, checks) = check_saved(&outcome.target(), &config).unwrap();
+            assert_eq!(outcome.plan.style(), LatentStyle::DeepseekV3, "{name}");
+            let config = outcome.config();
+            let (_, checks) = check_saved(&outcome.saved(), &config).unwrap();
             assert!(checks.iter().all(|check| check.passed), "{name}, {dtype}: {checks:?}");
             let model = open(&outcome);
             for (format, most) in [

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use serde_json::{Value, json};
-use transmla_convert::{ConvertOptions, write_gguf};
+use transmla_convert::{Recipe, write_gguf};
 use transmla_core::checkpoint::{Checkpoint, CheckpointWriter};
 use transmla_core::model::{NumberFormat, RoundedModel, model_tensors};
 use transmla_core::{Decoder, ModelConfig, Residency, StorageDtype};
@@ -190,14 +190,14 @@ fn layers(folder: &Path, count: usize) {
 }
 
 /// Converts, exports, and compares the file with the folder: as it is, and requantised.
-fn check(source: &Path, options: &ConvertOptions) -> Gguf {
+fn check(source: &Path, options: &Recipe) -> Gguf {
     let outcome = run(source, options);
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("m.gguf");
-    write_gguf(&outcome.target(), &path, false, None, &Device::flex()).unwrap();
+    write_gguf(&outcome.saved(), &path, false, None, &Device::flex()).unwrap();
     let file = read(&path);
     let open = |folder: &Path| Decoder::open(folder, &Device::flex(), Residency::Loaded).unwrap();
-    let model = open(&outcome.target());
+    let model = open(&outcome.saved());
     for (index, (format, most)) in [
         (None, 1e-5),
         (Some(NumberFormat::Fp16), 1e-4),
@@ -207,7 +207,7 @@ fn check(source: &Path, options: &ConvertOptions) -> Gguf {
     .enumerate()
     {
         let folder = place.path().join(index.to_string());
-        unpack(&file, &outcome.target(), &folder, format);
+        unpack(&file, &outcome.saved(), &folder, format);
         let kl = compare(&model, &open(&folder)).kl;
         assert!(kl < most, "{format:?}, {options:?}: {kl}");
     }
@@ -223,7 +223,7 @@ fn files_hold_the_model() {
         (StorageDtype::F16, None),
         (StorageDtype::Bf16, None),
     ] {
-        let options = ConvertOptions {
+        let options = Recipe {
             dtype,
             q_lora_rank,
             kv_lora_rank: 28,
@@ -282,16 +282,16 @@ fn with_tiny_latents(folder: &Path, target: &Path) {
 /// An export makes the latents anew, whatever size the folder has them in.
 #[test]
 fn tiny_latents_become_ordinary_numbers() {
-    let options = ConvertOptions {
+    let options = Recipe {
         kv_lora_rank: 28,
         ..full_rank(&stories(), 8, 1, false)
     };
     let outcome = run(&stories(), &options);
     let place = tempfile::tempdir().unwrap();
     let [tiny, path, folder] = ["tiny", "m.gguf", "unpacked"].map(|name| place.path().join(name));
-    with_tiny_latents(&outcome.target(), &tiny);
+    with_tiny_latents(&outcome.saved(), &tiny);
     let open = |folder: &Path| Decoder::open(folder, &Device::flex(), Residency::Loaded).unwrap();
-    let (model, tiny_model) = (open(&outcome.target()), open(&tiny));
+    let (model, tiny_model) = (open(&outcome.saved()), open(&tiny));
     let format = NumberFormat::Q8_0;
     let dead = RoundedModel {
         model: &tiny_model,
@@ -307,7 +307,7 @@ fn tiny_latents_become_ordinary_numbers() {
 /// Norms of the model's own are no identity, and stay what they are.
 #[test]
 fn norms_of_the_models_own_are_kept() {
-    let options = ConvertOptions {
+    let options = Recipe {
         use_qkv_norm: true,
         kv_lora_rank: 28,
         q_lora_rank: Some(32),

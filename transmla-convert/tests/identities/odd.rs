@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use transmla_convert::{ConvertOptions, Method, Style};
-use transmla_core::ModelConfig;
+use transmla_convert::{MethodName, Recipe, Style};
 
 use crate::common::write_random_variant;
 use crate::conversion::{full_rank, run};
@@ -168,11 +167,11 @@ fn odd_models_convert_exactly() {
         let folder = models.path().join("odd");
         write(&folder, &case);
         for (method, style) in [
-            (Method::Transmla, Style::Auto),
-            (Method::Coherent, Style::Auto),
-            (Method::Transmla, Style::Family),
+            (MethodName::Transmla, Style::Auto),
+            (MethodName::Coherent, Style::Auto),
+            (MethodName::Transmla, Style::Family),
         ] {
-            let options = ConvertOptions {
+            let options = Recipe {
                 method,
                 style,
                 ..full_rank(&folder, 8, 1, false)
@@ -180,13 +179,13 @@ fn odd_models_convert_exactly() {
             let outcome = run(&folder, &options);
             let worst = outcome.from_original.max_logit_difference;
             assert!(worst < 5e-4, "{}, {method:?}, {style:?}: {worst}", case.name);
-            let written = ModelConfig::read(&outcome.target()).unwrap();
+            let written = outcome.config();
             assert_eq!(written.notes, Vec::<String>::new(), "{}", case.name);
             if style == Style::Family {
                 for (key, value) in case.expected.as_object().unwrap() {
                     assert_eq!(&written.raw[key], value, "{}: {key}", case.name);
                 }
-                let source = &outcome.plan.source;
+                let source = outcome.plan.source();
                 assert_eq!(written.rope.theta, source.rope.theta, "{}", case.name);
                 assert_eq!(written.rope.scaling, source.rope.scaling, "{}", case.name);
                 assert_eq!(written.rope_limit, None, "{}", case.name);

@@ -1,7 +1,7 @@
 //! Families that add nothing, biases apart.
 
 use proptest::prelude::*;
-use transmla_convert::{ConvertOptions, FreqFold, Plan, Style};
+use transmla_convert::{FreqFold, Plan, Recipe, Style};
 use transmla_core::ModelConfig;
 
 use crate::common::write_random_model;
@@ -29,7 +29,7 @@ fn stock_form_equals_the_decoupled_model() {
         for low_rank_queries in [false, true] {
             let folder = family(name);
             let head_dim = ModelConfig::read(&folder).unwrap().grouped().unwrap().head_dim;
-            let options = ConvertOptions {
+            let options = Recipe {
                 style: Style::DeepseekV3,
                 ..full_rank(&folder, head_dim, 2, low_rank_queries)
             };
@@ -50,7 +50,7 @@ fn one_key_head_at_full_rank_equals_the_original() {
         let (_, from_original) = distances(&folder, &full_rank(&folder, 8, 1, bias));
         let worst = from_original.max_logit_difference;
         assert!(worst < 5e-4, "bias {bias}: {worst}");
-        let options = ConvertOptions {
+        let options = Recipe {
             style: Style::DeepseekV3,
             ..full_rank(&folder, 8, 1, true)
         };
@@ -78,20 +78,20 @@ proptest! {
         fold in 0usize..20, collapse in prop::option::of(0usize..5),
     ) {
         let config = ModelConfig::read(&family("mistral")).unwrap();
-        let options = ConvertOptions {
+        let options = Recipe {
             qk_mqa_dim: rope_dim,
             kv_lora_rank: rank,
             q_lora_rank: q_rank,
             collapse,
             freqfold: if fold == 0 { FreqFold::Auto } else { FreqFold::Fixed(fold) },
-            ..ConvertOptions::default()
+            ..Recipe::default()
         };
         match Plan::new(&config, &options) {
             Ok(plan) => {
                 let (before, after) = plan.cache_numbers();
                 prop_assert_eq!(after, rank + rope_dim);
                 prop_assert!(after <= before);
-                prop_assert!(!plan.freqfolds.is_empty());
+                prop_assert!(!plan.freqfolds().is_empty());
             }
             Err(error) => prop_assert!(error.to_string().contains("try --"), "{error}"),
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use tempfile::TempDir;
-use transmla_convert::{ConvertOptions, Evaluation, Plan, Report, Request, Silent, convert};
+use transmla_convert::{Evaluation, Plan, Recipe, Report, Request, Silent, convert};
 use transmla_core::checkpoint::read_input_ids;
 use transmla_core::{Decoder, LayeredModel, Residency, TokenBatch};
 use transmla_eval::EvalOptions;
@@ -18,7 +18,7 @@ pub fn test_windows(count: usize) -> TokenBatch {
 
 /// Converts with the first `samples` of 128 calibration samples and evaluates on the first `windows` of 58 test windows; gives the
 /// report, and a folder with the model in `mla`.
-pub fn convert_stories(options: &ConvertOptions, samples: usize, windows: usize) -> (Report, TempDir) {
+pub fn convert_stories(options: &Recipe, samples: usize, windows: usize) -> (Report, TempDir) {
     let source = Decoder::open(
         &path("../transmla-cli/models/stories260k"),
         &Device::flex(),
@@ -37,7 +37,7 @@ pub fn convert_stories(options: &ConvertOptions, samples: usize, windows: usize)
             windows: &test_windows(windows),
             options: EvalOptions::default(),
         }),
-        target: &folder.path().join("mla"),
+        save_path: &folder.path().join("mla"),
         replace: false,
         extra_files: &[],
     };

@@ -1,5 +1,6 @@
 //! `config.json` of every supported family, and of latent attention models.
 
+mod converted;
 mod defaults;
 mod family;
 mod features;

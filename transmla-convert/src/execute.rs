@@ -1,0 +1,262 @@
+//! Planned conversions, with the model and the text at hand.
+
+use std::path::Path;
+
+use transmla_core::checkpoint::{CheckpointWriter, Claim};
+use transmla_core::{Decoder, LayeredModel, Residency, TokenBatch};
+
+use crate::output::companions::{write_companions, write_rest};
+use crate::output::gguf::{check_gguf, write_gguf};
+use crate::output::manifest::{check_replaceable, check_space, list_files};
+use crate::output::resume_cache::{ResumeCache, forget};
+use crate::solve::evaluation::{Evaluation, evaluate};
+use crate::solve::method;
+use crate::solve::method::{Job, LayerStore, Output, Solver};
+use crate::spec::engine::GGUF_FILE;
+use crate::spec::error::ConvertError;
+use crate::spec::options::{FileFormat, MethodName};
+use crate::spec::plan::Plan;
+use crate::spec::report::{Observer, Report, Stage};
+
+/// Everything that a planned conversion needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// What to do.
+    pub plan: &'a Plan,
+    /// The model to convert.
+    pub source: &'a Decoder,
+    /// Calibration text, `[samples, seq]`.
+    pub calibration: &'a TokenBatch,
+    /// Text that the perplexities are measured on.
+    pub evaluation: Option<Evaluation<'a>>,
+    /// Folder to make.
+    pub save_path: &'a Path,
+    /// Whether an existing folder is replaced, if it holds nothing but what a conversion has written.
+    pub replace: bool,
+    /// More files for the folder, as name and contents.
+    pub extra_files: &'a [(String, Vec<u8>)],
+}
+
+/// Several planned conversions of one model.
+#[derive(Debug, Clone, Copy)]
+pub struct Requests<'a> {
+    /// The model to convert.
+    pub source: &'a Decoder,
+    /// Text that perplexities are measured on.
+    pub evaluation: Option<Evaluation<'a>>,
+    /// The models to make.
+    pub entries: &'a [Entry<'a>],
+}
+
+/// One of the models that [`Requests`] ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// What to do; planned for the same source.
+    pub plan: &'a Plan,
+    /// Calibration text, `[samples, seq]`. What follows from a text is shared by the entries that have the same.
+    pub calibration: &'a TokenBatch,
+    /// Folder to make.
+    pub save_path: &'a Path,
+    /// Whether an existing folder is replaced, if it holds nothing but what a conversion has written.
+    pub replace: bool,
+    /// Whether the folder is wanted. One that is not never appears: its files are written beside it, read back, measured
+    /// and removed.
+    pub keep: bool,
+    /// More files for the folder, as name and contents.
+    pub extra_files: &'a [(String, Vec<u8>)],
+}
+
+/// Converts a model and writes it.
+///
+/// The folder appears as the last step, complete; whatever fails before leaves its place as it was (a mount point cannot be
+/// renamed, and is filled file by file instead). The perplexity of the converted model is that of the written files, read back.
+/// Its `transmla.toml` lists them.
+///
+/// # Errors
+/// Bad weights or text; a folder that exists, holds something else, has another conversion under way, lacks room or cannot be
+/// written; a source that changes while it is read; a failing device.
+pub fn convert(request: &Request<'_>, observer: &mut dyn Observer) -> Result<Report, ConvertError> {
+    let entry = Entry {
+        plan: request.plan,
+        calibration: request.calibration,
+        save_path: request.save_path,
+        replace: request.replace,
+        keep: true,
+        extra_files: request.extra_files,
+    };
+    let alone = Requests {
+        source: request.source,
+        evaluation: request.evaluation,
+        entries: &[entry],
+    };
+    Ok(convert_all(&alone, observer)?.swap_remove(0))
+}
+
+/// Makes several models of one; the reports are in the order of the entries.
+///
+/// The original is measured once. Entries of the published method that differ in ranks, norms or form alone share one
+/// decoupling, one perplexity after it and one second pass; those of the coherent method share the gradients of the
+/// loss. Each model is the same, to the bit, as one that [`convert()`] makes alone.
+///
+/// # Errors
+/// As for [`convert()`]. Models that were complete before the error stay, if they were to be kept.
+pub fn convert_all(requests: &Requests<'_>, observer: &mut dyn Observer) -> Result<Vec<Report>, ConvertError> {
+    let entries = requests.entries;
+    // Released last: nobody else comes to these places before everything is there or gone.
+    let _claims: Vec<Claim> = entries
+        .iter()
+        .map(|entry| Claim::of(entry.save_path))
+        .collect::<Result<_, _>>()?;
+    check_space(entries.iter().map(|entry| (entry.save_path, entry.plan)))?;
+    let mut writers = requests.writers()?;
+    let original = evaluate(requests.evaluation, requests.source, Stage::EvaluateOriginal, observer)?;
+    let mut reports = vec![Report::default(); entries.len()];
+    let mut solvers = Solvers::default();
+    for group in requests.groups() {
+        observer.converting(&group);
+        let mut taken: Vec<CheckpointWriter> = group.iter().filter_map(|index| writers[*index].take()).collect();
+        let found = requests.solve(&group, &mut taken, &mut solvers, observer)?;
+        for ((index, writer), report) in group.into_iter().zip(taken).zip(found) {
+            let mla = requests.finish(&entries[index], writer, observer)?;
+            reports[index] = Report {
+                original,
+                mla,
+                ..report
+            };
+            observer.converted(index, &reports[index]);
+        }
+    }
+    Ok(reports)
+}
+
+/// One for each method that had something to solve.
+#[derive(Default)]
+struct Solvers(Vec<(MethodName, Box<dyn Solver>)>);
+
+impl Solvers {
+    fn of(&mut self, name: MethodName) -> &mut dyn Solver {
+        let index = match self.0.iter().position(|(known, _)| *known == name) {
+            Some(index) => index,
+            None => {
+                self.0.push((name, method(name).solver()));
+                self.0.len() - 1
+            }
+        };
+        self.0[index].1.as_mut()
+    }
+}
+
+impl<'a> Requests<'a> {
+    fn job(&self, entry: &Entry<'a>) -> Job<'a> {
+        Job {
+            plan: entry.plan,
+            source: self.source,
+            calibration: entry.calibration,
+            evaluation: self.evaluation,
+        }
+    }
+
+    /// Checks every entry and begins its folder.
+    fn writers(&self) -> Result<Vec<Option<CheckpointWriter>>, ConvertError> {
+        let writer = |entry: &Entry<'_>| {
+            if entry.replace {
+                check_replaceable(entry.save_path)?;
+            }
+            let (plan, recipe) = (entry.plan, entry.plan.recipe());
+            entry.calibration.check_vocabulary(self.source.config().vocab_size)?;
+            method(recipe.method).check_text(plan, entry.calibration)?;
+            check_gguf(plan, self.source.checkpoint().folder())?;
+            let writer = CheckpointWriter::create(
+                entry.save_path,
+                plan.tensors(),
+                recipe.dtype,
+                recipe.max_shard_size,
+                entry.replace,
+            )?;
+            write_companions(self.source, &writer)?;
+            Ok(Some(writer))
+        };
+        self.entries.iter().map(writer).collect()
+    }
+
+    /// Entries, by index, that go through the model together, in the order of their first ones.
+    fn groups(&self) -> Vec<Vec<usize>> {
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        for (index, entry) in self.entries.iter().enumerate() {
+            let name = entry.plan.recipe().method;
+            let shares = |group: &&mut Vec<usize>| {
+                let first = &self.entries[group[0]];
+                first.plan.recipe().method == name && method(name).shares_passes(&self.job(first), &self.job(entry))
+            };
+            match groups.iter_mut().find(shares) {
+                Some(group) => group.push(index),
+                None => groups.push(vec![index]),
+            }
+        }
+        groups
+    }
+
+    /// Writes the attention of every entry of a group; gives what is known of each before it is measured.
+    fn solve(
+        &self,
+        group: &[usize],
+        writers: &mut [CheckpointWriter],
+        solvers: &mut Solvers,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Report>, ConvertError> {
+        let jobs = group.iter().map(|index| self.job(&self.entries[*index]));
+        let mut caches = group
+            .iter()
+            .zip(jobs.clone())
+            .map(|(index, job)| ResumeCache::of(&job, self.entries[*index].save_path))
+            .collect::<Result<Vec<_>, _>>()?;
+        let name = self.entries[group[0]].plan.recipe().method;
+        let mut outputs: Vec<Output<'_>> = jobs
+            .zip(writers)
+            .zip(&mut caches)
+            .map(|((job, writer), cache)| Output {
+                job,
+                writer,
+                layers: cache as &mut dyn LayerStore,
+            })
+            .collect();
+        solvers.of(name).solve(&mut outputs, observer)
+    }
+
+    /// Writes the rest of an entry whose attention is written, measures it and puts it in its place, if it is to be kept.
+    fn finish(
+        &self,
+        entry: &Entry<'_>,
+        mut writer: CheckpointWriter,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<transmla_eval::Perplexity>, ConvertError> {
+        write_rest(entry.plan, self.source, entry.extra_files, &mut writer)?;
+        writer.finish()?;
+        let device = self.source.device();
+        let converted = Decoder::open(writer.work_folder(), device, Residency::Streamed)?;
+        let measured = evaluate(self.evaluation, &converted, Stage::EvaluateConverted, observer)?;
+        drop(converted);
+        let recipe = entry.plan.recipe();
+        if recipe.file_format() == FileFormat::Gguf {
+            let folder = writer.work_folder();
+            write_gguf(
+                folder,
+                &folder.join(GGUF_FILE),
+                true,
+                recipe.pre_tokenizer.as_deref(),
+                device,
+            )?;
+            writer.drop_weights()?;
+        }
+        if entry.keep {
+            list_files(&writer)?;
+            if entry.replace {
+                // Much may have come there in the meantime.
+                check_replaceable(entry.save_path)?;
+            }
+            writer.commit()?;
+        }
+        forget(entry.save_path)?;
+        Ok(measured)
+    }
+}

@@ -1,0 +1,11 @@
+//! What is written beside and after the attention: companions, card, GGUF, the list of files, the resume cache, verification.
+
+pub mod card;
+pub mod companions;
+pub mod gguf;
+pub mod json;
+pub mod lost_rows;
+pub mod manifest;
+pub mod modelling;
+pub mod resume_cache;
+pub mod verify;

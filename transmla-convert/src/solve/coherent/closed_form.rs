@@ -1,0 +1,183 @@
+//! The coherent method for one layer: candidates for the split, and the one whose attention output errs least.
+
+use faer::{Mat, MatRef, Scale};
+use transmla_calib::Sensitivity;
+use transmla_core::model::Rotary;
+use transmla_core::model::attention::{GroupedAttention, LatentAttention};
+use transmla_core::{Decoder, LayeredModel};
+use transmla_lowrank::{KvInput, OutputMetric, metric_pca, quadratic_form};
+use transmla_rope::{AttentionProfile, CoherentSplit, Eligibility, coherent};
+
+use crate::layer::assemble;
+use crate::layer::factors::{Factors, Queries};
+use crate::layer::key_norm::FittedKeys;
+use crate::layer::weights::HostWeights;
+use crate::solve::coherent::example::{Example, output_cost};
+use crate::solve::queries::factorise_queries;
+use crate::spec::error::ConvertError;
+use crate::spec::plan::Plan;
+
+/// The slot choices that are tried in every layer; no single one is best for all.
+const CANDIDATES: [Eligibility; 4] = [
+    Eligibility::Ownership,
+    Eligibility::Threshold(0.9),
+    Eligibility::Threshold(0.7),
+    Eligibility::Threshold(0.5),
+];
+
+/// Regularisation of the metric, as a share of a block's mean eigenvalue.
+const REGULARISATION: f64 = 1e-3;
+
+/// Everything that the closed form of a layer is made from.
+pub(crate) struct LayerProblem<'a> {
+    pub plan: &'a Plan,
+    pub source: &'a Decoder,
+    pub layer: usize,
+    pub attention: &'a GroupedAttention,
+    /// What stands for keys that are normalised.
+    pub keys: Option<&'a FittedKeys>,
+    /// Second moment of the inputs, per token.
+    pub moment: MatRef<'a, f64>,
+    /// Sequences for the sensitivity statistics.
+    pub statistics: &'a [Example],
+    /// Sequences to choose on.
+    pub choice: &'a [Example],
+    /// Positions with the converted model's slot frequencies.
+    pub rotary: &'a Rotary,
+}
+
+/// A layer in closed form.
+pub(crate) struct ClosedForm {
+    pub attention: LatentAttention,
+    pub kept_energy: f64,
+    /// Relative squared error of fitted keys.
+    pub key_error: Option<f64>,
+    /// What the error of the attention output costs on the held-out sequences.
+    pub cost: f64,
+}
+
+/// Solves every candidate and keeps the best.
+pub(crate) fn closed_form(problem: &LayerProblem<'_>) -> Result<ClosedForm, ConvertError> {
+    let (plan, layer) = (problem.plan, problem.layer);
+    let shape = plan.head_shape();
+    let weights = HostWeights::read(problem.source, plan, layer, problem.keys)?;
+    let statistics = Statistics::collect(problem)?;
+    let key_moment = quadratic_form(weights.k.as_ref(), problem.moment).map_err(ConvertError::lowrank(layer))?;
+    let slots = plan.converted().rope.frequencies();
+    let profile = AttentionProfile {
+        frequencies: &statistics.frequencies,
+        distances: &statistics.profiles,
+        pair_power: &statistics.pair_power,
+    };
+    let queries = factorise_queries(plan, layer, weights.q.as_ref(), problem.moment)?;
+    let mut best: Option<ClosedForm> = None;
+    for eligibility in CANDIDATES {
+        let split =
+            coherent(key_moment.as_ref(), shape, &slots, &profile, eligibility).map_err(ConvertError::rope(layer))?;
+        let candidate = solve(problem, &weights, &queries, &statistics, split)?;
+        if best.as_ref().is_none_or(|best| candidate.cost < best.cost) {
+            best = Some(candidate);
+        }
+    }
+    best.ok_or(ConvertError::Activations { layer })
+}
+
+/// Statistics of one layer, on the host.
+struct Statistics {
+    frequencies: Vec<f64>,
+    profiles: Vec<Vec<Vec<f64>>>,
+    query_moments: Vec<Mat<f64>>,
+    pair_power: Vec<Vec<f64>>,
+    value_metrics: Vec<Mat<f64>>,
+}
+
+impl Statistics {
+    fn collect(problem: &LayerProblem<'_>) -> Result<Self, ConvertError> {
+        let (plan, attention) = (problem.plan, problem.attention);
+        let grouped = plan.grouped();
+        let positions = problem.rotary.positions();
+        let mut sensitivity = Sensitivity::new(attention.query_heads, grouped.head_dim, positions.len());
+        let rotary = Rotary::new(&plan.source().rope, positions, problem.source.device());
+        for example in problem.statistics {
+            if let Some(gradients) = &example.gradients {
+                sensitivity.add(attention, &example.inputs, gradients, example.batch, &rotary)?;
+            }
+        }
+        let query_moments = sensitivity.query_moments();
+        let pairs = grouped.head_dim / 2;
+        let power = |moment: &Mat<f64>| {
+            (0..pairs)
+                .map(|j| moment[(j, j)] + moment[(j + pairs, j + pairs)])
+                .collect()
+        };
+        Ok(Self {
+            frequencies: plan.source().rope.frequencies(),
+            profiles: sensitivity.profiles(),
+            pair_power: query_moments.iter().map(power).collect(),
+            query_moments,
+            value_metrics: sensitivity.value_metrics(),
+        })
+    }
+
+    /// What errors of each head's keys (through the gains `up`) and values cost.
+    fn metric(&self, problem: &LayerProblem<'_>, split: &CoherentSplit) -> OutputMetric {
+        let shape = problem.plan.head_shape();
+        let d = shape.head_dim;
+        let scale = problem.plan.source_scale();
+        let mut keys = vec![Mat::zeros(d, d); shape.key_heads];
+        let mut values = vec![Mat::zeros(d, d); shape.key_heads];
+        for head in 0..shape.query_heads {
+            let group = shape.key_head_of(head);
+            let turn = split.decoupling.key_up[head].as_ref().subcols(group * d, d);
+            keys[group] += Scale(scale * scale) * (turn.transpose() * &self.query_moments[head] * turn);
+            values[group] += &self.value_metrics[head];
+        }
+        OutputMetric { keys, values }
+    }
+}
+
+fn solve(
+    problem: &LayerProblem<'_>,
+    weights: &HostWeights,
+    queries: &Queries,
+    statistics: &Statistics,
+    split: CoherentSplit,
+) -> Result<ClosedForm, ConvertError> {
+    let (plan, layer) = (problem.plan, problem.layer);
+    let keys = split
+        .decoupling
+        .split_keys(weights.k.as_ref())
+        .map_err(ConvertError::rope(layer))?;
+    let input = KvInput {
+        nope_keys: keys.nope.as_ref(),
+        values: weights.v.as_ref(),
+        key_up: &split.decoupling.key_up,
+        value_head_dim: plan.latent().v_head_dim,
+    };
+    let metric = statistics.metric(problem, &split);
+    let kv = metric_pca(
+        &input,
+        problem.moment,
+        &metric,
+        plan.latent().kv_lora_rank,
+        REGULARISATION,
+    )
+    .map_err(ConvertError::lowrank(layer))?;
+    let kept_energy = kv.kept_energy;
+    let factors = Factors {
+        kv,
+        rope_keys: keys.rope,
+        queries,
+        decoupling: split.decoupling,
+    };
+    let output = problem.attention.o.clone();
+    let q_norm = problem.attention.q_norm.as_ref();
+    let attention = assemble::attention(plan, layer, &factors, q_norm, output, problem.source.device())?;
+    let cost = output_cost(&attention, problem.choice, problem.rotary)?;
+    Ok(ClosedForm {
+        attention,
+        kept_energy,
+        key_error: problem.keys.map(|keys| keys.error),
+        cost,
+    })
+}

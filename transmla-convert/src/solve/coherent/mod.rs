@@ -1,0 +1,111 @@
+//! The coherent method: slots by phase coherence, a PCA in the metric of the loss, layer-wise reconstruction.
+
+pub mod closed_form;
+pub mod example;
+pub mod loss_gradients;
+pub mod output_regression;
+pub mod refine;
+pub mod sequential;
+
+use transmla_core::TokenBatch;
+
+use self::loss_gradients::{LossGradients, gradient_bytes};
+use self::sequential::{sequential, steps_of};
+use crate::solve::memory::{Needs, elements};
+use crate::solve::method::{Job, Method, Output, Solver};
+use crate::spec::error::ConvertError;
+use crate::spec::options::MethodName;
+use crate::spec::plan::Plan;
+use crate::spec::recipe::Recipe;
+use crate::spec::report::{Observer, Report};
+
+/// Share of samples with noise: what is fitted to the calibration text alone gives up what other text needs.
+const NOISE: f64 = 0.25;
+
+/// Tokens whose logits the gradients are taken for at once.
+const LOGIT_ROWS: u64 = 256;
+
+/// The coherent method.
+pub(crate) struct Coherent;
+
+impl Method for Coherent {
+    fn name(&self) -> MethodName {
+        MethodName::Coherent
+    }
+
+    fn refinement(&self, recipe: &Recipe) -> usize {
+        steps_of(recipe)
+    }
+
+    fn summary(&self, recipe: &Recipe) -> String {
+        format!("coherent, {} refinement steps", steps_of(recipe))
+    }
+
+    fn noise(&self) -> f64 {
+        NOISE
+    }
+
+    /// The teacher's states, the inputs, outputs and targets of one layer and gradients of all layers, which need the output
+    /// head while they are taken.
+    fn peak_bytes(&self, plan: &Plan, samples: usize, tokens: usize) -> u64 {
+        let needs = Needs::of(plan, samples, tokens);
+        let source = plan.source();
+        let (hidden, layers) = (source.hidden_size as u64, source.num_hidden_layers as u64);
+        let (vocabulary, queries) = (
+            source.vocab_size as u64,
+            (source.num_attention_heads * plan.grouped().head_dim) as u64,
+        );
+        // Behind the factorisation the second moment is still there; that of the attended values with its factor, and what is
+        // solved for.
+        let regression = 8 * (2 * hidden * hidden + 2 * queries * queries + 2 * queries * hidden);
+        let main = needs.layer + needs.states + needs.activations + needs.factorisation.max(regression);
+        let gradients = gradient_bytes(samples.saturating_mul(tokens)) * hidden * layers;
+        let head = 4 * vocabulary * hidden;
+        // The residual stream before every layer, and a layer with its gradient and recorded activations, or the head with
+        // some logits.
+        let logits = 3 * LOGIT_ROWS * vocabulary * 4;
+        let backwards =
+            needs.batch * hidden * layers * 4 + (2 * needs.layer + 3 * needs.activations).max(head + logits);
+        // Weights, their gradient, what Adam keeps of each, and the best so far.
+        let refined = match steps_of(plan.recipe()) {
+            0 => 0,
+            _ => 6 * 4 * elements(&plan.solved_attention(0).2),
+        };
+        gradients + (main + 4 * needs.states + refined).max(gradients + backwards)
+    }
+
+    /// Any text will do.
+    fn check_text(&self, _: &Plan, _: &TokenBatch) -> Result<(), ConvertError> {
+        Ok(())
+    }
+
+    /// Every layer is solved on the inputs that the converted layers before it give.
+    fn shares_passes(&self, _: &Job<'_>, _: &Job<'_>) -> bool {
+        false
+    }
+
+    fn solver(&self) -> Box<dyn Solver> {
+        Box::new(LayerByLayer { gradients: None })
+    }
+}
+
+/// One model after another; the gradients of the loss serve all that have the same text.
+struct LayerByLayer {
+    gradients: Option<LossGradients>,
+}
+
+impl Solver for LayerByLayer {
+    fn solve(&mut self, outputs: &mut [Output<'_>], observer: &mut dyn Observer) -> Result<Vec<Report>, ConvertError> {
+        let mut reports = Vec::with_capacity(outputs.len());
+        for output in outputs {
+            let known = self.gradients.take().filter(|known| known.serve(&output.job));
+            let known = known.map_or_else(|| LossGradients::take(&output.job, observer), Ok)?;
+            let known = self.gradients.insert(known);
+            reports.push(Report {
+                layers: sequential(output, known, observer)?,
+                ..Report::default()
+            });
+        }
+        Ok(reports)
+    }
+}

@@ -1,0 +1,99 @@
+//! The published method (arXiv 2502.07864): RoPE is decoupled in a first pass, keys and values are factorised in a second.
+
+pub mod compress;
+pub mod decouple;
+pub mod decoupled;
+pub mod second_pass;
+
+use transmla_core::TokenBatch;
+use transmla_eval::EvalOptions;
+
+use self::decouple::{check_samples, decouple};
+use self::decoupled::DecoupledModel;
+use self::second_pass::second_pass;
+use crate::solve::evaluation::evaluate;
+use crate::solve::memory::Needs;
+use crate::solve::method::{Job, Method, Output, Solver};
+use crate::spec::error::ConvertError;
+use crate::spec::options::MethodName;
+use crate::spec::plan::Plan;
+use crate::spec::recipe::Recipe;
+use crate::spec::report::{Observer, Report, Stage};
+
+/// The published method.
+pub(crate) struct Published;
+
+impl Method for Published {
+    fn name(&self) -> MethodName {
+        MethodName::Transmla
+    }
+
+    /// It has none.
+    fn refinement(&self, _: &Recipe) -> usize {
+        0
+    }
+
+    fn summary(&self, _: &Recipe) -> String {
+        "transmla".into()
+    }
+
+    fn noise(&self) -> f64 {
+        0.0
+    }
+
+    fn peak_bytes(&self, plan: &Plan, samples: usize, tokens: usize) -> u64 {
+        let needs = Needs::of(plan, samples, tokens);
+        let source = plan.source();
+        let fitted_keys = match source.family.qk_norm {
+            true => 4 * (plan.grouped().key_width() * source.hidden_size * source.num_hidden_layers) as u64,
+            false => 0,
+        };
+        needs.layer + needs.states + needs.activations + needs.factorisation + fitted_keys
+    }
+
+    fn check_text(&self, plan: &Plan, calibration: &TokenBatch) -> Result<(), ConvertError> {
+        check_samples(plan, calibration)
+    }
+
+    /// Ranks, norms and form come after RoPE is decoupled.
+    fn shares_passes(&self, one: &Job<'_>, other: &Job<'_>) -> bool {
+        let decoupling = |job: &Job<'_>| {
+            let recipe = job.plan.recipe();
+            (
+                recipe.qk_mqa_dim,
+                job.plan.freqfolds().to_vec(),
+                recipe.calibration.cal_batch_size,
+            )
+        };
+        decoupling(one) == decoupling(other) && one.calibration == other.calibration
+    }
+
+    fn solver(&self) -> Box<dyn Solver> {
+        Box::new(Passes)
+    }
+}
+
+/// Two passes over the text for each group.
+struct Passes;
+
+impl Solver for Passes {
+    fn solve(&mut self, outputs: &mut [Output<'_>], observer: &mut dyn Observer) -> Result<Vec<Report>, ConvertError> {
+        let Some(first) = outputs.first() else {
+            return Ok(Vec::new());
+        };
+        let job = first.job;
+        let options = job.evaluation.map_or_else(EvalOptions::default, |it| it.options);
+        let decoupled = decouple(job.plan, job.source, job.calibration, &options, observer)?;
+        let model = DecoupledModel::new(job.source, job.plan, &decoupled.rotations).with_keys(&decoupled.keys);
+        let partial_rope = evaluate(job.evaluation, &model, Stage::EvaluateDecoupled, observer)?;
+        let layers = second_pass(&job, &model, outputs, observer)?;
+        let report = |layers| Report {
+            partial_rope,
+            freqfold: Some(decoupled.freqfold),
+            freqfold_trials: decoupled.trials.clone(),
+            layers,
+            ..Report::default()
+        };
+        Ok(layers.into_iter().map(report).collect())
+    }
+}

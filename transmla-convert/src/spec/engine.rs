@@ -1,0 +1,43 @@
+//! What the programs that run converted models ask of one, as far as they differ: `docs/engines.md` has the sources.
+
+use transmla_core::config::LatentStyle;
+
+use crate::spec::error::ConvertError;
+use crate::spec::options::{Engine, FileFormat};
+
+/// The file of a model in GGUF, in its folder.
+pub const GGUF_FILE: &str = "model.gguf";
+
+impl Engine {
+    /// Whether it runs a model that is written so; `obstacle` is what keeps the model from the stock form.
+    ///
+    /// # Errors
+    /// [`ConvertError::Engine`] with what is in the way and what to do.
+    pub(crate) fn check(
+        self,
+        format: FileFormat,
+        style: LatentStyle,
+        obstacle: Option<&str>,
+    ) -> Result<(), ConvertError> {
+        let fail = |problem: &str, advice: &str| {
+            Err(ConvertError::Engine {
+                engine: self,
+                problem: problem.into(),
+                advice: advice.into(),
+            })
+        };
+        if format == FileFormat::Gguf && self != Self::LlamaCpp {
+            return fail("it does not read GGUF", "leave format = \"gguf\" out");
+        }
+        if self == Self::Transformers {
+            return Ok(());
+        }
+        if style == LatentStyle::Family {
+            return fail(
+                obstacle.unwrap_or("a family's own class is for transformers alone (style = \"family\")"),
+                "target = \"transformers\" runs it, in the family's own class if need be",
+            );
+        }
+        Ok(())
+    }
+}

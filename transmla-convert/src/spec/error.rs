@@ -1,0 +1,159 @@
+//! The errors of this crate.
+//!
+//! Settings are named as in `transmla.toml`: `style = "auto"`.
+
+use std::path::PathBuf;
+
+use transmla_calib::CalibError;
+use transmla_core::CoreError;
+use transmla_eval::EvalError;
+use transmla_lowrank::LowRankError;
+use transmla_rope::RopeError;
+
+use crate::spec::hint::Hint;
+use crate::spec::options::Engine;
+
+/// What can go wrong in a conversion.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConvertError {
+    /// Reading or writing a checkpoint failed.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+    /// Calibration data cannot be used.
+    #[error(transparent)]
+    Calib(#[from] CalibError),
+    /// An evaluation failed.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    /// Decoupling RoPE in a layer failed.
+    #[error("layer {layer}: {source}")]
+    Rope {
+        /// The layer.
+        layer: usize,
+        /// What failed.
+        source: RopeError,
+    },
+    /// The low-rank step of a layer failed.
+    #[error("layer {layer}: {source}")]
+    LowRank {
+        /// The layer.
+        layer: usize,
+        /// What failed.
+        source: LowRankError,
+    },
+    /// An option's value does not fit the model.
+    #[error("{0}")]
+    Option(Hint),
+    /// A folder that is to be replaced holds what no conversion has written.
+    #[error(
+        "{} cannot be replaced: {problem}; only what a conversion has written is replaced: move the rest away, or choose \
+         another folder",
+        folder.display()
+    )]
+    NotOurs {
+        /// The folder.
+        folder: PathBuf,
+        /// What it holds.
+        problem: String,
+    },
+    /// There is no room for the model.
+    #[error(
+        "{} has room for {}, and the conversion needs {}; free some, or choose another folder",
+        folder.display(),
+        mebibytes(*free),
+        mebibytes(*needed)
+    )]
+    Space {
+        /// Where it would be written.
+        folder: PathBuf,
+        /// Bytes that it takes.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// The model has latent attention already.
+    #[error("the model already has latent attention (model_type {model_type}); give a grouped-query model")]
+    AlreadyLatent {
+        /// Its `model_type`.
+        model_type: String,
+    },
+    /// The model has no latent attention.
+    #[error("the model has no latent attention (model_type {model_type}); give a converted model")]
+    NotLatent {
+        /// Its `model_type`.
+        model_type: String,
+    },
+    /// The model cannot be written as GGUF.
+    #[error("cannot be written as GGUF: {problem}")]
+    Gguf {
+        /// What is in the way.
+        problem: String,
+    },
+    /// The model cannot be written in stock DeepSeek form.
+    #[error(
+        "style = \"deepseek-v3\" cannot express this conversion: {obstacle}; style = \"auto\" writes the family's own class \
+         instead"
+    )]
+    Style {
+        /// The feature in the way.
+        obstacle: String,
+    },
+    /// The program that is to run the model cannot.
+    #[error("target = \"{engine}\" cannot run this conversion: {problem}; {advice}")]
+    Engine {
+        /// The program.
+        engine: Engine,
+        /// What is in the way.
+        problem: String,
+        /// What to do about it.
+        advice: String,
+    },
+    /// What is to be written cannot be told as JSON.
+    #[error("cannot write {file}: {source}")]
+    Json {
+        /// The file.
+        file: &'static str,
+        /// What failed.
+        source: serde_json::Error,
+    },
+    /// The list of files cannot be told as TOML.
+    #[error("cannot write {file}: {source}")]
+    Toml {
+        /// The file.
+        file: &'static str,
+        /// What failed.
+        source: toml::ser::Error,
+    },
+    /// There are too few calibration samples.
+    #[error("{found} calibration sample(s), at least {needed} are needed: {why}")]
+    FewSamples {
+        /// Number of samples.
+        found: usize,
+        /// Number that would do.
+        needed: usize,
+        /// What they are needed for.
+        why: &'static str,
+    },
+    /// The activations of the model are not finite.
+    #[error("layer {layer}: its inputs on the calibration text are not finite: the weights are damaged or overflow")]
+    Activations {
+        /// The layer.
+        layer: usize,
+    },
+}
+
+/// For people.
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+impl ConvertError {
+    pub(crate) fn rope(layer: usize) -> impl Fn(RopeError) -> Self {
+        move |source| Self::Rope { layer, source }
+    }
+
+    pub(crate) fn lowrank(layer: usize) -> impl Fn(LowRankError) -> Self {
+        move |source| Self::LowRank { layer, source }
+    }
+}

@@ -1,0 +1,13 @@
+//! What a conversion is told and what follows from it without a weight: recipe, plan, engines, errors, reports.
+
+pub mod budget;
+pub mod engine;
+pub mod error;
+pub mod hint;
+pub mod options;
+pub mod plan;
+pub mod recipe;
+pub mod report;
+pub mod serving;
+pub mod shapes;
+pub mod support;

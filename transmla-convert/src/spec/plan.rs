@@ -1,0 +1,258 @@
+//! The plan of a conversion, from config.json and the checkpoint's headers alone.
+
+use serde_json::{Map, Value};
+use transmla_core::config::{LatentForm, LatentStyle};
+use transmla_core::model::{attention_tensors, carried_tensors, layer_prefix, model_tensors};
+use transmla_core::{AttentionConfig, GroupedConfig, LatentConfig, ModelConfig, TensorSpec};
+use transmla_rope::HeadShape;
+
+use crate::spec::error::ConvertError;
+use crate::spec::options::{Engine, FileFormat, Style};
+use crate::spec::recipe::Recipe;
+use crate::spec::shapes::{check_ranks, check_rope};
+use crate::spec::support::{auto_obstacle, keeps_scaled_rope, stock_obstacle};
+
+/// Epsilon of all norms of a model in stock DeepSeek form: transformers fixes that of the latent norms, vLLM and
+/// llama.cpp take `rms_norm_eps` for them, so both must be this.
+pub(crate) const STOCK_EPS: f64 = 1e-6;
+
+/// A conversion that is known to fit: shapes, tensors to write, cache sizes.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    recipe: Recipe,
+    source: ModelConfig,
+    grouped: GroupedConfig,
+    converted: ModelConfig,
+    form: LatentForm,
+    tensors: Vec<TensorSpec>,
+    freqfolds: Vec<usize>,
+    obstacle: Option<String>,
+}
+
+impl Plan {
+    /// Checks the choices of a recipe against a model and derives everything that follows from them.
+    ///
+    /// # Errors
+    /// [`ConvertError::Option`] with the allowed range and a good value, [`ConvertError::AlreadyLatent`],
+    /// [`ConvertError::Style`], [`ConvertError::Engine`].
+    pub fn new(source: &ModelConfig, recipe: &Recipe) -> Result<Self, ConvertError> {
+        let grouped = *source.grouped().ok_or_else(|| ConvertError::AlreadyLatent {
+            model_type: source.model_type.clone(),
+        })?;
+        let freqfolds = check_rope(source, &grouped, recipe)?;
+        check_ranks(source, &grouped, recipe)?;
+        let (style, obstacle) = choose_style(source, recipe)?;
+        let stock = style == LatentStyle::DeepseekV3;
+        let eps = if stock { STOCK_EPS } else { source.rms_norm_eps };
+        let q_lora_rank = match stock && grouped.qkv_bias {
+            true => Some(query_rank(recipe.q_lora_rank.unwrap_or(source.hidden_size))),
+            false => recipe.q_lora_rank,
+        };
+        let latent = LatentConfig {
+            q_lora_rank,
+            kv_lora_rank: recipe.kv_lora_rank,
+            qk_nope_head_dim: grouped.head_dim,
+            qk_rope_head_dim: recipe.qk_mqa_dim,
+            v_head_dim: grouped.head_dim,
+            latent_norm_eps: (stock || recipe.use_qkv_norm).then_some(eps),
+            biases: grouped.qkv_bias || grouped.output_bias,
+        };
+        let form = LatentForm {
+            style,
+            rms_norm_eps: eps,
+            dtype: recipe.dtype,
+            scaled_rope: keeps_scaled_rope(recipe),
+        };
+        let converted = source.converted(&latent, &form);
+        let mut tensors = model_tensors(&converted);
+        for index in 0..converted.num_hidden_layers {
+            tensors.extend(bias_tensors(&converted, &latent, &grouped, stock, index));
+        }
+        if !stock {
+            tensors.extend(carried_tensors(source));
+        }
+        let engine = match recipe.file_format() {
+            FileFormat::Gguf => recipe.engine.or(Some(Engine::LlamaCpp)),
+            FileFormat::Safetensors => recipe.engine,
+        };
+        if let Some(engine) = engine {
+            engine.check(recipe.file_format(), style, obstacle.as_deref())?;
+        }
+        Ok(Self {
+            recipe: recipe.clone(),
+            source: source.clone(),
+            grouped,
+            converted,
+            form,
+            tensors,
+            freqfolds,
+            obstacle,
+        })
+    }
+
+    /// The choices that it was made from.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Configuration of the source.
+    pub fn source(&self) -> &ModelConfig {
+        &self.source
+    }
+
+    /// Shapes of the source's attention.
+    pub fn grouped(&self) -> &GroupedConfig {
+        &self.grouped
+    }
+
+    /// Configuration of the converted model.
+    pub fn converted(&self) -> &ModelConfig {
+        &self.converted
+    }
+
+    /// Shapes of the latent attention.
+    pub fn latent(&self) -> &LatentConfig {
+        match &self.converted.attention {
+            AttentionConfig::Latent(latent) => latent,
+            AttentionConfig::Grouped(_) => unreachable!("a converted configuration has latent attention"),
+        }
+    }
+
+    /// Tensors to write, in order.
+    pub fn tensors(&self) -> &[TensorSpec] {
+        &self.tensors
+    }
+
+    /// The frequency foldings to choose from; one unless `freqfold` is `auto`.
+    pub fn freqfolds(&self) -> &[usize] {
+        &self.freqfolds
+    }
+
+    /// The form that is written.
+    pub fn style(&self) -> LatentStyle {
+        self.form.style
+    }
+
+    /// What keeps [`Style::Auto`] from the stock form, if anything does.
+    pub fn obstacle(&self) -> Option<&str> {
+        self.obstacle.as_deref()
+    }
+
+    /// The contents of the converted model's config.json.
+    pub(crate) fn config_json(&self) -> Map<String, Value> {
+        self.source.latent_json(self.latent(), &self.form)
+    }
+
+    /// Configuration and tensors of one layer's attention as it is solved: without latent norms, and without a query latent
+    /// that only biases ask for.
+    pub(crate) fn solved_attention(&self, layer: usize) -> (ModelConfig, LatentConfig, Vec<TensorSpec>) {
+        let latent = LatentConfig {
+            q_lora_rank: self.recipe.q_lora_rank,
+            latent_norm_eps: None,
+            ..self.latent().clone()
+        };
+        let mut config = self.converted.clone();
+        config.attention = AttentionConfig::Latent(latent.clone());
+        let mut tensors = attention_tensors(&config, layer);
+        tensors.extend(bias_tensors(&config, &latent, &self.grouped, false, layer));
+        (config, latent, tensors)
+    }
+
+    /// Heads as the rope crate counts them.
+    pub(crate) fn head_shape(&self) -> HeadShape {
+        let grouped = self.grouped;
+        HeadShape {
+            query_heads: self.source.num_attention_heads,
+            key_heads: grouped.num_key_value_heads,
+            head_dim: grouped.head_dim,
+        }
+    }
+
+    /// What the source multiplies products of queries and keys by, the attention factor of its RoPE included.
+    pub(crate) fn source_scale(&self) -> f64 {
+        self.source.score_scale * self.source.rope.attention_factor().powi(2)
+    }
+
+    /// DeepSeek divides scores by `sqrt(d + d_r)` where the source mostly divides by `sqrt(d)`: queries carry the quotient.
+    pub(crate) fn query_scale(&self) -> f64 {
+        self.source_scale() / self.converted.score_scale
+    }
+
+    /// What rotary queries are multiplied by beyond that: the converted model's own attention factor comes on top of them.
+    pub(crate) fn rope_share(&self) -> f64 {
+        self.converted.rope.attention_factor().powi(-2)
+    }
+
+    /// Numbers per token and layer in the KV cache, before and after.
+    pub fn cache_numbers(&self) -> (usize, usize) {
+        (
+            self.source.attention.cache_numbers(),
+            self.converted.attention.cache_numbers(),
+        )
+    }
+
+    /// Bytes of the weights to write.
+    pub fn output_bytes(&self) -> u64 {
+        let numbers: usize = self.tensors.iter().map(TensorSpec::elements).sum();
+        (numbers * self.recipe.dtype.bytes()) as u64
+    }
+
+    /// Whether the residual stream is rescaled, and by what: `sqrt(eps' / eps)` makes norms with one epsilon do the
+    /// work of the other.
+    pub(crate) fn residual_scale(&self) -> f64 {
+        (self.converted.rms_norm_eps / self.source.rms_norm_eps).sqrt()
+    }
+}
+
+/// Width of a query latent with one more entry, which biases go through: a multiple of 8, which matrix units want.
+pub(crate) fn query_rank(rank: usize) -> usize {
+    (rank + 1).next_multiple_of(8)
+}
+
+/// The form to write, and what keeps `auto` from the stock one.
+fn choose_style(source: &ModelConfig, recipe: &Recipe) -> Result<(LatentStyle, Option<String>), ConvertError> {
+    if recipe.style == Style::Family {
+        return Ok((LatentStyle::Family, None));
+    }
+    let obstacle = match recipe.style {
+        Style::Auto => auto_obstacle(source, recipe),
+        _ => stock_obstacle(source, recipe),
+    };
+    match (obstacle, recipe.style) {
+        (None, _) => Ok((LatentStyle::DeepseekV3, None)),
+        (Some(obstacle), Style::DeepseekV3) => Err(ConvertError::Style { obstacle }),
+        (obstacle, _) => Ok((LatentStyle::Family, obstacle)),
+    }
+}
+
+/// The biases of one layer's attention: those of the source where they are, or on the down-projections, where alone stock
+/// code has them.
+fn bias_tensors(
+    config: &ModelConfig,
+    latent: &LatentConfig,
+    grouped: &GroupedConfig,
+    stock: bool,
+    layer: usize,
+) -> Vec<TensorSpec> {
+    let keys = latent.kv_lora_rank + latent.qk_rope_head_dim;
+    let queries = config.num_attention_heads * latent.query_width();
+    let query = match latent.q_lora_rank {
+        Some(rank) if stock => ("q_a_proj", rank),
+        Some(_) => ("q_b_proj", queries),
+        None => ("q_proj", queries),
+    };
+    let prefix = format!("{}.self_attn", layer_prefix(layer));
+    let spec = |(name, rows): (&str, usize)| TensorSpec::new(format!("{prefix}.{name}.bias"), [rows]);
+    let mut tensors = Vec::new();
+    if grouped.qkv_bias {
+        tensors.extend([query, ("kv_a_proj_with_mqa", keys)].map(spec));
+    } else if stock && grouped.output_bias {
+        // The stock class has all of them or none.
+        tensors.extend(latent.q_lora_rank.map(|rank| spec(("q_a_proj", rank))));
+        tensors.push(spec(("kv_a_proj_with_mqa", keys)));
+    }
+    if grouped.output_bias || (stock && grouped.qkv_bias) {
+        tensors.push(spec(("o_proj", config.hidden_size)));
+    }
+    tensors
+}

@@ -1,0 +1,491 @@
+//! `transmla.toml`: everything that is needed to repeat a conversion.
+
+use std::path::PathBuf;
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use transmla_core::StorageDtype;
+
+use crate::spec::options::{Engine, FileFormat, FreqFold, MethodName, Style};
+
+/// The recipe of a conversion, written beside every converted model.
+///
+/// Keys have the names of the command line's options. A key that is left out has the published default; a key that is
+/// not known is an error, so that a misspelt one is not silently without effect.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Recipe {
+    /// The version of this toolkit that the recipe was made with.
+    pub transmla_version: String,
+    /// The source: a folder, or a repository on the hub.
+    pub model_path: String,
+    /// Revision of a source on the hub.
+    pub revision: String,
+    /// How the latent model is found.
+    pub method: MethodName,
+    /// Steps of layer-wise reconstruction after the closed form; absent for 100 in the coherent method, which alone has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refine: Option<usize>,
+    /// Number format of the written weights.
+    #[serde(with = "as_text")]
+    pub dtype: StorageDtype,
+    /// Width of the one shared rotary key.
+    pub qk_mqa_dim: usize,
+    /// Frequencies per slot of the rotary key.
+    #[serde(with = "auto_or_number")]
+    pub collapse: Option<usize>,
+    /// Frequency folding.
+    #[serde(with = "auto_or_number")]
+    pub freqfold: FreqFold,
+    /// Width of the latent that keys and values share.
+    pub kv_lora_rank: usize,
+    /// Width of the query latent; absent for full queries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub q_lora_rank: Option<usize>,
+    /// How much larger than values the keys count in the joint PCA.
+    pub balance_kv_ratio: f64,
+    /// RMSNorms on the latents.
+    pub use_qkv_norm: bool,
+    /// Class name and form of the written model. `deepseek-style = true` is another way to say `"deepseek-v3"`.
+    #[serde(alias = "deepseek-style", deserialize_with = "style_or_flag::deserialize")]
+    pub style: Style,
+    /// The program that is to run the model; absent for whatever reads its form.
+    #[serde(rename = "target", skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
+    /// The files that it becomes; absent for what `target` reads, safetensors where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<FileFormat>,
+    /// llama.cpp's name for how the tokenizer splits text, if it cannot be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pre_tokenizer: Option<String>,
+    /// Bound on the bytes of one safetensors shard.
+    pub max_shard_size: u64,
+    /// The text that is calibrated on.
+    pub calibration: CalibrationText,
+    /// The text that perplexities are measured on.
+    pub evaluation: EvaluationText,
+    /// The list of written files that a conversion appends; it says nothing on how to repeat it.
+    #[serde(skip_serializing)]
+    pub files: IgnoredAny,
+}
+
+/// The fields of a [`Recipe`] that texts of this library name.
+pub const RECIPE_FIELDS: [&str; 13] = [
+    "method",
+    "refine",
+    "dtype",
+    "qk_mqa_dim",
+    "collapse",
+    "freqfold",
+    "kv_lora_rank",
+    "q_lora_rank",
+    "balance_kv_ratio",
+    "use_qkv_norm",
+    "style",
+    "target",
+    "format",
+];
+
+/// The text that a conversion is calibrated on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CalibrationText {
+    /// Dataset by name or path.
+    pub cal_dataset: String,
+    /// Column that is the text, in calibration and evaluation files that have columns; absent for `text`, `sentence`,
+    /// `content`, a chat, or the only column of strings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_column: Option<String>,
+    /// Exact token ids, instead of a dataset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cal_tokens: Option<PathBuf>,
+    /// Number of samples; absent for 128, or all that `cal-tokens` has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cal_nsamples: Option<usize>,
+    /// Tokens of a sample; absent for 256, or as many as `cal-tokens` has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cal_max_seqlen: Option<usize>,
+    /// Share of the samples with random words in them; absent for a quarter with the coherent method and a dataset,
+    /// otherwise none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cal_noise: Option<f64>,
+    /// Samples that go through a layer together.
+    pub cal_batch_size: usize,
+    /// Seed of the draw.
+    pub seed: u64,
+}
+
+/// The text that perplexities are measured on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct EvaluationText {
+    /// Windows that go through a layer together; 0 for no evaluation.
+    pub ppl_eval_batch_size: usize,
+    /// Dataset by name or path; absent for that of the calibration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_dataset: Option<String>,
+    /// Exact token ids, instead of a dataset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_tokens: Option<PathBuf>,
+    /// Tokens of a window; absent for 2048 (or the model's context, if that is shorter), or as `eval-tokens` has them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_seqlen: Option<usize>,
+    /// Most windows to evaluate; absent for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_max_windows: Option<usize>,
+}
+
+impl Default for Recipe {
+    /// The published defaults, without a model.
+    fn default() -> Self {
+        Self {
+            transmla_version: env!("CARGO_PKG_VERSION").into(),
+            model_path: String::new(),
+            revision: "main".into(),
+            method: MethodName::default(),
+            refine: None,
+            dtype: StorageDtype::Bf16,
+            qk_mqa_dim: 64,
+            collapse: None,
+            freqfold: FreqFold::Auto,
+            kv_lora_rank: 512,
+            q_lora_rank: None,
+            balance_kv_ratio: 1.0,
+            use_qkv_norm: false,
+            style: Style::Auto,
+            engine: None,
+            format: None,
+            pre_tokenizer: None,
+            max_shard_size: 5_000_000_000,
+            calibration: CalibrationText::default(),
+            evaluation: EvaluationText::default(),
+            files: IgnoredAny,
+        }
+    }
+}
+
+impl Default for CalibrationText {
+    fn default() -> Self {
+        Self {
+            cal_dataset: "wikitext2".into(),
+            text_column: None,
+            cal_tokens: None,
+            cal_nsamples: None,
+            cal_max_seqlen: None,
+            cal_noise: None,
+            cal_batch_size: 8,
+            seed: 42,
+        }
+    }
+}
+
+impl Default for EvaluationText {
+    fn default() -> Self {
+        Self {
+            ppl_eval_batch_size: 2,
+            eval_dataset: None,
+            eval_tokens: None,
+            eval_seqlen: None,
+            eval_max_windows: None,
+        }
+    }
+}
+
+/// Why a text is no recipe.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecipeError {
+    /// Not TOML, a key that is not known, or a value of the wrong kind; says the line.
+    #[error("not a conversion recipe: {0}")]
+    Read(#[from] toml::de::Error),
+    /// A value that TOML cannot hold.
+    #[error("the recipe cannot be written as TOML: {0}")]
+    Write(#[from] toml::ser::Error),
+    /// A number that must be positive is zero.
+    #[error("not a conversion recipe: {0} is 0; expected a positive integer")]
+    Zero(
+        /// The key.
+        &'static str,
+    ),
+    /// There is no source.
+    #[error("not a conversion recipe: model-path is required and absent")]
+    NoModel,
+}
+
+impl Recipe {
+    /// The files that the model becomes: what is asked for, or what the program that is to run it reads.
+    pub fn file_format(&self) -> FileFormat {
+        self.format.unwrap_or(match self.engine {
+            Some(Engine::LlamaCpp) => FileFormat::Gguf,
+            _ => FileFormat::Safetensors,
+        })
+    }
+
+    /// The contents of `transmla.toml`.
+    ///
+    /// # Errors
+    /// [`RecipeError::Write`] for numbers beyond TOML's 64 signed bits.
+    pub fn to_toml(&self) -> Result<String, RecipeError> {
+        let body = toml::to_string(self)?;
+        Ok(format!(
+            "# How this model was made. `transmla convert --recipe` with this file makes it again.\n{body}"
+        ))
+    }
+
+    /// Reads the contents of a `transmla.toml`.
+    ///
+    /// # Errors
+    /// [`RecipeError::Read`] with the line, [`RecipeError::Zero`], [`RecipeError::NoModel`].
+    pub fn from_toml(text: &str) -> Result<Self, RecipeError> {
+        let recipe: Self = toml::from_str(text)?;
+        if recipe.model_path.is_empty() {
+            return Err(RecipeError::NoModel);
+        }
+        let (calibration, evaluation) = (&recipe.calibration, &recipe.evaluation);
+        for (key, number) in [
+            ("cal-nsamples", calibration.cal_nsamples),
+            ("cal-max-seqlen", calibration.cal_max_seqlen),
+            ("cal-batch-size", Some(calibration.cal_batch_size)),
+            ("eval-seqlen", evaluation.eval_seqlen),
+            ("eval-max-windows", evaluation.eval_max_windows),
+        ] {
+            if number == Some(0) {
+                return Err(RecipeError::Zero(key));
+            }
+        }
+        Ok(recipe)
+    }
+}
+
+/// Types whose form on the command line is also their form in the file.
+mod as_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+/// A style by its name, or the published flag: whether it is the stock one.
+mod style_or_flag {
+    use serde::{Deserialize, Deserializer};
+
+    use crate::spec::options::Style;
+
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected \"auto\", \"deepseek-v3\" or \"family\"")]
+    enum Form {
+        Name(Style),
+        Flag(bool),
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Style, D::Error> {
+        Ok(match Form::deserialize(deserializer)? {
+            Form::Name(style) => style,
+            Form::Flag(true) => Style::DeepseekV3,
+            Form::Flag(false) => Style::Family,
+        })
+    }
+}
+
+/// `"auto"` or a positive integer.
+mod auto_or_number {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    use crate::spec::options::FreqFold;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged, expecting = "expected \"auto\" or a positive integer")]
+    enum Form {
+        Number(usize),
+        Text(String),
+    }
+
+    pub fn serialize<T, S>(value: &T, serializer: S) -> Result<S::Ok, S::Error>
+    where
+        T: Into<FreqFold> + Copy,
+        S: Serializer,
+    {
+        let form = match (*value).into() {
+            FreqFold::Auto => Form::Text("auto".into()),
+            FreqFold::Fixed(number) => Form::Number(number),
+        };
+        form.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: From<FreqFold>,
+        D: Deserializer<'de>,
+    {
+        let text = match Form::deserialize(deserializer)? {
+            Form::Number(number) => number.to_string(),
+            Form::Text(text) => text,
+        };
+        text.parse::<FreqFold>().map(T::from).map_err(de::Error::custom)
+    }
+}
+
+impl From<Option<usize>> for FreqFold {
+    fn from(number: Option<usize>) -> Self {
+        number.map_or(Self::Auto, Self::Fixed)
+    }
+}
+
+impl From<FreqFold> for Option<usize> {
+    fn from(fold: FreqFold) -> Self {
+        match fold {
+            FreqFold::Auto => None,
+            FreqFold::Fixed(number) => Some(number),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn recipes() -> impl Strategy<Value = Recipe> {
+        let auto = || prop::option::of(1usize..64);
+        let shapes = (
+            1usize..256,
+            auto(),
+            auto(),
+            1usize..1024,
+            prop::option::of(1usize..1024),
+        );
+        let flags = (any::<bool>(), 0usize..3, 0.01f64..100.0, 0usize..3);
+        let texts = (
+            "[ -~]{1,20}",
+            auto(),
+            auto(),
+            prop::option::of("[a-z/.]{1,9}"),
+            0u64..1 << 63,
+        );
+        (shapes, flags, texts).prop_map(|(shapes, flags, texts)| Recipe {
+            model_path: texts.0,
+            refine: texts.2.map(|steps| 10 * steps),
+            dtype: [StorageDtype::F32, StorageDtype::F16, StorageDtype::Bf16][flags.3],
+            qk_mqa_dim: shapes.0,
+            collapse: shapes.1,
+            freqfold: shapes.2.into(),
+            kv_lora_rank: shapes.3,
+            q_lora_rank: shapes.4,
+            balance_kv_ratio: flags.2,
+            use_qkv_norm: flags.0,
+            style: [Style::Auto, Style::DeepseekV3, Style::Family][flags.1],
+            engine: [None, Some(Engine::Vllm), Some(Engine::LlamaCpp)][flags.1],
+            format: [None, Some(FileFormat::Safetensors), Some(FileFormat::Gguf)][flags.3],
+            pre_tokenizer: texts.1.map(|_| "gpt-2".into()),
+            calibration: CalibrationText {
+                cal_tokens: texts.3.clone().map(PathBuf::from),
+                text_column: texts.3.clone(),
+                cal_nsamples: texts.1,
+                cal_noise: texts.1.map(|samples| 1.0 / samples as f64),
+                seed: texts.4,
+                ..CalibrationText::default()
+            },
+            evaluation: EvaluationText {
+                eval_dataset: texts.3,
+                eval_max_windows: texts.2,
+                ..EvaluationText::default()
+            },
+            ..Recipe::default()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(recipe in recipes()) {
+            let text = recipe.to_toml().unwrap();
+            prop_assert_eq!(Recipe::from_toml(&text).unwrap(), recipe);
+        }
+    }
+
+    #[test]
+    fn a_list_of_files_is_no_part_of_it() {
+        let recipe = Recipe::default();
+        let named = Recipe {
+            model_path: "m".into(),
+            ..recipe
+        };
+        let text = named.to_toml().unwrap() + "\n[files]\n\"config.json\" = 700\n";
+        assert_eq!(Recipe::from_toml(&text).unwrap(), named);
+    }
+
+    #[test]
+    fn what_is_left_out_has_the_published_default() {
+        let recipe = Recipe::from_toml("model-path = 'm'\nfreqfold = 4\n[calibration]\nseed = 7").unwrap();
+        assert_eq!((recipe.freqfold, recipe.calibration.seed), (FreqFold::Fixed(4), 7));
+        let mut expected = Recipe {
+            model_path: "m".into(),
+            freqfold: FreqFold::Fixed(4),
+            ..Recipe::default()
+        };
+        expected.calibration.seed = 7;
+        assert_eq!(recipe, expected);
+    }
+
+    #[test]
+    fn llama_cpp_reads_gguf_unless_told_otherwise() {
+        for (lines, format) in [
+            ("", FileFormat::Safetensors),
+            ("target = 'vllm'", FileFormat::Safetensors),
+            ("target = 'llama.cpp'", FileFormat::Gguf),
+            ("target = 'llama.cpp'\nformat = 'safetensors'", FileFormat::Safetensors),
+            ("format = 'gguf'", FileFormat::Gguf),
+        ] {
+            let recipe = Recipe::from_toml(&format!("model-path = 'm'\n{lines}")).unwrap();
+            assert_eq!(recipe.file_format(), format, "{lines}");
+        }
+    }
+
+    #[test]
+    fn the_published_flag_is_a_style() {
+        for (line, style) in [
+            ("", Style::Auto),
+            ("deepseek-style = true", Style::DeepseekV3),
+            ("deepseek-style = false", Style::Family),
+            ("style = 'deepseek-v3'", Style::DeepseekV3),
+        ] {
+            let recipe = Recipe::from_toml(&format!("model-path = 'm'\n{line}")).unwrap();
+            assert_eq!(recipe.style, style, "{line}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_where() {
+        for (text, word) in [
+            ("model-path = 'm'\nkv-lora-rnak = 3", "kv-lora-rnak"),
+            ("model-path = 'm'\n[calibration]\nsede = 3", "sede"),
+            ("model-path = 'm'\nfreqfold = 'often'", "often"),
+            ("model-path = 'm'\nfreqfold = 0", "positive"),
+            ("model-path = 'm'\ndtype = 'int4'", "fp32"),
+            ("model-path = 'm'\nstyle = 'llama'", "deepseek-v3"),
+            ("model-path = 'm'\ntarget = 'tgi'", "llama.cpp"),
+            ("model-path = 'm'\nkv-lora-rank = -1", "line 2"),
+            (
+                "model-path = 'm'\n[calibration]\ncal-batch-size = 0",
+                "cal-batch-size is 0",
+            ),
+            ("freqfold = 4", "model-path"),
+            ("model-path", "line 1"),
+        ] {
+            let error = Recipe::from_toml(text).unwrap_err().to_string();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+}

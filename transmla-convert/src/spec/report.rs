@@ -1,0 +1,118 @@
+//! What a conversion tells while it runs and when it is done.
+
+use transmla_eval::Perplexity;
+
+/// A part of a conversion that takes time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Perplexity of the original model.
+    EvaluateOriginal,
+    /// Pass over the calibration text that decouples RoPE.
+    Decouple,
+    /// Perplexity of one freqfold on held-out calibration text.
+    TryFreqfold(
+        /// The candidate.
+        usize,
+    ),
+    /// Perplexity after RoPE decoupling.
+    EvaluateDecoupled,
+    /// Gradients of the loss at every layer's attention output (coherent method).
+    Gradients,
+    /// Pass over the calibration text that factorises and writes.
+    Compress,
+    /// Perplexity of the files that were written.
+    EvaluateConverted,
+}
+
+/// What becomes of a refined layer in the resume cache, where layers are until their model stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SavedLayer {
+    /// It has been refined and saved.
+    Saved,
+    /// An earlier run has saved it from the same start: it is taken over.
+    Reused,
+    /// An earlier run has saved it, from other weights, text, choices or another device: it is refined again.
+    Outdated,
+    /// An earlier run has saved it, and its files are not what was written: it is refined again.
+    Damaged,
+}
+
+/// Hears of the progress of a conversion.
+pub trait Observer {
+    /// A stage begins.
+    fn begin(&mut self, stage: Stage);
+
+    /// `done` of `total` units of the stage's work are done.
+    fn advance(&mut self, done: u64, total: u64);
+
+    /// A stage is done; evaluations have a perplexity.
+    fn end(&mut self, stage: Stage, perplexity: Option<f64>);
+
+    /// A step of refinement began at a layer, at this squared error of the residual stream relative to what the original's
+    /// attention adds to it.
+    fn refining(&mut self, _layer: usize, _error: f64) {}
+
+    /// What becomes of a layer in the resume cache.
+    fn saved_layer(&mut self, _layer: usize, _state: SavedLayer) {}
+
+    /// The stages that follow are of these of a sweep's models, by index.
+    fn converting(&mut self, _models: &[usize]) {}
+
+    /// One of a sweep's models is done.
+    fn converted(&mut self, _model: usize, _report: &Report) {}
+}
+
+/// The steps of an evaluation as those of the stage that it is.
+pub(crate) struct EvaluationSteps<'a>(pub &'a mut dyn Observer);
+
+impl transmla_eval::Observer for EvaluationSteps<'_> {
+    fn advance(&mut self, done: u64, total: u64) {
+        self.0.advance(done, total);
+    }
+}
+
+/// An observer that ignores everything.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn begin(&mut self, _: Stage) {}
+    fn advance(&mut self, _: u64, _: u64) {}
+    fn end(&mut self, _: Stage, _: Option<f64>) {}
+}
+
+/// What was measured at one layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LayerReport {
+    /// The layer.
+    pub layer: usize,
+    /// What keys without position were divided by before the joint PCA.
+    pub balance_ratio: f64,
+    /// Share of the balanced keys' and values' energy that the latent keeps, 0 to 1.
+    pub kept_energy: f64,
+    /// Squared error of keys that are normalised in the original and fitted here, relative to their power, on the
+    /// calibration text.
+    pub key_error: Option<f64>,
+    /// Squared error of the residual stream behind this attention on held-out calibration text, relative to what the
+    /// original's attention adds to it (coherent method).
+    pub output_error: Option<f64>,
+}
+
+/// The result of a conversion.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Report {
+    /// Perplexity of the original model, if evaluated.
+    pub original: Option<Perplexity>,
+    /// Perplexity after RoPE decoupling, if evaluated.
+    pub partial_rope: Option<Perplexity>,
+    /// Perplexity of the written model, if evaluated.
+    pub mla: Option<Perplexity>,
+    /// The frequency folding used (published method).
+    pub freqfold: Option<usize>,
+    /// Perplexity on held-out calibration text of each freqfold that `auto` tried.
+    pub freqfold_trials: Vec<(usize, f64)>,
+    /// Each layer's figures.
+    pub layers: Vec<LayerReport>,
+}

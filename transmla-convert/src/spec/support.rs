@@ -1,0 +1,75 @@
+//! What of a model a conversion keeps exactly, and what stock DeepSeek code can express.
+
+use transmla_core::ModelConfig;
+use transmla_core::config::{Activation, NormPlacement, NormWeight, RopeScaling};
+
+use crate::spec::options::{Engine, FileFormat, MethodName};
+use crate::spec::recipe::Recipe;
+
+/// What a latent model cannot have exactly even with every rank and position kept; nothing for most families.
+///
+/// "Exact" is about the form: whatever a smaller cache leaves out comes on top.
+pub fn approximation(source: &ModelConfig) -> Option<&'static str> {
+    source.family.qk_norm.then_some(
+        "each key's norm depends on its token, which no linear latent can express: keys are fitted by regression, and the \
+         loss is reported; queries keep their norm",
+    )
+}
+
+/// Why stock `DeepseekV3ForCausalLM` code cannot run this model once it is converted; where engines differ, that of the
+/// program in the recipe, or of every program if they name none.
+///
+/// Biases are the exception: without a program it is transformers that counts, and the others refuse such a model by name.
+pub fn stock_obstacle(source: &ModelConfig, recipe: &Recipe) -> Option<String> {
+    let biases = source
+        .grouped()
+        .is_some_and(|grouped| grouped.qkv_bias || grouped.output_bias);
+    let engine = match recipe.file_format() {
+        FileFormat::Gguf => Some(Engine::LlamaCpp),
+        FileFormat::Safetensors => recipe.engine,
+    };
+    let has_biases = matches!(engine, None | Some(Engine::Transformers));
+    let family = source.family;
+    let obstacle = if source.experts.is_some() {
+        "the model's experts are chosen by a softmax, DeepSeek-V3's by a sigmoid"
+    } else if family.norm_placement != NormPlacement::Before || family.norm_weight != NormWeight::Plain {
+        "the model has norms behind attention and MLP and soft-caps, which stock DeepSeek code has not"
+    } else if family.qk_norm {
+        "the model normalises the queries of each head, which stock DeepSeek code does not"
+    } else if source.window.is_some() {
+        "the model has sliding-window attention, which stock DeepSeek code has not"
+    } else if biases && !has_biases {
+        "the model's attention projections have biases, which of all engines' DeepSeek code transformers' alone has"
+    } else if biases && recipe.use_qkv_norm {
+        "the model's biases go through a query latent, which a norm of its own (use_qkv_norm = true) would change"
+    } else if source.activation != Activation::Silu {
+        "the model's activation is not silu"
+    } else if source.rope.scaling != RopeScaling::Default
+        && !keeps_scaled_rope(recipe)
+        && recipe.method == MethodName::Transmla
+    {
+        return Some(format!(
+            "its RoPE scaling ({}) is not in every engine's DeepSeek code; target = \"transformers\" keeps it, and style \
+             = \"deepseek-v3\" with method = \"coherent\" fits its slots to the unscaled frequencies",
+            source.rope.scaling.rope_type()
+        ));
+    } else {
+        return None;
+    };
+    Some(obstacle.into())
+}
+
+/// Why a conversion that is not told a form takes the family's own: [`stock_obstacle`], and slots of a scaled RoPE that only a fit
+/// could make unscaled, which is for those who ask for it.
+pub fn auto_obstacle(source: &ModelConfig, recipe: &Recipe) -> Option<String> {
+    let exact = Recipe {
+        method: MethodName::Transmla,
+        ..recipe.clone()
+    };
+    stock_obstacle(source, &exact)
+}
+
+/// Whether the stock form keeps the scaling of RoPE: transformers computes every kind, other engines YaRN at most.
+pub(crate) fn keeps_scaled_rope(recipe: &Recipe) -> bool {
+    recipe.engine == Some(Engine::Transformers) && recipe.file_format() == FileFormat::Safetensors
+}
