@@ -44,7 +44,7 @@ pub enum CalibError {
     /// No column of a dataset file is the text.
     #[error(
         "{}: no text column{}: expected text, sentence, content, messages, conversations or a single column of strings, or \
-         --text-column NAME; found {}",
+         `column` NAME; found {}",
         path.display(), wanted.as_ref().map(|name| format!(" {name}")).unwrap_or_default(), columns.join(", ")
     )]
     NoTextColumn {

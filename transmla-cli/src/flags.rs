@@ -5,17 +5,27 @@
 
 use std::error::Error;
 
+use transmla_calib::CalibError;
 use transmla_convert::{ConvertError, Hint, RECIPE_FIELDS};
+use transmla_core::CoreError;
 
-/// Fields that are no part of a recipe.
-const OTHER_FIELDS: [&str; 1] = ["kv_budget"];
+/// Settings that are no fields of a recipe, as the libraries and as the command line call them.
+const OTHER_SETTINGS: [(&str, &str); 5] = [
+    ("kv_budget", "--kv-budget"),
+    ("samples", "--cal-nsamples"),
+    ("sequence", "--cal-max-seqlen"),
+    ("column", "--text-column"),
+    ("replace", "--force"),
+];
 
 /// The message of an error, without that of its causes.
 pub fn message(error: &(dyn Error + 'static)) -> String {
     match error.downcast_ref() {
         Some(ConvertError::Option(hint)) => of_hint(hint),
-        Some(known) => spell(&known.to_string()),
-        None => error.to_string(),
+        _ if error.is::<ConvertError>() || error.is::<CalibError>() || error.is::<CoreError>() => {
+            spell(&error.to_string())
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -31,9 +41,12 @@ fn of_hint(hint: &Hint) -> String {
 /// A text of a library with flags in the place of settings.
 pub fn spell(text: &str) -> String {
     let mut spelled = text.to_owned();
-    for field in RECIPE_FIELDS.iter().chain(&OTHER_FIELDS) {
+    for field in RECIPE_FIELDS {
         spelled = spelled.replace(&format!("`{field}`"), &flag(field));
         spelled = settings(&spelled, field);
+    }
+    for (name, flag) in OTHER_SETTINGS {
+        spelled = spelled.replace(&format!("`{name}`"), flag);
     }
     spelled
 }
@@ -71,6 +84,10 @@ mod tests {
             ("a norm (use_qkv_norm = true) would", "a norm (--use-qkv-norm) would"),
             ("give `freqfold` a number", "give --freqfold a number"),
             ("kv_lora_rank is required", "kv_lora_rank is required"),
+            (
+                "use `samples` 2, or fewer texts",
+                "use --cal-nsamples 2, or fewer texts",
+            ),
         ] {
             assert_eq!(spell(text), spelled);
         }

@@ -102,7 +102,7 @@ impl Printer {
         } else {
             ProgressDrawTarget::hidden()
         };
-        let style = ProgressStyle::with_template("{msg:32} {bar:30} {percent:>3}%  {elapsed} (left {eta})");
+        let style = ProgressStyle::with_template("{msg:32} {bar:20} {percent:>3}%  {elapsed} (left {eta})");
         let bar = ProgressBar::with_draw_target(None, target).with_message(visible(label).into_owned());
         // The template is fixed; were it wrong, the default style would do.
         bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))

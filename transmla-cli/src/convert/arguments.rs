@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use transmla_convert::{FileFormat, LARGEST_RECIPE, MethodName, Recipe, has_refinement, shapes_for_budget};
 use transmla_core::ModelConfig;
 use transmla_core::checkpoint::read_regular_text;
@@ -85,25 +85,7 @@ struct ShapeArguments {
 
     /// Files to write [default: safetensors; --target llama.cpp: gguf]
     #[arg(long, value_enum, value_name = "FORMAT")]
-    format: Option<FormatName>,
-}
-
-/// The name of a form of files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum FormatName {
-    /// A folder in hub layout
-    Safetensors,
-    /// The same with one GGUF file as weights, for llama.cpp
-    Gguf,
-}
-
-impl From<FormatName> for FileFormat {
-    fn from(name: FormatName) -> Self {
-        match name {
-            FormatName::Safetensors => Self::Safetensors,
-            FormatName::Gguf => Self::Gguf,
-        }
-    }
+    format: Option<FileFormat>,
 }
 
 const EXAMPLES: &str = "\
@@ -165,6 +147,6 @@ impl ShapeArguments {
         set(&mut recipe.kv_lora_rank, self.kv_lora_rank);
         set(&mut recipe.qk_mqa_dim, self.qk_mqa_dim);
         set(&mut recipe.collapse, self.collapse.map(|AutoOr(number)| number));
-        set(&mut recipe.format, self.format.map(|name| Some(name.into())));
+        set(&mut recipe.format, self.format.map(Some));
     }
 }

@@ -13,7 +13,7 @@ use crate::options::compute::ComputeArguments;
 use crate::options::conversion::ConversionArguments;
 use crate::options::output::OutputArguments;
 use crate::options::source::SourceArguments;
-use crate::options::values;
+use crate::options::values::{self, Expected};
 use crate::output_file::OutputFile;
 
 /// Convert a model to several sizes of the KV cache and show what each costs in perplexity.
@@ -91,9 +91,9 @@ pub enum Budget {
 }
 
 impl FromStr for Budget {
-    type Err = String;
+    type Err = Expected;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Expected> {
         match text.split_once('+') {
             Some((rope, rank)) => match (values::positive(rope.trim()), values::positive(rank.trim())) {
                 (Ok(rope), Ok(rank)) => Some(Self::Shapes(rope, rank)),
@@ -101,7 +101,9 @@ impl FromStr for Budget {
             },
             None => values::share(text).ok().map(Self::Share),
         }
-        .ok_or_else(|| "expected two widths such as 8+28 (qk-mqa-dim + kv-lora-rank) or a share such as 25%".into())
+        .ok_or(Expected(
+            "two widths such as 8+28 (qk-mqa-dim + kv-lora-rank) or a share such as 25%",
+        ))
     }
 }
 

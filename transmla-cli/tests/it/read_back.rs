@@ -207,6 +207,23 @@ fn bench_sets_two_models_side_by_side() {
 }
 
 #[test]
+fn bench_takes_no_cache_that_memory_cannot_hold() {
+    for context in ["1000000000000", "18446744073709551615"] {
+        let arguments = [
+            "bench",
+            "--model-path",
+            "embedded",
+            "--batch",
+            "8",
+            "--context",
+            context,
+        ];
+        let words = ["the KV cache of 8 x", "TiB", "--context", "are needed"];
+        transmla(&arguments).fails(1, &words);
+    }
+}
+
+#[test]
 fn bad_input_to_the_other_commands() {
     let place = Workplace::new();
     let (model, ids) = (place.arg("model"), place.arg("ids.safetensors"));

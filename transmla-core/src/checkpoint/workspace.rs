@@ -272,7 +272,10 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn exists(target: &Path) -> CoreError {
-    let error = io::Error::new(io::ErrorKind::AlreadyExists, "it already exists (--force replaces it)");
+    let error = io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        "it already exists (`replace` overwrites it)",
+    );
     CoreError::io("create", target, error)
 }
 

@@ -144,7 +144,7 @@ mod tests {
     fn the_error_lists_what_is_there() {
         let columns = candidates(&[("q", Holds::Text), ("a", Holds::Text), ("n", Holds::Other)]);
         let text = choose(Path::new("qa.parquet"), &columns, None).unwrap_err().to_string();
-        let expected = ["qa.parquet", "q (text), a (text), n (other)", "--text-column"];
+        let expected = ["qa.parquet", "q (text), a (text), n (other)", "`column`"];
         assert!(expected.iter().all(|part| text.contains(part)), "{text}");
     }
 }

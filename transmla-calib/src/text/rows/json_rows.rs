@@ -159,7 +159,7 @@ mod tests {
             error.contains("no text column ouptut") && error.contains("instruction (string)"),
             "{error}"
         );
-        assert!(problem(text).contains("--text-column"));
+        assert!(problem(text).contains("`column` NAME"));
         // A list of objects beside it makes it no other thing.
         let text = br#"{"question": "why", "answer": "so", "sources": [{"title": "t"}], "data": [{"text": "x"}]}"#;
         assert_eq!(
@@ -191,6 +191,11 @@ mod tests {
         assert!(problem(b"{\"q\": \"a\", \"a\": \"b\"}").contains("q (string)"));
         assert!(problem(b"\"just a string\"").contains("line 1"));
         assert!(problem(b"{\"text\": \"a\"").contains("EOF"));
+        let long = problem(format!("\"{}\"\n\"b\"\n", "words ".repeat(1000)).as_bytes());
+        assert!(
+            long.contains("line 1") && long.contains("expected") && long.len() < 400,
+            "{long}"
+        );
     }
 
     #[test]

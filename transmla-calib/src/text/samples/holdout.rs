@@ -24,7 +24,7 @@ pub fn split_holdout(tokens: &TokenBatch, every: usize) -> Result<(TokenBatch, T
         return Err(CalibError::Argument {
             name: "the number of samples",
             found: samples,
-            expected: "2 or more, one to fit on and one held out; raise --cal-nsamples or use a longer text".into(),
+            expected: "2 or more, one to fit on and one held out; raise `samples` or use a longer text".into(),
         });
     }
     let every = every.min(samples);

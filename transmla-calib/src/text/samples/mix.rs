@@ -17,7 +17,7 @@ pub fn divide_samples(samples: usize, weights: &[f64]) -> Result<Vec<usize>, Cal
     }
     if weights.is_empty() || samples < weights.len() {
         return refuse(format!(
-            "{} texts cannot share {samples} samples; use --cal-nsamples {}",
+            "{} texts cannot share {samples} samples; use `samples` {}",
             weights.len(),
             weights.len().max(1)
         ));

@@ -97,7 +97,7 @@ pub(crate) fn draw(
             found: longest_tail,
             hint: match longest_tail {
                 0 => "use another text".into(),
-                tokens => format!("use a longer text or --cal-max-seqlen {tokens}"),
+                tokens => format!("use a longer text or `sequence` {tokens}"),
             },
         });
     }
