@@ -24,5 +24,6 @@ pub use samples::mix::{divide_samples, interleave};
 pub use samples::noise::sample_with_noise;
 pub use samples::sample::{SampleSpec, Sampled, sample};
 pub use samples::windows::evaluation_windows;
+pub use tokens::chat_template::{ChatMessage, ChatTemplate};
 pub use tokens::stream::TextStream;
 pub use tokens::tokenizer::TextTokenizer;

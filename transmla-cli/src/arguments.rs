@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, completions, convert, eval, export, generate, inspect, logits, sweep, verify};
+use crate::{bench, chat, completions, convert, eval, export, generate, inspect, logits, sweep, verify};
 
 /// Convert language models with grouped-query attention to multi-head latent attention.
 ///
@@ -24,6 +24,7 @@ Examples:
   transmla eval --model-path converted --dataset wikitext2
   transmla verify --model-path converted --against org/model
   transmla generate --model-path converted --prompt 'Once upon a time'
+  transmla chat --model-path converted
   transmla bench --model-path converted --against org/model
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 129, 130 or 143 ended by a signal.";
@@ -38,6 +39,7 @@ pub enum Command {
     Logits(logits::LogitsArguments),
     Inspect(inspect::InspectArguments),
     Generate(generate::GenerateArguments),
+    Chat(chat::ChatArguments),
     Bench(bench::BenchArguments),
     Completions(completions::CompletionsArguments),
 }

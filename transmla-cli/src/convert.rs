@@ -17,9 +17,10 @@ use transmla_convert::{
     Evaluation, FileFormat, ModelCard, Plan, RECIPE_FILE, Recipe, Request, check_gguf, convert, model_card,
 };
 use transmla_core::checkpoint::Companions;
+use transmla_core::generate::{GenerationSettings, Sampler};
 use transmla_core::hub::is_path;
 use transmla_core::model::model_tensors;
-use transmla_core::{Decoder, LayeredModel, ModelConfig, Residency};
+use transmla_core::{Decoder, LayeredModel, ModelConfig, Residency, StorageDtype};
 
 pub use self::arguments::ConvertArguments;
 use self::names::ModelName;
@@ -28,10 +29,10 @@ use self::progress::Progress;
 use self::save_path::Inputs;
 use self::summary::Summary;
 use self::texts::TextPlan;
-use crate::generate::{Sampler, Writer, end_ids};
 use crate::memory;
 use crate::model::ModelFolder;
 use crate::printer::{Hint, Printer};
+use crate::writer::Writer;
 
 /// Models of more parameters write no sample text: that would read all weights again.
 const LARGEST_SAMPLED: usize = 300_000_000;
@@ -190,13 +191,17 @@ fn sample(arguments: &ConvertArguments, source: &Decoder, printer: &Printer) -> 
     let written = || {
         let tokenizer = TextTokenizer::from_folder(folder)?;
         let model = Decoder::open(folder, source.device(), Residency::Loaded)?;
+        let settings = GenerationSettings::from_folder(folder, model.config())?;
         let writer = Writer {
             model: &model,
             tokenizer: &tokenizer,
-            end_ids: &end_ids(folder, model.config()),
+            stop_ids: &settings.stop_ids,
+            max_new_tokens: SAMPLE_TOKENS,
         };
+        let ids = writer.prompt_ids(SAMPLE_PROMPT)?;
+        let mut cache = writer.cache(ids.len(), StorageDtype::F32);
         let mut text = SAMPLE_PROMPT.to_owned();
-        writer.write(SAMPLE_PROMPT, SAMPLE_TOKENS, Sampler::Greedy, &mut |piece| {
+        writer.write(&mut cache, &ids, &mut Sampler::greedy(), &mut |piece| {
             text.push_str(piece);
             Ok(())
         })?;

@@ -7,26 +7,35 @@ use std::error::Error;
 
 use transmla_calib::CalibError;
 use transmla_convert::{ConvertError, Hint, RECIPE_FIELDS};
-use transmla_core::CoreError;
+use transmla_core::{CheckpointError, CoreError};
 
-/// Settings that are no fields of a recipe, as the libraries and as the command line call them.
-const OTHER_SETTINGS: [(&str, &str); 5] = [
-    ("kv_budget", "--kv-budget"),
+/// Fields that are no part of a recipe, and their flags.
+const OTHER_FLAGS: [(&str, &str); 2] = [("kv_budget", "--kv-budget"), ("replace", "--force")];
+
+/// Arguments and fields of `transmla-calib`, and their flags.
+const TEXT_FLAGS: [(&str, &str); 3] = [
+    ("column", "--text-column"),
     ("samples", "--cal-nsamples"),
     ("sequence", "--cal-max-seqlen"),
-    ("column", "--text-column"),
-    ("replace", "--force"),
 ];
 
 /// The message of an error, without that of its causes.
 pub fn message(error: &(dyn Error + 'static)) -> String {
+    if let Some(error) = error.downcast_ref() {
+        return of_text(error);
+    }
     match error.downcast_ref() {
         Some(ConvertError::Option(hint)) => of_hint(hint),
-        _ if error.is::<ConvertError>() || error.is::<CalibError>() || error.is::<CoreError>() => {
-            spell(&error.to_string())
-        }
-        _ => error.to_string(),
+        Some(ConvertError::Calib(error)) => of_text(error),
+        Some(known) => spell(&known.to_string()),
+        None if error.is::<CoreError>() || error.is::<CheckpointError>() => spell(&error.to_string()),
+        None => error.to_string(),
     }
+}
+
+fn of_text(error: &CalibError) -> String {
+    let fields = TEXT_FLAGS.iter();
+    fields.fold(error.to_string(), |text, (field, flag)| replace(&text, field, flag))
 }
 
 fn of_hint(hint: &Hint) -> String {
@@ -42,13 +51,16 @@ fn of_hint(hint: &Hint) -> String {
 pub fn spell(text: &str) -> String {
     let mut spelled = text.to_owned();
     for field in RECIPE_FIELDS {
-        spelled = spelled.replace(&format!("`{field}`"), &flag(field));
-        spelled = settings(&spelled, field);
+        spelled = replace(&spelled, field, &flag(field));
     }
-    for (name, flag) in OTHER_SETTINGS {
-        spelled = spelled.replace(&format!("`{name}`"), flag);
+    for (field, flag) in OTHER_FLAGS {
+        spelled = replace(&spelled, field, flag);
     }
     spelled
+}
+
+fn replace(text: &str, field: &str, flag: &str) -> String {
+    settings(&text.replace(&format!("`{field}`"), flag), field, flag)
 }
 
 fn flag(field: &str) -> String {
@@ -56,12 +68,12 @@ fn flag(field: &str) -> String {
 }
 
 /// `field = "value"` as `--field value`, and `field = true` as `--field`.
-fn settings(text: &str, field: &str) -> String {
+fn settings(text: &str, field: &str, flag: &str) -> String {
     let start = format!("{field} = ");
     let mut parts = text.split(start.as_str());
     let mut spelled = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        spelled.push_str(&flag(field));
+        spelled.push_str(flag);
         let quoted = part.strip_prefix('"').and_then(|rest| rest.split_once('"'));
         match (quoted, part.strip_prefix("true")) {
             (Some((value, rest)), _) => spelled.push_str(&format!(" {value}{rest}")),
@@ -84,13 +96,17 @@ mod tests {
             ("a norm (use_qkv_norm = true) would", "a norm (--use-qkv-norm) would"),
             ("give `freqfold` a number", "give --freqfold a number"),
             ("kv_lora_rank is required", "kv_lora_rank is required"),
-            (
-                "use `samples` 2, or fewer texts",
-                "use --cal-nsamples 2, or fewer texts",
-            ),
         ] {
             assert_eq!(spell(text), spelled);
         }
+    }
+
+    #[test]
+    fn errors_of_texts_name_flags() {
+        let few = transmla_calib::divide_samples(1, &[1.0, 1.0]).unwrap_err();
+        let expected = "cannot mix calibration texts: 2 texts cannot share 1 samples; use --cal-nsamples 2";
+        assert_eq!(message(&few), expected);
+        assert_eq!(message(&ConvertError::Calib(few)), expected);
     }
 
     #[test]

@@ -3,14 +3,16 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `arguments`, `options`, `former_options` | the commands, the options that several of them share, and tips for those that have changed |
-//! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `bench`, `completions` | one module per command |
+//! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `chat`, `bench`, `completions` | one module per command |
 //! | `model`, `text`, `mix`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
 //! | `output_file`, `links` | whether a file may be written, by whatever names it is reached, and writing it |
 //! | `printer`, `downloads`, `table`, `memory`, `room`, `environment`, `interrupt` | the only places that print, that read the system, and that hear signals |
 
 mod arguments;
 mod bench;
+mod chat;
 mod completions;
+mod conversation;
 mod convert;
 mod downloads;
 mod embedded;
@@ -36,6 +38,7 @@ mod sweep;
 mod table;
 mod text;
 mod verify;
+mod writer;
 
 use std::process::ExitCode;
 
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Logits(options) => logits::run(&options),
         Command::Inspect(options) => inspect::run(&options),
         Command::Generate(options) => generate::run(&options),
+        Command::Chat(options) => chat::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Completions(options) => completions::run(&options, Arguments::command()),
     };

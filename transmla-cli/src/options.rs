@@ -8,6 +8,8 @@ pub mod evaluation;
 pub mod form;
 pub mod model;
 pub mod output;
+pub mod prompt;
+pub mod sampling;
 pub mod set;
 pub mod source;
 pub mod values;

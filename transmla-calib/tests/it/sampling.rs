@@ -148,7 +148,10 @@ fn what_cannot_be_drawn_is_refused() {
         seed: 0,
     };
     let error = sample(&rows(&[3, 0, 2]), &TOKENIZER, &spec).unwrap_err().to_string();
-    assert!(error.contains("1000 tokens") && error.contains("`sequence`"), "{error}");
+    assert!(
+        error.contains("1000 tokens") && error.contains("or sequence = "),
+        "{error}"
+    );
     let error = sample(&[String::new()], &TOKENIZER, &spec).unwrap_err().to_string();
     assert!(error.contains("yields 0: use another text"), "{error}");
     for spec in [SampleSpec { samples: 0, ..spec }, SampleSpec { sequence: 0, ..spec }] {

@@ -57,6 +57,22 @@ pub fn probability(text: &str) -> Result<f64, Expected> {
     }
 }
 
+/// A share of a whole: 0 to 1.
+pub fn portion(text: &str) -> Result<f64, Expected> {
+    match text.parse::<f64>() {
+        Ok(number) if (0.0..=1.0).contains(&number) => Ok(number),
+        _ => Err(Expected("a number of 0 to 1")),
+    }
+}
+
+/// A repetition penalty: above zero.
+pub fn penalty(text: &str) -> Result<f64, Expected> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
+        _ => Err(Expected("a number above 0, such as 1.1")),
+    }
+}
+
 /// `auto` or a positive integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AutoOr(pub Option<usize>);
@@ -97,6 +113,8 @@ mod tests {
         assert_eq!("4".parse(), Ok(AutoOr(Some(4))));
         assert!("often".parse::<AutoOr>().is_err());
         assert!(temperature("-0.1").is_err() && temperature("nan").is_err());
+        assert_eq!((portion("0"), penalty("1.1")), (Ok(0.0), Ok(1.1)));
+        assert!(portion("1.1").is_err() && portion("nan").is_err() && penalty("0").is_err() && penalty("inf").is_err());
         assert!(probability("0").is_err() && probability("1.1").is_err());
     }
 }

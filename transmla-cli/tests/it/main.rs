@@ -1,6 +1,7 @@
 //! The binary as its users meet it: exit codes, messages, files.
 
 mod bad_input;
+mod chat;
 mod convert;
 mod damage;
 mod export;
@@ -11,6 +12,7 @@ mod privacy;
 #[cfg(unix)]
 mod processes;
 mod read_back;
+mod readmes;
 mod recipes;
 mod reliability;
 mod save_path;

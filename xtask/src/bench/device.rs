@@ -1,21 +1,23 @@
-//! Which device the benchmarks run on.
+//! The device of the benchmarks.
 
 use std::fmt;
 use std::str::FromStr;
+
+use anyhow::{Context, bail};
 
 /// `cpu`, `cuda[:N]` or `wgpu[:N]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Device {
     #[default]
     Cpu,
-    /// By index.
+    /// A GPU by index.
     Cuda(usize),
-    /// By index.
+    /// A GPU by index.
     Wgpu(usize),
 }
 
 impl Device {
-    /// The feature that the benchmarks need for it.
+    /// The feature that the device needs.
     pub fn feature(self) -> Option<&'static str> {
         match self {
             Self::Cpu => None,
@@ -26,21 +28,21 @@ impl Device {
 }
 
 impl FromStr for Device {
-    type Err = String;
+    type Err = anyhow::Error;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> anyhow::Result<Self> {
         let (name, index) = match text.split_once(':') {
             None => (text, 0),
             Some((name, index)) => {
                 let index = index.parse();
-                (name, index.map_err(|_| format!("'{text}' has no device number"))?)
+                (name, index.with_context(|| format!("'{text}' has no device number"))?)
             }
         };
         match name {
             "cpu" if name == text => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda(index)),
             "wgpu" => Ok(Self::Wgpu(index)),
-            _ => Err("expected cpu, cuda[:N] or wgpu[:N]".to_owned()),
+            _ => bail!("expected cpu, cuda[:N] or wgpu[:N]"),
         }
     }
 }
@@ -64,7 +66,7 @@ mod tests {
         for text in ["cpu", "cuda:1", "wgpu:0"] {
             assert_eq!(text.parse::<Device>().unwrap().to_string(), text);
         }
-        assert_eq!("wgpu".parse(), Ok(Device::Wgpu(0)));
+        assert_eq!("wgpu".parse::<Device>().unwrap(), Device::Wgpu(0));
         for text in ["", "cpu:0", "cuda:x", "tpu"] {
             assert!(text.parse::<Device>().is_err(), "{text}");
         }

@@ -1,14 +1,13 @@
-//! What was measured, on disk.
+//! Measurements on disk.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-use super::catalogue::Setup;
+use super::catalogue::{Settings, Setup};
 use crate::json::read_json;
 
 /// All results, by model.
@@ -24,24 +23,7 @@ pub struct Measured {
     pub cells: BTreeMap<String, Cell>,
 }
 
-/// What has to be the same for figures to be comparable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings {
-    pub calibration: String,
-    pub samples: usize,
-    pub sample_tokens: usize,
-    pub like: String,
-    pub unlike: String,
-    /// Most test windows of each text.
-    pub windows: usize,
-    pub window_tokens: usize,
-    /// Of the published method.
-    pub freqfold: String,
-    /// Share of the samples with random words, of the coherent method.
-    pub noise: String,
-}
-
-/// One model.
+/// Measurements of one model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
     pub kv_numbers: usize,
@@ -53,38 +35,20 @@ pub struct Cell {
     pub refine: usize,
     /// Folding that the published method used.
     pub freqfold: Option<usize>,
-    /// Of the conversion alone, where the system tells.
+    /// CPU time of the conversion alone, where the system reports it.
     pub cpu_seconds: Option<f64>,
-    /// Of the conversion alone, mapped files included.
+    /// Peak memory of the conversion alone, mapped files included.
     pub peak_bytes: Option<u64>,
-    /// The commit that it was measured at, if git knows.
+    /// The commit that was measured, if git reports one.
     pub revision: Option<String>,
 }
 
-/// A perplexity and how many windows it is from.
+/// A perplexity and its number of windows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Evaluated {
     pub perplexity: f64,
     pub mean_nll: f64,
     pub windows: usize,
-}
-
-impl fmt::Display for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} x {} tokens of {}, and {} windows of {} tokens of {} and of {}, freqfold {}, noise {}",
-            self.samples,
-            self.sample_tokens,
-            self.calibration,
-            self.windows,
-            self.window_tokens,
-            self.like,
-            self.unlike,
-            self.freqfold,
-            self.noise
-        )
-    }
 }
 
 impl Store {
@@ -93,7 +57,7 @@ impl Store {
         read_json(file)
     }
 
-    /// Writes a file, whole or not at all.
+    /// Writes a file atomically.
     pub fn write(&self, file: &Path) -> anyhow::Result<()> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
@@ -102,7 +66,7 @@ impl Store {
         written.with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// The results of a model, to add to; those of other settings are dropped if `again`.
+    /// The results of a model, for additions. Results of other settings are dropped if `again`, and an error otherwise.
     pub fn open(&mut self, setup: &Setup, again: bool) -> anyhow::Result<&mut Measured> {
         let settings = setup.settings();
         let key = setup.model.key();
