@@ -6,8 +6,9 @@ use crate::{bench, chat, completions, convert, eval, export, generate, inspect, 
 
 /// Convert language models with grouped-query attention to multi-head latent attention.
 ///
-/// A converted model keeps a small latent per token instead of keys and values, so its KV cache shrinks. No training is
-/// needed. Models are folders in hub layout, ids on the Hugging Face hub, or `embedded`, a small one in this binary.
+/// A converted model keeps a small latent per token instead of keys and values, so its KV cache shrinks. Its
+/// layers are fitted one by one on a calibration text; the model as a whole is not fine-tuned. Models are folders in hub
+/// layout, ids on the Hugging Face hub, or `embedded`, a small one in this binary.
 #[derive(Debug, Parser)]
 #[command(name = "transmla", version, max_term_width = 110, after_help = EXAMPLES, disable_help_subcommand = true)]
 pub struct Arguments {

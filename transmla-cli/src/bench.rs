@@ -20,7 +20,7 @@ use crate::table;
 /// Measure how fast a model decodes, and what its KV cache takes.
 ///
 /// The cache is filled with random numbers, as if a text of the given length had been read; then tokens are decoded one by
-/// one, and the median time of a step is told. Weights are kept in memory.
+/// one, and the median time of a step is reported. Weights are kept in memory.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BenchArguments {

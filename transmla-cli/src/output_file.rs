@@ -1,11 +1,10 @@
 //! Files that a command writes: none that it reads, and none that exists unless that is asked for.
 
-use std::ffi::OsString;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use transmla_core::checkpoint::write_atomically;
 use transmla_core::hub::is_path;
 
 use crate::embedded;
@@ -87,20 +86,15 @@ impl OutputFile<'_> {
     /// Without `force`, a file that has come to exist; the disk is full or cannot be written to.
     pub fn write(&self, contents: &[u8]) -> anyhow::Result<()> {
         self.check_free()?;
-        let fail = || format!("cannot write {}", self.path.display());
-        let unfinished = match self.force {
-            true => hidden(self.path),
-            false => self.path.to_path_buf(),
-        };
-        let mut file = fs::File::create_new(&unfinished).with_context(fail)?;
-        let written = file.write_all(contents).and_then(|()| match self.force {
-            true => fs::rename(&unfinished, self.path),
-            false => Ok(()),
-        });
-        if written.is_err() {
-            let _ = fs::remove_file(&unfinished);
+        if !self.force {
+            // The name is taken first: what another process writes in the meantime is not replaced.
+            fs::File::create_new(self.path).with_context(|| format!("cannot write {}", self.path.display()))?;
         }
-        written.with_context(fail)
+        let written = write_atomically(self.path, contents);
+        if written.is_err() && !self.force {
+            let _ = fs::remove_file(self.path);
+        }
+        Ok(written?)
     }
 
     /// Whether this is the same file as another, which need not exist.
@@ -108,14 +102,6 @@ impl OutputFile<'_> {
         let others = names_of(other);
         names_of(self.path).iter().any(|name| others.contains(name))
     }
-}
-
-/// `.NAME.partial-PID` beside a file.
-fn hidden(path: &Path) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".partial-{}", std::process::id()));
-    path.with_file_name(name)
 }
 
 /// A file or folder by its names, and what a folder's entries are links to; exported files are not read.

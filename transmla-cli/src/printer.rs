@@ -55,6 +55,14 @@ impl Printer {
         }
     }
 
+    /// Prints a result that is nothing more than a note for people: as JSON, or not at all.
+    pub fn data(&self, json: &impl Serialize) -> anyhow::Result<()> {
+        match self.form {
+            Form::Text => Ok(()),
+            Form::Json => self.result("", json),
+        }
+    }
+
     /// Prints a piece of what a model writes at once: as it is into files, and without what would steer a terminal to one.
     pub fn written(&self, text: &str) -> anyhow::Result<()> {
         match std::io::stdout().is_terminal() {

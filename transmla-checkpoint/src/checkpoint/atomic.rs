@@ -1,8 +1,29 @@
 //! Files that are replaced as a whole: other processes see what was there before or what is new, never a part of it.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
+
+use crate::CheckpointError;
+
+/// Writes a whole file, by way of a hidden file beside it.
+///
+/// What was there before is replaced by its name: nothing is written through a link.
+///
+/// # Errors
+/// [`CheckpointError::Io`] if the path has no file name, the disk is full, or the folder cannot be written to. The file is
+/// then what it was before.
+pub fn write_atomically(path: &Path, contents: &[u8]) -> Result<(), CheckpointError> {
+    let failed = |error| CheckpointError::io("write", path, error);
+    let name = path
+        .file_name()
+        .ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+    let mut hidden = OsString::from(".");
+    hidden.push(name);
+    hidden.push(format!(".partial-{}", std::process::id()));
+    replace_file(&path.with_file_name(hidden), path, contents).map_err(failed)
+}
 
 /// Writes `contents` to the new file `temporary`, which must be on the file system of `target`, and renames it to `target`.
 ///
@@ -51,6 +72,10 @@ mod tests {
             replace_file(&temporary, &target, contents.as_bytes()).unwrap();
             assert_eq!(fs::read_to_string(&target).unwrap(), contents);
         }
+        write_atomically(&target, b"three").unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "three");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(write_atomically(Path::new("/"), b"").is_err());
         let nowhere = folder.path().join("no/folder");
         assert!(replace_file(&temporary, &nowhere, b"three").is_err());
         assert!(!temporary.exists());

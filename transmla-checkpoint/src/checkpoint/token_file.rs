@@ -5,7 +5,7 @@ use std::path::Path;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use super::atomic::replace_file;
+use super::atomic::write_atomically;
 use super::regular::read_regular;
 use crate::error::CheckpointError;
 use crate::tokens::TokenBatch;
@@ -72,9 +72,5 @@ pub fn write_logits(path: &Path, logits: &[f32], shape: [usize; 3]) -> Result<()
     };
     let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes).map_err(problem)?;
     let data = safetensors::serialize([("logits", view)], None).map_err(problem)?;
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".partial-{}", std::process::id()));
-    let partial = path.with_file_name(name);
-    replace_file(&partial, path, &data).map_err(|e| CheckpointError::io("write", path, e))
+    write_atomically(path, &data)
 }

@@ -18,8 +18,8 @@ use crate::options::values::{self, AutoOr};
 
 /// Convert a model with grouped-query attention to multi-head latent attention.
 ///
-/// Without --model-path the small model inside this binary is converted, with stories for text: a way to see how it
-/// goes. The plan is shown first, and whatever can be seen to fail fails before a weight is read.
+/// Without --model-path, the small model in this binary is converted on a text of stories, as a demonstration. The plan is
+/// shown first, and errors that can be foreseen are reported before a weight is read.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ConvertArguments {
@@ -71,7 +71,7 @@ struct ShapeArguments {
     #[arg(long, value_name = "R", value_parser = values::positive)]
     kv_lora_rank: Option<usize>,
 
-    /// Width of the one shared rotary key [default: 64; embedded: 8]
+    /// Width of the shared rotary key [default: 64; embedded: 8]
     #[arg(long, value_name = "WIDTH", value_parser = values::positive)]
     qk_mqa_dim: Option<usize>,
 

@@ -18,7 +18,7 @@ use crate::output_file::OutputFile;
 
 /// Convert a model to several sizes of the KV cache and show what each costs in perplexity.
 ///
-/// The picture to choose a budget by: perplexity against KV numbers per token and layer, for each method. Work that the
+/// The picture has perplexity against KV numbers per token and layer for each method, to choose a budget by. Work that the
 /// conversions have in common is done once. Every perplexity is that of a converted model read back from its files,
 /// the same that `transmla convert` reports; the files are temporary (in TMPDIR) unless --save-path is given.
 #[derive(Debug, Args)]

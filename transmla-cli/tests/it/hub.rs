@@ -62,6 +62,7 @@ fn without_a_home() {
         "inspect --revision",
         "generate --prompt",
         "bench --revision",
+        "chat --revision",
         "sweep --output",
     ] {
         let words: Vec<&str> = line
