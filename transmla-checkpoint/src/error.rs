@@ -176,6 +176,14 @@ pub enum CheckpointError {
         /// What failed.
         problem: String,
     },
+    /// The hub does not answer, or refuses the token.
+    #[error("{address} cannot be used: {problem}")]
+    Unreachable {
+        /// Where it was asked.
+        address: String,
+        /// What failed.
+        problem: String,
+    },
     /// A text names no number format.
     #[error("'{found}' is not one of fp32, fp16, bf16")]
     UnknownDtype {

@@ -31,6 +31,7 @@ use self::summary::Summary;
 use self::texts::TextPlan;
 use crate::memory;
 use crate::model::ModelFolder;
+use crate::options::budget;
 use crate::printer::{Hint, Printer};
 use crate::writer::Writer;
 
@@ -68,6 +69,10 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     arguments.apply_budget(&mut recipe, &config)?;
     let plan = Plan::new(&config, &recipe)?;
     check_gguf(&plan, folder.path())?;
+    let (original, kept) = plan.cache_numbers();
+    budget::warning(original, kept)
+        .iter()
+        .for_each(|warning| printer.warn(warning));
     let made = [(arguments.save_path.as_path(), &plan)];
     save_path::check_room(made, arguments.dry_run, &printer)?;
     // Opening a model as streamed checks the headers and reads no weight. A plan can do without.

@@ -10,6 +10,7 @@ use crate::memory;
 use crate::model::ModelFolder;
 use crate::options::compute::ComputeArguments;
 use crate::options::model::ModelArguments;
+use crate::options::model_name::model_name;
 use crate::options::output::OutputArguments;
 use crate::options::values;
 use crate::options::windows::{DefaultWindows, WindowArguments};
@@ -39,7 +40,7 @@ pub struct EvalArguments {
     batch_size: usize,
 
     /// Also compare with the predictions of another model
-    #[arg(long, value_name = "PATH|ID")]
+    #[arg(long, value_name = "PATH|ID", value_parser = model_name)]
     against: Option<String>,
 
     #[command(flatten)]

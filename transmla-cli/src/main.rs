@@ -3,7 +3,7 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `arguments`, `options`, `former_options` | the commands, the options that several of them share, and tips for those that have changed |
-//! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `chat`, `bench`, `completions` | one module per command |
+//! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `chat`, `bench`, `doctor`, `completions`, `man` | one module per command |
 //! | `model`, `text`, `mix`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
 //! | `output_file`, `links` | whether a file may be written, by whatever names it is reached, and writing it |
 //! | `printer`, `downloads`, `table`, `memory`, `room`, `environment`, `interrupt` | the only places that print, that read the system, and that hear signals |
@@ -14,6 +14,7 @@ mod chat;
 mod completions;
 mod conversation;
 mod convert;
+mod doctor;
 mod downloads;
 mod embedded;
 mod environment;
@@ -27,6 +28,7 @@ mod inspect;
 mod interrupt;
 mod links;
 mod logits;
+mod man;
 mod memory;
 mod mix;
 mod model;
@@ -42,9 +44,7 @@ mod writer;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
-
-use crate::arguments::{Arguments, Command};
+use crate::arguments::Command;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         }
     }));
     // Wrong usage ends here, with exit code 2.
-    let arguments = Arguments::try_parse().unwrap_or_else(|error| former_options::with_tip(error).exit());
+    let arguments = arguments::parse().unwrap_or_else(|error| former_options::with_tip(error).exit());
     interrupt::listen();
     let result = match arguments.command {
         Command::Convert(options) => convert::run(&options),
@@ -71,7 +71,9 @@ fn main() -> ExitCode {
         Command::Generate(options) => generate::run(&options),
         Command::Chat(options) => chat::run(&options),
         Command::Bench(options) => bench::run(&options),
-        Command::Completions(options) => completions::run(&options, Arguments::command()),
+        Command::Doctor(options) => doctor::run(&options),
+        Command::Completions(options) => completions::run(&options, arguments::command()),
+        Command::Man(options) => man::run(&options, arguments::command()),
     };
     interrupt::wait_if_ending();
     match result {

@@ -13,6 +13,7 @@ use crate::memory;
 use crate::model::ModelFolder;
 use crate::options::compute::ComputeArguments;
 use crate::options::model::ModelArguments;
+use crate::options::model_name::model_name;
 use crate::options::output::OutputArguments;
 use crate::options::windows::{DefaultWindows, WindowArguments};
 use crate::printer::Printer;
@@ -36,7 +37,7 @@ pub struct VerifyArguments {
     model: ModelArguments,
 
     /// The original model
-    #[arg(long, value_name = "PATH|ID")]
+    #[arg(long, value_name = "PATH|ID", value_parser = model_name)]
     against: Option<String>,
 
     #[command(flatten)]

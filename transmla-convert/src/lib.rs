@@ -61,7 +61,7 @@ pub use solve::evaluation::Evaluation;
 pub use solve::published::decouple::{Decoupled, decouple};
 pub use solve::published::decoupled::DecoupledModel;
 pub use solve::{default_noise, default_refinement, has_refinement, peak_bytes, refinement};
-pub use spec::budget::shapes_for_budget;
+pub use spec::budget::{default_shapes, shapes_for_budget};
 pub use spec::engine::GGUF_FILE;
 pub use spec::error::ConvertError;
 pub use spec::hint::Hint;

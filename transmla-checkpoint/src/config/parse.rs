@@ -59,7 +59,11 @@ impl ModelConfig {
         let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
         let raw = RawConfig::from_slice(text).map_err(|e| {
             let other = not_what_it_should_be(&bytes);
-            invalid(other.map_or_else(|| e.to_string(), |what| format!("is {what}")))
+            invalid(match other {
+                Some(what) => format!("is {what}"),
+                None if e.is_data() => format!("holds no JSON object: {e}"),
+                None => format!("is not valid JSON: {e}; download it again, or correct it there"),
+            })
         })?;
         Self::from_json(raw)
     }

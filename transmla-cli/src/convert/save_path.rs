@@ -24,10 +24,6 @@ pub fn check(target: &Path, force: bool, dry_run: bool, printer: &Printer) -> an
         let part = part.display();
         bail!("cannot create --save-path {path}: {part} leads through a folder that does not exist; leave it out");
     }
-    match is_free(target, force) {
-        Err(problem) if dry_run => printer.warn(format!("{problem:#}")),
-        result => result?,
-    }
     let parent = match Place::of(target) {
         Ok(place) if place.is_inside() => place.folder().to_path_buf(),
         _ => existing_parent(target),
@@ -41,6 +37,10 @@ pub fn check(target: &Path, force: bool, dry_run: bool, printer: &Printer) -> an
         let parent = parent.display();
         format!("cannot create --save-path {path}: {parent} cannot be written to; choose another --save-path")
     })?;
+    match is_free(target, force) {
+        Err(problem) if dry_run => printer.warn(format!("{problem:#}")),
+        result => result?,
+    }
     Ok(())
 }
 

@@ -2,13 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::Args;
 use transmla_core::ModelConfig;
 
 use super::values;
-use crate::printer::Printer;
+use crate::printer::{Hint, Printer};
 use crate::text::source::TextSource;
 use crate::text::{Corpus, read_tokenizer};
+
+/// What to do where a text cannot be had.
+const ANOTHER_TEXT: &str =
+    "give another --dataset (a file or folder will do; stories is built in), or exact token ids by --tokens";
 
 /// A text, or exact token ids, in windows of equal length.
 #[derive(Debug, Args)]
@@ -63,7 +68,8 @@ impl WindowArguments {
                 let tokenizer = read_tokenizer(folder, printer)?;
                 let sequence = self.seqlen.unwrap_or(defaults.sequence);
                 let column = self.text_column.as_deref();
-                Corpus::windows(source, column, sequence, most, &tokenizer, config, printer)?
+                Corpus::windows(source, column, sequence, most, &tokenizer, config, printer)
+                    .context(Hint(ANOTHER_TEXT))?
             }
             (None, None) => return Ok(None),
         };
