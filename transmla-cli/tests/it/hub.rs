@@ -55,20 +55,21 @@ fn without_a_home() {
         place.arg("logits.safetensors"),
     );
     for line in [
-        "convert --save-path",
-        "eval --dataset stories --batch-size 2 --text-column x --seqlen 8 --against embedded --device cpu -q --revision",
-        "verify --revision",
-        "export --output",
-        "inspect --revision",
-        "generate --prompt",
-        "bench --revision",
-        "chat --revision",
-        "sweep --output",
+        "convert --save-path OUTPUT",
+        "eval --dataset stories --against embedded",
+        "verify --quiet",
+        "export --output OUTPUT",
+        "inspect",
+        "generate --prompt once",
+        "chat",
+        "bench",
+        "sweep --output OUTPUT",
     ] {
-        let words: Vec<&str> = line
-            .split(' ')
-            .chain([output.as_str(), "--model-path", "org/model"])
-            .collect();
+        let words = line.split(' ').map(|word| match word {
+            "OUTPUT" => output.as_str(),
+            word => word,
+        });
+        let words: Vec<&str> = words.chain(["--model-path", "org/model"]).collect();
         homeless(&words).fails(1, &["org/model", "HF_HOME"]);
     }
     let logits = ["logits", "--input-ids", &ids, "--output", &logits, "--model-path"];
