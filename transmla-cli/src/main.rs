@@ -8,6 +8,7 @@
 //! | `output_file`, `links` | whether a file may be written, by whatever names it is reached, and writing it |
 //! | `printer`, `downloads`, `table`, `memory`, `room`, `environment`, `interrupt` | the only places that print, that read the system, and that hear signals |
 
+mod advice;
 mod arguments;
 mod bench;
 mod chat;
@@ -30,15 +31,14 @@ mod links;
 mod logits;
 mod man;
 mod memory;
-mod mix;
 mod model;
 mod options;
 mod output_file;
 mod printer;
 mod room;
+mod setup;
 mod sweep;
 mod table;
-mod text;
 mod verify;
 mod writer;
 

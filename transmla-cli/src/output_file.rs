@@ -1,10 +1,11 @@
 //! Files that a command writes: none that it reads, and none that exists unless that is asked for.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use transmla_core::checkpoint::write_atomically;
+use transmla_core::checkpoint::replace_file;
 use transmla_core::hub::is_path;
 
 use crate::embedded;
@@ -86,15 +87,16 @@ impl OutputFile<'_> {
     /// Without `force`, a file that has come to exist; the disk is full or cannot be written to.
     pub fn write(&self, contents: &[u8]) -> anyhow::Result<()> {
         self.check_free()?;
-        if !self.force {
-            // The name is taken first: what another process writes in the meantime is not replaced.
-            fs::File::create_new(self.path).with_context(|| format!("cannot write {}", self.path.display()))?;
+        let fail = || format!("cannot write {}", self.path.display());
+        if self.force {
+            return replace_file(self.path, contents).with_context(fail);
         }
-        let written = write_atomically(self.path, contents);
-        if written.is_err() && !self.force {
+        let mut file = fs::File::create_new(self.path).with_context(fail)?;
+        let written = file.write_all(contents);
+        if written.is_err() {
             let _ = fs::remove_file(self.path);
         }
-        Ok(written?)
+        written.with_context(fail)
     }
 
     /// Whether this is the same file as another, which need not exist.

@@ -19,7 +19,7 @@ use crate::checkpoint::reader::Checkpoint;
 use crate::checkpoint::regular::{is_there, read_regular};
 use crate::error::CheckpointError;
 
-/// Most bytes of a config.json; those of the largest models have some tens of KiB.
+/// Maximum size in bytes of a config.json; those of the largest models have some tens of KiB.
 const LARGEST_CONFIG: u64 = 16 << 20;
 
 impl ModelConfig {

@@ -1,7 +1,7 @@
 //! Whether the hub answers.
 
-use super::HubOptions;
 use super::client::{Client, Failure};
+use super::options::HubOptions;
 use crate::error::CheckpointError;
 
 /// Asks the hub whether it is there and, if there is a token, whether it knows that; gives the address that was asked.
@@ -24,6 +24,7 @@ pub fn reach(options: &HubOptions) -> Result<String, CheckpointError> {
         )),
         // It is there, and what is asked of it later is something else.
         Err(Failure::Status(status, _)) if status < 500 => Ok(address),
+        Err(Failure::Network(problem)) => Err(fail(&address, problem)),
         Err(failure) => Err(fail(&address, failure.explain("", client.has_token()))),
     }
 }

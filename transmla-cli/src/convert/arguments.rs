@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 use transmla_convert::{
-    FileFormat, LARGEST_RECIPE, MethodName, Recipe, default_shapes, has_refinement, shapes_for_budget,
+    FileFormat, LARGEST_RECIPE, MethodName, Recipe, default_shapes, has_refinement, resolve_paths, shapes_for_budget,
 };
 use transmla_core::ModelConfig;
 use transmla_core::checkpoint::read_regular_text;
 
-use super::names;
 use crate::options::budget::budget;
 use crate::options::compute::ComputeArguments;
 use crate::options::conversion::ConversionArguments;
@@ -146,7 +145,7 @@ fn read_recipe(file: &Path) -> anyhow::Result<Recipe> {
     let fail = || format!("cannot read {}", file.display());
     let text = read_regular_text(file, LARGEST_RECIPE)?;
     let mut recipe = Recipe::from_toml(&text).with_context(fail)?;
-    names::resolve(&mut recipe, file);
+    resolve_paths(&mut recipe, file);
     Ok(recipe)
 }
 

@@ -7,8 +7,8 @@ use transmla_convert::{Plan, Recipe, check_replaceable, check_space};
 use transmla_core::checkpoint::{Claim, Place, real_path};
 
 use crate::links::{ends_of_entries, names_of};
-use crate::mix::TextMix;
 use crate::printer::Printer;
+use crate::setup::parse_mix;
 
 /// Checks that the folder can be made.
 ///
@@ -98,7 +98,7 @@ impl Inputs {
         let mut inputs = vec![("the model to convert", model.to_path_buf())];
         let (calibration, evaluation) = (&recipe.calibration, &recipe.evaluation);
         let mut texts = |what, name: &str| {
-            if let Ok(mix) = name.parse::<TextMix>() {
+            if let Ok(mix) = parse_mix(name) {
                 inputs.extend(mix.paths().map(|path| (what, path.to_path_buf())));
             }
         };

@@ -1,4 +1,4 @@
-//! What a check found.
+//! What the checks of a machine come to.
 
 use serde::Serialize;
 
@@ -6,11 +6,8 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// All is well.
     Ok,
-    /// Something will be slow, or missing for some uses.
     Warn,
-    /// Something does not work.
     Fail,
 }
 

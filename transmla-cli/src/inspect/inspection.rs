@@ -5,7 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use transmla_convert::{LARGEST_RECIPE, RECIPE_FILE, Recipe, approximation, auto_obstacle, shapes_for_budget};
+use transmla_convert::{
+    LARGEST_RECIPE, RECIPE_FILE, Recipe, approximation, auto_obstacle, has_weights, shapes_for_budget,
+};
 use transmla_core::checkpoint::read_regular_text;
 use transmla_core::model::{carried_tensors, check_headers, model_tensors, unused_tensors};
 use transmla_core::{AttentionConfig, Checkpoint, ModelConfig};
@@ -49,7 +51,7 @@ impl Inspection {
     /// # Errors
     /// Headers that cannot be read or do not fit the configuration.
     pub(super) fn new(model_path: &str, folder: &ModelFolder, config: &ModelConfig) -> anyhow::Result<Self> {
-        let weights = match folder.has_weights() {
+        let weights = match has_weights(folder.path()) {
             true => Weights::read(folder.path(), config)?,
             false => Weights::implied(config),
         };
