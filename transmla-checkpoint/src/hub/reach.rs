@@ -1,7 +1,7 @@
 //! Whether the hub answers.
 
-use super::HubOptions;
 use super::client::{Client, Failure};
+use super::options::HubOptions;
 use crate::error::CheckpointError;
 
 /// Asks the hub whether it is there and, if there is a token, whether it knows that; gives the address that was asked.
