@@ -28,7 +28,8 @@ pub fn message(error: &(dyn Error + 'static)) -> String {
     let boxed = || error.downcast_ref::<Box<ConvertError>>().map(AsRef::as_ref);
     match error.downcast_ref().or_else(boxed) {
         Some(ConvertError::Option(hint)) => of_hint(hint),
-        Some(ConvertError::Calib(error)) => of_text(error),
+        Some(ConvertError::Calib(error) | ConvertError::Tokenizer(error)) => of_text(error),
+        Some(ConvertError::ReadText { source, .. }) => message(source.as_ref()),
         Some(known) => spell(&known.to_string()),
         None if error.is::<CoreError>() || error.is::<CheckpointError>() => spell(&error.to_string()),
         None => error.to_string(),
