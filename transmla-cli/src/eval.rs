@@ -2,11 +2,11 @@
 
 use clap::{ArgGroup, Args};
 use serde::Serialize;
+use transmla_convert::{Corpus, default_window, eval_options, warn_of_long_windows};
 use transmla_core::{Decoder, LayeredModel};
 use transmla_eval::{divergence, perplexity};
 
 use crate::evaluation_bar::under_bar;
-use crate::memory;
 use crate::model::ModelFolder;
 use crate::options::compute::ComputeArguments;
 use crate::options::model::ModelArguments;
@@ -16,7 +16,6 @@ use crate::options::values;
 use crate::options::windows::{DefaultWindows, WindowArguments};
 use crate::printer::Printer;
 use crate::table::{self, Table};
-use crate::text::{Corpus, default_window, warn_of_long_windows};
 
 /// Measure the perplexity of a model, original or converted.
 ///
@@ -25,7 +24,7 @@ use crate::text::{Corpus, default_window, warn_of_long_windows};
 #[command(
     group = ArgGroup::new("text").required(true),
     mut_arg("seqlen", |argument| argument.help(SEQLEN)),
-    mut_arg("max_windows", |argument| argument.help("Most windows to measure [default: all]")),
+    mut_arg("max_windows", |argument| argument.help("Maximum number of windows [default: all]")),
     after_help = EXAMPLES
 )]
 pub struct EvalArguments {
@@ -35,7 +34,7 @@ pub struct EvalArguments {
     #[command(flatten)]
     text: WindowArguments,
 
-    /// Windows that go through a layer together
+    /// Windows per batch
     #[arg(long, value_name = "N", default_value = "2", value_parser = values::positive)]
     batch_size: usize,
 
@@ -91,29 +90,30 @@ pub fn run(arguments: &EvalArguments) -> anyhow::Result<()> {
         table::plural(windows.tokens.batch(), "window"),
         windows.tokens.sequence()
     ));
-    let other = arguments.against.as_ref().map(|other| {
-        let folder = ModelFolder::locate(other, &arguments.model.revision, &printer)?;
+    let other = arguments.against.as_ref().map(|name| {
+        let folder = ModelFolder::locate(name, &arguments.model.revision, &printer)?;
         let model = folder.open(&arguments.compute)?;
-        Ok::<(ModelFolder, Decoder), anyhow::Error>((folder, model))
+        Ok::<(&str, ModelFolder, Decoder), anyhow::Error>((name, folder, model))
     });
     let other = other.transpose()?;
     let model = folder.open(&arguments.compute)?;
-    let options = memory::eval_options(arguments.batch_size, arguments.compute.max_memory);
+    let options = eval_options(arguments.batch_size, arguments.compute.max_memory);
     let measured = under_bar(&printer, "Perplexity", |bar| {
         perplexity(&model, &windows.tokens, &options, bar)
     })?;
-    let against = other.map(|(_folder, other)| {
-        under_bar(&printer, "Divergence", |bar| {
+    let against = other.map(|(name, _folder, other)| {
+        let compared = under_bar(&printer, "Divergence", |bar| {
             divergence(&model, &other, &windows.tokens, &options, bar)
+        })?;
+        Ok::<Comparison, anyhow::Error>(Comparison {
+            model_path: name.to_owned(),
+            kl: compared.kl,
+            top1_agreement: compared.top1_agreement,
+            max_logit_difference: compared.max_logit_difference,
+            positions: compared.positions,
         })
     });
-    let against = against.transpose()?.map(|compared| Comparison {
-        model_path: arguments.against.clone().unwrap_or_default(),
-        kl: compared.kl,
-        top1_agreement: compared.top1_agreement,
-        max_logit_difference: compared.max_logit_difference,
-        positions: compared.positions,
-    });
+    let against = against.transpose()?;
     let result = EvalResult {
         perplexity: measured.perplexity,
         mean_nll: measured.mean_nll,
@@ -141,7 +141,7 @@ fn read_windows(
         // The group of the two is required.
         anyhow::bail!("give --dataset or --tokens");
     };
-    warn_of_long_windows(corpus.tokens.sequence(), config, printer);
+    warn_of_long_windows(corpus.tokens.sequence(), config, &mut |it| printer.warn(it));
     Ok(corpus)
 }
 

@@ -6,8 +6,9 @@
 //! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `chat`, `bench`, `doctor`, `completions`, `man` | one module per command |
 //! | `model`, `text`, `mix`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
 //! | `output_file`, `links` | whether a file may be written, by whatever names it is reached, and writing it |
-//! | `printer`, `downloads`, `table`, `memory`, `environment`, `interrupt` | the only places that print, that read the system, and that hear signals |
+//! | `printer`, `downloads`, `table`, `memory`, `room`, `environment`, `interrupt` | the only places that print, that read the system, and that hear signals |
 
+mod advice;
 mod arguments;
 mod bench;
 mod chat;
@@ -30,14 +31,14 @@ mod links;
 mod logits;
 mod man;
 mod memory;
-mod mix;
 mod model;
 mod options;
 mod output_file;
 mod printer;
+mod room;
+mod setup;
 mod sweep;
 mod table;
-mod text;
 mod verify;
 mod writer;
 

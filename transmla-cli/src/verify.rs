@@ -3,13 +3,12 @@
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
-use transmla_convert::{SavedForm, WithoutLatentNorms, check_saved};
+use transmla_convert::{Corpus, SavedForm, WithoutLatentNorms, check_saved, eval_options};
 use transmla_core::model::{NumberFormat, RoundedModel};
 use transmla_core::{Decoder, LayeredModel, ModelConfig, TokenBatch};
 use transmla_eval::{Divergence, EvalError, EvalOptions, Silent, divergence, perplexity};
 
 use crate::evaluation_bar::under_bar;
-use crate::memory;
 use crate::model::ModelFolder;
 use crate::options::compute::ComputeArguments;
 use crate::options::model::ModelArguments;
@@ -18,7 +17,6 @@ use crate::options::output::OutputArguments;
 use crate::options::windows::{DefaultWindows, WindowArguments};
 use crate::printer::Printer;
 use crate::table::Table;
-use crate::text::Corpus;
 
 /// Check a converted model as it was saved: its files against each other, and what other programs will compute.
 ///
@@ -29,7 +27,7 @@ use crate::text::Corpus;
 #[command(
     mut_arg("dataset", |argument| argument.help(DATASET)),
     mut_arg("seqlen", |argument| argument.help("Tokens per window [default: 128, or as in --tokens]")),
-    mut_arg("max_windows", |argument| argument.help("Most windows to compare on [default: 4]")),
+    mut_arg("max_windows", |argument| argument.help("Maximum number of windows [default: 4]")),
     after_help = EXAMPLES
 )]
 pub struct VerifyArguments {
@@ -153,7 +151,7 @@ pub fn run(arguments: &VerifyArguments) -> anyhow::Result<()> {
     });
     let other = other.transpose()?;
     let model = folder.open(&arguments.compute)?;
-    let options = memory::eval_options(1, arguments.compute.max_memory);
+    let options = eval_options(1, arguments.compute.max_memory);
     let latent_norms = match form {
         SavedForm::Stock => {
             let plain = WithoutLatentNorms(&model);

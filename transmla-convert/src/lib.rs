@@ -2,13 +2,20 @@
 //!
 //! | floor | what it holds |
 //! | --- | --- |
+//! | `conversion`, `sweep` | [`Conversion`], [`Sweep`]: from recipes to models with recipe and card |
+//! | `setup`, `memory` | [`Setup`]: device, hub, texts; what is kept in memory |
 //! | `execute` | [`convert()`], [`convert_all`]: planned conversions with model and text at hand |
 //! | `output` | companions of the weights, model card, GGUF, list of files, resume cache, verification |
 //! | `solve` | how latent attention is found: a folder for each method |
 //! | `layer` | weights of a layer, text through layers, DeepSeek's tensors, norms of latents |
+//! | `text` | calibration and evaluation text: datasets, mixes, noise, token files |
 //! | `spec` | [`Recipe`], [`Plan`], engines, what is supported, errors, [`Observer`] and [`Report`] |
 //!
 //! A floor uses itself and those below it. `tests/floors.rs` reads the imports.
+//!
+//! # Example
+//!
+//! What [`Conversion`] does, with a model and a text at hand:
 //!
 //! ```
 //! use burn::tensor::Device;
@@ -44,29 +51,43 @@
 
 #![warn(missing_docs)]
 
+mod conversion;
 mod execute;
 mod layer;
+mod memory;
 mod output;
+mod setup;
 mod solve;
 mod spec;
+mod sweep;
+mod text;
 
+pub use conversion::{Conversion, PlannedConversion};
 pub use execute::{Entry, Request, Requests, convert, convert_all};
 pub use layer::key_norm::FittedKeys;
 pub use layer::stream::CalibrationStream;
+pub use memory::{eval_options, parameters, residency};
 pub use output::card::{ModelCard, model_card};
 pub use output::gguf::{check_gguf, write_gguf};
 pub use output::manifest::{LARGEST_RECIPE, RECIPE_FILE, check_replaceable, check_space, disk_bytes};
+pub use output::names::{ModelName, resolve_paths};
 pub use output::verify::{Check, SavedForm, WithoutLatentNorms, check_saved};
+pub use setup::Setup;
 pub use solve::evaluation::Evaluation;
 pub use solve::published::decouple::{Decoupled, decouple};
 pub use solve::published::decoupled::DecoupledModel;
-pub use solve::{default_noise, default_refinement, has_refinement, peak_bytes, refinement};
+pub use solve::{default_noise, default_refinement, describe_method, has_refinement, peak_bytes, refinement};
 pub use spec::budget::{default_shapes, shapes_for_budget};
 pub use spec::engine::GGUF_FILE;
-pub use spec::error::ConvertError;
+pub use spec::error::{ConvertError, TextNameError};
 pub use spec::hint::Hint;
 pub use spec::options::{Engine, FileFormat, FreqFold, FreqFoldError, MethodName, Style};
 pub use spec::plan::Plan;
-pub use spec::recipe::{CalibrationText, EvaluationText, RECIPE_FIELDS, Recipe, RecipeError};
-pub use spec::report::{LayerReport, Observer, Report, SavedLayer, Silent, Stage};
+pub use spec::recipe::{CalibrationText, EvaluationText, RECIPE_FIELDS, Recipe, RecipeError, WrittenFiles};
+pub use spec::report::{LayerReport, Observer, Report, SavedLayer, Silent, Stage, TextPurpose, Warning};
 pub use spec::support::{approximation, auto_obstacle, stock_obstacle};
+pub use sweep::{PlannedSweep, Sweep, has_weights};
+pub use text::corpus::{Corpus, TextReader, check_length, default_window, read_tokenizer, warn_of_long_windows};
+pub use text::mix::TextMix;
+pub use text::plan::TextPlan;
+pub use text::source::{LocalText, TextSource};

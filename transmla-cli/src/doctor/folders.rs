@@ -4,7 +4,7 @@ use std::path::Path;
 
 use transmla_core::checkpoint::Place;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::{environment, table};
 
 /// Room that a small conversion takes.
@@ -67,7 +67,10 @@ fn folder(folder: &Folder<'_>) -> Finding {
         .unwrap_or(Path::new("."));
     let probed = tempfile::Builder::new().prefix(".transmla-").tempfile_in(existing);
     if let Err(error) = probed {
-        let found = format!("{shown} cannot be written to: {error}");
+        // Without the name of the file that was tried.
+        let error = error.to_string();
+        let why = error.split(" at path ").next().unwrap_or_default();
+        let found = format!("{shown} cannot be written to: {why}");
         return match folder.needed {
             true => Finding::fail(name, found, fix),
             false => Finding::warn(name, found, fix),
@@ -93,7 +96,7 @@ fn folder(folder: &Folder<'_>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
+    use super::super::finding::State;
     use super::*;
 
     fn found(path: &Path, needed: bool) -> Finding {

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use transmla_convert::Recipe;
+use transmla_convert::{Recipe, TextMix};
 
 use super::set::set;
 use super::values;
-use crate::mix::TextMix;
+use crate::setup::parse_mix;
 
 /// Which text is calibrated on.
 #[derive(Debug, Args)]
@@ -19,7 +19,7 @@ pub struct CalibrationArguments {
     /// Files are parquet, JSON (a record on each line, or a list) or plain text, as they are or with .gz or .zst; chats
     /// (messages, conversations) are read too. A path that exists is taken as it is, commas and colons and all; in a list
     /// it may also stand in double quotes, or have a backslash before each comma and colon: '"a, b:2.txt":3,ptb'.
-    #[arg(long, value_name = "NAME|PATH")]
+    #[arg(long, value_name = "NAME|PATH", value_parser = parse_mix)]
     cal_dataset: Option<TextMix>,
 
     /// Column that is the text, in files that have columns, for calibration and evaluation [default: text, sentence,
@@ -39,22 +39,22 @@ pub struct CalibrationArguments {
     #[arg(long, value_name = "N", value_parser = values::positive)]
     cal_max_seqlen: Option<usize>,
 
-    /// Share of the samples in which random words stand, so that text unlike the calibration's survives [default: 25%;
+    /// Share of the samples that contain random words, which other kinds of text need [default: 25%;
     /// --method transmla and --cal-tokens: none]
     #[arg(long, value_name = "SHARE", value_parser = values::share, conflicts_with = "cal_tokens")]
     cal_noise: Option<f64>,
 
-    /// Samples that go through a layer together [default: 8]
+    /// Samples per batch [default: 8]
     #[arg(long, value_name = "N", value_parser = values::positive)]
     cal_batch_size: Option<usize>,
 
-    /// Seed of the draw of samples [default: 42]
+    /// Seed for drawing samples [default: 42]
     #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
 }
 
 impl CalibrationArguments {
-    /// Sets what is given.
+    /// Sets the fields whose options are given.
     pub fn apply(&self, recipe: &mut Recipe) {
         let text = &mut recipe.calibration;
         if let Some(dataset) = &self.cal_dataset {

@@ -3,22 +3,22 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use transmla_convert::Recipe;
+use transmla_convert::{Recipe, TextSource};
 
 use super::set::set;
 use super::values;
-use crate::text::source::TextSource;
+use crate::setup::parse_source;
 
 /// Which text is evaluated on.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Evaluation")]
 pub struct EvaluationArguments {
-    /// Windows that go through a layer together; 0 for no evaluation [default: 2]
+    /// Windows per batch; 0 for no evaluation [default: 2]
     #[arg(long, value_name = "N")]
     ppl_eval_batch_size: Option<usize>,
 
     /// Text to measure perplexity on, its test split [default: the first of --cal-dataset]
-    #[arg(long, value_name = "NAME|PATH", conflicts_with = "eval_tokens")]
+    #[arg(long, value_name = "NAME|PATH", value_parser = parse_source, conflicts_with = "eval_tokens")]
     eval_dataset: Option<TextSource>,
 
     /// Exact token ids instead: `input_ids` [windows, seq] of a safetensors file
@@ -29,13 +29,13 @@ pub struct EvaluationArguments {
     #[arg(long, value_name = "N", value_parser = values::positive)]
     eval_seqlen: Option<usize>,
 
-    /// Most windows to measure [default: all]
+    /// Maximum number of windows [default: all]
     #[arg(long, value_name = "K", value_parser = values::positive)]
     eval_max_windows: Option<usize>,
 }
 
 impl EvaluationArguments {
-    /// Sets what is given.
+    /// Sets the fields whose options are given.
     pub fn apply(&self, recipe: &mut Recipe) {
         let text = &mut recipe.evaluation;
         set(&mut text.ppl_eval_batch_size, self.ppl_eval_batch_size);

@@ -10,6 +10,7 @@ mod export;
 mod first_hour;
 mod hub;
 mod interop;
+mod library;
 mod odd;
 mod privacy;
 #[cfg(unix)]
@@ -27,3 +28,4 @@ mod sweep;
 mod texts;
 mod usage;
 mod verify;
+mod walkthrough;

@@ -129,8 +129,8 @@ impl LayerStore for ResumeCache {
         let Some(folder) = &self.folder else { return Ok(()) };
         let tensors = assemble::tensors(report.layer, attention, None, 1.0)?;
         let (_, _, specs) = plan.solved_attention(report.layer);
-        let target = layer_folder(folder, report.layer);
-        let mut writer = CheckpointWriter::create(&target, &specs, StorageDtype::F32, u64::MAX, true)?;
+        let place = layer_folder(folder, report.layer);
+        let mut writer = CheckpointWriter::create(&place, &specs, StorageDtype::F32, u64::MAX, true)?;
         for (name, values) in &tensors {
             writer.write(name, values)?;
         }
@@ -145,7 +145,7 @@ impl LayerStore for ResumeCache {
         };
         let checksum = label.checksum_with(&contents);
         label.checksum = hex(&checksum);
-        let text = serde_json::to_vec(&label).map_err(|source| ConvertError::Json { file: LABEL, source })?;
+        let text = serde_json::to_vec(&label).map_err(ConvertError::encode(LABEL))?;
         writer.write_file(LABEL, &text)?;
         writer.commit()?;
         self.follow(&checksum);
@@ -211,7 +211,7 @@ struct Origin<'a> {
 
 /// Stands for everything that the first layer follows from.
 fn start(plan: &Plan, text: &TokenBatch, origin: &Origin<'_>) -> Result<Fingerprint, ConvertError> {
-    let json = |file, map| serde_json::to_string(map).map_err(|source| ConvertError::Json { file, source });
+    let json = |file, map| serde_json::to_string(map).map_err(ConvertError::encode(file));
     // By name, so that whoever adds a choice decides whether layers follow from it.
     let Recipe {
         method,
