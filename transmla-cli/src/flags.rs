@@ -24,9 +24,12 @@ pub fn message(error: &(dyn Error + 'static)) -> String {
     if let Some(error) = error.downcast_ref() {
         return of_text(error);
     }
-    match error.downcast_ref() {
+    // A cause inside the same type is boxed.
+    let boxed = || error.downcast_ref::<Box<ConvertError>>().map(AsRef::as_ref);
+    match error.downcast_ref().or_else(boxed) {
         Some(ConvertError::Option(hint)) => of_hint(hint),
-        Some(ConvertError::Calib(error)) => of_text(error),
+        Some(ConvertError::Calib(error) | ConvertError::Tokenizer(error)) => of_text(error),
+        Some(ConvertError::ReadText { source, .. }) => message(source.as_ref()),
         Some(known) => spell(&known.to_string()),
         None if error.is::<CoreError>() || error.is::<CheckpointError>() => spell(&error.to_string()),
         None => error.to_string(),
@@ -107,6 +110,17 @@ mod tests {
         let expected = "cannot mix calibration texts: 2 texts cannot share 1 samples; use --cal-nsamples 2";
         assert_eq!(message(&few), expected);
         assert_eq!(message(&ConvertError::Calib(few)), expected);
+    }
+
+    /// A cause may be boxed, and says flags all the same.
+    #[test]
+    fn causes_name_flags() {
+        let cause = ConvertError::FewSamples {
+            found: 1,
+            needed: 2,
+            why: "give `freqfold` a number",
+        };
+        assert!(message(&Box::new(cause)).ends_with("give --freqfold a number"));
     }
 
     #[test]
