@@ -6,6 +6,7 @@ mod labels;
 mod outcome;
 mod plot;
 mod progress;
+mod svg;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;

@@ -2,11 +2,10 @@
 //!
 //! A colour for each method, a marker for each width of the rotary key; points of one colour and marker are joined.
 
-use std::fmt::Write;
-
 use super::axis::{self, Axis};
 use super::labels::{self, Label};
 use super::outcome::{Outcome, Point};
+use super::svg::{Document, shorten};
 
 /// Size of the picture, and the rectangle of the plot in it: left, top, right, bottom.
 const SIZE: (f64, f64) = (920.0, 560.0);
@@ -39,7 +38,7 @@ struct Picture<'a> {
     x: Axis,
     y: Axis,
     labels: Vec<Label>,
-    out: String,
+    out: Document,
 }
 
 impl<'a> Picture<'a> {
@@ -82,78 +81,63 @@ impl<'a> Picture<'a> {
                 logarithmic: true,
             },
             labels: Vec::new(),
-            out: String::new(),
+            out: Document::new(SIZE, INK),
         }
     }
 
     fn draw(mut self) -> String {
-        let (width, height) = SIZE;
-        self.line(format_args!(
-            r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewArea="0 0 {width} {height}" font-family="Helvetica, Arial, 'DejaVu Sans', sans-serif" font-size="13" fill="{INK}">"#
-        ));
-        self.line(format_args!(
-            r##"<rect width="{width}" height="{height}" fill="#ffffff"/>"##
-        ));
         self.headings();
         self.axes();
         self.original();
         self.curves();
         self.labels();
         self.legend();
-        self.line(format_args!("</svg>"));
-        self.out
-    }
-
-    fn line(&mut self, text: std::fmt::Arguments<'_>) {
-        // Writing to a string does not fail.
-        let _ = writeln!(self.out, "{text}");
-    }
-
-    fn text(&mut self, (x, y): (f64, f64), style: &str, text: &str) {
-        let text = escape(text);
-        self.line(format_args!(r#"<text x="{x:.1}" y="{y:.1}" {style}>{text}</text>"#));
+        self.out.finish()
     }
 
     fn headings(&mut self) {
         let title = format!("Perplexity by size of the KV cache: {}", self.outcome.model);
-        self.text(
+        self.out.text(
             (PLOT.0, 34.0),
             r#"font-size="18" font-weight="bold""#,
             &shorten(&title, 80),
         );
         let text = format!("on {}", self.outcome.evaluation());
-        self.text((PLOT.0, 58.0), &format!(r#"fill="{SOFT}""#), &shorten(&text, LINE));
+        self.out
+            .text((PLOT.0, 58.0), &format!(r#"fill="{SOFT}""#), &shorten(&text, LINE));
     }
 
     fn axes(&mut self) {
         let (left, top, right, bottom) = PLOT;
         for tick in self.y.ticks() {
             let y = self.y.place(tick);
-            self.line(format_args!(
+            self.out.element(format_args!(
                 r#"<line x1="{left}" x2="{right}" y1="{y:.1}" y2="{y:.1}" stroke="{GRID}"/>"#
             ));
-            self.text((left - 10.0, y + 4.5), r#"text-anchor="end""#, &axis::label(tick));
+            self.out
+                .text((left - 10.0, y + 4.5), r#"text-anchor="end""#, &axis::label(tick));
         }
         for tick in self.x.ticks() {
             let x = self.x.place(tick);
-            self.line(format_args!(
+            self.out.element(format_args!(
                 r#"<line x1="{x:.1}" x2="{x:.1}" y1="{top}" y2="{bottom}" stroke="{GRID}"/>"#
             ));
-            self.text((x, bottom + 20.0), r#"text-anchor="middle""#, &axis::label(tick));
+            self.out
+                .text((x, bottom + 20.0), r#"text-anchor="middle""#, &axis::label(tick));
             let share = 100.0 * tick / self.outcome.original_cache as f64;
             let style = format!(r#"text-anchor="middle" font-size="11" fill="{SOFT}""#);
-            self.text((x, bottom + 35.0), &style, &format!("{share:.0} %"));
+            self.out.text((x, bottom + 35.0), &style, &format!("{share:.0} %"));
         }
-        self.line(format_args!(
+        self.out.element(format_args!(
             r#"<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="{INK}"/>"#
         ));
         let middle = (left + right) / 2.0;
         let style = r#"text-anchor="middle" font-size="14""#;
         let label = "KV numbers per token and layer, and share of the original's";
-        self.text((middle, bottom + 62.0), style, label);
+        self.out.text((middle, bottom + 62.0), style, label);
         let centre = (top + bottom) / 2.0;
         let style = format!(r#"text-anchor="middle" font-size="14" transform="rotate(-90 24 {centre})""#);
-        self.text((24.0, centre), &style, "Perplexity (logarithmic)");
+        self.out.text((24.0, centre), &style, "Perplexity (logarithmic)");
     }
 
     fn original(&mut self) {
@@ -163,11 +147,11 @@ impl<'a> Picture<'a> {
             self.y.place(perplexity),
         );
         let (left, right) = (PLOT.0, PLOT.2);
-        self.line(format_args!(
+        self.out.element(format_args!(
             r#"<line x1="{left}" x2="{right}" y1="{y:.1}" y2="{y:.1}" stroke="{INK}" stroke-dasharray="6 4"/>"#
         ));
         let cache = self.outcome.original_cache;
-        self.line(format_args!(
+        self.out.element(format_args!(
             r#"<circle cx="{x:.1}" cy="{y:.1}" r="5" fill="{INK}"><title>original: {cache} KV numbers, perplexity {perplexity:.4}</title></circle>"#
         ));
         self.labels.push(Label {
@@ -192,7 +176,7 @@ impl<'a> Picture<'a> {
                 let path: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
                 if path.len() > 1 {
                     let path = path.join(" ");
-                    self.line(format_args!(
+                    self.out.element(format_args!(
                         r#"<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>"#
                     ));
                 }
@@ -205,7 +189,7 @@ impl<'a> Picture<'a> {
                         point.cache,
                         point.perplexity
                     );
-                    self.marker(marker, *place, colour, &title);
+                    self.out.marker(marker, *place, colour, &title);
                 }
                 for (point, place) in points.iter().zip(&places) {
                     self.labels.push(Label {
@@ -223,8 +207,8 @@ impl<'a> Picture<'a> {
         for (label, start) in labels::arrange(std::mem::take(&mut self.labels)) {
             // White below the digits keeps them readable on lines.
             let below = r##"font-size="11" stroke="#ffffff" stroke-width="3""##;
-            self.text(start, below, &label.text);
-            self.text(
+            self.out.text(start, below, &label.text);
+            self.out.text(
                 start,
                 &format!(r#"font-size="11" fill="{}""#, label.colour),
                 &label.text,
@@ -232,50 +216,35 @@ impl<'a> Picture<'a> {
         }
     }
 
-    fn marker(&mut self, kind: usize, (x, y): (f64, f64), colour: &str, title: &str) {
-        let title = escape(title);
-        let shape = match kind % 4 {
-            0 => format!(r#"circle cx="{x:.1}" cy="{y:.1}" r="5""#),
-            1 => format!(r#"path d="M{:.1} {:.1}h9v9h-9z""#, x - 4.5, y - 4.5),
-            2 => format!(r#"path d="M{x:.1} {:.1}l5.5 9.6h-11z""#, y - 6.0),
-            _ => format!(r#"path d="M{x:.1} {:.1}l6 6l-6 6l-6 -6z""#, y - 6.0),
-        };
-        // Every second four are hollow.
-        let fill = if kind % 8 < 4 { colour } else { "#ffffff" };
-        let name = shape.split(' ').next().unwrap_or("path");
-        self.line(format_args!(
-            r#"<{shape} fill="{fill}" stroke="{colour}" stroke-width="1.5"><title>{title}</title></{name}>"#
-        ));
-    }
-
     fn legend(&mut self) {
         let outcome = self.outcome;
         let (x, mut y) = LEGEND;
         if self.original.is_some() {
             let end = x + 26.0;
-            self.line(format_args!(
+            self.out.element(format_args!(
                 r#"<line x1="{x}" x2="{end}" y1="{y}" y2="{y}" stroke="{INK}" stroke-dasharray="6 4"/>"#
             ));
-            self.text((x + 36.0, y + 4.5), "", "original");
+            self.out.text((x + 36.0, y + 4.5), "", "original");
             y += 24.0;
         }
         for (index, curve) in outcome.curves.iter().enumerate() {
             let colour = COLOURS[index % COLOURS.len()];
             let end = x + 26.0;
-            self.line(format_args!(
+            self.out.element(format_args!(
                 r#"<line x1="{x}" x2="{end}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="3"/>"#
             ));
-            self.text((x + 36.0, y + 4.5), "", &curve.label());
+            self.out.text((x + 36.0, y + 4.5), "", &curve.label());
             y += 24.0;
         }
         y += 12.0;
-        self.text((x, y + 4.5), &format!(r#"fill="{SOFT}""#), "width of the rotary key");
+        self.out
+            .text((x, y + 4.5), &format!(r#"fill="{SOFT}""#), "width of the rotary key");
         for marker in 0..self.rope_dims.len() {
             y += 24.0;
             let rope_dim = self.rope_dims[marker];
             let name = format!("d_r = {rope_dim}");
-            self.marker(marker, (x + 13.0, y), SOFT, &name);
-            self.text((x + 36.0, y + 4.5), "", &name);
+            self.out.marker(marker, (x + 13.0, y), SOFT, &name);
+            self.out.text((x + 36.0, y + 4.5), "", &name);
         }
     }
 }
@@ -284,30 +253,6 @@ impl<'a> Picture<'a> {
 fn three_digits(value: f64) -> String {
     let decimals = (2 - value.max(1.0).log10().floor() as i32).max(0) as usize;
     format!("{value:.decimals$}")
-}
-
-/// The start of a text that is too long, and a sign that it goes on.
-fn shorten(text: &str, most: usize) -> String {
-    match text.chars().count() > most {
-        true => text.chars().take(most - 1).chain(['…']).collect(),
-        false => text.to_owned(),
-    }
-}
-
-/// Text as XML has it; what XML cannot have is left out.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped += "&amp;",
-            '<' => escaped += "&lt;",
-            '>' => escaped += "&gt;",
-            '"' => escaped += "&quot;",
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => escaped.push(' '),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]
@@ -371,6 +316,8 @@ mod tests {
         ];
         let picture = drawn("a <model> & \"more\"", points, Some(4.0));
         let document = roxmltree::Document::parse(&picture).unwrap();
+        // A page scales the whole picture, and does not cut it.
+        assert_eq!(document.root_element().attribute("viewBox"), Some("0 0 920 560"));
         let of = |name: &str| document.descendants().filter(|node| node.has_tag_name(name)).count();
         // Three points and the original of the widest key, one entry of the legend; only two points are joined.
         assert_eq!((of("circle"), of("polyline")), (5, 1));

@@ -43,6 +43,11 @@ pub(crate) fn summary(recipe: &Recipe) -> String {
     method(recipe.method).summary(recipe)
 }
 
+/// The method of a plan and how it will go about it, for people.
+pub fn describe_method(plan: &Plan) -> String {
+    method(plan.recipe().method).describe(plan)
+}
+
 /// Share of the calibration samples with random words in them, by method where a recipe does not say it.
 pub fn default_noise(name: MethodName) -> f64 {
     method(name).noise()
