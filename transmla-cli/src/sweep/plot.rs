@@ -296,6 +296,7 @@ mod tests {
             original: original.map(|perplexity| Perplexity {
                 perplexity,
                 mean_nll: perplexity.ln(),
+                standard_error: None,
                 windows: 3,
                 predictions: 3 * 511,
             }),
