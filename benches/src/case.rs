@@ -1,14 +1,14 @@
-//! What a problem with its data can do, and how results are compared.
+//! A problem with its data, and comparison of results.
 
 use anyhow::ensure;
 use burn::tensor::Tensor;
 
-/// One run of a strategy, with everything that is not to be timed done.
+/// One run of a strategy, after all preparation that is not timed.
 pub(crate) type Timed<'a> = Box<dyn FnOnce() + 'a>;
 
 /// A problem with its data.
 pub(crate) trait Case {
-    /// Compares every strategy with the plain reference, or a single one with what it must satisfy.
+    /// Compares every strategy with the plain reference, or a single strategy with its defining property.
     ///
     /// # Errors
     /// What differs, and by how much.
@@ -18,7 +18,7 @@ pub(crate) trait Case {
     fn prepare(&self, strategy: usize) -> Timed<'_>;
 }
 
-/// Compares two results: the largest difference must be small beside the largest value.
+/// Compares two results: the largest difference must be small relative to the largest value.
 pub(crate) fn compare<const D: usize>(
     what: &str,
     found: &Tensor<D>,
@@ -30,7 +30,7 @@ pub(crate) fn compare<const D: usize>(
     within(what, f64::from(difference), f64::from(scale), tolerance)
 }
 
-/// Whether a difference is at most `tolerance` of a scale; a NaN never is.
+/// Fails unless a difference is at most `tolerance` times a scale; a NaN always fails.
 pub(crate) fn within(what: &str, difference: f64, scale: f64, tolerance: f64) -> anyhow::Result<()> {
     ensure!(
         difference <= tolerance * scale && scale > 0.0,

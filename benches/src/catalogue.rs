@@ -1,4 +1,4 @@
-//! What is measured: names and sizes, no data.
+//! The problems that are measured: names and sizes, without data.
 
 mod problem;
 mod problems;

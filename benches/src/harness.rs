@@ -12,16 +12,16 @@ use crate::catalogue::{Bench, Problem, catalogue};
 use crate::kinds::{build, has};
 use crate::memory;
 
-/// Environment variable that, when set, adds the long contexts.
+/// Environment variable that adds the long contexts if it is set.
 pub const LONG: &str = "TRANSMLA_BENCH_LONG";
 
 /// Environment variable that names the device, as `--device` does; the CPU if it is not set.
 pub const DEVICE: &str = "TRANSMLA_BENCH_DEVICE";
 
-/// Runs those problems of a benchmark that the command line selects.
+/// Runs the problems of a benchmark that the command line selects.
 ///
 /// # Panics
-/// If a strategy's result is wrong: a wrong result has no speed. If the device cannot be opened.
+/// If the result of a strategy is wrong, or if the device cannot be opened.
 pub fn main(bench: Bench) {
     let mut criterion = Criterion::default().configure_from_args();
     let problems = catalogue(std::env::var_os(LONG).is_some());

@@ -1,12 +1,13 @@
-//! Benchmarks: problems with real dimensions, and the strategies that solve them.
+//! Benchmarks: problems of realistic dimensions, and the strategies that solve them.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! | --- | --- |
-//! | [`catalogue`] | the problems and strategies by name and size, for `cargo xtask bench` too |
+//! | [`catalogue`] | names and sizes of problems and strategies, also for `cargo xtask bench` |
 //! | `kinds` | the kinds of problem, with their data |
-//! | `case` | what they have in common: checking the strategies against each other, running one |
-//! | `memory` | how much memory a strategy takes |
+//! | `case` | their common trait: checking the strategies against each other, running one |
+//! | `memory` | peak memory of a strategy |
 //! | `harness` | the main function of the criterion benchmarks |
+//! | `gpu` | the program that `cargo xtask gpu-report` starts |
 //!
 //! Each strategy is checked against the plain reference of its problem before it is timed.
 
@@ -14,6 +15,8 @@ pub mod catalogue;
 
 #[cfg(feature = "run")]
 mod case;
+#[cfg(feature = "run")]
+pub mod gpu;
 #[cfg(feature = "run")]
 pub mod harness;
 #[cfg(feature = "run")]

@@ -1,4 +1,4 @@
-//! How much memory a strategy takes: an allocator that counts.
+//! Peak memory of a strategy, by a counting allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::OpenOptions;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// bytes, with tabs between them.
 pub const FILE: &str = "TRANSMLA_BENCH_MEMORY";
 
-/// The system's allocator, counting.
+/// The system's allocator with a count of bytes.
 struct Counting;
 
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
@@ -51,7 +51,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// The most bytes that are in use at once while something runs, beside those in use before.
+/// Peak number of bytes that a closure allocates beyond those in use before.
 pub(crate) fn of(run: impl FnOnce()) -> usize {
     let before = IN_USE.load(Ordering::Relaxed);
     MOST.store(before, Ordering::Relaxed);
@@ -59,7 +59,7 @@ pub(crate) fn of(run: impl FnOnce()) -> usize {
     MOST.load(Ordering::Relaxed).saturating_sub(before)
 }
 
-/// Adds a strategy's line to the file that the environment names, if it names one.
+/// Appends a strategy's line to the file that the environment names, if any.
 pub(crate) fn record(problem: &str, strategy: &str, bytes: usize) -> std::io::Result<()> {
     let Some(path) = std::env::var_os(FILE) else {
         return Ok(());

@@ -10,12 +10,12 @@ pub(crate) struct Numbers {
 }
 
 impl Numbers {
-    /// Whose tensors are on the default CPU device.
+    /// Numbers whose tensors are on the default CPU device.
     pub(crate) fn new(seed: u64) -> Self {
         Self::on(&Device::flex(), seed)
     }
 
-    /// Whose tensors are on a device.
+    /// Numbers whose tensors are on a device.
     pub(crate) fn on(device: &Device, seed: u64) -> Self {
         Self {
             state: seed,
@@ -32,7 +32,7 @@ impl Numbers {
         (z >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     }
 
-    /// A tensor, every number times `scale`.
+    /// A tensor of numbers times `scale`.
     pub(crate) fn tensor<const D: usize>(&mut self, shape: [usize; D], scale: f64) -> Tensor<D> {
         let count = shape.iter().product();
         let values: Vec<f32> = (0..count).map(|_| (scale * self.next()) as f32).collect();
@@ -49,7 +49,7 @@ impl Numbers {
         (0..count).map(|_| id()).collect()
     }
 
-    /// A second moment of `width` dimensions: symmetric and positive definite, with a spectrum that falls off.
+    /// A second moment of `width` dimensions: symmetric and positive definite, with a decaying spectrum.
     pub(crate) fn moment(&mut self, width: usize) -> Mat<f64> {
         let mut samples = self.matrix(width, 2 * width);
         for row in 0..width {

@@ -1,21 +1,23 @@
-//! How much larger keys are than values.
+//! The balance of keys against values.
 
 use faer::MatRef;
 
 use crate::check;
 use crate::error::LowRankError;
 
-/// The number that NoPE keys are divided by before the joint PCA, so that neither keys nor values dominate it.
+/// The number by which keys without position (NoPE keys) are divided before the joint PCA, so that neither keys nor values
+/// dominate it.
 ///
-/// It is the mean over NoPE key dimensions of their L2 norm over the calibration inputs, divided by `balance` times
-/// the same mean for values. The norm of dimension `i` is the square root of entry `(i, i)` of the second moment, so
-/// moments may be sums or means, as long as both are. `balance = 1` makes keys and values equally large, more makes
-/// keys larger. Without NoPE keys, or if all keys or all values are zero, the ratio is 1.
+/// This is the mean L2 norm of the NoPE key dimensions over the calibration inputs, divided by `balance` times the mean
+/// L2 norm of the value dimensions. The norm of dimension `i` is the square root of entry `(i, i)` of the second moment, so
+/// the moments may be sums or means, but both must be the same. With `balance = 1` keys and values have equal mean norms
+/// afterwards; with larger values, keys have the larger one. The ratio is 1 if there are no NoPE keys, or if all keys or
+/// all values are zero.
 ///
 /// # Shapes
 ///
-/// `nope_key_moment`: `[N, N]`; `value_moment`: `[G·d_v, G·d_v]`. The first `skipped_values` value dimensions are
-/// left out of the mean (the published code leaves out `d_r`; 0 uses all).
+/// `nope_key_moment`: `[N, N]`; `value_moment`: `[G·d_v, G·d_v]`. The mean leaves out the first `skipped_values` value
+/// dimensions (the published code leaves out `d_r`).
 ///
 /// # Errors
 ///
@@ -60,12 +62,12 @@ pub(crate) fn ratio(
     let key_norm = mean_norm(keys, 0);
     let value_norm = mean_norm(values, skipped_values);
     let ratio = key_norm / (balance * value_norm);
-    // Zero keys or zero values cannot be balanced, and need not be.
+    // Zero keys or zero values need no balance.
     Ok(if ratio.is_normal() { ratio } else { 1.0 })
 }
 
 fn mean_norm(moment: MatRef<'_, f64>, skipped: usize) -> f64 {
-    // Rounding can leave a tiny negative number where a dimension is always zero.
+    // Rounding can leave a small negative number for a dimension that is always zero.
     let sum: f64 = (skipped..moment.nrows()).map(|i| moment[(i, i)].max(0.0).sqrt()).sum();
     sum / (moment.nrows() - skipped) as f64
 }

@@ -1,4 +1,4 @@
-//! Checks shared by everything that takes a matrix.
+//! Checks of matrices.
 
 use faer::MatRef;
 
@@ -22,7 +22,7 @@ pub(crate) fn finite(what: &'static str, matrix: MatRef<'_, f64>) -> Result<(), 
     Ok(())
 }
 
-/// Fails unless the matrix has exactly this shape.
+/// Fails unless the matrix has this shape.
 pub(crate) fn shape(what: &str, matrix: MatRef<'_, f64>, rows: usize, columns: usize) -> Result<(), LowRankError> {
     if (matrix.nrows(), matrix.ncols()) == (rows, columns) {
         return Ok(());
@@ -30,7 +30,7 @@ pub(crate) fn shape(what: &str, matrix: MatRef<'_, f64>, rows: usize, columns: u
     Err(wrong_shape(what, matrix, format!("{rows}, {columns}")))
 }
 
-/// Fails unless the matrix has this many columns; it may have any number of rows.
+/// Fails unless the matrix has this number of columns.
 pub(crate) fn columns(what: &str, matrix: MatRef<'_, f64>, columns: usize) -> Result<(), LowRankError> {
     if matrix.ncols() == columns {
         return Ok(());
@@ -51,7 +51,7 @@ pub(crate) fn rank(what: &'static str, rank: usize, max: usize) -> Result<(), Lo
     Err(LowRankError::Rank { what, rank, max })
 }
 
-/// Fails unless the damping is a number that is not negative.
+/// Fails unless the damping is finite and not negative.
 pub(crate) fn damping(found: f64) -> Result<(), LowRankError> {
     if found.is_finite() && found >= 0.0 {
         return Ok(());

@@ -1,25 +1,25 @@
-//! What both factorisations of keys and values start from.
+//! Input of the key/value factorisations.
 
 use faer::{Mat, MatRef};
 
 use crate::check;
 use crate::error::LowRankError;
 
-/// What is to be factorised: keys without position, values, and how each head sees its keys.
+/// Weights to factorise: keys without position (NoPE keys), values, and the map from the former to each head's keys.
 #[derive(Debug, Clone, Copy)]
 pub struct KvInput<'a> {
-    /// `[N, D]`: weights of the keys without position. `N` may be 0.
+    /// `[N, D]`: NoPE key weights. `N` may be 0.
     pub nope_keys: MatRef<'a, f64>,
     /// `[G·d_v, D]`: value weights, head after head.
     pub values: MatRef<'a, f64>,
-    /// One `[d, N]` per query head: the head's NoPE key is this times the NoPE keys. `H` is a multiple of `G`.
+    /// One `[d, N]` per query head: multiplied by the NoPE keys it gives the head's NoPE key. `H` is a multiple of `G`.
     pub key_up: &'a [Mat<f64>],
-    /// Dimensions of a value head, `d_v`.
+    /// Width of a value head, `d_v`.
     pub value_head_dim: usize,
 }
 
 impl KvInput<'_> {
-    /// Checks everything that can be checked before any product, and returns the number of value heads.
+    /// Checks shapes, rank, damping and numbers before any product is taken, and returns the number of value heads.
     pub(crate) fn check(&self, moment: MatRef<'_, f64>, rank: usize, damping: f64) -> Result<usize, LowRankError> {
         check::square("the moment of the inputs", moment)?;
         check::columns("the NoPE key weights", self.nope_keys, moment.nrows())?;

@@ -1,4 +1,4 @@
-//! One latent for the keys without position and the values of all heads.
+//! Joint PCA of keys without position and values.
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, get_global_parallelism};
@@ -9,37 +9,37 @@ use crate::input::KvInput;
 use crate::moment;
 use crate::pca;
 
-/// Choices of the joint PCA.
+/// Options of [`joint_pca`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct JointPca {
     /// Width of the latent, `r`, from 1 to `N + G·d_v`.
     pub rank: usize,
-    /// How much larger keys shall be than values (mean norms): 1 is balanced, more favours keys; see
+    /// Ratio of the keys' mean norm to the values' after balancing: 1 weighs both alike, more favours keys; see
     /// [`balance_ratio`](crate::balance_ratio).
     pub balance: f64,
-    /// Value dimensions left out of the balance: 0, or `d_r` as in the published code.
+    /// Number of value dimensions left out of the balance: 0, or `d_r` as in the published code.
     pub skipped_values: usize,
-    /// Share of the mean diagonal that is added to the diagonal of the joint moment; published: 0.01.
+    /// Multiple of the mean diagonal entry that is added to the diagonal of the joint moment; 0.01 in the published code.
     pub damping: f64,
 }
 
 /// Low-rank keys and values: `latent = down·x`, and per head `key = key_up·latent`, `value = value_up·latent`.
 #[derive(Debug, Clone)]
 pub struct KvFactors {
-    /// `[r, D]`: inputs to the latent (`kv_a_proj_with_mqa` without its rotary rows).
+    /// `[r, D]`: from inputs to the latent (`kv_a_proj_with_mqa` without its rotary rows).
     pub down: Mat<f64>,
-    /// One `[d, r]` per query head: the latent to the head's NoPE key.
+    /// One `[d, r]` per query head: from the latent to the head's NoPE key.
     pub key_up: Vec<Mat<f64>>,
-    /// One `[d_v, r]` per query head: the latent to the head's value.
+    /// One `[d_v, r]` per query head: from the latent to the head's value.
     pub value_up: Vec<Mat<f64>>,
-    /// What NoPE keys were divided by; `key_up` multiplies by it again.
+    /// The number by which NoPE keys were divided; `key_up` includes it as a factor.
     pub ratio: f64,
-    /// The share of the balanced keys' and values' energy that the latent keeps, in `0..=1`.
+    /// Share of the energy of balanced keys and values that the latent keeps, in `0..=1`.
     pub kept_energy: f64,
 }
 
 impl KvFactors {
-    /// `kv_b_proj` as DeepSeek stores it: per query head `d` key rows, then `d_v` value rows.
+    /// `kv_b_proj` in DeepSeek's layout: for each query head `d` key rows, then `d_v` value rows.
     ///
     /// # Shapes
     ///
@@ -47,7 +47,7 @@ impl KvFactors {
     ///
     /// # Panics
     ///
-    /// If the fields were changed so that an up-projection has other than `r` columns.
+    /// If the fields were changed and an up-projection does not have `r` columns.
     pub fn kv_b(&self) -> Mat<f64> {
         let parts = || {
             self.key_up
@@ -68,9 +68,9 @@ impl KvFactors {
 /// Balances keys against values, takes their joint principal components and absorbs them into the up-projections.
 ///
 /// With `y = [nope_keys/ratio; values]·x`, whose second moment is a quadratic form of `moment`, the latent is the
-/// first `rank` principal components of `y`. At full rank keys and values are reproduced exactly; below it, the
-/// squared error of `y` over the calibration inputs is the sum of the discarded (undamped) eigenvalues, which no
-/// other linear latent of that rank undercuts.
+/// first `rank` principal components of `y`. At full rank, keys and values are reproduced exactly. Below it, the squared
+/// error of `y` over the calibration inputs is the sum of the discarded (undamped) eigenvalues, the least for any linear
+/// latent of that rank.
 ///
 /// # Shapes
 ///
@@ -132,7 +132,7 @@ fn diagonal_blocks(joint: MatRef<'_, f64>, keys: usize) -> (MatRef<'_, f64>, Mat
     )
 }
 
-/// The joint moment after the keys have been divided by `ratio`; only the lower triangle is kept up.
+/// Divides the keys of the joint moment by `ratio`; only the lower triangle is updated.
 fn divide_keys(joint: &mut Mat<f64>, keys: usize, ratio: f64) {
     let size = joint.nrows();
     for column in 0..keys {
@@ -149,7 +149,7 @@ fn divide_keys(joint: &mut Mat<f64>, keys: usize, ratio: f64) {
 fn absorb_keys(key_up: &[Mat<f64>], key_basis: MatRef<'_, f64>, ratio: f64) -> Vec<Mat<f64>> {
     let mut absorbed: Vec<Mat<f64>> = Vec::with_capacity(key_up.len());
     for (head, up) in key_up.iter().enumerate() {
-        // Query heads of one key head usually share their matrix: comparing is much cheaper than multiplying again.
+        // Query heads of one key head usually share their matrix, and a comparison is much cheaper than a product.
         let next = match absorbed.last() {
             Some(last) if *up == key_up[head - 1] => last.clone(),
             _ => {

@@ -1,29 +1,29 @@
 //! Low-rank factorisation of keys, values and queries for multi-head latent attention.
 //!
-//! Once the keys without position are known, multi-head latent attention stores one short latent per token instead of
-//! keys and values. This crate finds the latent that loses least under the second moment of the layer's inputs: it
-//! balances keys against values, takes their joint principal components and absorbs the rest into per-head
-//! up-projections (TransMLA, arXiv 2502.07864, section on balanced key-value PCA). It knows matrices only: no files,
-//! no model names, no tensors of a framework.
+//! Multi-head latent attention caches one short latent per token in place of keys and values. Given keys without position,
+//! this crate finds the latent with the least error under the second moment of the layer's inputs: it balances keys against
+//! values, takes their joint principal components and absorbs the remaining factors into the up-projections of the heads
+//! (TransMLA, arXiv 2502.07864, section on balanced key-value PCA). It works on matrices alone, without files, model names
+//! or tensors of a framework.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! | --- | --- |
 //! | [`moment`] | [`quadratic_form`]: the second moment of any linear map of the inputs |
-//! | [`pca`] | [`principal_components`] of a second moment |
-//! | [`balance`] | [`balance_ratio`]: how much larger keys are than values |
-//! | [`input`] | [`KvInput`]: what both factorisations start from |
+//! | [`pca`] | [`principal_components`] of a second moment: eigenvectors with fixed signs |
+//! | [`balance`] | [`balance_ratio`]: the mean norm of keys over that of values |
+//! | [`input`] | [`KvInput`]: the weights that are factorised |
 //! | [`joint`] | [`joint_pca`]: one latent for keys and values |
-//! | [`metric`] | [`metric_pca`]: the same in an [`OutputMetric`], by what the attention output notices |
+//! | [`metric`] | [`metric_pca`]: the same in an [`OutputMetric`], which weighs errors by their effect on the attention output |
 //! | [`query`] | [`query_pca`]: one latent for the queries of all heads |
 //!
 //! # Conventions
 //!
-//! Weights are `[out, in]`; a bias may be one more column. `C`, the *moment*, is `[D, D]`: the sum (or any multiple)
-//! of `x xᵀ` over calibration inputs `x`. Everything is `f64`.
+//! Weights are `[out, in]`; a bias may be an additional column. The *moment* `C`, `[D, D]`, is the sum of `x xᵀ` over
+//! calibration inputs `x`, or any multiple of it. All numbers are `f64`.
 //!
 //! # Example
 //!
-//! Two key heads whose keys are nearly one direction, compressed from 8 rows to a latent of 3:
+//! The keys and values of two heads, nearly in one direction each, compressed from 8 rows to a latent of 3:
 //!
 //! ```
 //! use transmla_lowrank::faer::Mat;

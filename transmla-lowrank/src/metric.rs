@@ -1,4 +1,4 @@
-//! One latent for keys and values in the metric of what the attention output notices.
+//! Joint PCA of keys and values in a metric that weighs errors by their effect on the attention output.
 
 use faer::prelude::ReborrowMut;
 use faer::{Mat, MatMut, MatRef, Side};
@@ -10,31 +10,31 @@ use crate::joint::KvFactors;
 use crate::moment;
 use crate::pca;
 
-/// How much an error of each key head's keys without position and of each value head's values counts.
+/// Weights of the errors of each key head's keys without position and of each value head's values.
 ///
-/// Errors e of a block cost `eᵀ M e`; with the sensitivity-weighted query moment as M for keys and the weighted output
-/// projection for values, the sum is the first-order error of the layer's attention output.
+/// An error `e` of a block costs `eᵀ M e`. If `M` is the sensitivity-weighted query moment for keys and the weighted output
+/// projection for values, the total cost is the error of the layer's attention output to first order.
 ///
-/// Blocks are positive semidefinite: symmetric up to rounding (the lower triangle is read), negative eigenvalues count
+/// Blocks are positive semidefinite: symmetric up to rounding (the lower triangle is read), with negative eigenvalues taken
 /// as 0.
 #[derive(Debug, Clone)]
 pub struct OutputMetric {
-    /// Square blocks along the diagonal for the NoPE keys; their sizes add up to `N`.
+    /// Square diagonal blocks for the NoPE keys; their sizes add up to `N`.
     pub keys: Vec<Mat<f64>>,
-    /// Square blocks along the diagonal for the values; their sizes add up to `G·d_v`.
+    /// Square diagonal blocks for the values; their sizes add up to `G·d_v`.
     pub values: Vec<Mat<f64>>,
 }
 
-/// Principal components of keys and values in a metric: the best latent of a rank for the attention output, to first
-/// order.
+/// Takes the principal components of keys and values in a metric: to first order, the best latent of its rank for the
+/// attention output.
 ///
-/// With `Y = [nope_keys; values]` and M the regularised metric, the latent is the first `rank` principal components of
-/// `M^½ Y x`. At full rank keys and values are reproduced exactly; below it the cost `tr(M E C Eᵀ)` of the error
-/// `E = Y - up·down` is the sum of the discarded eigenvalues, which no other linear latent of that rank undercuts.
+/// With `Y = [nope_keys; values]` and `M` the regularised metric, the latent is the first `rank` principal components of
+/// `M^½ Y x`. At full rank, keys and values are reproduced exactly. Below it, the cost `tr(M E C Eᵀ)` of the error
+/// `E = Y - up·down` is the sum of the discarded eigenvalues, the least for any linear latent of that rank.
 ///
-/// Each block is regularised by `regularisation` times its mean eigenvalue, and at least by a hair of the largest such
-/// mean, so that what nothing depends on is reproduced after everything else. The rows of `down` have unit power
-/// (except those that only rounding distinguishes from 0); `ratio` is 1 and `kept_energy` is a share in the metric.
+/// Each block is regularised by `regularisation` times its mean eigenvalue, and by at least a tiny share of the largest such
+/// mean, so that directions without any effect are reproduced last. The rows of `down` have unit power (except those that
+/// are zero up to rounding), `ratio` is 1, and `kept_energy` is measured in the metric.
 ///
 /// # Shapes
 ///
@@ -65,7 +65,7 @@ pub fn metric_pca(
     check_metric("the value metric", &metric.values, values)?;
     let (key_roots, value_roots) = roots(metric, regularisation)?;
 
-    // Rows of weights in coordinates where every direction counts alike.
+    // Weights in coordinates in which the metric is the identity.
     let mut rows = Mat::zeros(keys + values, moment.nrows());
     let (key_rows, value_rows) = rows.as_mut().split_at_row_mut(keys);
     apply(key_roots.iter().map(|of| &of.root), input.nope_keys, key_rows);
@@ -74,8 +74,8 @@ pub fn metric_pca(
     let components = pca::decompose(joint, rank, 0.0)?;
     let mut down = moment::product(components.vectors.as_ref().transpose(), rows.as_ref());
 
-    // Unit power, so that no optimiser or number format sees rows of very different size.
-    // Where there is no power at all (inputs of zero) rows stay as they are.
+    // Rows of unit power, so that neither an optimiser nor a number format has to deal with very different magnitudes.
+    // Without any power (all inputs zero) rows stay as they are.
     let unit: Vec<f64> = match components.values[0] > LEAST_POWER {
         true => {
             let least = NEGLIGIBLE * components.values[0];
@@ -114,10 +114,11 @@ pub fn metric_pca(
     })
 }
 
-/// Share of the largest eigenvalue below which another one is rounding.
+/// Share of the largest eigenvalue below which an eigenvalue is taken for rounding.
 const NEGLIGIBLE: f64 = 1e-12;
 
-/// Power below which all is rounding: single precision, in which weights are used, has no smaller numbers.
+/// Power below which everything is taken for rounding: weights are used in single precision, which has no smaller normal
+/// numbers.
 const LEAST_POWER: f64 = f32::MIN_POSITIVE as f64;
 
 fn check_metric(what: &'static str, blocks: &[Mat<f64>], rows: usize) -> Result<(), LowRankError> {
@@ -137,7 +138,7 @@ fn check_metric(what: &'static str, blocks: &[Mat<f64>], rows: usize) -> Result<
     })
 }
 
-/// Square root of a block and the inverse of it.
+/// The square root of a block and its inverse.
 struct Roots {
     root: Mat<f64>,
     inverse: Mat<f64>,
@@ -153,7 +154,7 @@ fn roots(metric: &OutputMetric, regularisation: f64) -> Result<(Vec<Roots>, Vec<
     };
     let (keys, values) = (spectra(&metric.keys)?, spectra(&metric.values)?);
     let largest = keys.iter().chain(&values).map(Spectrum::mean).fold(0.0, f64::max);
-    // A block that nothing depends on must still be invertible; if nothing depends on anything, all counts alike.
+    // A block of zeros must still be invertible; if all blocks are zero, all directions weigh the same.
     let least = if largest > 0.0 { NEGLIGIBLE * largest } else { 1.0 };
     let regularised = |spectrum: &Spectrum| spectrum.roots((regularisation * spectrum.mean()).max(least));
     Ok((
@@ -162,7 +163,7 @@ fn roots(metric: &OutputMetric, regularisation: f64) -> Result<(Vec<Roots>, Vec<
     ))
 }
 
-/// Eigenvalues, none negative, and eigenvectors of a block.
+/// Eigenvalues (negative ones set to 0) and eigenvectors of a block.
 struct Spectrum {
     values: Vec<f64>,
     vectors: Mat<f64>,
@@ -195,7 +196,7 @@ impl Spectrum {
     }
 }
 
-/// Multiplies rows by a block-diagonal matrix.
+/// Multiplies a block-diagonal matrix by rows.
 fn apply<'a>(blocks: impl Iterator<Item = &'a Mat<f64>>, rows: MatRef<'_, f64>, mut target: MatMut<'_, f64>) {
     let mut start = 0;
     for block in blocks {

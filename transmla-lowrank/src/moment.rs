@@ -1,4 +1,4 @@
-//! The second moment of a linear map of the inputs.
+//! Second moments of linear maps of the inputs.
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
@@ -9,8 +9,8 @@ use crate::error::LowRankError;
 
 /// `rows · moment · rowsᵀ`: the second moment of `rows · x` from the second moment of `x`.
 ///
-/// This is why one statistic per layer is enough: keys, values, queries and any rotation of them are linear maps of
-/// the same inputs. The result is exactly symmetric.
+/// Keys, values, queries and their rotations are all linear maps of the same inputs, so one moment per layer is enough. The
+/// result is exactly symmetric.
 ///
 /// # Shapes
 ///
@@ -27,12 +27,12 @@ pub fn quadratic_form(rows: MatRef<'_, f64>, moment: MatRef<'_, f64>) -> Result<
     let mut form = Mat::zeros(rows.nrows(), rows.nrows());
     lower_form(form.as_mut(), product(rows, moment).as_ref(), rows);
     mirror(&mut form);
-    // Finite weights can overflow in products.
+    // Products of finite weights can overflow.
     check::finite("the second moment of the rows", form.as_ref())?;
     Ok(form)
 }
 
-/// The second moment of `[first; second]·x`, without stacking the two: only the lower triangle is written.
+/// The lower triangle of the second moment of `[first; second]·x`, without stacking the two.
 pub(crate) fn lower_joint_form(first: MatRef<'_, f64>, second: MatRef<'_, f64>, moment: MatRef<'_, f64>) -> Mat<f64> {
     let split = first.nrows();
     let mut form = Mat::zeros(split + second.nrows(), split + second.nrows());
@@ -52,7 +52,7 @@ pub(crate) fn lower_joint_form(first: MatRef<'_, f64>, second: MatRef<'_, f64>, 
     form
 }
 
-/// The lower triangle of `mapped · rowsᵀ`: the product is symmetric, so half of it is half the work.
+/// The lower triangle of the symmetric product `mapped · rowsᵀ`, at half the work.
 fn lower_form(target: MatMut<'_, f64>, mapped: MatRef<'_, f64>, rows: MatRef<'_, f64>) {
     triangular::matmul(
         target,

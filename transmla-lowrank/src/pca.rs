@@ -8,16 +8,16 @@ use crate::error::LowRankError;
 /// The leading eigenvectors of a second moment, and all its eigenvalues.
 #[derive(Debug, Clone)]
 pub struct PrincipalComponents {
-    /// `[n, r]`: orthonormal columns by descending eigenvalue, each with its entry of largest magnitude positive.
+    /// `[n, r]`: orthonormal columns by descending eigenvalue; the entry of largest magnitude of each is positive.
     pub vectors: Mat<f64>,
     /// All `n` eigenvalues of the damped moment, descending: those of the moment itself plus [`Self::shift`].
     pub values: Vec<f64>,
-    /// What damping added to every eigenvalue, `damping · mean(diag)`.
+    /// The amount that damping adds to every eigenvalue, `damping · mean(diag)`.
     pub shift: f64,
 }
 
 impl PrincipalComponents {
-    /// The share of the undamped moment's trace that the `r` components keep, in `0..=1`; 1 for a moment of zero.
+    /// Share of the undamped moment's trace that the `r` components keep, in `0..=1`; 1 for a moment of zero.
     pub fn kept_energy(&self) -> f64 {
         // Rounding can make the eigenvalues of a rank-deficient moment slightly negative.
         let energy = |values: &[f64]| values.iter().map(|value| (value - self.shift).max(0.0)).sum::<f64>();
@@ -32,8 +32,9 @@ impl PrincipalComponents {
 
 /// The first `rank` eigenvectors of `moment + damping · mean(diag(moment)) · I`.
 ///
-/// Damping shifts all eigenvalues alike: it shows in [`PrincipalComponents::values`] but turns no eigenvector, and
-/// [`PrincipalComponents::kept_energy`] is without it.
+/// The sign of each eigenvector is fixed: its entry of largest magnitude is positive. Damping shifts all eigenvalues by the
+/// same amount: it is part of [`PrincipalComponents::values`], but not of the eigenvectors or of
+/// [`PrincipalComponents::kept_energy`].
 ///
 /// # Shapes
 ///
@@ -59,14 +60,14 @@ pub fn principal_components(
     decompose(moment.to_owned(), rank, damping)
 }
 
-/// [`principal_components`] of a moment that is ours and checked; only its lower triangle is read.
+/// [`principal_components`] of a checked moment, of which only the lower triangle is read.
 pub(crate) fn decompose(mut moment: Mat<f64>, rank: usize, damping: f64) -> Result<PrincipalComponents, LowRankError> {
     let size = moment.nrows();
     let shift = damping * (0..size).map(|i| moment[(i, i)]).sum::<f64>() / size as f64;
     for i in 0..size {
         moment[(i, i)] += shift;
     }
-    // Finite weights can overflow in products, and the solver expects finite numbers.
+    // Products of finite weights can overflow, and the solver expects finite numbers.
     check::finite("the second moment of the rows", moment.as_ref())?;
     let eigen = moment
         .self_adjoint_eigen(Side::Lower)

@@ -1,4 +1,4 @@
-//! One latent for the queries of all heads.
+//! Low-rank queries.
 
 use faer::{Mat, MatRef};
 
@@ -10,18 +10,18 @@ use crate::pca;
 /// Low-rank queries: `latent = down·x`, `queries = up·latent`.
 #[derive(Debug, Clone)]
 pub struct QueryFactors {
-    /// `[s, D]`: inputs to the latent (`q_a_proj`).
+    /// `[s, D]`: from inputs to the latent (`q_a_proj`).
     pub down: Mat<f64>,
-    /// `[H·d, s]`: the latent to all heads' queries, with orthonormal columns (`q_b_proj` before its rotary rows).
+    /// `[H·d, s]`: from the latent to the queries of all heads, with orthonormal columns (`q_b_proj` before its rotary rows).
     pub up: Mat<f64>,
-    /// The share of the queries' energy that the latent keeps, in `0..=1`.
+    /// Share of the queries' energy that the latent keeps, in `0..=1`.
     pub kept_energy: f64,
 }
 
-/// The first `rank` principal components of all heads' queries.
+/// Factorises the queries of all heads by their first `rank` principal components.
 ///
-/// With `R` the eigenvectors of the queries' second moment, `down = Rᵀ·queries` and `up = R`; at `rank = H·d` their
-/// product is `queries`.
+/// With `R` the leading eigenvectors of the queries' second moment, `down = Rᵀ·queries` and `up = R`. At `rank = H·d` the
+/// product `up·down` equals `queries`.
 ///
 /// # Shapes
 ///
@@ -47,7 +47,7 @@ pub fn query_pca(
             what: "the query weights",
         });
     }
-    // Before the products, which take most of the time.
+    // Checked before the products, which take most of the time.
     check::rank("query rank", rank, queries.nrows())?;
     check::damping(damping)?;
     let components = pca::decompose(quadratic_form(queries, moment)?, rank, damping)?;

@@ -1,4 +1,4 @@
-//! Checks shared by everything that takes a matrix.
+//! Checks of matrices.
 
 use faer::MatRef;
 
@@ -22,7 +22,7 @@ pub(crate) fn finite(what: &'static str, matrix: MatRef<'_, f64>) -> Result<(), 
     Ok(())
 }
 
-/// Fails unless the matrix has exactly this shape.
+/// Fails unless the matrix has this shape.
 pub(crate) fn shape(what: &str, matrix: MatRef<'_, f64>, rows: usize, columns: usize) -> Result<(), RopeError> {
     if (matrix.nrows(), matrix.ncols()) == (rows, columns) {
         return Ok(());
@@ -30,7 +30,7 @@ pub(crate) fn shape(what: &str, matrix: MatRef<'_, f64>, rows: usize, columns: u
     Err(wrong_shape(what, matrix, format!("{rows}, {columns}")))
 }
 
-/// Fails unless the matrix has this many rows; it may have any number of columns.
+/// Fails unless the matrix has this number of rows.
 pub(crate) fn rows(what: &str, matrix: MatRef<'_, f64>, rows: usize) -> Result<(), RopeError> {
     if matrix.nrows() == rows {
         return Ok(());

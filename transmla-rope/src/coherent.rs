@@ -1,9 +1,9 @@
-//! Coherence-guided decoupling: a few slots of fixed frequency, each serving the key pairs that stay in phase with it.
+//! Coherence-guided decoupling: a few slots of fixed frequency, each for the key pairs that stay in phase with it.
 //!
-//! The score of a query with a key D tokens before it is `Re Σ_j conj(q_j) z_j e^{-i w_j D}` over complex pairs. Serving
-//! pair j from a slot that turns at v instead of w_j loses phase agreement as D grows; the best constant to put before
-//! it is the *gain* `G_j(v) = Σ_D A(D) e^{-i (w_j - v) D}`, A being the share of each distance in what the attention
-//! output notices of that pair, and `|G|²` is the share of the term that survives. No position at all is v = 0.
+//! The score of a query with a key `D` tokens before it is `Re Σ_j conj(q_j) z_j e^{-i w_j D}` over complex pairs. If a slot
+//! that turns at `v` instead of `w_j` carries pair `j`, the phases drift apart as `D` grows. The best constant factor is then
+//! the *gain* `G_j(v) = Σ_D A(D) e^{-i (w_j - v) D}`, where `A` is the share of each distance in the pair's effect on the
+//! attention output, and `|G|²` is the share of the term that survives. `v = 0` stands for no position.
 
 mod eligible;
 mod greedy;
@@ -24,11 +24,12 @@ use crate::shape::HeadShape;
 
 /// Chooses slot keys greedily among pairs that gain from the slot's position.
 ///
-/// Again and again, the free slot whose best key explains most of its eligible pairs' residual takes that key, and what
-/// the key explains is taken out of these pairs, until all slots are taken. What a pair counts is the query power that
-/// it keeps in the slot beyond what it would keep without position.
+/// In each step the free slot whose best key explains most of the residual of its eligible pairs takes that key, and the
+/// part that the key explains is subtracted from these pairs, until all slots are taken. A pair is weighted by the query
+/// power that it keeps in the slot beyond the power that it would keep without position.
 ///
-/// At distances where all profiles of a head lie entirely, or where all gains are 1, its scores are preserved exactly.
+/// Scores of a head are preserved exactly at a distance on which all its profiles are concentrated, and everywhere if all
+/// gains are 1.
 ///
 /// # Shapes
 ///

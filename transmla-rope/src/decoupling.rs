@@ -1,4 +1,4 @@
-//! The split of the keys, and applying it to weights.
+//! The split of keys into rotary keys and keys without position, applied to weights.
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, get_global_parallelism};
@@ -7,22 +7,22 @@ use crate::check;
 use crate::error::RopeError;
 use crate::shape::HeadShape;
 
-/// A linear split of the keys into a shared rotary key and keys without position.
+/// A linear split of the keys into a shared rotary key and keys without position (NoPE keys).
 ///
-/// With `q_h` the query of head `h` and `k` all keys of a token, the attention score (before scaling) becomes
+/// With `q_h` the query of head `h` and `k` the keys of all heads of a token, the attention score (before scaling) becomes
 /// `RoPE(query_rope[h]·q_h) · RoPE(key_rope·k) + q_h · key_up[h]·key_nope·k`.
 #[derive(Debug, Clone)]
 pub struct Decoupling {
-    /// The heads that this splits.
+    /// The heads whose keys are split.
     pub shape: HeadShape,
-    /// `[d_r, K]`: rows `m` and `m + d_r/2` give the real and the imaginary part of slot `m` (half-split).
+    /// `[d_r, K]`: rows `m` and `m + d_r/2` are the real and the imaginary part of slot `m` (half-split).
     pub key_rope: Mat<f64>,
-    /// `[N, K]`: the keys without position. From [`rororope`](crate::rororope()), rows `n` and `n + N/2` are the real
-    /// and the imaginary part of one pair.
+    /// `[N, K]`: the NoPE keys. In the result of [`rororope`](crate::rororope()), rows `n` and `n + N/2` are the real and the
+    /// imaginary part of a pair.
     pub key_nope: Mat<f64>,
-    /// One `[d_r, d]` per query head, applied to that head's query.
+    /// One `[d_r, d]` per query head: multiplied by the head's query it gives the rotary query.
     pub query_rope: Vec<Mat<f64>>,
-    /// One `[d, N]` per query head: the head's NoPE key is this times the shared NoPE key.
+    /// One `[d, N]` per query head: multiplied by the NoPE keys it gives the head's NoPE key.
     pub key_up: Vec<Mat<f64>>,
 }
 
@@ -46,11 +46,11 @@ impl Decoupling {
         self.key_nope.nrows()
     }
 
-    /// Key weights to rotary and NoPE key weights.
+    /// Splits key weights into rotary and NoPE key weights.
     ///
     /// # Shapes
     ///
-    /// `keys`: `[K, D]`, where `D` may include a bias column; results: `[d_r, D]` and `[N, D]`.
+    /// `keys`: `[K, D]`, where `D` may include a column for the bias; results: `[d_r, D]` and `[N, D]`.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl Decoupling {
         })
     }
 
-    /// Query weights to the rotary query weights of all heads, head after head.
+    /// Computes the rotary query weights of all heads, head after head, from the query weights.
     ///
     /// # Shapes
     ///
@@ -89,7 +89,7 @@ impl Decoupling {
         Ok(rope)
     }
 
-    /// The NoPE key weights once per key head, for attention that shares keys among the query heads of a key head.
+    /// Computes the NoPE key weights of each key head, for attention whose query heads share the keys of a key head.
     ///
     /// # Shapes
     ///
@@ -123,7 +123,7 @@ impl Decoupling {
         check::finite("the NoPE key weights", nope)
     }
 
-    /// The fields are public, so the matrices may be anybody's.
+    /// Checks the matrices: the fields are public.
     fn check_heads(
         &self,
         what: &'static str,

@@ -1,14 +1,14 @@
-//! What can be wrong with the input.
+//! Errors.
 
 use thiserror::Error;
 
 /// Why a decoupling could not be made or applied.
 ///
-/// Every variant names what was expected and what was found, with a value that works where there is one.
+/// Every variant states what was expected and what was found, and a valid value if there is one.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RopeError {
-    /// There are no heads, or the query heads cannot be dealt evenly to the key heads.
+    /// The number of query heads is not a positive multiple of the number of key heads.
     #[error(
         "the number of query heads must be a positive multiple of the number of key heads, \
          found {query_heads} query heads and {key_heads} key heads; for example 32 and 8"
@@ -19,43 +19,43 @@ pub enum RopeError {
         /// Key heads found.
         key_heads: usize,
     },
-    /// RoPE pairs dimensions, so a head needs an even number of them.
+    /// The head width is zero or odd; RoPE pairs dimensions.
     #[error("head_dim must be even and positive, found {head_dim}; for example {}", head_dim / 2 * 2 + 2)]
     HeadDim {
-        /// Width of a head found.
+        /// Head width found.
         head_dim: usize,
     },
-    /// The shared rotary key's width does not fit the head width.
+    /// The width of the shared rotary key is odd or does not divide the head width.
     #[error("the rope dimension must be even and divide head_dim {head_dim}, found {found}; valid values: {valid:?}")]
     RopeDim {
-        /// Width of a head.
+        /// Head width.
         head_dim: usize,
         /// Width of the rotary key found.
         found: usize,
-        /// Every width that works.
+        /// All valid widths.
         valid: Vec<usize>,
     },
-    /// The number of folded frequencies does not fit the collapse or the number of pairs.
+    /// The freqfold is not a multiple of the collapse, or does not divide the number of pairs.
     #[error(
         "freqfold must be a multiple of the collapse {collapse} and divide the {pairs} frequencies of a head, \
          found {found}; valid values: {valid:?}"
     )]
     FreqFold {
-        /// Head width over rope dimension.
+        /// Head width divided by rope dimension.
         collapse: usize,
         /// Frequencies of a head.
         pairs: usize,
         /// The freqfold found.
         found: usize,
-        /// Every freqfold that works.
+        /// All valid freqfolds.
         valid: Vec<usize>,
     },
-    /// A [`FoldSpec`](crate::FoldSpec) was made for heads of another width.
+    /// A [`FoldSpec`](crate::FoldSpec) is for heads of another width.
     #[error(
         "the fold was made for head_dim {expected}, found heads of head_dim {found}; make it with the same HeadShape"
     )]
     FoldShape {
-        /// Head width that the fold was made for.
+        /// Head width of the fold.
         expected: usize,
         /// Head width found.
         found: usize,
@@ -72,17 +72,17 @@ pub enum RopeError {
         /// Columns found.
         columns: usize,
     },
-    /// There is not one matrix per query head.
+    /// A list does not have one matrix per query head.
     #[error("{what} must hold one matrix per query head, {expected} in all, found {found}")]
     HeadCount {
         /// Which list.
         what: &'static str,
-        /// Query heads.
+        /// Number of query heads.
         expected: usize,
-        /// Matrices found.
+        /// Number of matrices found.
         found: usize,
     },
-    /// Query heads of one key head expand its NoPE keys differently, so there is no expansion per key head.
+    /// Query heads of one key head have different `key_up` matrices, so there is no expansion per key head.
     #[error(
         "the query heads of key head {key_head} must share one key_up matrix, found that query head {query_head} \
          differs; multiply by the key_up of each query head instead"
@@ -93,19 +93,19 @@ pub enum RopeError {
         /// The first query head that differs from the key head's first.
         query_head: usize,
     },
-    /// A matrix holds a NaN or an infinity.
+    /// A matrix contains a NaN or an infinity.
     #[error("{what} must be finite, found {value} at row {row}, column {column}")]
     NotFinite {
         /// Which matrix.
         what: &'static str,
-        /// Row of the first such value, column by column.
+        /// Row of the first such value in column order.
         row: usize,
         /// Column of the first such value.
         column: usize,
         /// The value, as text.
         value: String,
     },
-    /// The eigenvalue solver did not converge.
+    /// The eigensolver did not converge.
     #[error(
         "the {size} x {size} eigenproblem of frequency group {group} did not converge; \
          is the key moment a second moment?"
@@ -113,7 +113,7 @@ pub enum RopeError {
     Eigen {
         /// Which group of frequencies.
         group: usize,
-        /// Size of its second moment.
+        /// Number of rows of its second moment.
         size: usize,
     },
 }

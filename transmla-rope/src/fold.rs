@@ -1,13 +1,13 @@
-//! How frequencies are grouped for the shared rotary key.
+//! Grouping of frequencies (FreqFold) for the shared rotary key.
 
 use crate::error::RopeError;
 use crate::shape::HeadShape;
 
-/// A validated folding of frequencies: the rotary key's width and how many adjacent frequencies share a rotation.
+/// A valid folding of frequencies: the width of the rotary key and the number of adjacent frequencies that share a rotation.
 ///
-/// With `d` the head width, `d_r` the rope dimension and `J = d/2` frequencies per head, the collapse is `c = d/d_r`
-/// and the freqfold `F` is a multiple of `c` that divides `J`. The `J/F` groups of adjacent frequencies each give the
-/// rotary key `F/c` of its `d_r/2` slots.
+/// With head width `d`, rope dimension `d_r` and `J = d/2` frequencies per head, the collapse is `c = d/d_r`, and the
+/// freqfold `F` is a multiple of `c` that divides `J`. Each of the `J/F` groups of adjacent frequencies fills `F/c` of the
+/// `d_r/2` slots of the rotary key.
 ///
 /// Source: TransMLA, arXiv 2502.07864, FreqFold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct FoldSpec {
 }
 
 impl FoldSpec {
-    /// A folding for heads of `shape` with a rotary key of `rope_dim` dimensions and `freqfold` frequencies a group.
+    /// Makes a folding for heads of `shape`, with a rotary key of `rope_dim` dimensions and `freqfold` frequencies per group.
     ///
     /// # Errors
     ///
@@ -45,7 +45,7 @@ impl FoldSpec {
         })
     }
 
-    /// The freqfolds worth trying for a rope dimension: the collapse, then doubling while it divides the frequencies.
+    /// Freqfolds to try for a rope dimension: the collapse, doubled as long as it divides the number of frequencies.
     ///
     /// # Errors
     ///
@@ -63,32 +63,32 @@ impl FoldSpec {
         self.rope_dim
     }
 
-    /// Adjacent frequencies that share one rotation, `F`.
+    /// Number of adjacent frequencies that share a rotation, `F`.
     pub fn freqfold(&self) -> usize {
         self.freqfold
     }
 
-    /// Head width over rope dimension, `c = d/d_r`: how many original frequencies there are per slot.
+    /// Number of original frequencies per slot, `c = d/d_r`.
     pub fn collapse(&self) -> usize {
         self.head_dim / self.rope_dim
     }
 
-    /// Complex slots of the rotary key, `d_r/2`.
+    /// Number of complex slots of the rotary key, `d_r/2`.
     pub fn slots(&self) -> usize {
         self.rope_dim / 2
     }
 
-    /// Width of the heads that this folding was made for, `d`.
+    /// Width of the heads, `d`.
     pub fn head_dim(&self) -> usize {
         self.head_dim
     }
 
-    /// Groups of adjacent frequencies, `J/F`.
+    /// Number of groups of adjacent frequencies, `J/F`.
     pub fn groups(&self) -> usize {
         self.head_dim / 2 / self.freqfold
     }
 
-    /// Slots that each group fills, `F/c`.
+    /// Number of slots that each group fills, `F/c`.
     pub fn slots_per_group(&self) -> usize {
         self.freqfold / self.collapse()
     }

@@ -1,27 +1,27 @@
 //! RoPE decoupling: splitting keys with rotary position into one shared rotary key and keys without position.
 //!
-//! Multi-head latent attention keeps position in a single small key that all heads share. A grouped-query model has
-//! one rotary key per key head instead. This crate finds the orthogonal change of basis (RoRoPE with FreqFold,
-//! TransMLA, arXiv 2502.07864, section on RoPE decoupling) that moves as much of the keys' energy as possible into
-//! the shared key. It knows matrices only: no files, no model names, no tensors of a framework.
+//! Multi-head latent attention encodes position in a single short key that all heads share, where a grouped-query model has
+//! one rotary key per key head. This crate finds the orthogonal change of basis (RoRoPE with FreqFold, TransMLA,
+//! arXiv 2502.07864, section on RoPE decoupling) that moves as much of the keys' energy as possible into the shared key. It
+//! works on matrices alone, without files, model names or tensors of a framework.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! | --- | --- |
 //! | [`shape`] | [`HeadShape`]: heads, head width, rotary pairs |
-//! | [`fold`] | [`FoldSpec`]: how many adjacent frequencies share a rotation |
+//! | [`fold`] | [`FoldSpec`]: the number of adjacent frequencies that share a rotation |
 //! | [`mod@rororope`] | [`rororope()`]: from the keys' second moment to a [`Decoupling`] |
-//! | [`mod@coherent`] | [`coherent()`]: the same from what the attention output notices, an [`AttentionProfile`] |
-//! | [`decoupling`] | [`Decoupling`]: the split, and applying it to key and query weights |
+//! | [`mod@coherent`] | [`coherent()`]: the same by the effect on the attention output, given an [`AttentionProfile`] |
+//! | [`decoupling`] | [`Decoupling`]: the split, applied to key and query weights |
 //!
 //! # Conventions
 //!
 //! Keys of all heads are stacked: row `g·d + j` is the real part and row `g·d + j + d/2` the imaginary part of pair
-//! `j` of key head `g` (half-split layout, as in Hugging Face Llama). Weights are `[out, in]`; a bias may be one more
-//! column. Everything is `f64`.
+//! `j` of key head `g` (half-split layout, as in Llama checkpoints of Hugging Face). Weights are `[out, in]`; a bias may be an
+//! additional column. All numbers are `f64`.
 //!
 //! # Example
 //!
-//! Two key heads of four dimensions share a rotary key of two. At distance 0 the split changes no score:
+//! Two key heads of four dimensions get one shared rotary key of two. At distance 0 the split changes no score:
 //!
 //! ```
 //! use transmla_rope::faer::Mat;

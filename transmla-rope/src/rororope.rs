@@ -1,4 +1,4 @@
-//! From the keys' second moment to a decoupling: RoRoPE, FreqFold and collapse.
+//! RoRoPE, FreqFold and collapse: from the keys' second moment to a decoupling.
 
 use faer::{Mat, MatRef};
 use transmla_lowrank::{LowRankError, principal_components};
@@ -9,22 +9,22 @@ use crate::error::RopeError;
 use crate::fold::FoldSpec;
 use crate::shape::HeadShape;
 
-/// What is added to the diagonal of each group's second moment, as a share of its mean.
+/// Multiple of the mean diagonal entry that is added to the diagonal of each group's second moment.
 ///
-/// It is part of the published method. As it shifts all eigenvalues alike it turns no eigenvector, so beyond rounding
-/// nothing depends on its size.
+/// It is part of the published method. It shifts all eigenvalues by the same amount and leaves the eigenvectors as they are,
+/// so the result depends on it only by rounding.
 pub const DAMPING: f64 = 0.01;
 
-/// Decouples RoPE: finds the rotation that gathers the keys' energy in one shared rotary key.
+/// Decouples RoPE: finds the rotation that concentrates the energy of the keys in one shared rotary key.
 ///
-/// Adjacent frequencies are taken in groups of `F`. Within a group, the complex key entries of all heads are rotated
-/// by the real orthogonal eigenvectors of their second moment. Real and imaginary parts are rotated alike, so the
-/// rotation commutes with RoPE as far as the group has one frequency. The first `F/c` principal components of group
+/// Adjacent frequencies form groups of `F`. Within a group, the complex key entries of all heads are rotated by the real
+/// orthogonal eigenvectors of their second moment. Real and imaginary parts are rotated in the same way, so the rotation
+/// commutes with RoPE to the extent that the frequencies of the group agree. The first `F/c` principal components of group
 /// `t` become slots `t·F/c ..` of the rotary key, slot `m` turning at `theta^(-2m/d_r)`, every `c`-th frequency of the original
 /// heads; all others lose their position.
 ///
-/// The result is deterministic: each eigenvector's entry of largest magnitude is positive. `F = c = 1` with one key
-/// head gives the identity.
+/// The result is deterministic: the entry of largest magnitude of each eigenvector is positive. With `F = c = 1` and one key
+/// head the rotation is the identity.
 ///
 /// # Shapes
 ///
@@ -44,9 +44,9 @@ pub fn rororope(key_moment: MatRef<'_, f64>, shape: HeadShape, fold: &FoldSpec) 
     Ok(KeyRotation::fit(key_moment, shape, fold)?.decoupling())
 }
 
-/// The rotations behind a [`Decoupling`]: one small matrix per frequency group, for keeping many of them.
+/// The rotations behind a [`Decoupling`], one small matrix per frequency group, in which many decouplings can be stored.
 ///
-/// A decoupling's matrices have `O(K²)` entries, these `K·G·F/2` in all.
+/// The matrices of a decoupling have `O(K²)` entries, the rotations `K·G·F/2` in all.
 #[derive(Debug, Clone)]
 pub struct KeyRotation {
     shape: HeadShape,
@@ -56,7 +56,7 @@ pub struct KeyRotation {
 }
 
 impl KeyRotation {
-    /// Fits the rotations as described at [`rororope`].
+    /// Fits the rotations as [`rororope`] describes.
     ///
     /// # Errors
     ///
@@ -70,12 +70,12 @@ impl KeyRotation {
         })
     }
 
-    /// The folding that this was fitted with.
+    /// The folding of the rotations.
     pub fn fold(&self) -> &FoldSpec {
         &self.fold
     }
 
-    /// The split that the rotations make.
+    /// The split that follows from the rotations.
     pub fn decoupling(&self) -> Decoupling {
         let mut parts = Parts::new(self.shape, &self.fold);
         for (group, rotation) in self.groups.iter().enumerate() {
@@ -114,7 +114,7 @@ struct Entry {
 
 /// The `G·F` entries of a group, ordered (e, g, a) for pairs `tF + a·c + e`.
 ///
-/// Any order spans the same components; this one is the published one, for ties between equal eigenvalues.
+/// Every order spans the same components; this is the published one, which decides ties between equal eigenvalues.
 fn group_entries(shape: HeadShape, fold: &FoldSpec, group: usize) -> Vec<Entry> {
     let (first, collapse) = (group * fold.freqfold(), fold.collapse());
     let mut entries = Vec::with_capacity(shape.key_heads * fold.freqfold());
@@ -144,7 +144,7 @@ fn group_moment(key_moment: MatRef<'_, f64>, shape: HeadShape, entries: &[Entry]
 fn principal_rotation(moment: MatRef<'_, f64>, group: usize) -> Result<Mat<f64>, RopeError> {
     let size = moment.nrows();
     let components = principal_components(moment, size, DAMPING).map_err(|error| match error {
-        // Finite entries can still overflow in the sums above.
+        // Sums of finite entries can overflow.
         LowRankError::NotFinite { row, column, value, .. } => RopeError::NotFinite {
             what: "the sum of a group's key moments",
             row,
@@ -156,7 +156,7 @@ fn principal_rotation(moment: MatRef<'_, f64>, group: usize) -> Result<Mat<f64>,
     Ok(components.vectors)
 }
 
-/// The matrices of a [`Decoupling`] while groups are written into them; the last two once per key head.
+/// The matrices of a [`Decoupling`] while groups are written into them; the last two have one matrix per key head.
 struct Parts {
     shape: HeadShape,
     slots: usize,
@@ -186,7 +186,7 @@ impl Parts {
         }
     }
 
-    /// Makes the group's first components slots of the rotary key and the others NoPE pairs.
+    /// Writes the first components of a group as slots of the rotary key and the others as NoPE pairs.
     fn place(&mut self, entries: &[Entry], rotation: MatRef<'_, f64>) {
         let (head_dim, pairs) = (self.shape.head_dim, self.shape.pairs());
         let nope_pairs = self.key_nope.nrows() / 2;

@@ -1,4 +1,4 @@
-//! Heads, head width, rotary pairs.
+//! Heads of an attention layer.
 
 use crate::error::RopeError;
 
@@ -16,7 +16,7 @@ pub struct HeadShape {
 }
 
 impl HeadShape {
-    /// A validated head shape.
+    /// Makes a head shape and checks it.
     ///
     /// # Errors
     ///
@@ -32,7 +32,7 @@ impl HeadShape {
         Ok(shape)
     }
 
-    /// The fields are public, so whoever receives a shape checks it again.
+    /// Checks the shape again: its fields are public.
     pub(crate) fn check(&self) -> Result<(), RopeError> {
         let Self {
             query_heads,
@@ -58,12 +58,12 @@ impl HeadShape {
         self.query_heads * self.head_dim
     }
 
-    /// Rotary pairs of a head, `J = d/2`; each has its own frequency.
+    /// Number of rotary pairs of a head, `J = d/2`; each has its own frequency.
     pub fn pairs(&self) -> usize {
         self.head_dim / 2
     }
 
-    /// Query heads that share a key head, `R = H/G`.
+    /// Number of query heads that share a key head, `R = H/G`.
     pub fn queries_per_key(&self) -> usize {
         self.query_heads / self.key_heads.max(1)
     }

@@ -15,7 +15,7 @@ use benches::catalogue::catalogue;
 
 pub use arguments::Arguments;
 use baseline::Baseline;
-use device::Device;
+pub use device::Device;
 use results::Results;
 
 /// Runs the task.

@@ -1,4 +1,4 @@
-//! `cargo xtask fidelity`: what the methods cost in perplexity, measured and tabulated.
+//! `cargo xtask fidelity`: a table of the perplexity that each method costs.
 
 mod catalogue;
 mod markdown;
@@ -110,7 +110,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 impl Arguments {
-    /// The models that there is everything for.
+    /// The models whose files are given.
     fn setups(&self, temporary: &Path) -> anyhow::Result<Vec<Setup>> {
         let mut setups = vec![Setup::stories(self.stories_unlike.as_deref(), temporary)?];
         if let (Some(model), Some(wikitext), Some(ptb)) = (&self.smollm2, &self.wikitext, &self.ptb) {
@@ -125,12 +125,12 @@ impl Arguments {
         Ok(setups)
     }
 
-    /// Whether a cell is among those asked for.
+    /// Whether `--cells` selects a cell.
     fn selects(&self, name: &str) -> bool {
         self.cells.is_empty() || self.cells.iter().any(|pattern| catalogue::matches(name, pattern))
     }
 
-    /// Checks that there is a cell, and everything for it, behind each of --cells.
+    /// Checks that each pattern of `--cells` selects a cell whose files are given.
     fn check_cells(&self, setups: &[Setup]) -> anyhow::Result<()> {
         let all = || Model::ALL.into_iter().flat_map(Model::cells_by_name);
         for pattern in &self.cells {
@@ -195,7 +195,7 @@ mod tests {
         arguments: Arguments,
     }
 
-    /// The names of what a command line chooses on top of a store.
+    /// The names of the cells that a command line chooses, given a store.
     fn chosen(line: &str, store: &Store) -> anyhow::Result<Vec<String>> {
         let arguments = Line::parse_from(["fidelity"].into_iter().chain(line.split_whitespace())).arguments;
         let folder = tempfile::tempdir()?;
@@ -204,7 +204,7 @@ mod tests {
         Ok(chosen.iter().map(|(_, cell)| cell.key()).collect())
     }
 
-    /// A store that has everything that a command line chooses.
+    /// A store with all cells that a command line chooses.
     fn filled(line: &str) -> Store {
         let arguments = Line::parse_from(["fidelity"].into_iter().chain(line.split_whitespace())).arguments;
         let folder = tempfile::tempdir().unwrap();

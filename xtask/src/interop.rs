@@ -61,7 +61,7 @@ const CHECKS: &[&str] = &[
     "greedy", "batch", "no cache", "beams", "static", "assisted", "turn", "outputs", "trains", "saved",
 ];
 
-/// What the trained models continue.
+/// Prompt of the trained models.
 const PROMPT: &str = "Once upon a time";
 
 const SCRIPT: &str = include_str!("interop/transformers.py");
@@ -79,13 +79,13 @@ struct Case {
 }
 
 impl Case {
-    /// Whether it writes text.
+    /// Whether the model is trained, so that its text is compared.
     fn is_trained(&self) -> bool {
         self.name.starts_with("stories") || self.name.starts_with("smollm2")
     }
 }
 
-/// What transformers made of it.
+/// Results of transformers for a case.
 #[derive(Debug, Deserialize)]
 struct Compared {
     name: String,
@@ -93,22 +93,22 @@ struct Compared {
     remote_code: bool,
     largest: f64,
     unused: Vec<String>,
-    /// Largest differences of logits from ours, each with what was run.
+    /// Largest differences from our logits, by run.
     numbers: BTreeMap<String, f64>,
-    /// What else was run, and whether it gave the same.
+    /// Other checks, and whether each agreed.
     checks: BTreeMap<String, bool>,
     /// Difference of half precision, as a share of the largest logit.
     half: Option<f64>,
 }
 
 impl Compared {
-    /// What was run and is not the same.
+    /// Checks that did not agree.
     fn other_text(&self) -> Vec<&str> {
         let same = |name: &&&str| self.checks.get(**name) == Some(&true);
         CHECKS.iter().filter(|name| !same(name)).copied().collect()
     }
 
-    /// What is not as it should be.
+    /// Everything that disagrees with ours.
     fn faults(&self, class: Option<&str>) -> Vec<String> {
         let close = |name: &&&str| self.numbers.get(**name).is_some_and(|number| *number < TOLERANCE);
         let numbers = NUMBERS.iter().filter(|name| !close(name)).copied();
@@ -173,7 +173,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The Python of the environment, which is made if it is not there.
+/// The Python of the environment, which is created if it does not exist.
 fn environment(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     let folder = match given {
         Some(folder) => folder.to_path_buf(),
@@ -209,7 +209,7 @@ fn recordings() -> PathBuf {
     root().join("transmla-cli/tests/interop")
 }
 
-/// The cases of the repository, and SmolLM2, that are asked for.
+/// The selected cases of the repository, and SmolLM2.
 fn cases(arguments: &Arguments) -> anyhow::Result<Vec<Case>> {
     let path = recordings().join("cases.json");
     let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -238,7 +238,7 @@ fn cases(arguments: &Arguments) -> anyhow::Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// The folder to convert: a copy where config.json is another.
+/// The folder to convert: a copy if keys of config.json are changed.
 fn source(case: &Case, place: &Path) -> anyhow::Result<PathBuf> {
     if case.config.is_empty() {
         return Ok(case.model.clone());
@@ -276,7 +276,7 @@ fn convert(binary: &Path, case: &Case, source: &Path, target: &Path) -> anyhow::
     Ok(())
 }
 
-/// Prints the table; gives the names of the cases that are not as they should be, with the columns.
+/// Prints the table; returns the names of the cases that disagree, with their columns.
 fn report(lines: &str, cases: &[Case]) -> anyhow::Result<Vec<String>> {
     let mut failures: Vec<String> = Vec::new();
     let mut seen = 0;

@@ -3,6 +3,7 @@
 mod bench;
 mod cargo;
 mod fidelity;
+mod gpu_report;
 mod interop;
 mod json;
 mod synth;
@@ -23,6 +24,7 @@ struct Cli {
 enum Task {
     Bench(bench::Arguments),
     Fidelity(fidelity::Arguments),
+    GpuReport(gpu_report::Arguments),
     Interop(interop::Arguments),
     Synth(synth::Arguments),
 }
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Fidelity(arguments) => fidelity::run(&arguments),
+        Task::GpuReport(arguments) => gpu_report::run(&arguments),
         Task::Interop(arguments) => interop::run(&arguments),
         Task::Synth(arguments) => synth::run(&arguments),
     };

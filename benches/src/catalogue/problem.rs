@@ -1,30 +1,30 @@
-//! What a problem is: its kind and sizes, and the strategies that solve it.
+//! Problems: kind and sizes, and the strategies that solve them.
 
-/// Something to compute, and the ways of computing it.
+/// A computation, and the strategies that perform it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
-    /// The criterion benchmark that it belongs to.
+    /// The criterion benchmark to which it belongs.
     pub bench: Bench,
     /// Unique, `kind/size`.
     pub name: String,
     /// Kind and size.
     pub kind: Kind,
-    /// The first is the reference that the others are compared with.
+    /// The first is the reference with which the others are compared.
     pub strategies: Vec<Strategy>,
-    /// Problem and strategy that does the same with grouped queries at equal context, if this is about decoding.
+    /// For decoding: problem and strategy with grouped queries at equal context.
     pub grouped: Option<(String, String)>,
 }
 
-/// A way of solving a problem.
+/// A solution of a problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Strategy {
     /// Unique within the problem.
     pub name: String,
-    /// Floating-point operations, a multiplication and an addition being two; nothing where they depend on the data.
+    /// Floating-point operations, where a multiply-add counts as two; `None` if their number depends on the data.
     pub flops: Option<u64>,
-    /// Bytes that it cannot do without reading or writing, weights and caches; nothing where they do not matter.
+    /// Bytes of weights and caches that must be read or written; `None` if they do not matter.
     pub bytes: Option<u64>,
-    /// Tokens of text that go through a whole model, if that is what it does.
+    /// Tokens of text that pass through a whole model, for evaluations.
     pub tokens: Option<u64>,
 }
 
@@ -44,16 +44,16 @@ pub enum Bench {
 /// The kinds of problem with their sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// From one array to another, whose rate the others are compared with.
+    /// A copy from one array to another, the yardstick of memory bandwidth.
     Copy {
         /// Numbers of 4 bytes.
         numbers: usize,
     },
-    /// A square product, whose rate the others are compared with.
+    /// A square matrix product, the yardstick of arithmetic.
     Matmul {
         /// Rows and columns.
         size: usize,
-        /// Of burn in `f32` or of faer in `f64`.
+        /// burn in `f32` or faer in `f64`.
         precision: Precision,
     },
     /// Σ x xᵀ of a batch of inputs.
@@ -71,23 +71,23 @@ pub enum Kind {
         width: usize,
         /// Tokens.
         tokens: usize,
-        /// Tokens that a query sees, if they are not all of them; its scores are then bounded too, as in Gemma 2.
+        /// Sliding window, if any; scores are then bounded (soft-capped) too, as in Gemma 2.
         window: Option<usize>,
     },
-    /// The queries of one token against cached keys and values, or against latents that are both: the kernel alone.
+    /// Attention of one token to cached keys and values, or to latents that serve as both: the kernel alone.
     Attend {
         /// Shapes.
         shape: Attend,
         /// Tokens in the cache.
         context: usize,
     },
-    /// One more token through a layer's attention, the others being in a cache.
+    /// One token through a layer's attention, with the others in a cache.
     Decode {
         /// Of the model.
         heads: Heads,
         /// Tokens in the cache.
         context: usize,
-        /// Rank r and rotary width d_r of the latent strategies, after the grouped one.
+        /// Rank `r` and rotary width `d_r` of the latent strategies, which follow the grouped one.
         latents: [(usize, usize); 2],
     },
     /// From a second moment of the keys to a decoupling.
@@ -96,16 +96,16 @@ pub enum Kind {
         heads: Heads,
         /// Adjacent frequencies that share a rotation.
         freqfold: usize,
-        /// Width d_r of the shared rotary key.
+        /// Width `d_r` of the shared rotary key.
         rope_dim: usize,
     },
     /// From weights and a second moment of the inputs to low-rank keys and values.
     LowRank {
         /// Of the model.
         heads: Heads,
-        /// Width d_r of the shared rotary key, which is no part of the latent.
+        /// Width `d_r` of the shared rotary key, which is not part of the latent.
         rope_dim: usize,
-        /// Width r of the latent.
+        /// Width `r` of the latent.
         rank: usize,
     },
     /// From a second moment to all its eigenvalues and eigenvectors.
@@ -131,7 +131,7 @@ pub struct Network {
     pub weights: Weights,
     /// Of every layer.
     pub heads: Heads,
-    /// Width of the MLP, which has three matrices.
+    /// Width of the MLP, which consists of three matrices.
     pub intermediate: usize,
     /// Number of layers.
     pub layers: usize,
@@ -144,7 +144,7 @@ pub struct Network {
 pub enum Weights {
     /// The trained model in `transmla-cli/models/`.
     Stories260k,
-    /// Random ones in the shape of SmolLM2-135M, which has 30 layers.
+    /// Random weights in the shape of SmolLM2-135M, which has 30 layers.
     SmolLm2Shape,
 }
 
@@ -169,11 +169,11 @@ impl Kind {
 pub struct Heads {
     /// Width of the residual stream.
     pub hidden: usize,
-    /// H.
+    /// Number of query heads, H.
     pub query: usize,
-    /// G.
+    /// Number of key heads, G.
     pub key: usize,
-    /// d.
+    /// Width of a head, d.
     pub width: usize,
 }
 
@@ -184,16 +184,16 @@ pub struct Attend {
     pub groups: usize,
     /// Query heads that share one.
     pub shared: usize,
-    /// Of a query and of a key.
+    /// Width of a query and of a key.
     pub width: usize,
-    /// Of a value.
+    /// Width of a value.
     pub value_width: usize,
     /// Whether a value is the first part of its key.
     pub latent: bool,
 }
 
 impl Attend {
-    /// Numbers that the cache holds of a token.
+    /// Numbers per token in the cache.
     pub fn cached(&self) -> usize {
         let values = if self.latent { 0 } else { self.value_width };
         self.groups * (self.width + values)

@@ -26,7 +26,7 @@ const fn smollm2_135m(layers: usize) -> Network {
     }
 }
 
-/// Name, shapes, and the grouped problem that it is compared with.
+/// Name, shapes, and the grouped problem for comparison.
 const ATTENDS: [(&str, Attend, &str); 6] = [
     ("llama2_7b_decode", grouped(LLAMA2_7B), "llama2_7b_decode"),
     ("llama3_8b_decode", grouped(LLAMA3_8B), "llama3_8b_decode"),
@@ -106,7 +106,7 @@ pub fn catalogue(long: bool) -> Vec<Problem> {
     problems
 }
 
-/// The product whose rate is the yardstick of a kind of problem: in its own number format.
+/// The matrix product whose rate is the yardstick of a kind of problem, in the number format of the problem.
 pub fn yardstick(kind: &Kind) -> String {
     match kind {
         Kind::Rope { .. }
@@ -120,7 +120,7 @@ pub fn yardstick(kind: &Kind) -> String {
     }
 }
 
-/// The copy whose rate is the yardstick of moving bytes.
+/// The copy whose rate is the yardstick of memory bandwidth.
 pub fn copy() -> Problem {
     let numbers = 1 << 25;
     Problem {
@@ -274,7 +274,7 @@ fn eigen(size: usize) -> Problem {
     }
 }
 
-/// Operations are those of matrix products, with whole score matrices, as for [`prefill`].
+/// Operations are those of matrix products with full score matrices, as for [`prefill`].
 fn evaluate(name: &str, network: Network, windows: usize, sequence: usize) -> Problem {
     let Heads {
         hidden,

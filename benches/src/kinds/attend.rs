@@ -1,4 +1,4 @@
-//! The queries of one token against a cache: the kernels alone, without projections.
+//! Attention of one token to a cache: the kernels alone, without projections.
 //!
 //! Plain tensor operations and burn's attention are the same everywhere; the fused kernel is one of the CPU (`host`) or of a
 //! GPU (`gpu`).

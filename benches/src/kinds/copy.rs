@@ -1,4 +1,4 @@
-//! A copy, as STREAM does it: what the memory of this machine or device gives.
+//! A copy as in the STREAM benchmark: the memory bandwidth of this machine or device.
 
 use std::cell::RefCell;
 use std::hint::black_box;
@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::case::{Case, Timed, compare};
 use crate::numbers::Numbers;
 
-/// Numbers that a thread copies at once.
+/// Numbers that a thread copies at a time.
 const PIECE: usize = 1 << 18;
 
 pub(crate) fn build(numbers: usize, device: &Device) -> Box<dyn Case> {
@@ -52,7 +52,7 @@ impl Case for HostCopy {
     }
 }
 
-/// By a kernel of the device. burn has no copy that it does not put off, so every number is multiplied by one.
+/// By a kernel of the device. burn defers copies, so every number is multiplied by one.
 struct DeviceCopy {
     from: Tensor<1>,
 }

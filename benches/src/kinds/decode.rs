@@ -1,7 +1,7 @@
-//! One more token through the attention of a layer, with the others in a cache: grouped queries against a latent.
+//! Decoding of one token through the attention of a layer: grouped queries compared with a latent.
 //!
-//! A model goes through many layers before it comes back to one, whose weights and cache have then left the processor's
-//! caches. So each run takes another of several layers that together are larger than those.
+//! Between two passes through a layer a model passes through all others, and the layer's weights and cache leave the processor's
+//! caches. Each run therefore takes the next of several layers that are larger than these caches together.
 
 use std::cell::{Cell, RefCell};
 use std::hint::black_box;
@@ -16,13 +16,13 @@ use crate::case::{Case, Timed, compare};
 use crate::catalogue::{Heads, Strategy};
 use crate::numbers::Numbers;
 
-/// Room in the caches beyond the context, so that they never grow while they are timed.
+/// Capacity of the caches beyond the context, so that they do not grow while they are timed.
 const ROOM: usize = 8;
 
-/// Bytes of the layers that take turns: as many as the copy moves that they are compared with.
+/// Bytes of all layers together: as many as the copy with which they are compared moves.
 const BYTES: u64 = 128 << 20;
 
-/// Tokens of the text that the strategies are checked on.
+/// Number of tokens on which the strategies are checked.
 const CHECKED: usize = 24;
 
 pub(crate) fn build(
@@ -56,7 +56,7 @@ struct Decode {
     context: usize,
 }
 
-/// Layers of one shape that take turns.
+/// Layers of one shape, used in turn.
 struct Layers {
     name: String,
     config: ModelConfig,
@@ -65,7 +65,7 @@ struct Layers {
     next: Cell<usize>,
 }
 
-/// An attention with the cache of a text.
+/// An attention with its cache of a text.
 struct Layer {
     attention: Attention,
     cache: RefCell<KvCache>,
@@ -137,7 +137,7 @@ impl Layers {
         }
     }
 
-    /// One more.
+    /// Adds a layer.
     fn push(&mut self, context: usize, numbers: &mut Numbers) {
         let input: Tensor<2> = numbers.tensor([1, self.config.hidden_size], 1.0);
         let device = input.device();
@@ -153,14 +153,14 @@ impl Layers {
         });
     }
 
-    /// The one whose turn it is.
+    /// The next layer in turn.
     fn next(&self) -> &Layer {
         let turn = self.next.get();
         self.next.set((turn + 1) % self.layers.len());
         &self.layers[turn]
     }
 
-    /// The last token of a text, decoded from a cache of the others and computed with all of them at once.
+    /// Checks the last token of a text: decoded from a cache of the others, and computed with all of them at once.
     fn check(&self, text: &Tensor<2>) -> anyhow::Result<()> {
         let device = text.device();
         let attention = &self.layers[0].attention;
@@ -205,7 +205,7 @@ fn config(heads: Heads, attention: serde_json::Value) -> ModelConfig {
     ModelConfig::from_json(std::mem::take(keys)).expect("the catalogue's shapes are valid")
 }
 
-/// Weights that keep the size of what goes through them.
+/// Random weights that preserve the magnitude of their inputs.
 fn linear(out: usize, input: usize, numbers: &mut Numbers) -> Linear {
     Linear::new(numbers.tensor([out, input], (3.0 / input as f64).sqrt()))
 }

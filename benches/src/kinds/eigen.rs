@@ -1,4 +1,4 @@
-//! All eigenvectors of a second moment, as the conversion finds them.
+//! All eigenvectors of a second moment, as the conversion computes them.
 
 use std::hint::black_box;
 

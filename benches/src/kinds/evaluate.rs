@@ -39,7 +39,7 @@ fn repository(path: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path)
 }
 
-/// A model of random weights in the shape of SmolLM2-135M with so many layers.
+/// Writes a model of random weights in the shape of SmolLM2-135M with the given number of layers.
 fn random_smollm2(layers: usize, folder: &Path) -> PathBuf {
     let file = repository("transmla-cli/tests/configs/smollm2-135m/config.json");
     let text = fs::read(&file).expect("the configuration of SmolLM2 is in the repository");
@@ -54,12 +54,12 @@ struct Evaluation {
     loaded: Decoder,
     streamed: Decoder,
     text: TokenBatch,
-    /// Where random weights lie; streaming reads them.
+    /// Folder of the random weights, which streaming reads.
     _folder: TempDir,
 }
 
 impl Evaluation {
-    /// Logits of the windows in batches of the evaluation's size, each given to `take` and dropped.
+    /// Computes the logits of the windows in batches of the evaluation's size, and passes each to `take`.
     fn forward(&self, model: &Decoder, mut take: impl FnMut(&TokenBatch, Tensor<3>)) {
         let batch = EvalOptions::default().batch_size;
         for start in (0..self.text.batch()).step_by(batch) {
@@ -74,7 +74,7 @@ impl Evaluation {
         result.expect("the ids are in the vocabulary").mean_nll
     }
 
-    /// The mean negative log-likelihood by its definition, in `f64` from the forward's logits.
+    /// The mean negative log-likelihood by its definition, in `f64`, from the logits of a forward pass.
     fn expected_nll(&self) -> f64 {
         let mut sum = 0.0;
         self.forward(&self.loaded, |part, logits| {
@@ -95,7 +95,7 @@ impl Evaluation {
 }
 
 impl Case for Evaluation {
-    /// The model has the catalogue's sizes, and both its evaluations give what follows from the forward's logits.
+    /// The model has the catalogue's sizes, and both evaluations agree with the logits of a forward pass.
     fn check(&self) -> anyhow::Result<()> {
         let found = sizes(self.loaded.config(), self.network.weights);
         if found != Some(self.network) {
@@ -131,7 +131,7 @@ impl Case for Evaluation {
     }
 }
 
-/// A configuration in the catalogue's terms; nothing if its attention is latent.
+/// Sizes of a configuration in the catalogue's terms; `None` if its attention is latent.
 fn sizes(config: &ModelConfig, weights: Weights) -> Option<Network> {
     let AttentionConfig::Grouped(attention) = &config.attention else {
         return None;

@@ -1,4 +1,4 @@
-//! Joint PCA of keys and values of real width.
+//! Joint PCA of keys and values of realistic width.
 
 use std::hint::black_box;
 

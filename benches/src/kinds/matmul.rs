@@ -65,7 +65,7 @@ impl Case for Double {
     }
 }
 
-/// One element of a product against its definition.
+/// Compares one element of a product with its definition.
 fn check_dot(row: &[f64], column: &[f64], found: f64, tolerance: f64) -> anyhow::Result<()> {
     let terms = || row.iter().zip(column).map(|(a, b)| a * b);
     let expected: f64 = terms().sum();

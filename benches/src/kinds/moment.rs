@@ -1,4 +1,4 @@
-//! The second moment of a batch against the product that it cannot do without.
+//! The second moment of a batch, compared with the matrix product at its core.
 
 use std::cell::RefCell;
 use std::hint::black_box;

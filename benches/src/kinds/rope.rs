@@ -1,4 +1,4 @@
-//! RoPE decoupling of keys of real width.
+//! RoPE decoupling of keys of realistic width.
 
 use std::hint::black_box;
 
@@ -25,7 +25,7 @@ struct Rope {
 }
 
 impl Case for Rope {
-    /// Rotary key and keys without position together are an orthogonal change of basis.
+    /// Rotary key and keys without position together form an orthogonal basis.
     fn check(&self) -> anyhow::Result<()> {
         let split = rororope(self.moment.as_ref(), self.shape, &self.fold)?;
         let basis = concat![[split.key_rope], [split.key_nope]];

@@ -10,9 +10,26 @@ use transmla_core::{Decoder, DeviceChoice, KvCache, LayeredModel, Residency};
 
 use super::models::{FAMILIES, batch, check_together, open};
 
-fn device() -> Device {
-    static DEVICE: OnceLock<Device> = OnceLock::new();
-    DEVICE.get_or_init(|| DeviceChoice::Wgpu(0).open().unwrap()).clone()
+/// The GPU that is tested; nothing, and a reason printed, where there is none.
+fn device() -> Option<Device> {
+    static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
+    let open = || {
+        let choice = match cfg!(feature = "cuda") {
+            true => DeviceChoice::Cuda(0),
+            false => DeviceChoice::Wgpu(0),
+        };
+        choice.open().inspect_err(|error| eprintln!("left out: {error}")).ok()
+    };
+    DEVICE.get_or_init(open).clone()
+}
+
+/// Largest difference that a format explains: matrix instructions, which CUDA has, round queries and weights to the cache's.
+fn limit(dtype: DType) -> f32 {
+    match dtype {
+        DType::F16 if cfg!(feature = "cuda") => 4e-3,
+        DType::BF16 if cfg!(feature = "cuda") => 3e-2,
+        _ => 2e-5,
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -31,9 +48,8 @@ struct Case {
 
 impl Case {
     /// Largest difference of the two on one device.
-    fn difference(&self, parameters: &AttentionParameters) -> f32 {
-        let device = device();
-        let random = |dims: [usize; 4], spread| Tensor::<4>::random(dims, Distribution::Normal(0.0, spread), &device);
+    fn difference(&self, parameters: &AttentionParameters, device: &Device) -> f32 {
+        let random = |dims: [usize; 4], spread| Tensor::<4>::random(dims, Distribution::Normal(0.0, spread), device);
         let batch = self.past.len();
         let lengths: Vec<usize> = self.past.iter().map(|past| past + self.new).collect();
         let longest = lengths.iter().copied().max().unwrap();
@@ -83,7 +99,8 @@ proptest! {
             softcap: bounded.then_some(3.0),
             window: windowed.then_some(window),
         };
-        let difference = case.difference(&parameters);
+        let Some(device) = device() else { return Ok(()) };
+        let difference = case.difference(&parameters, &device);
         prop_assert!(difference < 2e-5, "{}", difference);
     }
 }
@@ -92,15 +109,17 @@ proptest! {
 /// head wider than a cube; in every format that the device knows.
 #[test]
 fn fused_equals_plain_at_real_shapes() {
+    let Some(device) = device() else { return };
     for (groups, shared, width, value_width, latent) in [
         (3, 3, 64, 64, false),
         (1, 128, 576, 512, true),
+        (1, 32, 576, 512, true),
         (1, 9, 128, 96, true),
         (4, 1, 128, 128, false),
         (1, 2, 1100, 1040, true),
     ] {
         for dtype in [DType::F32, DType::F16, DType::BF16] {
-            if !device().supports_dtype(dtype) {
+            if !device.supports_dtype(dtype) {
                 continue;
             }
             let case = Case {
@@ -120,8 +139,8 @@ fn fused_equals_plain_at_real_shapes() {
                 ..parameters
             };
             for parameters in [parameters, window] {
-                let difference = case.difference(&parameters);
-                assert!(difference < 2e-5, "{case:?} {parameters:?}: {difference}");
+                let difference = case.difference(&parameters, &device);
+                assert!(difference < limit(dtype), "{case:?} {parameters:?}: {difference}");
             }
         }
     }
@@ -130,7 +149,7 @@ fn fused_equals_plain_at_real_shapes() {
 /// What the kernel does not take goes the plain way and gives the same.
 #[test]
 fn other_calls_go_the_plain_way() {
-    let device = device();
+    let Some(device) = device() else { return };
     let random = |dims: [usize; 4]| Tensor::<4>::random(dims, Distribution::Normal(0.0, 1.0), &device);
     let (q, keys) = (random([1, 4, 1, 16]), random([1, 2, 9, 16]));
     let (parameters, values) = (AttentionParameters::of_width(16), CachedValues::InKeys(8));
@@ -155,15 +174,17 @@ fn other_calls_go_the_plain_way() {
 /// From the cache as without one, on this device.
 #[test]
 fn models_decode_as_they_compute() {
+    let Some(device) = device() else { return };
     for family in FAMILIES {
         let (model, ids) = open(family);
-        check_together(&model.on_device(&device()), &ids, 1e-4);
+        check_together(&model.on_device(&device), &ids, 1e-4);
     }
 }
 
 /// The tokens that a trained model writes when it always takes the likeliest.
 #[test]
 fn a_trained_model_writes_the_same_text_as_on_the_cpu() {
+    let Some(device) = device() else { return };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transmla-cli/models/stories260k");
     let model = Decoder::open(&folder, &Device::flex(), Residency::Loaded).unwrap();
     let written = |model: &Decoder| {
@@ -179,5 +200,5 @@ fn a_trained_model_writes_the_same_text_as_on_the_cpu() {
         }
         text
     };
-    assert_eq!(written(&model.on_device(&device())), written(&model));
+    assert_eq!(written(&model.on_device(&device)), written(&model));
 }

@@ -1,7 +1,7 @@
 //! Decoding from caches: fused kernels against plain ones, cached against whole, sequences together against each alone.
 
 mod attention;
-#[cfg(feature = "wgpu")]
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod gpu;
 mod kernels;
 mod models;

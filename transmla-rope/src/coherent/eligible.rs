@@ -1,15 +1,15 @@
-//! Which pairs a slot may serve.
+//! Pairs that a slot may carry.
 
 use crate::shape::HeadShape;
 
-/// Which key pairs a slot may serve.
+/// Rule for the key pairs that a slot may carry.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Eligibility {
-    /// Each frequency belongs to the one slot that it is most coherent with (of equals the nearest in frequency), slot j
-    /// to frequency j if there is a slot for each. A slot that no frequency belongs to stays empty: zero rows.
+    /// Each frequency belongs to the slot with which it is most coherent (among equals, the nearest in frequency), or to slot
+    /// `j` for frequency `j` if there is a slot for each. A slot without any frequency stays empty: its rows are zero.
     Ownership,
-    /// A slot may serve every pair of at least this coherence with it (0 to 1) that is no more coherent without position;
-    /// if there is none, the pair that is most coherent with it.
+    /// A slot may carry every pair whose coherence with it (0 to 1) is at least this, and at least the pair's coherence without
+    /// position. If there is none, it carries the pair that is most coherent with it.
     Threshold(f64),
 }
 
@@ -42,7 +42,7 @@ pub(super) fn ownership(
     owned
 }
 
-/// The pairs that a slot may serve by [`Eligibility::Threshold`].
+/// The pairs that a slot may carry under [`Eligibility::Threshold`].
 pub(super) fn above(coherence: &[f64], still: &[f64], rho: f64) -> Vec<usize> {
     let chosen: Vec<usize> = (0..coherence.len())
         .filter(|i| coherence[*i] >= rho && coherence[*i] >= still[*i])
@@ -50,7 +50,7 @@ pub(super) fn above(coherence: &[f64], still: &[f64], rho: f64) -> Vec<usize> {
     if !chosen.is_empty() {
         return chosen;
     }
-    // A slot that nothing is coherent with takes the pair that is most.
+    // No pair is coherent enough: the most coherent one.
     (0..coherence.len())
         .max_by(|a, b| coherence[*a].total_cmp(&coherence[*b]))
         .into_iter()

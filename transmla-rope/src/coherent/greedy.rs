@@ -9,46 +9,46 @@ use crate::decoupling::Decoupling;
 use crate::error::RopeError;
 use crate::shape::HeadShape;
 
-/// A [`Decoupling`] whose queries contain gains.
+/// A [`Decoupling`] whose query matrices include gains.
 #[derive(Debug, Clone)]
 pub struct CoherentSplit {
-    /// The split. Each slot's key has unit power under the key moment. The keys without position are what the slots
-    /// leave over, in all `K` dimensions: two fewer of rank per slot where the slots' sets of eligible pairs are nested or
-    /// disjoint, possibly more where they overlap.
+    /// The split. The key of each slot has unit power under the key moment. The keys without position are the residual of the
+    /// slots in all `K` dimensions: their rank falls by two per slot if the sets of eligible pairs are nested or disjoint, and
+    /// possibly by less if they overlap.
     pub decoupling: Decoupling,
-    /// Gain without position of each head's pairs, `[H][J]`; `key_up` contains it.
+    /// Gain without position of the pairs of each head, `[H][J]`; `key_up` includes it.
     pub still_gain: Vec<Vec<c64>>,
 }
 
-/// What is chosen so far.
+/// The slot keys chosen so far, and the residual.
 pub(super) struct Greedy {
     shape: HeadShape,
     slots: usize,
     /// `[slot][H][J]`.
     slot_gain: Vec<Vec<Vec<c64>>>,
     still_gain: Vec<Vec<c64>>,
-    /// Pairs `g·J + j` that each slot may serve.
+    /// Pairs `g·J + j` that each slot may carry.
     eligible: Vec<Vec<usize>>,
-    /// Square roots of what serving a pair from the slot is worth, for the same pairs.
+    /// Square roots of the weights of these pairs in the slot.
     worth: Vec<Vec<f64>>,
-    /// At least the value of each slot's best key.
+    /// Upper bound of the value of each slot's best key.
     bound: Vec<f64>,
-    /// Power of a pair, or of a key with weights of unit length, that is rounding.
+    /// Power of a pair, or of a key with weights of unit length, that is taken for rounding.
     negligible: f64,
-    /// Second moment of what is left of the pairs, `[GJ, GJ]`.
+    /// Second moment of the residual pairs, `[GJ, GJ]`.
     residual_moment: Mat<c64>,
-    /// What is left of the pairs, as a map of the original ones, `[GJ, GJ]`.
+    /// The residual pairs as a map of the original ones, `[GJ, GJ]`.
     residual: Mat<c64>,
     /// Slot keys as maps of the original pairs, `[slots, GJ]`.
     keys: Mat<c64>,
-    /// How much of a slot's key each pair is made of, `[GJ, slots]`.
+    /// Coefficient of each slot's key in each pair, `[GJ, slots]`.
     loadings: Mat<c64>,
 }
 
-/// Share of the largest pair's power below which a residual is rounding.
+/// Share of the largest pair's power below which a residual is taken for rounding.
 const NEGLIGIBLE: f64 = 1e-14;
 
-/// The best key of a slot: its value and weights on the eligible residual pairs.
+/// The best key of a slot: its value, and its weights of the eligible residual pairs.
 struct Candidate {
     value: f64,
     weights: Vec<c64>,
@@ -66,7 +66,7 @@ impl Greedy {
         let count = shape.key_heads * pairs;
         let slot_gain: Vec<_> = slots.iter().map(|slot| gains(profile, *slot)).collect();
         let still_gain = gains(profile, 0.0);
-        // Finite frequencies can overflow when they are multiplied by distances.
+        // Products of finite frequencies and distances can overflow.
         for (head, gain) in slot_gain
             .iter()
             .chain([&still_gain])
@@ -84,7 +84,7 @@ impl Greedy {
             Eligibility::Ownership => ownership(shape, profile.frequencies, slots, &coherence, &power),
             Eligibility::Threshold(rho) => coherence.iter().map(|c| above(c, &still, rho)).collect(),
         };
-        // Pairs that gain nothing count a little, so that a slot with only such pairs is not left empty.
+        // Pairs that gain nothing have a small weight, so that a slot with such pairs alone is not left empty.
         let mean_power = power.iter().sum::<f64>() / (power.len() * shape.queries_per_key()) as f64;
         let least = if mean_power > 0.0 { 1e-6 * mean_power } else { 1.0 };
         let worth = eligible
@@ -162,7 +162,7 @@ impl Greedy {
         })
     }
 
-    /// Makes `a^H z` over the slot's pairs its key and takes what it explains out of those pairs.
+    /// Makes `a^H z` over the slot's pairs its key and subtracts from these pairs what it explains.
     fn take(&mut self, slot: usize, weights: &[c64]) {
         let pairs = self.eligible[slot].clone();
         let count = self.residual.nrows();
@@ -176,7 +176,7 @@ impl Greedy {
         let of_key = |(pair, weight): (&usize, &c64)| (weight.conj() * covariance[*pair]).re;
         let power: f64 = pairs.iter().zip(weights).map(of_key).sum();
         let length: f64 = weights.iter().map(c64::norm_sqr).sum();
-        // Nothing is left of the slot's pairs: it stays empty.
+        // The residual of the slot's pairs is rounding: the slot stays empty.
         if power <= self.negligible * length {
             return;
         }
@@ -209,12 +209,12 @@ impl Greedy {
         }
     }
 
-    /// Bounds slots' values after a key is taken out of some pairs, so that most slots need not be computed again.
+    /// Updates the bounds of the slots' values after a key was subtracted from some pairs, so that few slots are computed again.
     ///
-    /// What is taken out of a slot's weighted moment, with c the covariance of its pairs with the key, is `c c^H` less its
-    /// part among pairs that the key is not taken out of. If the slot has pairs of only one kind that is never negative.
-    /// With both, its only negative eigenvalue is `(e - √(e² + 4ef)) / 2`, e and f being |c|² over either kind, and the
-    /// slot's value may rise by that much (Weyl's inequality).
+    /// With `c` the covariance of a slot's pairs with the key, `c c^H` is subtracted from the slot's weighted moment, except
+    /// among pairs from which the key is not subtracted. If the slot has pairs of one kind only, the difference is never
+    /// negative. Otherwise its only negative eigenvalue is `(e - √(e² + 4ef)) / 2`, where `e` and `f` are `|c|²` over either
+    /// kind, and the slot's value may rise by its magnitude (Weyl's inequality).
     fn raise_bounds(&mut self, explained: &[bool], covariance: &[c64], power: f64) {
         for (slot, bound) in self.bound.iter_mut().enumerate() {
             let (mut inside, mut outside) = (0.0, 0.0);

@@ -1,29 +1,29 @@
-//! What is known of a layer's attention, and how coherent its pairs are with a slot.
+//! Attention profile of a layer, and the coherence of its pairs with a slot.
 
 use faer::c64;
 
 use crate::error::RopeError;
 use crate::shape::HeadShape;
 
-/// What is known of a layer's attention.
+/// Statistics of a layer's attention by query head and rotary pair.
 #[derive(Debug, Clone, Copy)]
 pub struct AttentionProfile<'a> {
-    /// Frequencies w_j of the original pairs, in radians per token, `[J]`.
+    /// Frequencies `w_j` of the original pairs, in radians per token, `[J]`.
     pub frequencies: &'a [f64],
-    /// Share of each distance (in tokens, from 0) in what the output notices of a head's pair, `[H][J][distances]`; not
-    /// negative, and of sum 1 per pair, or gains are not shares.
+    /// Share of each distance (in tokens, from 0) in the effect of a head's pair on the attention output,
+    /// `[H][J][distances]`. Not negative; the shares of a pair add up to 1, or gains are not shares.
     pub distances: &'a [Vec<Vec<f64>>],
-    /// Power of each pair in the weighted query moment, `[H][J]`, not negative; all zero counts as all equal.
+    /// Power of each pair in the weighted query moment, `[H][J]`. Not negative; all zero stands for all equal.
     pub pair_power: &'a [Vec<f64>],
 }
 
-/// The gains `G_h,j(v)` of a slot of frequency v (0: no position) for every head and pair.
+/// The gains `G_h,j(v)` of a slot of frequency `v` (0: no position) for every head and pair.
 ///
-/// Their magnitude is at most 1, and 1 for a pair of the slot's own frequency.
+/// Their magnitude is at most 1, and is 1 for a pair of the slot's frequency.
 ///
 /// # Shapes
 ///
-/// `[H][J]`, H and J being the lengths of `profile.distances` and `profile.frequencies`.
+/// `[H][J]`, where `H` and `J` are the lengths of `profile.distances` and `profile.frequencies`.
 pub fn gains(profile: &AttentionProfile<'_>, slot: f64) -> Vec<Vec<c64>> {
     let gain = |distances: &Vec<f64>, frequency: f64| {
         let step = frequency - slot;
@@ -42,7 +42,7 @@ pub fn gains(profile: &AttentionProfile<'_>, slot: f64) -> Vec<Vec<c64>> {
     profile.distances.iter().map(of_head).collect()
 }
 
-/// Query power of each key pair, summed over the query heads that see it, `[GJ]`.
+/// Query power of each key pair, summed over the query heads of its key head, `[GJ]`.
 pub(super) fn group_power(shape: HeadShape, profile: &AttentionProfile<'_>) -> Vec<f64> {
     let mut power = vec![0.0; shape.key_heads * shape.pairs()];
     for (head, pairs) in profile.pair_power.iter().enumerate() {
@@ -55,7 +55,7 @@ pub(super) fn group_power(shape: HeadShape, profile: &AttentionProfile<'_>) -> V
     power
 }
 
-/// Share of each key pair's score terms that survives a slot, `[GJ]`.
+/// Share of the score terms of each key pair that survives in a slot, `[GJ]`.
 pub(super) fn group_coherence(
     shape: HeadShape,
     profile: &AttentionProfile<'_>,
@@ -75,7 +75,7 @@ pub(super) fn group_coherence(
         .collect()
 }
 
-/// Fails unless the profile is one of these heads.
+/// Fails unless the profile fits the heads.
 pub(super) fn check_profile(shape: HeadShape, profile: &AttentionProfile<'_>) -> Result<(), RopeError> {
     let length = |what: String, expected: String, values: &[f64], fits: bool| match fits {
         true => Ok(()),

@@ -1,4 +1,4 @@
-//! What `cargo xtask bench` is told.
+//! Arguments of `cargo xtask bench`.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ use super::device::Device;
   cargo xtask bench --filter decode/smollm2 --baseline before.json
   cargo xtask bench --device cuda --filter '^attend/'")]
 pub struct Arguments {
-    /// Where to compute: cpu, cuda[:N] or wgpu[:N]; the benchmarks are built with the feature it needs
+    /// Where to compute: cpu, cuda, cuda:N, wgpu or wgpu:N; the benchmarks are built with the feature it needs
     #[arg(long, value_name = "DEVICE", default_value_t)]
     pub device: Device,
 

@@ -1,4 +1,4 @@
-//! Results on disk, for a later run to be compared with.
+//! Results on disk, as the baseline of later runs.
 
 use std::fs;
 use std::path::Path;
@@ -67,7 +67,7 @@ impl Baseline {
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// How many times faster a row is than it was; nothing if it was not measured then.
+    /// Speed-up of a row over the baseline; `None` if the baseline does not have it.
     pub fn speed_up(&self, row: &Row) -> Option<f64> {
         let same = |entry: &&Entry| entry.problem == row.problem && entry.strategy == row.strategy;
         let then = self.strategies.iter().find(same)?.median_ns;

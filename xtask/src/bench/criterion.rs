@@ -15,10 +15,10 @@ use crate::json::read_json;
 /// Median nanoseconds by problem and strategy.
 pub type Medians = BTreeMap<(String, String), f64>;
 
-/// Most bytes that a run takes beside its inputs, by problem and strategy.
+/// Peak bytes of a run beyond its inputs, by problem and strategy.
 pub type Memory = BTreeMap<(String, String), u64>;
 
-/// Builds and runs the benchmarks; their own output goes to the terminal. `memory` is a file that they add to.
+/// Builds and runs the benchmarks; their output goes to the terminal. They append to the file `memory`.
 pub fn run(arguments: &Arguments, memory: &Path) -> anyhow::Result<()> {
     let mut cargo = cargo();
     cargo.env("TRANSMLA_BENCH_MEMORY", memory);
@@ -52,7 +52,7 @@ pub fn run(arguments: &Arguments, memory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the benchmarks have added to the file for memory.
+/// Reads the file to which the benchmarks appended their memory.
 pub fn memory(file: &Path) -> anyhow::Result<Memory> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let line = |line: &str| {
@@ -65,7 +65,7 @@ pub fn memory(file: &Path) -> anyhow::Result<Memory> {
         .collect()
 }
 
-/// What criterion has written since a point in time.
+/// Medians that criterion has written since a point in time.
 pub fn medians(since: SystemTime) -> anyhow::Result<Medians> {
     medians_under(&home(), since)
 }
@@ -90,7 +90,7 @@ fn medians_under(folder: &Path, since: SystemTime) -> anyhow::Result<Medians> {
     Ok(medians)
 }
 
-/// One strategy's `new` folder; nothing if it is of an earlier run.
+/// Reads the `new` folder of a strategy; `None` if it is of an earlier run.
 fn read_measurement(folder: &Path, since: SystemTime) -> anyhow::Result<Option<((String, String), f64)>> {
     #[derive(Deserialize)]
     struct Benchmark {

@@ -1,4 +1,4 @@
-//! Which device the benchmarks run on.
+//! The device of the benchmarks.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,14 +10,14 @@ use anyhow::{Context, bail};
 pub enum Device {
     #[default]
     Cpu,
-    /// By index.
+    /// A GPU by index.
     Cuda(usize),
-    /// By index.
+    /// A GPU by index.
     Wgpu(usize),
 }
 
 impl Device {
-    /// The feature that the benchmarks need for it.
+    /// The feature that the device needs.
     pub fn feature(self) -> Option<&'static str> {
         match self {
             Self::Cpu => None,

@@ -5,14 +5,14 @@ use benches::catalogue::{Problem, Strategy, copy, yardstick};
 use super::criterion::{Medians, Memory};
 use super::torch;
 
-/// What was measured, in the catalogue's order.
+/// Measurements in the order of the catalogue.
 #[derive(Debug, Default)]
 pub struct Results {
-    /// One per measured strategy.
+    /// One row per measured strategy.
     pub rows: Vec<Row>,
 }
 
-/// One strategy.
+/// Measurements of a strategy.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Row {
     /// Problem, as in the catalogue.
@@ -21,33 +21,33 @@ pub struct Row {
     pub strategy: String,
     /// Median time of a run, in nanoseconds.
     pub median_ns: f64,
-    /// How many times faster than the problem's first strategy, if that was measured too.
+    /// Speed-up over the problem's first strategy, if that was measured too.
     pub speed_up: Option<f64>,
-    /// How many times faster than grouped queries at equal context, where that can be said.
+    /// Speed-up over grouped queries at equal context, for decoding.
     pub over_grouped: Option<f64>,
-    /// The same of both rooflines: what this machine would allow if nothing but bytes and operations counted.
+    /// The ratio of both rooflines: the speed-up if only bytes and operations mattered on this machine.
     pub predicted: Option<f64>,
-    /// How many times faster than torch with expanded keys and values, if that was measured.
+    /// Speed-up over torch with expanded keys and values, if that was measured.
     pub over_torch: Option<f64>,
-    /// Billions of operations a second, if their number is known.
+    /// Billions of operations per second, if their number is known.
     pub gflops: Option<f64>,
-    /// Billions of bytes a second that had to be moved, if their number is known.
+    /// Billions of bytes moved per second, if their number is known.
     pub gigabytes: Option<f64>,
-    /// Tokens a second that went through a whole model, if that is what it does.
+    /// Tokens per second through a whole model, for evaluations.
     pub tokens: Option<f64>,
     /// Share of the roofline: the longer of its operations at the rate of a plain product in the same number format, and of
     /// its bytes at the rate of a copy, over the time it took. More than 1 where caches give more than memory does.
     pub share: Option<f64>,
-    /// Most bytes that a run takes beside its inputs.
+    /// Peak bytes of a run beyond its inputs.
     pub memory: Option<u64>,
 }
 
-/// A strategy's place in the catalogue with its times.
+/// A strategy of the catalogue with its times.
 struct Timed<'a> {
     problem: &'a Problem,
     strategy: &'a Strategy,
     median_ns: f64,
-    /// Least nanoseconds that the machine allows.
+    /// Lower bound of the time on this machine, in nanoseconds.
     roofline_ns: Option<f64>,
 }
 
@@ -58,7 +58,7 @@ impl Timed<'_> {
 }
 
 impl Results {
-    /// Rates and ratios of those strategies that have a median.
+    /// Computes rates and ratios of the strategies that have a median.
     pub fn new(problems: &[Problem], medians: &Medians, memory: &Memory) -> Self {
         let median = |problem: &Problem, strategy: &Strategy| {
             let key = (problem.name.clone(), strategy.name.clone());
@@ -126,7 +126,7 @@ impl Results {
         }
     }
 
-    /// Whether nothing but the yardsticks was measured.
+    /// Whether only the yardsticks were measured.
     pub fn only_yardsticks(&self) -> bool {
         self.rows
             .iter()

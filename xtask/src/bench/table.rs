@@ -3,7 +3,7 @@
 use super::baseline::Baseline;
 use super::results::{Results, Row};
 
-/// One line per strategy, columns aligned; with whole models, torch or a baseline one column more for each.
+/// One line per strategy with aligned columns; additional columns for whole models, torch and a baseline.
 pub fn render(results: &Results, baseline: Option<&Baseline>) -> String {
     let mut header = vec![
         "problem",

@@ -1,4 +1,4 @@
-//! torch's attention on the shapes of the catalogue, where there is a Python that has torch.
+//! Attention of torch on the shapes of the catalogue, where a Python with torch is installed.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::criterion::Medians;
 
-/// The strategy that others are compared with: keys and values of every query head, expanded beforehand.
+/// The strategy for comparison: keys and values of every query head, expanded beforehand.
 pub const EXPANDED: &str = "torch";
 
-/// The query heads that share keys as the rows of one query, so that nothing is expanded.
+/// Query heads that share keys as rows of one query, so that nothing is expanded.
 const SHARED: &str = "torch-shared";
 
 const SCRIPT: &str = include_str!("torch.py");
@@ -26,7 +26,7 @@ struct Form {
     #[serde(skip)]
     name: &'static str,
     heads: usize,
-    /// Of queries, for each head.
+    /// Query rows of each head.
     rows: usize,
     tokens: usize,
     width: usize,
@@ -49,9 +49,9 @@ impl Form {
     }
 }
 
-/// Times torch on those problems of single queries that were measured, and adds strategies and medians.
+/// Times torch on the measured problems of single queries, and adds strategies and medians.
 ///
-/// Without a `python` it is python3; if that is absent or has no torch, a line says so and nothing is added.
+/// The default `python` is python3; if that does not exist or has no torch, a line reports it and nothing is added.
 pub fn measure(
     python: Option<&Path>,
     quick: bool,
@@ -81,7 +81,7 @@ pub fn measure(
     Ok(())
 }
 
-/// What torch has to do for the problems that have a median.
+/// Calls of torch for the problems that have a median.
 fn forms(problems: &[Problem], medians: &Medians) -> Vec<Form> {
     let measured = |problem: &&Problem| medians.keys().any(|(name, _)| *name == problem.name);
     let of_problem = |problem: &Problem| {
@@ -120,7 +120,7 @@ fn forms(problems: &[Problem], medians: &Medians) -> Vec<Form> {
     problems.iter().filter(measured).flat_map(of_problem).collect()
 }
 
-/// Widths of a head's expanded key and value. A latent's are those of the grouped heads that it stands for, and the rotary key.
+/// Widths of a head's expanded key and value: for a latent, those of the grouped heads that it replaces, plus the rotary key.
 fn expanded(problems: &[Problem], problem: &Problem, shape: Attend) -> [usize; 2] {
     let grouped = problem.grouped.as_ref();
     let grouped = grouped.and_then(|(name, _)| problems.iter().find(|problem| problem.name == *name));

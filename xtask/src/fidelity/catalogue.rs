@@ -1,4 +1,4 @@
-//! Which models, budgets and methods are measured, and on which texts.
+//! Models, budgets, methods and texts of the measurements.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cargo::root;
 
-/// Share of the samples with random words for the coherent method, its default.
+/// Share of samples with random words for the coherent method (its default).
 const NOISE: &str = "25%";
 
 /// A model of the table.
@@ -19,20 +19,20 @@ pub enum Model {
     Smollm2,
 }
 
-/// How a model was made.
+/// Origin of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// Not at all.
+    /// The original.
     Original,
     /// The published method.
     Transmla,
-    /// Ours, in closed form.
+    /// The coherent method in closed form.
     Coherent,
-    /// Ours, with reconstruction.
+    /// The coherent method with refinement.
     Refined,
 }
 
-/// One model that is measured: the budget d_r + r, and how it is made for it.
+/// A model that is measured: its budget d_r + r, and its origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CellId {
     pub budget: (usize, usize),
@@ -40,13 +40,13 @@ pub struct CellId {
 }
 
 impl CellId {
-    /// Its budget is that of the source.
+    /// The original, whose budget is its own.
     pub const ORIGINAL: Self = Self {
         budget: (0, 0),
         way: Way::Original,
     };
 
-    /// Its name among those of its model.
+    /// Its name among the cells of its model.
     pub fn key(self) -> String {
         let (rope, rank) = self.budget;
         match self.way {
@@ -80,7 +80,7 @@ impl Model {
         }
     }
 
-    /// Its name for people.
+    /// Its name in the table.
     pub fn title(self) -> &'static str {
         match self {
             Self::Stories => "stories260K",
@@ -88,7 +88,7 @@ impl Model {
         }
     }
 
-    /// Pairs of the widths of rotary key and latent.
+    /// Widths of rotary key and latent.
     pub fn budgets(self) -> &'static [(usize, usize)] {
         match self {
             Self::Stories => &[(8, 28), (8, 12), (4, 28), (4, 12)],
@@ -105,25 +105,25 @@ impl Model {
         [CellId::ORIGINAL].into_iter().chain(converted).collect()
     }
 
-    /// The name of a cell among all.
+    /// The full name of a cell.
     pub fn name_of(self, cell: CellId) -> String {
         format!("{}/{}", self.key(), cell.key())
     }
 
-    /// The names of all its cells.
+    /// The full names of all its cells.
     pub fn cells_by_name(self) -> impl Iterator<Item = (String, Self)> {
         self.cells().into_iter().map(move |cell| (self.name_of(cell), self))
     }
 }
 
-/// Whether a name has all parts of a pattern.
+/// Whether a name contains all parts of a pattern.
 pub fn matches(name: &str, pattern: &str) -> bool {
     pattern
         .split('/')
         .all(|part| name.split('/').any(|other| other == part))
 }
 
-/// A model and its texts, as they are given to `transmla`.
+/// A model and its texts, as they are passed to `transmla`.
 #[derive(Debug, Clone)]
 pub struct Setup {
     pub model: Model,
@@ -140,7 +140,7 @@ pub struct Setup {
     pub refine: usize,
 }
 
-/// What has to be the same for figures to be comparable.
+/// Settings that must agree for figures to be comparable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     pub calibration: String,
@@ -148,12 +148,12 @@ pub struct Settings {
     pub sample_tokens: usize,
     pub like: String,
     pub unlike: String,
-    /// Most test windows of each text.
+    /// Maximum number of test windows of each text.
     pub windows: usize,
     pub window_tokens: usize,
     /// Of the published method.
     pub freqfold: String,
-    /// Share of the samples with random words, of the coherent method.
+    /// Share of samples with random words, for the coherent method.
     pub noise: String,
 }
 
@@ -175,7 +175,7 @@ impl fmt::Display for Settings {
     }
 }
 
-/// A text by what `transmla` finds it by, and its name for people.
+/// A text: the value of `--cal-dataset` or `--dataset`, and its name in the table.
 #[derive(Debug, Clone)]
 pub struct Text {
     pub dataset: OsString,
@@ -190,7 +190,7 @@ impl Text {
         }
     }
 
-    /// A file or folder; tasks run in the folder of the workspace.
+    /// A file or folder, made absolute: tasks run in the folder of the workspace.
     fn at(path: &Path, name: &str) -> anyhow::Result<Self> {
         ensure!(path.exists(), "there is no {}", path.display());
         Ok(Self::new(absolute(path)?, name))
@@ -202,7 +202,7 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
 }
 
 impl Setup {
-    /// The model and the texts in the repository. The licence is the one text in it that is neither a story nor edited.
+    /// The model and the texts of the repository, with the licence as the text that is unlike stories.
     pub fn stories(unlike: Option<&Path>, temporary: &Path) -> anyhow::Result<Self> {
         let unlike = match unlike {
             Some(path) => {
@@ -231,7 +231,7 @@ impl Setup {
         })
     }
 
-    /// A model and texts that must be had.
+    /// A model and texts that are given as folders.
     pub fn smollm2(model: &Path, wikitext: &Path, ptb: &Path, samples: usize, windows: usize) -> anyhow::Result<Self> {
         ensure!(model.join("config.json").is_file(), "{} is no model", model.display());
         Ok(Self {
@@ -251,14 +251,14 @@ impl Setup {
         })
     }
 
-    /// Little of everything.
+    /// Reduces samples, windows and steps for a quick run.
     pub fn shorten(&mut self) {
         self.samples = self.samples.min(8);
         self.windows = self.windows.min(2);
         self.refine = self.refine.min(4);
     }
 
-    /// What has to be the same for figures to be comparable.
+    /// Settings that must agree for figures to be comparable.
     pub fn settings(&self) -> Settings {
         Settings {
             calibration: self.calibration.name.clone(),

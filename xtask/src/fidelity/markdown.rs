@@ -1,4 +1,4 @@
-//! The table, from what is in the store.
+//! The table in Markdown.
 
 use std::fmt::Write;
 
@@ -27,7 +27,7 @@ pub fn render(store: &Store, file: &str) -> String {
     text
 }
 
-/// A cell as it is shown when it has just been measured.
+/// One line about a cell that was just measured.
 pub fn line(cell: &Cell) -> String {
     let mut line = format!(
         "{} KV numbers, perplexity {:.4} and {:.4}",
@@ -122,7 +122,7 @@ fn row(text: &mut String, id: CellId, cell: &Cell, measured: &Measured) {
     let _ = writeln!(text, "| {} |", columns.join(" | "));
 }
 
-/// Which folding the published method used.
+/// The folding that the published method used.
 fn freqfold(model: Model, measured: &Measured) -> String {
     let given = &measured.settings.freqfold;
     let chosen = model.cells().into_iter().filter_map(|id| {

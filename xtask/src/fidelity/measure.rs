@@ -1,4 +1,4 @@
-//! Cells by way of the binary: a conversion in a process of its own, then two evaluations.
+//! Measurement of a cell with the binary: a conversion in a process of its own, then two evaluations.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::catalogue::{CellId, Setup, Text, Way};
 use super::store::{Cell, Evaluated};
 use crate::cargo::{root, transmla};
 
-/// The binary, and a place for models.
+/// The binary, and a folder for models.
 #[derive(Debug)]
 pub struct Tool {
     binary: PathBuf,
@@ -19,7 +19,7 @@ pub struct Tool {
     revision: Option<String>,
 }
 
-/// What `transmla convert` says.
+/// Output of `transmla convert`.
 #[derive(Debug, Deserialize)]
 struct Converted {
     freqfold: Option<usize>,
@@ -27,7 +27,7 @@ struct Converted {
     peak_memory_bytes: Option<u64>,
 }
 
-/// What `transmla inspect` says.
+/// Output of `transmla inspect`.
 #[derive(Debug, Deserialize)]
 struct Inspected {
     kv_cache: Cache,
@@ -49,7 +49,7 @@ impl Tool {
         })
     }
 
-    /// Makes and measures one model, which is removed afterwards.
+    /// Converts and measures a model, and removes it.
     pub fn measure(&self, setup: &Setup, cell: CellId) -> anyhow::Result<Cell> {
         let target = self.folder.join("model");
         let (model, converted) = match cell.way {
@@ -74,7 +74,7 @@ impl Tool {
         })
     }
 
-    /// No evaluation in the same process: time and memory are to be the conversion's.
+    /// Converts without evaluation, so that time and memory are those of the conversion alone.
     fn convert(&self, setup: &Setup, cell: CellId, target: &Path) -> anyhow::Result<Converted> {
         let (rope, rank) = cell.budget;
         let mut command = Command::new(&self.binary);
@@ -109,7 +109,7 @@ impl Tool {
         self.run(command.args(["--max-windows", &setup.windows.to_string()]))
     }
 
-    /// Runs the binary for its JSON; its notes go nowhere, its errors into the error.
+    /// Runs the binary and parses its JSON; its messages become part of the error if it fails.
     fn run<T: serde::de::DeserializeOwned>(&self, command: &mut Command) -> anyhow::Result<T> {
         let output = command.arg("--json").output();
         let output = output.with_context(|| format!("cannot start {}", self.binary.display()))?;
@@ -122,7 +122,7 @@ impl Tool {
     }
 }
 
-/// The commit that is checked out, and whether there are changes.
+/// The commit that is checked out, with a mark if there are changes.
 fn revision() -> Option<String> {
     let git = Command::new("git")
         .current_dir(root())

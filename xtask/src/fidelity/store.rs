@@ -1,4 +1,4 @@
-//! What was measured, on disk.
+//! Measurements on disk.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,7 +23,7 @@ pub struct Measured {
     pub cells: BTreeMap<String, Cell>,
 }
 
-/// One model.
+/// Measurements of one model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
     pub kv_numbers: usize,
@@ -35,15 +35,15 @@ pub struct Cell {
     pub refine: usize,
     /// Folding that the published method used.
     pub freqfold: Option<usize>,
-    /// Of the conversion alone, where the system tells.
+    /// CPU time of the conversion alone, where the system reports it.
     pub cpu_seconds: Option<f64>,
-    /// Of the conversion alone, mapped files included.
+    /// Peak memory of the conversion alone, mapped files included.
     pub peak_bytes: Option<u64>,
-    /// The commit that it was measured at, if git knows.
+    /// The commit that was measured, if git reports one.
     pub revision: Option<String>,
 }
 
-/// A perplexity and how many windows it is from.
+/// A perplexity and its number of windows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Evaluated {
     pub perplexity: f64,
@@ -57,7 +57,7 @@ impl Store {
         read_json(file)
     }
 
-    /// Writes a file, whole or not at all.
+    /// Writes a file atomically.
     pub fn write(&self, file: &Path) -> anyhow::Result<()> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
@@ -66,7 +66,7 @@ impl Store {
         written.with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// The results of a model, to add to; those of other settings are dropped if `again`.
+    /// The results of a model, for additions. Results of other settings are dropped if `again`, and an error otherwise.
     pub fn open(&mut self, setup: &Setup, again: bool) -> anyhow::Result<&mut Measured> {
         let settings = setup.settings();
         let key = setup.model.key();

@@ -17,8 +17,8 @@ struct Continued {
     text: String,
 }
 
-/// Exports models, named, to GGUF and compares the text that llama.cpp and our decoder write greedily. Gives the names
-/// of those that differ.
+/// Exports models to GGUF and compares the greedy text of llama.cpp with that of our decoder. Returns the names
+/// of the models whose texts differ.
 ///
 /// The package is installed into `folder` unless it is there.
 pub fn compare(

@@ -7,7 +7,7 @@ use transmla_core::kernels::{CachedValues, decode_is_fused, decode_tensors};
 use super::operands::{DTYPES, Fused, Operands};
 
 pub(super) struct Caches {
-    /// Nothing in formats that the device does not know.
+    /// `None` for formats that the device does not support.
     formats: [Option<(Tensor<4>, CachedValues)>; 3],
 }
 
@@ -46,7 +46,7 @@ impl Fused for Caches {
         )
     }
 
-    /// Not where plain tensor operations would be timed under its name.
+    /// False if plain tensor operations would run in its place.
     fn has(&self, operands: &Operands, format: usize) -> bool {
         self.formats[format].as_ref().is_some_and(|(keys, values)| {
             decode_is_fused(&operands.q, keys, values, &[operands.tokens()], &operands.parameters)

@@ -8,7 +8,7 @@ use super::operands::{DTYPES, Fused, Operands};
 
 pub(super) struct Caches {
     keys: [Vec<Stored>; 3],
-    /// Nothing where values are in the keys.
+    /// `None` where values are in the keys.
     values: Option<[Vec<Stored>; 3]>,
 }
 

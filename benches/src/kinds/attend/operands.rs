@@ -1,4 +1,4 @@
-//! Queries, keys and values, with what every device does with them.
+//! Queries, keys and values, and the strategies that are the same on every device.
 
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
@@ -17,7 +17,7 @@ pub(super) trait Fused {
     /// `[1, H, 1, d_v]` from the cache of one format.
     fn attend(&self, operands: &Operands, format: usize) -> Tensor<4>;
 
-    /// Whether it has that format.
+    /// Whether the kernel has the format.
     fn has(&self, operands: &Operands, format: usize) -> bool;
 }
 
@@ -65,7 +65,7 @@ impl Operands {
         plain_decode(self.q.clone(), keys, values, &[self.tokens()], &self.parameters)
     }
 
-    /// The heads that share keys are the rows of one query, since all of them see every token.
+    /// Heads that share keys become rows of one query: all of them attend to every token.
     pub(super) fn burn(&self) -> Tensor<4> {
         let Attend {
             groups,

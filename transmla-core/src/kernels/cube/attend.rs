@@ -8,36 +8,8 @@
 use cubecl::prelude::*;
 
 use super::combine::{combine_keys, combine_values, gather, write_rows};
+use super::step::{HIDDEN, SEEN, Step, less, part_of, smaller, within_bound};
 use super::tile::Tile;
-
-/// Score of what a row may not see. Not an infinity: WGSL has no literal for one.
-const HIDDEN: f32 = -3.0e38;
-
-/// Below this a score is a hidden one.
-const SEEN: f32 = -2.9e38;
-
-/// What a launch says of its tensors and scores. Strides count vectors.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(super) struct Step {
-    /// Query rows that meet a key head.
-    rows: usize,
-    /// New tokens.
-    new: usize,
-    /// Key heads.
-    groups: usize,
-    /// Parts of the tokens of a sequence.
-    splits: usize,
-    /// Tokens that a query sees.
-    window: usize,
-    key_batch: usize,
-    key_group: usize,
-    key_token: usize,
-    value_batch: usize,
-    value_group: usize,
-    value_token: usize,
-    scale: f32,
-    cap: f32,
-}
 
 /// Weighted sums of values, `[batch, G, rows, splits, d_v]`, and each one's largest score and sum of weights, `[.., 2]`.
 ///
@@ -86,13 +58,7 @@ pub(super) fn attend_part<E: Float, N: Size>(
         total[unit] = 0.0f32.runtime();
     }
 
-    // The tokens that any of the sequence's queries sees, in even parts of whole blocks.
-    let past = less(length + 1, step.new);
-    let seen_from = less(past, step.window);
-    let blocks = (length - seen_from).div_ceil(tile.tokens).div_ceil(step.splits);
-    let start = seen_from + split * blocks * tile.tokens;
-    let end = smaller(start + blocks * tile.tokens, length);
-
+    let (start, end) = part_of(length, split, &step, tile.tokens);
     let keys_at = head / step.groups * step.key_batch + head % step.groups * step.key_group;
     let values_at = head / step.groups * step.value_batch + head % step.groups * step.value_group;
     let mut at = start;
@@ -169,29 +135,6 @@ pub(super) fn attend_part<E: Float, N: Size>(
         let row = (head * step.rows + first_row + unit) * step.splits + split;
         statistics[2 * row] = largest[unit];
         statistics[2 * row + 1] = total[unit];
-    }
-}
-
-/// `a - b`, at least 0.
-#[cube]
-fn less(a: usize, b: usize) -> usize {
-    select(a > b, a - b, 0)
-}
-
-/// The smaller of two.
-#[cube]
-fn smaller(a: usize, b: usize) -> usize {
-    select(a < b, a, b)
-}
-
-/// A score within its bound. Far out tanh is 1 in `f32`, which not every device's tanh knows.
-#[cube]
-fn within_bound(score: f32, cap: f32, #[comptime] bounded: bool) -> f32 {
-    if bounded {
-        let inside = (score / cap).clamp(-15.0f32, 15.0f32);
-        inside.tanh() * cap
-    } else {
-        score
     }
 }
 

@@ -7,24 +7,38 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::calculate_cube_count_elemwise;
 use cubecl::client::Client;
-use cubecl::features::TypeUsage;
-use cubecl::ir::{ElemType, FloatKind};
+use cubecl::features::{MmaConfig, TypeUsage};
+use cubecl::ir::{DeviceProperties, ElemType, FloatKind};
 use cubecl::prelude::*;
 
 use super::FusedDecode;
-use super::attend::{StepLaunch, attend_part};
+use super::attend::attend_part;
 use super::join::join_parts;
 use super::problem::Problem;
+use super::step::StepLaunch;
+use super::tensor::{TensorTile, VECTOR, attend_part_tensor};
 use super::tile::{Limits, Tile};
 
 /// Units of a cube that joins parts.
 const JOIN_UNITS: u32 = 64;
 
+/// Most numbers that each of them joins.
+const JOIN_VECTOR: usize = 4;
+
+/// How one cube goes about its part.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// Products of vectors, in `f32`.
+    Vectors(Tile),
+    /// Matrix instructions, on numbers in the format of the cache.
+    Tensors(TensorTile),
+}
+
 /// A problem, and how a device goes about it.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     problem: Problem,
-    tile: Tile,
+    way: Way,
     /// Numbers that are read at once.
     vector: usize,
     /// Parts of the tokens of a sequence.
@@ -43,6 +57,13 @@ impl Plan {
         if !usage.is_superset(TypeUsage::Buffer | TypeUsage::Conversion) {
             return None;
         }
+        match Self::of_tensors(properties, &problem) {
+            Some(plan) => Some(plan),
+            None => Self::of_vectors(properties, problem),
+        }
+    }
+
+    fn of_vectors(properties: &DeviceProperties, problem: Problem) -> Option<Self> {
         let hardware = &properties.hardware;
         let limits = Limits {
             shared: hardware.max_shared_memory_size,
@@ -61,8 +82,39 @@ impl Plan {
         Some(Self {
             splits: tile.splits(cubes, problem.longest_span(), limits),
             problem,
-            tile,
+            way: Way::Vectors(tile),
             vector,
+        })
+    }
+
+    /// Nothing where there are no matrix instructions for the cache's format, or the widths are no whole matrices.
+    fn of_tensors(properties: &DeviceProperties, problem: &Problem) -> Option<Self> {
+        let hardware = &properties.hardware;
+        let format = element(problem.dtype);
+        let product = MmaConfig {
+            a_type: format,
+            b_type: format,
+            cd_type: ElemType::Float(FloatKind::F32),
+            m: 16,
+            n: 8,
+            k: 16,
+        };
+        let matmul = &properties.features.matmul;
+        let planes_of_32 = [hardware.plane_size_min, hardware.plane_size_max] == [32, 32];
+        if !(planes_of_32 && matmul.mma.contains(&product) && matmul.ldmatrix.contains(&format)) {
+            return None;
+        }
+        let flags = [problem.in_keys, problem.parameters.softcap.is_some()];
+        let shared = hardware.max_shared_memory_size;
+        let tile = TensorTile::new(problem.rows(), [problem.width, problem.value_width], flags, shared)?;
+        let cubes = problem.batch * problem.groups * problem.rows().div_ceil(tile.rows());
+        let processors = hardware.num_streaming_multiprocessors.unwrap_or(1) as usize;
+        let places = processors * tile.cubes_of_processor(shared);
+        Some(Self {
+            splits: tile.splits(cubes, problem.longest_span(), places),
+            problem: problem.clone(),
+            way: Way::Tensors(tile),
+            vector: VECTOR,
         })
     }
 
@@ -89,9 +141,7 @@ impl FusedDecode for Cube {
             true => keys.clone(),
             false => plan.with_rows(values),
         };
-        let Plan {
-            problem, tile, splits, ..
-        } = &plan;
+        let Plan { problem, splits, .. } = &plan;
         let client = keys.client.clone();
         let empty = |dims: &[usize]| {
             empty_device_contiguous_dtype(
@@ -106,7 +156,10 @@ impl FusedDecode for Cube {
         let statistics = empty(&[heads, rows, *splits, 2]);
         let output = empty(&[problem.batch, problem.heads, problem.new, problem.value_width]);
         attend(&client, &plan, q, keys, values, &sums, &statistics);
-        let vectors = heads * rows * tile.value_width;
+        // What the sums were written in, if not more than the values' width is made of.
+        let vector = plan.vector.min(JOIN_VECTOR);
+        let value_width = problem.value_width / vector;
+        let vectors = heads * rows * value_width;
         let cube = CubeDim::new_1d(JOIN_UNITS);
         // SAFETY: the parts are `[rows, splits, ..]` of the rows that the output has, and no unit goes behind its vectors.
         unsafe {
@@ -114,13 +167,13 @@ impl FusedDecode for Cube {
                 &client,
                 calculate_cube_count_elemwise(&client, vectors, cube),
                 cube,
-                plan.vector,
+                vector,
                 sums.into_buffer_arg(),
                 statistics.into_buffer_arg(),
                 output.clone().into_buffer_arg(),
                 *splits,
                 vectors,
-                tile.value_width,
+                value_width,
             );
         }
         output
@@ -136,7 +189,7 @@ fn attend(
     sums: &CubeTensor,
     statistics: &CubeTensor,
 ) {
-    let Plan { problem, tile, .. } = plan;
+    let Plan { problem, way, .. } = plan;
     let lengths: Vec<u32> = problem.lengths.iter().map(|length| *length as u32).collect();
     let [key_strides, value_strides] = [&keys, &values].map(|tensor| plan.strides(tensor));
     let [key_batch, key_group, key_token] = key_strides;
@@ -160,29 +213,46 @@ fn attend(
         problem.parameters.scale as f32,
         problem.parameters.softcap.unwrap_or(1.0) as f32,
     );
+    let (rows, units) = match way {
+        Way::Vectors(tile) => (tile.rows, tile.units),
+        Way::Tensors(tile) => (tile.rows(), tile.units()),
+    };
     let cubes = CubeCount::Static(
         plan.splits as u32,
-        problem.rows().div_ceil(tile.rows) as u32,
+        problem.rows().div_ceil(rows) as u32,
         (problem.batch * problem.groups) as u32,
     );
+    let cube = CubeDim::new_1d(units as u32);
+    let (q, keys, values) = (q.into_buffer_arg(), keys.into_buffer_arg(), values.into_buffer_arg());
+    let (sums, statistics) = (sums.clone().into_buffer_arg(), statistics.clone().into_buffer_arg());
+    // SAFETY: there are as many as is said.
+    let lengths =
+        unsafe { BufferArg::from_raw_parts(client.create_from_slice(u32::as_bytes(&lengths)), lengths.len()) };
+    let format = element(problem.dtype);
     // SAFETY: `Problem` has checked that the shapes fit each other, that no length is beyond the rows and that 32 bits index
-    // every row; the kernel reads rows below its sequence's length alone, and writes rows that there are.
+    // every row; the kernels read rows below their sequence's length alone, and write rows that there are. Matrix instructions are
+    // used where the device has them.
     unsafe {
-        attend_part::launch_unchecked(
-            client,
-            cubes,
-            CubeDim::new_1d(tile.units as u32),
-            plan.vector,
-            q.into_buffer_arg(),
-            keys.into_buffer_arg(),
-            values.into_buffer_arg(),
-            BufferArg::from_raw_parts(client.create_from_slice(u32::as_bytes(&lengths)), lengths.len()),
-            sums.clone().into_buffer_arg(),
-            statistics.clone().into_buffer_arg(),
-            step,
-            *tile,
-            element(problem.dtype),
-        );
+        match way {
+            Way::Vectors(tile) => attend_part::launch_unchecked(
+                client,
+                cubes,
+                cube,
+                plan.vector,
+                q,
+                keys,
+                values,
+                lengths,
+                sums,
+                statistics,
+                step,
+                *tile,
+                format,
+            ),
+            Way::Tensors(tile) => attend_part_tensor::launch_unchecked(
+                client, cubes, cube, q, keys, values, lengths, sums, statistics, step, *tile, format,
+            ),
+        }
     }
 }
 

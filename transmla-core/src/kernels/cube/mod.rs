@@ -3,11 +3,13 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `problem` | which calls the kernel takes, as numbers |
+//! | `step` | what a launch says of its tensors and scores |
 //! | `tile` | how the work is cut to fit a device |
 //! | `attend` | the kernel: a part of the cache in one pass |
 //! | `combine` | its weighted sums of values |
+//! | `tensor` | the same kernel with matrix instructions, for 16-bit caches on devices that have them |
 //! | `join` | the kernel that joins the parts |
-//! | `launch` | both on tensors of the backend |
+//! | `launch` | all of them on tensors of the backend; picks the form |
 //!
 //! CUDA and wgpu share all of it: CubeCL compiles the kernels for the device that a tensor is on.
 
@@ -16,6 +18,8 @@ mod combine;
 mod join;
 mod launch;
 mod problem;
+mod step;
+mod tensor;
 mod tile;
 
 use burn::backend::tensor::FloatTensor;

@@ -1,0 +1,5 @@
+//! See `benches::gpu`.
+
+fn main() -> std::process::ExitCode {
+    benches::gpu::main()
+}
