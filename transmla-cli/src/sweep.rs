@@ -1,10 +1,7 @@
 //! `transmla sweep`: what each budget costs in perplexity, as a table and a picture.
 
 mod arguments;
-mod axis;
-mod labels;
 mod outcome;
-mod plot;
 mod progress;
 
 use std::path::{Path, PathBuf};
@@ -51,7 +48,7 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
     outputs.check()?;
     let folder = ModelFolder::locate(&recipe.model_path, &recipe.revision, &printer)?;
     let read = Inputs::of(&recipe, folder.path(), None);
-    for output in outputs.picture().into_iter().chain(outputs.figures()) {
+    for output in outputs.all() {
         output.check_not_read(read.paths())?;
         output.check_not_of_model(&recipe.model_path, folder.path())?;
     }
@@ -243,10 +240,15 @@ fn write(outcome: &Outcome<'_>, files: &Files) -> anyhow::Result<()> {
     }
     let mut json = serde_json::to_string_pretty(&figures)?;
     json.push('\n');
-    for (file, contents) in [(files.picture(), plot::svg(outcome)), (files.figures(), json)] {
-        if let Some(file) = file {
-            file.write(contents.as_bytes())?;
-        }
+    if let Some(file) = files.figures() {
+        file.write(json.as_bytes())?;
+    }
+    let report = outcome.report();
+    if let Some(file) = files.picture() {
+        file.write(report.svg()?.as_bytes())?;
+    }
+    if let Some(file) = files.page() {
+        file.write(report.html()?.as_bytes())?;
     }
     Ok(())
 }
