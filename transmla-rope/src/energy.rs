@@ -26,9 +26,10 @@ pub fn slot_energy(split: &Decoupling, key_moment: MatRef<'_, f64>) -> Result<Ve
     let (width, head_dim) = (shape.key_width(), shape.head_dim);
     check::shape("the key moment", key_moment, width, width)?;
     check::finite("the key moment", key_moment)?;
-    // Checks the split's own matrices; [K, d_r].
-    let covariance = split.split_keys(key_moment)?.rope.transpose().to_owned();
+    check::shape("key_rope", split.key_rope.as_ref(), rope_dim, width)?;
     split.check_heads("query_rope", &split.query_rope, rope_dim, head_dim)?;
+    // [K, d_r] and [d_r, d_r].
+    let covariance = key_moment * split.key_rope.transpose();
     let slot_moment = &split.key_rope * &covariance;
     let (pairs, slots) = (shape.pairs(), rope_dim / 2);
     let mut power = vec![0.0; pairs];
