@@ -6,13 +6,13 @@
 mod attend;
 mod check;
 
-use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use burn::tensor::Device;
 use transmla_core::synthetic::write_random_model;
-use transmla_core::{DeviceChoice, StorageDtype};
+use transmla_core::{DeviceChoice, RawConfig, StorageDtype};
 
 const USAGE: &str = "\
 expected one of
@@ -20,8 +20,6 @@ expected one of
   gpu attend DEVICE PROBLEM…
       with PROBLEM either 'latent BATCH HEADS TOKENS WIDTH VALUE_WIDTH' or 'grouped BATCH HEADS GROUPS TOKENS WIDTH'
   gpu synth CONFIG OUTPUT DTYPE SHARD_BYTES SEED";
-
-type Outcome = Result<(), Box<dyn Error>>;
 
 /// Runs the program; 1 if something failed or is computed wrongly.
 pub fn main() -> ExitCode {
@@ -31,23 +29,23 @@ pub fn main() -> ExitCode {
         ["check", device] => open(device).and_then(|device| check::run(&device)),
         ["attend", device, ref problems @ ..] => open(device).and_then(|device| attend::run(&device, problems)),
         ["synth", config, output, dtype, shard, seed] => synth(config, output, dtype, shard, seed),
-        _ => Err(USAGE.into()),
+        _ => Err(anyhow!(USAGE)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn open(device: &str) -> Result<Device, Box<dyn Error>> {
+fn open(device: &str) -> anyhow::Result<Device> {
     Ok(device.parse::<DeviceChoice>()?.open()?)
 }
 
-fn synth(config: &str, output: &str, dtype: &str, shard: &str, seed: &str) -> Outcome {
-    let config = serde_json::from_slice(&std::fs::read(config)?)?;
+fn synth(config: &str, output: &str, dtype: &str, shard: &str, seed: &str) -> anyhow::Result<()> {
+    let config = RawConfig::parse(&std::fs::read(config)?)?;
     let dtype: StorageDtype = dtype.parse()?;
     write_random_model(config, Path::new(output), dtype, shard.parse()?, seed.parse()?)?;
     Ok(())

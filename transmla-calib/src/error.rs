@@ -1,15 +1,15 @@
-//! The errors of this crate.
+//! Errors of text.
 
 use std::path::{Path, PathBuf};
 
-use transmla_core::CoreError;
+use transmla_checkpoint::CheckpointError;
 
 use crate::text::datasets::split::Split;
 
-/// An error of another crate, as the cause of one of ours.
-pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+/// An error of another crate that caused one of ours.
+pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// What can go wrong with calibration text, tokenizers and samples.
+/// Why text, a tokenizer or samples cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CalibError {
@@ -20,16 +20,16 @@ pub enum CalibError {
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A dataset argument is no known name and no path.
+    /// A dataset is neither known by name nor a path that exists.
     #[error("'{name}' is neither one of wikitext2, ptb, c4, alpaca nor an existing file or folder")]
     UnknownDataset {
-        /// The argument.
+        /// The name.
         name: String,
     },
-    /// A dataset folder lacks the split and all that may stand in for it.
+    /// A dataset folder has neither the split nor one that may stand in for it.
     #[error("{} has no {wanted} split: {hint}; found: {found}", folder.display())]
     NoSplit {
         /// The folder.
@@ -41,10 +41,10 @@ pub enum CalibError {
         /// The files that are there.
         found: String,
     },
-    /// No column of a dataset file is the text.
+    /// A dataset file has no text column.
     #[error(
         "{}: no text column{}: expected text, sentence, content, messages, conversations or a single column of strings, or \
-         --text-column NAME; found {}",
+         column = NAME; found {}",
         path.display(), wanted.as_ref().map(|name| format!(" {name}")).unwrap_or_default(), columns.join(", ")
     )]
     NoTextColumn {
@@ -52,18 +52,18 @@ pub enum CalibError {
         path: PathBuf,
         /// The column asked for, if one was.
         wanted: Option<String>,
-        /// Its columns with their types.
+        /// The columns of the file, with their types.
         columns: Vec<String>,
     },
-    /// A dataset file is a pipe, a device or something else that is no regular file.
+    /// A path is a pipe, a device or something else that is not a regular file.
     #[error("{} is {found}; only regular files are read; put its content into one", path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,
-        /// What is there.
+        /// What it is.
         found: &'static str,
     },
-    /// A record of a dataset file is too long.
+    /// A record of a dataset file is longer than is read.
     #[error(
         "{}: {place} is longer than {limit}, the most that is read as one record; write one record on a line, of less text",
         path.display()
@@ -71,12 +71,12 @@ pub enum CalibError {
     TooLong {
         /// The file.
         path: PathBuf,
-        /// The line or record.
+        /// The line or the record, by number.
         place: String,
-        /// The limit.
+        /// The longest that is read.
         limit: String,
     },
-    /// A dataset file is damaged or not of the format its name says.
+    /// A dataset file is damaged, or not of the format that its name says.
     #[error("{}: {problem}; download or write the file again", path.display())]
     Corrupt {
         /// The file.
@@ -94,10 +94,10 @@ pub enum CalibError {
         path: PathBuf,
         /// The format found.
         found: String,
-        /// The formats that work and how to get there.
+        /// The supported formats, and how to convert to one.
         supported: String,
     },
-    /// A dataset has no text in it.
+    /// A dataset contains no text.
     #[error("{origin} holds no text; use another file or split")]
     Empty {
         /// File, column and split.
@@ -138,12 +138,12 @@ pub enum CalibError {
         #[source]
         cause: Option<Cause>,
     },
-    /// A text is too short for a single sample or window.
+    /// A text is too short for one sample or window.
     #[error("{needed} tokens are needed in a row, the text yields {found}: {hint}")]
     TooShort {
-        /// Tokens of one sample or window.
+        /// Number of tokens of a sample or window.
         needed: usize,
-        /// Tokens there are.
+        /// Number of tokens of the text.
         found: usize,
         /// What to do about it, with a value that works.
         hint: String,
@@ -158,18 +158,15 @@ pub enum CalibError {
         /// The allowed range.
         expected: String,
     },
-    /// Token ids do not form a batch.
-    #[error("token ids: {0}")]
-    Tokens(String),
     /// Texts cannot be mixed as asked.
     #[error("cannot mix calibration texts: {problem}")]
     Mix {
-        /// What does not fit.
+        /// What is wrong.
         problem: String,
     },
-    /// The hub or a token file failed.
+    /// The hub failed, or ids do not form a batch.
     #[error(transparent)]
-    Core(#[from] CoreError),
+    Checkpoint(#[from] CheckpointError),
 }
 
 impl CalibError {
@@ -218,9 +215,9 @@ impl CalibError {
         }
     }
 
-    /// A read that failed: bytes that decompress to nonsense are the file's fault, all else is the system's.
+    /// A read that failed: invalid compressed bytes are the fault of the file, all else that of the system.
     pub(crate) fn reading(path: &Path, source: std::io::Error) -> Self {
-        // What the system says has a kind of its own; `Other` is what the zstd library says.
+        // Errors of the system have kinds of their own; `Other` is what the zstd library reports.
         use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
         match source.kind() {
             InvalidData | InvalidInput | Other | UnexpectedEof => Self::undecodable(path, source.to_string(), source),

@@ -1,10 +1,13 @@
-//! Calibration and evaluation text: datasets, tokenizers, samples and windows.
+//! Text to calibrate and evaluate language models on, and statistics of their layers.
 //!
-//! | module | what it holds |
-//! | --- | --- |
-//! | `text` | [`load`], [`TextTokenizer`], [`sample()`], [`evaluation_windows`]: datasets, tokenizers, batches of token ids |
-//! | `statistics` | [`SecondMoment`], [`output_gradients`], [`Sensitivity`]: what calibration measures of a layer |
-//! | `error` | [`CalibError`] |
+//! | module | feature | what it holds |
+//! | --- | --- | --- |
+//! | `text` | `text` | [`load`], [`TextTokenizer`], [`sample()`], [`evaluation_windows`]: datasets, tokenizers, batches of token ids |
+//! | `statistics` | `statistics` | [`SecondMoment`], [`output_gradients`], [`Sensitivity`]: statistics of a model's layers |
+//! | `error` | `text` | [`CalibError`] |
+//!
+//! Both features are on by default, as is `hub`, which downloads the datasets that are known by name. Crates whose types are in
+//! public signatures are re-exported.
 //!
 //! # Example
 //!
@@ -14,7 +17,7 @@
 //! use std::path::Path;
 //!
 //! use transmla_calib::{DatasetSource, SampleSpec, Split, TextTokenizer, evaluation_windows, load, sample};
-//! use transmla_core::hub::HubOptions;
+//! use transmla_checkpoint::hub::HubOptions;
 //!
 //! # fn main() -> Result<(), transmla_calib::CalibError> {
 //! let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transmla-cli/models");
@@ -36,14 +39,26 @@
 
 #![warn(missing_docs)]
 
+#[cfg(feature = "text")]
 mod error;
+#[cfg(feature = "statistics")]
 mod statistics;
+#[cfg(feature = "text")]
 mod text;
 
+#[cfg(feature = "text")]
 pub use error::CalibError;
+#[cfg(feature = "statistics")]
 pub use statistics::{SecondMoment, Sensitivity, output_gradients};
+#[cfg(feature = "text")]
 pub use text::{
     ChatMessage, ChatTemplate, DatasetSource, SampleSpec, Sampled, Split, TextRows, TextStream, TextTokenizer,
     divide_samples, evaluation_windows, interleave, is_contained, load, load_column, sample, sample_with_noise,
     split_holdout,
 };
+#[cfg(feature = "text")]
+pub use transmla_checkpoint;
+#[cfg(feature = "statistics")]
+pub use transmla_core;
+#[cfg(feature = "statistics")]
+pub use transmla_lowrank::faer;

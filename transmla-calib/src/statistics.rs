@@ -1,10 +1,10 @@
-//! What calibration measures of a layer.
+//! Statistics of a model's layers on calibration text.
 //!
 //! | module | what it holds |
 //! | --- | --- |
 //! | `moment` | the second moment of a layer's inputs |
-//! | `gradient` | what the loss notices of each layer's attention output |
-//! | `sensitivity` | which scores, queries and values the loss notices |
+//! | `gradient` | gradients of the loss with respect to each layer's attention output |
+//! | `sensitivity` | sensitivity of the loss to attention scores, queries and values |
 
 mod gradient;
 mod moment;

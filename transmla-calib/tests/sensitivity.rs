@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
-use faer::Mat;
+use transmla_calib::faer::{Mat, Scale};
 use transmla_calib::{Sensitivity, output_gradients};
+use transmla_core::burn::tensor::{Device, Tensor, TensorData};
 use transmla_core::checkpoint::read_input_ids;
 use transmla_core::config::{RopeConfig, RopeLayout, RopeScaling};
 use transmla_core::kernels::AttentionParameters;
 use transmla_core::model::attention::{Attention, GroupedAttention};
 use transmla_core::model::{Linear, Rotary};
-use transmla_core::{CoreError, Decoder, LayeredModel, Residency, TokenBatch};
+use transmla_core::{CheckpointError, CoreError, Decoder, LayeredModel, Residency, TokenBatch};
 
 const HEADS: usize = 4;
 const GROUPS: usize = 2;
@@ -204,7 +204,7 @@ impl Sums {
                 }
             }
             for (found, expected) in [(&queries[head], &self.query[head]), (&values[head], &self.value[head])] {
-                let expected = faer::Scale(1.0 / tokens as f64) * expected;
+                let expected = Scale(1.0 / tokens as f64) * expected;
                 let error = (found - &expected).norm_max();
                 assert!(error < 2e-5 * expected.norm_max(), "head {head}: {error}");
             }
@@ -371,7 +371,7 @@ fn loss(model: &Decoder, tokens: &TokenBatch, shifted: usize, shift: &Tensor<2>)
             attended = attended + shift.clone();
         }
         hidden = layer.add_attention(hidden, attended);
-        hidden = layer.feed_forward(hidden);
+        hidden = layer.feed_forward(hidden).unwrap();
     }
     let logits = model.head().unwrap().logits(hidden);
     let vocabulary = logits.dims()[1];
@@ -494,7 +494,7 @@ fn tokens_outside_the_vocabulary_are_an_error() {
     let tokens = TokenBatch::from_ids(vec![1, 512], 1, 2).unwrap();
     assert!(matches!(
         output_gradients(&model("stories260k"), &tokens),
-        Err(CoreError::TokenOutOfRange { id: 512, .. })
+        Err(CoreError::Checkpoint(CheckpointError::TokenOutOfRange { id: 512, .. }))
     ));
 }
 

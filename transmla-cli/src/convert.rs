@@ -28,7 +28,7 @@ use self::progress::Progress;
 use self::save_path::Inputs;
 use self::summary::Summary;
 use self::texts::TextPlan;
-use crate::generate::{Sampler, Writer, end_ids};
+use crate::generate::{Writer, end_ids};
 use crate::memory;
 use crate::model::ModelFolder;
 use crate::printer::{Hint, Printer};
@@ -196,10 +196,15 @@ fn sample(arguments: &ConvertArguments, source: &Decoder, printer: &Printer) -> 
             end_ids: &end_ids(folder, model.config()),
         };
         let mut text = SAMPLE_PROMPT.to_owned();
-        writer.write(SAMPLE_PROMPT, SAMPLE_TOKENS, Sampler::Greedy, &mut |piece| {
-            text.push_str(piece);
-            Ok(())
-        })?;
+        writer.write(
+            SAMPLE_PROMPT,
+            SAMPLE_TOKENS,
+            transmla_core::generate::Sampler::Greedy,
+            &mut |piece| {
+                text.push_str(piece);
+                Ok(())
+            },
+        )?;
         anyhow::Ok(text)
     };
     match written() {

@@ -5,18 +5,35 @@
 
 use std::error::Error;
 
+use transmla_calib::CalibError;
 use transmla_convert::{ConvertError, Hint, RECIPE_FIELDS};
 
 /// Fields that are no part of a recipe.
 const OTHER_FIELDS: [&str; 1] = ["kv_budget"];
 
+/// Arguments and fields of `transmla-calib`, and their flags.
+const TEXT_FLAGS: [(&str, &str); 3] = [
+    ("column", "--text-column"),
+    ("samples", "--cal-nsamples"),
+    ("sequence", "--cal-max-seqlen"),
+];
+
 /// The message of an error, without that of its causes.
 pub fn message(error: &(dyn Error + 'static)) -> String {
+    if let Some(error) = error.downcast_ref() {
+        return of_text(error);
+    }
     match error.downcast_ref() {
         Some(ConvertError::Option(hint)) => of_hint(hint),
+        Some(ConvertError::Calib(error)) => of_text(error),
         Some(known) => spell(&known.to_string()),
         None => error.to_string(),
     }
+}
+
+fn of_text(error: &CalibError) -> String {
+    let fields = TEXT_FLAGS.iter();
+    fields.fold(error.to_string(), |text, (field, flag)| replace(&text, field, flag))
 }
 
 fn of_hint(hint: &Hint) -> String {
@@ -32,10 +49,13 @@ fn of_hint(hint: &Hint) -> String {
 pub fn spell(text: &str) -> String {
     let mut spelled = text.to_owned();
     for field in RECIPE_FIELDS.iter().chain(&OTHER_FIELDS) {
-        spelled = spelled.replace(&format!("`{field}`"), &flag(field));
-        spelled = settings(&spelled, field);
+        spelled = replace(&spelled, field, &flag(field));
     }
     spelled
+}
+
+fn replace(text: &str, field: &str, flag: &str) -> String {
+    settings(&text.replace(&format!("`{field}`"), flag), field, flag)
 }
 
 fn flag(field: &str) -> String {
@@ -43,12 +63,12 @@ fn flag(field: &str) -> String {
 }
 
 /// `field = "value"` as `--field value`, and `field = true` as `--field`.
-fn settings(text: &str, field: &str) -> String {
+fn settings(text: &str, field: &str, flag: &str) -> String {
     let start = format!("{field} = ");
     let mut parts = text.split(start.as_str());
     let mut spelled = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        spelled.push_str(&flag(field));
+        spelled.push_str(flag);
         let quoted = part.strip_prefix('"').and_then(|rest| rest.split_once('"'));
         match (quoted, part.strip_prefix("true")) {
             (Some((value, rest)), _) => spelled.push_str(&format!(" {value}{rest}")),
@@ -74,6 +94,14 @@ mod tests {
         ] {
             assert_eq!(spell(text), spelled);
         }
+    }
+
+    #[test]
+    fn errors_of_texts_name_flags() {
+        let few = transmla_calib::divide_samples(1, &[1.0, 1.0]).unwrap_err();
+        let expected = "cannot mix calibration texts: 2 texts cannot share 1 samples; use --cal-nsamples 2";
+        assert_eq!(message(&few), expected);
+        assert_eq!(message(&ConvertError::Calib(few)), expected);
     }
 
     #[test]

@@ -1,17 +1,15 @@
 //! `transmla generate`: text from a model, token by token.
 
-mod sampler;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use transmla_calib::TextTokenizer;
 use transmla_core::checkpoint::read_regular;
-use transmla_core::{Decoder, KvCache, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch};
+use transmla_core::generate::{Generation, Sampler, next_logits};
+use transmla_core::{Decoder, KvCache, LayeredModel, ModelConfig, Residency, StorageDtype};
 
-pub use self::sampler::Sampler;
 use crate::options::device::DeviceArguments;
 use crate::options::model::ModelArguments;
 use crate::options::values;
@@ -150,23 +148,19 @@ impl Writer<'_> {
         stream.prime(&ids);
         let prompt_tokens = ids.len();
         let started = Instant::now();
-        let mut logits = self.next_logits(&ids, &mut cache)?;
+        let logits = next_logits(self.model, &mut cache, &ids)?;
         let prompt_time = started.elapsed();
         let started = Instant::now();
-        let mut new_tokens = 0;
-        while new_tokens < max_new_tokens {
-            let id = sampler.choose(&logits)?;
-            if self.end_ids.contains(&id) {
-                break;
-            }
-            new_tokens += 1;
-            if let Some(text) = stream.push(id)? {
-                emit(&text)?;
-            }
-            if new_tokens < max_new_tokens {
-                logits = self.next_logits(&[id], &mut cache)?;
-            }
-        }
+        let generation = Generation {
+            max_new_tokens,
+            stop_ids: self.end_ids,
+        };
+        let new_tokens = generation.go_on(self.model, &mut cache, logits, &mut sampler, &mut |id| match stream
+            .push(id)?
+        {
+            Some(text) => emit(&text),
+            None => Ok(()),
+        })?;
         if let Some(rest) = stream.finish()? {
             emit(&rest)?;
         }
@@ -178,14 +172,6 @@ impl Writer<'_> {
             cache_bytes: cache.bytes(),
             cache_dtype: cache.dtype(),
         })
-    }
-
-    fn next_logits(&self, ids: &[u32], cache: &mut KvCache) -> anyhow::Result<Vec<f32>> {
-        let row = ids.iter().map(|id| i64::from(*id)).collect();
-        let tokens = TokenBatch::from_ids(row, 1, ids.len()).map_err(anyhow::Error::msg)?;
-        let logits = self.model.next_logits(&tokens, Some(cache))?;
-        let data = logits.try_into_data().map_err(|error| anyhow::anyhow!("{error}"));
-        Ok(data.context("the device failed")?.iter::<f32>().collect())
     }
 }
 

@@ -80,7 +80,7 @@ impl Weights {
         let mut parameters = 0;
         for name in checkpoint.names() {
             parameters += checkpoint.shape(name)?.iter().product::<usize>() as u64;
-            *dtypes.entry(format!("{:?}", checkpoint.dtype(name)?)).or_insert(0) += 1;
+            *dtypes.entry(checkpoint.dtype(name)?.to_string()).or_insert(0) += 1;
         }
         Ok(Self {
             parameters,

@@ -147,8 +147,10 @@ fn take(from: &Path, to: &Path) -> std::io::Result<()> {
 
 /// Bytes of a number in the dtype that config.json names.
 pub fn declared_bytes(config: &ModelConfig) -> u64 {
-    let name = config.raw.get("torch_dtype").or_else(|| config.raw.get("dtype"));
-    match name.and_then(|name| name.as_str()) {
+    let name = ["/torch_dtype", "/dtype"]
+        .into_iter()
+        .find(|key| config.raw.is_set(key));
+    match name.and_then(|name| config.raw.text(name)) {
         Some("float32") => 4,
         _ => 2,
     }

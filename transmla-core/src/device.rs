@@ -9,7 +9,7 @@ use burn::tensor::DeviceKind;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 use burn::tensor::DeviceType;
 
-use crate::CoreError;
+use crate::error::CoreError;
 
 /// Where tensors live and are computed: `auto`, `cpu`, `ndarray`, `cuda:N` or `wgpu:N`.
 ///

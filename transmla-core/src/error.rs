@@ -1,166 +1,44 @@
 //! The errors of this crate.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use transmla_checkpoint::CheckpointError;
 
 /// What can go wrong with checkpoints, configurations, devices and models.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoreError {
-    /// The operating system refused a file operation.
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// What was tried, as a verb: "read", "create", "rename".
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
-    /// A file was written to, replaced or removed while it was in use.
-    #[error(
-        "{} has changed since it was opened: {problem}; leave the model's files alone while they are read, and run the \
-         command again",
-        path.display()
-    )]
-    Changed {
-        /// The file.
-        path: PathBuf,
-        /// What is different.
-        problem: String,
-    },
-    /// Another conversion to the same place is under way.
-    #[error(
-        "another process{} is converting to {}; wait until it has ended, or choose another place",
-        process.map_or_else(String::new, |id| format!(" ({id})")),
-        target.display()
-    )]
-    Busy {
-        /// What both would make.
-        target: PathBuf,
-        /// The other process, if its id is known.
-        process: Option<u32>,
-    },
-    /// This process has begun to end, and makes nothing any more.
-    #[error("{} is not written: the process is ending", path.display())]
-    Ending {
-        /// What would have been made.
-        path: PathBuf,
-    },
-    /// A file is not one that can be used.
-    #[error("{}: {problem}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A file that a checkpoint folder must have is not there.
-    #[error("{} is missing: {hint}", path.display())]
-    MissingFile {
-        /// The expected file.
-        path: PathBuf,
-        /// What to do about it.
-        hint: String,
-    },
-    /// A JSON file is not what it must be.
-    #[error("{}: {problem}", path.display())]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A key of config.json is absent or has an impossible value.
-    #[error("config.json: {key}: {problem}")]
-    Config {
-        /// The key.
-        key: String,
-        /// What was expected and found.
-        problem: String,
-    },
-    /// The configuration asks for something this toolkit does not implement.
-    #[error("unsupported model: {feature} ({found}); supported: {supported}")]
-    Unsupported {
-        /// The feature.
-        feature: &'static str,
-        /// Its value in the configuration.
-        found: String,
-        /// What would work.
-        supported: String,
-    },
-    /// A safetensors file is truncated, corrupt or not a safetensors file.
-    #[error("{} is not a valid safetensors file: {problem}; download or copy it again", path.display())]
-    Safetensors {
-        /// The file.
-        path: PathBuf,
-        /// What the reader found.
-        problem: String,
-    },
-    /// A tensor is not in the checkpoint.
-    #[error("tensor {name} is not in {}; the checkpoint is incomplete or of another architecture", folder.display())]
-    MissingTensor {
-        /// The tensor's name.
-        name: String,
-        /// The checkpoint folder or file.
-        folder: PathBuf,
-    },
-    /// A tensor's shape differs from what the configuration implies.
-    #[error("tensor {name}: config.json implies shape {expected:?}, the file has {found:?}")]
+    /// Of a checkpoint, a configuration, a token file or the hub.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A tensor of a computation has another shape than its place asks for.
+    #[error("tensor {name}: expected shape {expected:?}, found {found:?}")]
     Shape {
-        /// The tensor's name.
+        /// What the tensor is.
         name: String,
-        /// The shape that follows from the configuration.
+        /// The shape that was expected.
         expected: Vec<usize>,
-        /// The shape in the file.
+        /// The shape that was given.
         found: Vec<usize>,
     },
-    /// A tensor has a number format that cannot be computed with.
-    #[error("tensor {name} has dtype {found}; supported: {supported}")]
-    Dtype {
-        /// The tensor's name.
-        name: String,
-        /// The dtype in the file.
-        found: String,
-        /// The dtypes that work.
-        supported: &'static str,
-    },
-    /// A weight is NaN or infinite.
-    #[error(
-        "tensor {name} holds {value} at element {index}; the checkpoint is damaged, nothing was converted from it; download it again, or take its bf16 or fp32 weights if fp16 overflowed"
-    )]
-    NonFinite {
-        /// The tensor's name.
-        name: String,
-        /// Flat index of the first such element.
+    /// A model has no layer of this index.
+    #[error("the model has {layers} layers, numbered from 0: there is no layer {index}")]
+    NoSuchLayer {
+        /// The index that was asked for.
         index: usize,
-        /// The value found.
-        value: f32,
+        /// The number of layers.
+        layers: usize,
     },
-    /// A value does not fit the number format it must be stored in.
-    #[error("tensor {name}: value {value} does not fit {dtype}; use --dtype bf16 or fp32")]
-    Overflow {
-        /// The tensor's name.
-        name: String,
-        /// The value.
-        value: f32,
-        /// The storage dtype.
-        dtype: &'static str,
-    },
-    /// A file of token ids holds something else.
-    #[error("{}: {problem}", path.display())]
-    TokenFile {
-        /// The file.
-        path: PathBuf,
-        /// What was expected and found.
-        problem: String,
-    },
-    /// A token id is outside the vocabulary.
-    #[error("token id {id} is outside the vocabulary of {vocab_size}; were the ids made with another tokenizer?")]
-    TokenOutOfRange {
-        /// The id.
-        id: i64,
-        /// The model's vocabulary size.
-        vocab_size: usize,
+    /// A sequence is longer than the context up to which dynamic RoPE scaling changes nothing.
+    #[error(
+        "unsupported model: dynamic RoPE scaling beyond its context ({tokens} tokens); supported: up to {limit} tokens \
+         (max_position_embeddings), where it changes nothing"
+    )]
+    BeyondContext {
+        /// Length of the sequence, in tokens.
+        tokens: usize,
+        /// The context, in tokens.
+        limit: usize,
     },
     /// The requested device cannot be used.
     #[error("device {requested}: {problem}")]
@@ -170,28 +48,18 @@ pub enum CoreError {
         /// Why it cannot be had.
         problem: String,
     },
-    /// A model on the hub could not be resolved.
-    #[error("hub repository {repo}: {problem}")]
-    Hub {
-        /// Repository id.
-        repo: String,
-        /// What failed.
-        problem: String,
-    },
-    /// A checkpoint writer was used against its plan.
-    #[error("writing tensor {name}: {problem}")]
-    Write {
-        /// The tensor's name.
-        name: String,
-        /// What does not fit.
-        problem: String,
-    },
     /// A KV cache does not belong to what it is used with.
     #[error("KV cache: {problem}")]
     Cache {
         /// What does not fit.
         problem: String,
     },
+    /// Logits are not finite.
+    #[error("the model's output is not finite: its weights are damaged or overflow")]
+    NonFiniteLogits,
+    /// There is no token to continue.
+    #[error("there is no token to start from: the prompt is empty")]
+    EmptyPrompt,
     /// The accelerator failed to run a computation.
     #[error("the device failed: {0}")]
     Execution(String),
@@ -200,17 +68,6 @@ pub enum CoreError {
 impl CoreError {
     /// An input/output error on a path.
     pub fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
-        Self::Io {
-            action,
-            path: path.to_path_buf(),
-            source,
-        }
-    }
-
-    pub(crate) fn config(key: &str, problem: impl Into<String>) -> Self {
-        Self::Config {
-            key: key.to_owned(),
-            problem: problem.into(),
-        }
+        CheckpointError::io(action, path, source).into()
     }
 }

@@ -3,7 +3,7 @@
 use burn::backend::{BackendTypes, Flex};
 use burn::tensor::{DType, Tensor};
 
-use crate::CoreError;
+use crate::error::CoreError;
 
 /// A tensor's values, row-major.
 ///

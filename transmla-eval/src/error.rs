@@ -1,6 +1,6 @@
 //! The errors of this crate.
 
-use transmla_core::CoreError;
+use transmla_core::{CheckpointError, CoreError};
 
 /// Why an evaluation failed.
 #[derive(Debug, thiserror::Error)]
@@ -31,4 +31,10 @@ pub enum EvalError {
         /// Of the second.
         second: usize,
     },
+}
+
+impl From<CheckpointError> for EvalError {
+    fn from(error: CheckpointError) -> Self {
+        CoreError::from(error).into()
+    }
 }

@@ -1,6 +1,6 @@
 //! Running windows through a model, layer by layer.
 
-use burn::tensor::Tensor;
+use transmla_core::burn::tensor::Tensor;
 use transmla_core::model::Rotary;
 use transmla_core::{CoreError, LayeredModel, TokenBatch};
 
@@ -60,7 +60,7 @@ pub(crate) fn final_states(
         for state in &mut states {
             // The old state is released before the layer runs on it.
             let hidden = std::mem::replace(state, Tensor::empty([1, 1, 1], model.device()));
-            *state = layer.forward(hidden, &rotary, None);
+            *state = layer.forward(hidden, &rotary, None)?;
             progress.step();
         }
     }

@@ -14,7 +14,7 @@
 //! ```
 //! use std::path::Path;
 //!
-//! use burn::tensor::Device;
+//! use transmla_core::burn::tensor::Device;
 //! use transmla_core::{Decoder, Residency, TokenBatch};
 //! use transmla_eval::{EvalOptions, Silent, divergence, perplexity};
 //!

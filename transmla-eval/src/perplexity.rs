@@ -1,6 +1,6 @@
 //! Perplexity by the published protocol.
 
-use burn::tensor::{Int, Tensor, TensorData};
+use transmla_core::burn::tensor::{Int, Tensor, TensorData};
 use transmla_core::model::OutputHead;
 use transmla_core::{CoreError, LayeredModel, TokenBatch, host_values};
 

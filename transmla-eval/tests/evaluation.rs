@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use burn::tensor::Device;
+use transmla_core::burn::tensor::Device;
 use transmla_core::{Decoder, Residency, TokenBatch};
 use transmla_eval::{EvalError, EvalOptions, Observer, Silent, divergence, perplexity};
 

@@ -1,5 +1,6 @@
 //! `cargo xtask gpu-report`: what a GPU makes of decoding and of a conversion, checked and timed by one command.
 
+mod deadline;
 mod markdown;
 mod models;
 mod program;
@@ -7,13 +8,14 @@ mod stages;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use serde_json::{Map, Value, json};
 
 use crate::bench::Device;
 use crate::cargo;
+use deadline::Deadline;
 use program::Programs;
 
 /// Check and time a GPU: the decoding kernels, decoding by whole models, a conversion.
@@ -65,16 +67,6 @@ pub struct Arguments {
     seconds: u64,
 }
 
-/// When the report has to be done.
-#[derive(Debug, Clone, Copy)]
-struct Deadline(Instant);
-
-impl Deadline {
-    fn left(self) -> Duration {
-        self.0.saturating_duration_since(Instant::now())
-    }
-}
-
 /// Runs the task.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let feature = arguments.device.feature().context("--device is to be cuda or wgpu")?;
@@ -89,7 +81,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(folder) => Programs::of(folder)?,
         None => build(feature)?,
     };
-    let deadline = Deadline(Instant::now() + Duration::from_secs(arguments.seconds));
+    let deadline = Deadline::in_seconds(arguments.seconds);
     fs::create_dir_all(&arguments.output)?;
     let scratch = tempfile::tempdir()?;
     let session = stages::Session {

@@ -43,7 +43,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     cargo.args(["build", "--release", "--quiet"]);
     cargo.args([
         "--package",
-        "transmla-core",
+        "transmla-checkpoint",
         "--package",
         "transmla-cli",
         "--example",

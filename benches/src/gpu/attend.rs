@@ -2,11 +2,10 @@
 
 use std::time::Instant;
 
+use anyhow::Context;
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use serde_json::json;
 use transmla_core::kernels::{AttentionParameters, CachedValues, decode_is_fused, decode_tensors};
-
-use super::Outcome;
 
 /// Seconds that one measurement should last.
 const LASTING: f64 = 0.02;
@@ -65,9 +64,9 @@ impl Problem {
     }
 }
 
-pub(super) fn run(device: &Device, problems: &[&str]) -> Outcome {
+pub(super) fn run(device: &Device, problems: &[&str]) -> anyhow::Result<()> {
     for text in problems {
-        let problem = Problem::parse(text).ok_or_else(|| format!("'{text}' is no problem"))?;
+        let problem = Problem::parse(text).with_context(|| format!("'{text}' is no problem"))?;
         let (fused, seconds) = measure(&problem, device)?;
         println!(
             "{}",
@@ -79,7 +78,7 @@ pub(super) fn run(device: &Device, problems: &[&str]) -> Outcome {
 }
 
 /// Whether the kernel takes it, and the seconds of a call.
-fn measure(problem: &Problem, device: &Device) -> Result<(bool, f64), Box<dyn std::error::Error>> {
+fn measure(problem: &Problem, device: &Device) -> anyhow::Result<(bool, f64)> {
     let random = |dims: [usize; 4]| Tensor::<4>::random(dims, Distribution::Normal(0.0, 1.0), device);
     let Problem {
         batch,
@@ -104,7 +103,7 @@ fn measure(problem: &Problem, device: &Device) -> Result<(bool, f64), Box<dyn st
     let lengths = vec![tokens; batch];
     let parameters = AttentionParameters::of_width(width);
     let fused = decode_is_fused(&q, &keys, &values, &lengths, &parameters);
-    let calls = |count: usize| -> Result<f64, Box<dyn std::error::Error>> {
+    let calls = |count: usize| -> anyhow::Result<f64> {
         let started = Instant::now();
         for _ in 0..count {
             std::hint::black_box(decode_tensors(

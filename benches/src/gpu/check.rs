@@ -4,8 +4,6 @@ use burn::tensor::{DType, Device, Distribution, Tensor};
 use serde_json::json;
 use transmla_core::kernels::{AttentionParameters, CachedValues, decode_is_fused, decode_tensors, plain_decode};
 
-use super::Outcome;
-
 /// One step of decoding.
 #[derive(Debug, Clone, Copy)]
 struct Case {
@@ -50,7 +48,7 @@ const PAST: [usize; 3] = [1500, 700, 3];
 /// Rows behind the longest sequence.
 const ROOM: usize = 36;
 
-pub(super) fn run(device: &Device) -> Outcome {
+pub(super) fn run(device: &Device) -> anyhow::Result<()> {
     let mut wrong = product(device);
     for case in CASES {
         for dtype in [DType::F32, DType::F16, DType::BF16] {
@@ -83,7 +81,7 @@ pub(super) fn run(device: &Device) -> Outcome {
     }
     match wrong {
         0 => Ok(()),
-        _ => Err(format!("{wrong} results are wrong").into()),
+        _ => anyhow::bail!("{wrong} results are wrong"),
     }
 }
 

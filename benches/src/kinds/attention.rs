@@ -5,7 +5,7 @@ use std::hint::black_box;
 use burn::tensor::Tensor;
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
-use transmla_core::kernels::{AttentionParameters, attend, plain_attend};
+use transmla_core::kernels::{AttentionParameters, attend, attention_mask, plain_attend};
 
 use crate::case::{Case, Timed, compare};
 use crate::numbers::Numbers;
@@ -55,7 +55,7 @@ impl Prefill {
         let window = self
             .parameters
             .window
-            .and_then(|_| self.parameters.mask(tokens, tokens, &self.q.device()));
+            .and_then(|_| attention_mask(&self.parameters, tokens, tokens, &self.q.device()));
         let mask = window.map(|mask| mask.unsqueeze::<4>().expand([1, self.q.dims()[1], tokens, tokens]));
         attention(self.q.clone(), self.k.clone(), self.v.clone(), mask, None, options)
     }

@@ -167,11 +167,10 @@ impl Layers {
         let rotary = |positions| Rotary::new(&self.config.rope, positions, &device);
         let whole = attention.forward(text.clone(), 1, &rotary(0..CHECKED), None);
         let mut cache = KvCache::new(&self.config, CHECKED);
-        let cache = cache.layer(0);
         let last = CHECKED - 1;
-        attention.forward(text.clone().narrow(0, 0, last), 1, &rotary(0..last), Some(cache));
+        attention.forward(text.clone().narrow(0, 0, last), 1, &rotary(0..last), cache.layer(0));
         let token = text.clone().narrow(0, last, 1);
-        let decoded = attention.forward(token, 1, &rotary(last..CHECKED), Some(cache));
+        let decoded = attention.forward(token, 1, &rotary(last..CHECKED), cache.layer(0));
         compare(&self.name, &decoded, &whole.narrow(0, last, 1), 1e-4)
     }
 }
@@ -187,7 +186,7 @@ impl Case for Decode {
         layer.cache.borrow_mut().truncate(self.context);
         Box::new(move || {
             let mut cache = layer.cache.borrow_mut();
-            let cache = Some(cache.layer(0));
+            let cache = cache.layer(0);
             black_box(layer.attention.forward(layer.input.clone(), 1, &layer.rotary, cache));
         })
     }

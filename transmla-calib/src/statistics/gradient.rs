@@ -1,20 +1,20 @@
-//! What the loss notices of each layer's attention output.
+//! Gradients of the loss with respect to each layer's attention output.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use transmla_core::burn::tensor::{Device, Int, Tensor, TensorData};
 use transmla_core::model::{RecordedAttention, Rotary};
 use transmla_core::{CoreError, Decoder, LayeredModel, TokenBatch};
 
 /// Gradients of the loss with respect to the attention output of every layer, `[batch·seq, hidden]` each.
 ///
-/// The loss is the sum over a sequence of -log p(next token). To first order in a change δ of one token's attention output
-/// the loss changes by `g·δ`; the mean of `(g·δ)²` is what a change of the outputs costs in the Fisher metric.
+/// The loss is the sum over a sequence of -log p(next token). To first order, a change δ of one token's attention output
+/// changes the loss by `g·δ`; the mean of `(g·δ)²` is the cost of a change of the outputs in the Fisher metric.
 ///
-/// The model is streamed forwards and then backwards, one layer at a time; of the text the residual stream in front of
-/// every layer is held, so this is for a few sequences. The result is on the model's device and tracks no gradients.
+/// The model is streamed forwards and then backwards, one layer at a time. The residual stream before every layer is held for
+/// the whole text, so this is meant for a few sequences. The result is on the model's device and tracks no gradients.
 ///
 /// # Errors
-/// [`CoreError::TokenOutOfRange`] for a token outside the vocabulary, [`CoreError::Execution`] if the device fails, and
-/// whatever reading a layer can fail with.
+/// [`CoreError::Checkpoint`] for a token outside the vocabulary or a layer that cannot be read, [`CoreError::Execution`] if
+/// the device fails.
 ///
 /// # Source
 /// The Fisher information as the expected outer product of gradients: Amari, Natural gradient works efficiently in
@@ -28,7 +28,7 @@ pub fn output_gradients(model: &Decoder, tokens: &TokenBatch) -> Result<Vec<Tens
     let layers = model.config().num_hidden_layers;
     let mut states = vec![model.embed(tokens)?];
     for index in 0..layers {
-        let next = model.layer(index)?.forward(states[index].clone(), &rotary, None);
+        let next = model.layer(index)?.forward(states[index].clone(), &rotary, None)?;
         states.push(next);
     }
     let last = states.pop().map(|state| state.flatten::<2>(0, 1));
@@ -43,7 +43,7 @@ pub fn output_gradients(model: &Decoder, tokens: &TokenBatch) -> Result<Vec<Tens
         let attention = RecordedAttention::run(&layer.attention, input, batch, &traced_rotary);
         let middle = layer.add_attention(hidden.clone(), attention.output());
         let middle = leaf(middle.detach().without_autodiff());
-        gradient = pull_back(layer.feed_forward(middle.clone()), gradient, &middle)?;
+        gradient = pull_back(layer.feed_forward(middle.clone())?, gradient, &middle)?;
         let at_output = match &layer.attention_output_norm {
             Some(norm) => {
                 let attended = leaf(attention.output().detach().without_autodiff());
@@ -62,12 +62,12 @@ pub fn output_gradients(model: &Decoder, tokens: &TokenBatch) -> Result<Vec<Tens
     Ok(gradients)
 }
 
-/// The tensor as an input that gradients are wanted for.
+/// The tensor as a leaf whose gradient is wanted.
 fn leaf(tensor: Tensor<2>) -> Tensor<2> {
     tensor.autodiff().require_grad()
 }
 
-/// The gradient at `leaf` of `Σ output·gradient`.
+/// The gradient of `Σ output·gradient` with respect to `leaf`.
 fn pull_back(output: Tensor<2>, gradient: Tensor<2>, leaf: &Tensor<2>) -> Result<Tensor<2>, CoreError> {
     let gradients = (output * gradient.autodiff()).sum().backward();
     leaf.grad(&gradients)
@@ -75,7 +75,7 @@ fn pull_back(output: Tensor<2>, gradient: Tensor<2>, leaf: &Tensor<2>) -> Result
         .ok_or_else(|| CoreError::Execution("a layer's output does not depend on its input".into()))
 }
 
-/// Tokens whose logits are held at once.
+/// Number of tokens whose logits are held at once.
 const ROWS: usize = 256;
 
 /// The gradient of the loss with respect to the residual stream after the last layer, both `[batch·seq, hidden]`.
@@ -87,7 +87,7 @@ fn loss_gradient(
 ) -> Result<Tensor<2>, CoreError> {
     let head = traced.head()?;
     let (rows, sequence) = (tokens.tokens(), tokens.sequence());
-    // The last token of a sequence predicts nothing: its target is weighted 0.
+    // The last token of a sequence predicts nothing: its target has weight 0.
     let is_last = |row: usize| (row + 1).is_multiple_of(sequence);
     let mut parts = Vec::new();
     for start in (0..rows).step_by(ROWS) {

@@ -1,16 +1,16 @@
-//! The one statistic: the second moment of a layer's inputs.
+//! The second moment of a layer's inputs.
 
-use burn::tensor::Tensor;
-use faer::{Mat, MatRef};
+use transmla_core::burn::tensor::Tensor;
 use transmla_core::{CoreError, host_values};
+use transmla_lowrank::faer::{Mat, MatRef};
 
-/// `C = Σ x xᵀ` over all tokens, in f64, with each input extended by a constant 1 if the projections have biases.
+/// The uncentred second moment `C = Σ x xᵀ` of a layer's inputs x over all tokens, in f64.
 ///
-/// Every matrix of the conversion is a quadratic form of it: keys `W_k x` have the moment `W_k C W_kᵀ`, and so on
-/// (ARCHITECTURE.md, invariant 5).
+/// Every statistic of a linear projection is a quadratic form of it: keys `W_k x` have the moment `W_k C W_kᵀ`. If the
+/// projections have biases, each input is extended by a constant 1, so that the bias is one more column of the weights.
 ///
-/// Products of a batch are taken in f32 on the device and added up in f64 on the host, `[width, width]` numbers however
-/// many tokens come.
+/// Products are computed in f32 on the device, batch by batch, and summed in f64 on the host. The memory is that of one
+/// `[width, width]` matrix, whatever the number of tokens.
 #[derive(Debug, Clone)]
 pub struct SecondMoment {
     width: usize,
@@ -20,7 +20,7 @@ pub struct SecondMoment {
 }
 
 impl SecondMoment {
-    /// An empty moment of inputs `width` wide; with `constant` one more dimension, always 1, is appended.
+    /// The moment of no inputs, for inputs of `width` numbers; with `constant`, each is extended by a 1.
     pub fn new(width: usize, constant: bool) -> Self {
         let size = width + usize::from(constant);
         Self {
@@ -34,7 +34,7 @@ impl SecondMoment {
     /// Adds inputs `[rows, width]`.
     ///
     /// # Errors
-    /// [`CoreError::Execution`] if the device fails, [`CoreError::Shape`] for another width.
+    /// [`CoreError::Shape`] for another width, [`CoreError::Execution`] if the device fails.
     pub fn add(&mut self, inputs: &Tensor<2>) -> Result<(), CoreError> {
         let [rows, width] = inputs.dims();
         if width != self.width {
@@ -63,16 +63,25 @@ impl SecondMoment {
         Ok(())
     }
 
-    /// Adds another moment of the same inputs.
+    /// Adds the moment of further inputs.
     ///
-    /// # Panics
-    /// If the widths differ.
-    pub fn merge(&mut self, other: &Self) {
+    /// # Errors
+    /// [`CoreError::Shape`] if the widths differ, or one moment has the constant and the other does not.
+    pub fn merge(&mut self, other: &Self) -> Result<(), CoreError> {
+        let shape = |moment: &Self| vec![moment.sum.nrows(), moment.sum.ncols()];
+        if (self.width, self.constant) != (other.width, other.constant) {
+            return Err(CoreError::Shape {
+                name: "second moment".into(),
+                expected: shape(self),
+                found: shape(other),
+            });
+        }
         self.sum += &other.sum;
         self.tokens += other.tokens;
+        Ok(())
     }
 
-    /// The sum, `[width, width]`, or one more with the constant.
+    /// The moment, `[width, width]`, or one wider with the constant.
     pub fn matrix(&self) -> MatRef<'_, f64> {
         self.sum.as_ref()
     }
@@ -91,8 +100,8 @@ impl SecondMoment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, TensorData};
     use proptest::prelude::*;
+    use transmla_core::burn::tensor::{Device, TensorData};
 
     proptest! {
         /// Two batches, with a constant, against the definition.
@@ -119,5 +128,30 @@ mod tests {
     fn another_width_is_an_error() {
         let inputs = Tensor::zeros([2, 4], &Device::flex());
         assert!(SecondMoment::new(3, false).add(&inputs).is_err());
+    }
+
+    #[test]
+    fn moments_of_the_same_inputs_are_merged() {
+        let device = Device::flex();
+        let of = |values: [f32; 4]| {
+            let mut moment = SecondMoment::new(2, true);
+            moment
+                .add(&Tensor::from_data(TensorData::new(values.to_vec(), [2, 2]), &device))
+                .unwrap();
+            moment
+        };
+        let mut merged = of([1.0, 2.0, 3.0, 4.0]);
+        merged.merge(&of([5.0, 6.0, 7.0, 8.0])).unwrap();
+        assert_eq!(merged.tokens(), 4);
+        assert_eq!(merged.matrix()[(0, 0)], 1.0 + 9.0 + 25.0 + 49.0);
+        assert_eq!((merged.matrix()[(0, 2)], merged.matrix()[(2, 2)]), (16.0, 4.0));
+        for other in [
+            SecondMoment::new(3, true),
+            SecondMoment::new(2, false),
+            SecondMoment::new(3, false),
+        ] {
+            assert!(matches!(merged.merge(&other), Err(CoreError::Shape { .. })));
+        }
+        assert_eq!(merged.tokens(), 4);
     }
 }

@@ -1,25 +1,27 @@
-//! What the attention output of a layer notices: distance profiles, weighted query moments, value weights.
+//! Sensitivity of the loss to a layer's attention scores, queries and values.
 
-use burn::tensor::activation::softmax;
-use burn::tensor::{Tensor, TensorData};
-use faer::Mat;
+use transmla_core::burn::tensor::activation::softmax;
+use transmla_core::burn::tensor::{Tensor, TensorData};
+use transmla_core::kernels::attention_mask;
 use transmla_core::model::Rotary;
 use transmla_core::model::attention::GroupedAttention;
 use transmla_core::{CoreError, host_values};
+use transmla_lowrank::faer::{Mat, Scale};
 
-/// First-order sensitivity of a layer's attention output, accumulated over sequences.
+/// First-order sensitivity of the loss to a layer's attention, accumulated over sequences.
 ///
-/// With g_t the gradient of the loss with respect to the layer's attention output at token t, a change of the score of
-/// head h between query t and key u costs `a_h(t,u) = p_h(t,u)² · (g_t · W_O,h (v_g(u) - o_h(t)))²`, p being the attention
-/// probability and o the head's output; a change δ of a value costs `p_h(t,u)² (g_t · W_O,h δ)²`. The first token of a
-/// sequence serves as attention sink: it sits at distance t everywhere and would drown the profile of ordinary tokens,
-/// so as a key it is left out of the scores' costs, profile and query moments; as a value it counts.
+/// Let g_t be the gradient of the loss with respect to the layer's attention output at token t, p the attention
+/// probabilities and o the output of a head. A change of the score of head h between query t and key u costs
+/// `a_h(t,u) = p_h(t,u)² · (g_t · W_O,h (v_g(u) - o_h(t)))²`; a change δ of a value costs `p_h(t,u)² (g_t · W_O,h δ)²`.
 ///
-/// Distances are counted for each pair j of key entries, by `a_h(t,u) |z_j(u)|²`: a phase error of a pair costs where its
-/// keys are large, and keys of one pair may be large on tokens that are seen from afar, of another on those nearby.
+/// The first token of a sequence serves as an attention sink. It is at distance t from every query and would dominate the
+/// profile of ordinary tokens. As a key it is therefore left out of the profiles and query moments; as a value it counts.
 ///
-/// What is kept does not grow with the number of sequences: per head and pair a profile as long as a sequence and per head
-/// two `d × d` moments.
+/// Profiles are taken for each pair j of key entries, weighted by `a_h(t,u) |z_j(u)|²`: a phase error of a pair costs where
+/// its keys are large, which may be on distant tokens for one pair and on nearby tokens for another.
+///
+/// Memory does not grow with the number of sequences: a profile as long as a sequence per head and pair, and two `d × d`
+/// moments per head.
 #[derive(Debug, Clone)]
 pub struct Sensitivity {
     heads: usize,
@@ -35,7 +37,7 @@ pub struct Sensitivity {
 }
 
 impl Sensitivity {
-    /// Nothing seen yet, for `heads` query heads of width `head_dim` and sequences of `sequence` tokens.
+    /// The statistics of no sequences, for `heads` query heads of width `head_dim` and sequences of `sequence` tokens.
     pub fn new(heads: usize, head_dim: usize, sequence: usize) -> Self {
         Self {
             heads,
@@ -48,15 +50,15 @@ impl Sensitivity {
         }
     }
 
-    /// Adds sequences, one at a time; the score matrices of one are all that is held.
+    /// Adds sequences. They are processed one at a time, so only the score matrices of one are held.
     ///
     /// # Shapes
-    /// `inputs`: what the attention sees, `[batch·seq, hidden]`; `gradients`: of the loss with respect to what it gives, the
-    /// same shape; `rotary`: `seq` positions.
+    /// `inputs` of the attention: `[batch·seq, hidden]`; `gradients` of the loss with respect to its output: the same;
+    /// `rotary`: `seq` positions.
     ///
     /// # Errors
-    /// [`CoreError::Execution`] if the device fails; [`CoreError::Shape`] for sequences or positions of another length or
-    /// an attention of other heads.
+    /// [`CoreError::Shape`] for sequences or positions of another length or an attention with other heads,
+    /// [`CoreError::Execution`] if the device fails.
     pub fn add(
         &mut self,
         attention: &GroupedAttention,
@@ -137,14 +139,14 @@ impl Sensitivity {
         let mut scores = rotate(q.clone())
             .matmul(repeat(rotate(k.clone())).swap_dims(1, 2))
             .mul_scalar(parameters.scale);
-        // What a change of a score changes after its bound.
+        // Derivative of the soft-cap.
         let mut slope = None;
         if let Some(cap) = parameters.softcap {
             let bounded = scores.div_scalar(cap).tanh();
             slope = Some(bounded.clone().square().neg().add_scalar(1.0));
             scores = bounded.mul_scalar(cap);
         }
-        if let Some(mask) = parameters.mask(sequence, sequence, &scores.device()) {
+        if let Some(mask) = attention_mask(parameters, sequence, sequence, &scores.device()) {
             let mask = mask.unsqueeze::<3>().expand([self.heads, sequence, sequence]);
             scores = scores.mask_fill(mask, f32::NEG_INFINITY);
         }
@@ -176,10 +178,9 @@ impl Sensitivity {
         Ok(())
     }
 
-    /// Share of each distance in the sensitivity to each pair of a head, `[H][J][distance]`, summing to 1 per pair.
+    /// Share of each distance in the sensitivity to each pair of a head, `[H][J][distance]`; the shares of a pair sum to 1.
     ///
-    /// A pair that nothing notices is taken to be seen from its own token, distance 0. A NaN or infinity that was added
-    /// stays one.
+    /// A pair without any sensitivity has all of it at distance 0. NaN and infinite inputs propagate.
     pub fn profiles(&self) -> Vec<Vec<Vec<f64>>> {
         let normalise = |profile: &Vec<f64>| -> Vec<f64> {
             let sum: f64 = profile.iter().sum();
@@ -192,15 +193,15 @@ impl Sensitivity {
         self.profile.iter().map(of_head).collect()
     }
 
-    /// Second moment of each head's queries before RoPE, weighted by sensitivity, per token: H times `[d, d]`.
+    /// Second moment of each head's queries before RoPE, weighted by sensitivity, per token: H matrices `[d, d]`.
     pub fn query_moments(&self) -> Vec<Mat<f64>> {
-        let per_token = faer::Scale(1.0 / self.tokens.max(1) as f64);
+        let per_token = Scale(1.0 / self.tokens.max(1) as f64);
         self.query_moment.iter().map(|moment| per_token * moment).collect()
     }
 
-    /// What an error of a head's values costs, per token: H times `[d, d]`.
+    /// Metric of errors of each head's values, per token: H matrices `[d, d]`.
     pub fn value_metrics(&self) -> Vec<Mat<f64>> {
-        let per_token = faer::Scale(1.0 / self.tokens.max(1) as f64);
+        let per_token = Scale(1.0 / self.tokens.max(1) as f64);
         self.value_metric.iter().map(|metric| per_token * metric).collect()
     }
 }
@@ -226,11 +227,11 @@ fn pair_powers(keys: Tensor<3>) -> Tensor<3> {
     half(0) + half(pairs)
 }
 
-/// Costs `[H, T, T]` of each query and key, 0 for later keys, as those of each distance and key.
+/// Costs `[H, T, T]` by query and key, 0 for later keys, rearranged by distance and key.
 fn by_distance(a: Tensor<3>) -> Tensor<3> {
     let [heads, sequence, _] = a.dims();
-    // In rows of T, key u and query t are at uT + t = u(T + 1) + (t - u): key u and distance t - u in rows of T + 1. What
-    // that puts at distances beyond the sequence's end are costs of later keys.
+    // Row-major with rows of T, key u and query t are at uT + t = u(T + 1) + (t - u): key u and distance t - u with rows of
+    // T + 1. What lands at distances beyond the end of the sequence are costs of later keys, which are 0.
     let flat = a.swap_dims(1, 2).reshape([heads, sequence * sequence]);
     let end = Tensor::zeros([heads, sequence], &flat.device());
     Tensor::cat(vec![flat, end], 1)
@@ -239,7 +240,7 @@ fn by_distance(a: Tensor<3>) -> Tensor<3> {
         .swap_dims(1, 2)
 }
 
-/// Costs `[H, T, T]` without those of the first key.
+/// Costs `[H, T, T]` with those of the first key set to 0.
 fn zero_first_key(a: Tensor<3>) -> Tensor<3> {
     let sequence = a.dims()[2];
     let keep: Vec<f32> = (0..sequence).map(|u| f32::from(u8::from(u > 0))).collect();

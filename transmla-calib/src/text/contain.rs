@@ -1,4 +1,4 @@
-//! Decoders of other crates that panic on some damaged files.
+//! Containing panics of other crates' decoders on damaged files.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,4 +1,4 @@
-//! Opening a file of text: regular files alone, decompressed.
+//! Opening files: regular ones only, decompressed as they are read.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
@@ -12,15 +12,15 @@ use crate::error::CalibError;
 pub(crate) const SUPPORTED: &str =
     ".parquet, .jsonl, .ndjson, .json, .txt, .text, .raw, .md, and all but the first with .gz or .zst";
 
-/// Largest window that a zstd file may ask for, as a power of two: what the zstd program itself accepts.
+/// Largest window that a zstd file may ask for, as a power of two; the zstd program accepts the same.
 const ZSTD_WINDOW: u32 = 27;
 
-/// Opens a regular file; anything else (a pipe, a device, a socket) is refused before it is opened.
+/// Opens a regular file. Anything else (a pipe, a device, a socket) is refused before it is opened.
 pub(crate) fn regular(path: &Path) -> Result<File, CalibError> {
     let fail = |e| CalibError::io("read", path, e);
     check_regular(path, &std::fs::metadata(path).map_err(fail)?)?;
     let file = File::open(path).map_err(fail)?;
-    // It may have been replaced in between.
+    // It may have been replaced in the meantime.
     check_regular(path, &file.metadata().map_err(fail)?)?;
     Ok(file)
 }
@@ -52,10 +52,11 @@ fn kind(kind: std::fs::FileType) -> &'static str {
     if kind.is_dir() { "a folder" } else { "something else" }
 }
 
-/// Opens a file and decompresses it as it is read, by what is in it, whatever its name says.
+/// Opens a file and decompresses it as it is read. The compression is told by the content, not by the name.
 ///
 /// # Errors
-/// [`CalibError::Unsupported`] for other compressions, [`CalibError::Corrupt`] if it is not compressed and its name says so.
+/// [`CalibError::Unsupported`] for other compressions, [`CalibError::Corrupt`] if the name says that the file is compressed
+/// and it is not.
 pub(crate) fn decompressed(path: &Path) -> Result<Box<dyn BufRead>, CalibError> {
     let fail = |e| CalibError::io("read", path, e);
     let mut file = regular(path)?;
@@ -88,12 +89,12 @@ pub(crate) fn decompressed(path: &Path) -> Result<Box<dyn BufRead>, CalibError> 
 enum Compression {
     Gzip,
     Zstd,
-    /// Its name, and the command that unpacks it.
+    /// The name of the compression, and the command that unpacks it.
     Other(&'static str, &'static str),
 }
 
 impl Compression {
-    /// By the first bytes of a file.
+    /// The compression by the first bytes of a file.
     fn of(head: &[u8]) -> Option<Self> {
         match head {
             [0x1f, 0x8b, ..] => Some(Self::Gzip),

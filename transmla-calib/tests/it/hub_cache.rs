@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use transmla_calib::{CalibError, DatasetSource, Split, TextRows, load};
-use transmla_core::hub::HubOptions;
+use transmla_checkpoint::hub::HubOptions;
 
 use crate::write_parquet;
 

@@ -11,7 +11,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use transmla_calib::{CalibError, DatasetSource, Split, TextRows, load_column};
-use transmla_core::hub::HubOptions;
+use transmla_checkpoint::hub::HubOptions;
 
 use crate::load_path;
 
@@ -174,7 +174,7 @@ fn nested_columns_of_parquet() {
     assert_eq!(read_column("a.parquet", table(), "words").unwrap().rows, ["a\nb", "c"]);
     let error = read("a.parquet", table()).unwrap_err().to_string();
     assert!(
-        error.contains("words (list of strings)") && error.contains("--text-column"),
+        error.contains("words (list of strings)") && error.contains("column = NAME"),
         "{error}"
     );
 }
@@ -232,7 +232,7 @@ fn two_columns_of_strings() {
     let schema = "message schema { REQUIRED BYTE_ARRAY instruction (STRING); REQUIRED BYTE_ARRAY output (STRING); }";
     let table = || parquet(schema, &[&["p", "q"], &ROWS], None, Compression::SNAPPY);
     let error = read("a.parquet", table()).unwrap_err().to_string();
-    let parts = ["instruction (BYTE_ARRAY), output (BYTE_ARRAY)", "--text-column NAME"];
+    let parts = ["instruction (BYTE_ARRAY), output (BYTE_ARRAY)", "column = NAME"];
     assert!(parts.iter().all(|part| error.contains(part)), "{error}");
     assert_eq!(read_column("a.parquet", table(), "output").unwrap().rows, ROWS);
     let lines = b"{\"instruction\": \"p\", \"output\": \"done\"}\n".to_vec();

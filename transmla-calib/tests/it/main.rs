@@ -18,7 +18,7 @@ use parquet::data_type::ByteArray;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use transmla_calib::{CalibError, DatasetSource, Split, TextRows, TextTokenizer, load};
-use transmla_core::hub::HubOptions;
+use transmla_checkpoint::hub::HubOptions;
 
 /// The tokenizer of stories260K.
 static TOKENIZER: LazyLock<TextTokenizer> =

@@ -149,7 +149,7 @@ fn what_cannot_be_drawn_is_refused() {
     };
     let error = sample(&rows(&[3, 0, 2]), &TOKENIZER, &spec).unwrap_err().to_string();
     assert!(
-        error.contains("1000 tokens") && error.contains("--cal-max-seqlen"),
+        error.contains("1000 tokens") && error.contains("or sequence = "),
         "{error}"
     );
     let error = sample(&[String::new()], &TOKENIZER, &spec).unwrap_err().to_string();

@@ -137,7 +137,8 @@ pub(crate) fn write(
         writer.write(&name, &values)?;
     }
     let scale = norms.map_or(1.0, |norms| norms.input_scale);
-    writer.copy(source, &input_norm(layer), scale as f32)
+    writer.copy(source, &input_norm(layer), scale as f32)?;
+    Ok(())
 }
 
 /// The norm in front of a layer's attention.

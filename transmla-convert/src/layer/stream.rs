@@ -109,13 +109,17 @@ impl CalibrationStream {
     }
 
     /// Takes the text through `layer`; `step` is called after each batch.
-    pub fn advance(&mut self, layer: &DecoderLayer, step: &mut dyn FnMut()) {
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn advance(&mut self, layer: &DecoderLayer, step: &mut dyn FnMut()) -> Result<(), CoreError> {
         for state in &mut self.states {
             let hidden = std::mem::replace(state, Tensor::empty([1, 1, 1], &state.device()));
-            *state = layer.forward(hidden, &self.rotary, None);
+            *state = layer.forward(hidden, &self.rotary, None)?;
             step();
         }
         self.layer += 1;
+        Ok(())
     }
 }
 

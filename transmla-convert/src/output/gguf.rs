@@ -12,7 +12,8 @@ use burn::tensor::Device;
 use transmla_core::checkpoint::{GgufTensor, GgufValue, GgufWriter};
 use transmla_core::config::RopeScaling;
 use transmla_core::{
-    AttentionConfig, Checkpoint, CoreError, Decoder, LatentConfig, LayeredModel, ModelConfig, Residency, StorageDtype,
+    AttentionConfig, Checkpoint, CheckpointError, Decoder, LatentConfig, LayeredModel, ModelConfig, Residency,
+    StorageDtype,
 };
 
 use self::attention::rewritten;
@@ -71,7 +72,10 @@ pub fn write_gguf(
     if let Some(problem) = lost_rows(&config, &latent, &checkpoint)? {
         return refuse(problem);
     }
-    let dtype = StorageDtype::from_safetensors(checkpoint.dtype("model.embed_tokens.weight")?).unwrap_or_default();
+    let dtype = checkpoint
+        .dtype("model.embed_tokens.weight")?
+        .storage()
+        .unwrap_or_default();
     let model = Decoder::new(config, checkpoint, device, Residency::Streamed)?;
     let text = built_in_text(folder, model.config())?;
     let found = survey(&model, &text)?;
@@ -151,7 +155,7 @@ impl File {
                 && current.as_ref().is_none_or(|layer| layer.index != index)
             {
                 if let Some(done) = current.take() {
-                    stream.advance(&done.layer, &mut || ());
+                    stream.advance(&done.layer, &mut || ())?;
                 }
                 current = Some(self.layer(model, &stream, index)?);
             }
@@ -194,7 +198,7 @@ impl File {
                 return found.ok_or_else(|| {
                     let problem = "the attention has no such tensor".into();
                     let name = entry.source.clone();
-                    ConvertError::Core(CoreError::Write { name, problem })
+                    CheckpointError::Write { name, problem }.into()
                 });
             }
             Place::InputNorm => layer.map_or(1.0, |layer| layer.input_scale),

@@ -32,7 +32,7 @@ pub(crate) fn lost_rows(
         for (name, rows, rank, (reader, width)) in projections.into_iter().flatten() {
             let tensor = |name: &str, kind: &str| format!("{}.self_attn.{name}.{kind}", layer_prefix(layer));
             let (bias, name) = (tensor(name, "bias"), tensor(name, "weight"));
-            if StorageDtype::from_safetensors(checkpoint.dtype(&name)?) != Some(StorageDtype::F16) {
+            if checkpoint.dtype(&name)?.storage() != Some(StorageDtype::F16) {
                 continue;
             }
             let values = checkpoint.values(&name, &[rows, hidden])?;

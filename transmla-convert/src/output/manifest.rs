@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use transmla_core::CoreError;
 use transmla_core::checkpoint::{CheckpointWriter, Place, is_companion, read_regular, read_regular_text};
+use transmla_core::{CheckpointError, CoreError};
 
 use crate::solve::memory::elements;
 use crate::solve::refinement;
@@ -108,7 +108,9 @@ pub fn check_replaceable(target: &Path) -> Result<(), ConvertError> {
     }
     let text = match read_regular_text(&target.join(RECIPE_FILE), LARGEST_RECIPE) {
         Ok(text) => text,
-        Err(CoreError::File { problem, .. }) => return refuse(format!("its {RECIPE_FILE} cannot be read: {problem}")),
+        Err(CheckpointError::File { problem, .. }) => {
+            return refuse(format!("its {RECIPE_FILE} cannot be read: {problem}"));
+        }
         Err(_) => {
             let all = names.iter().map(|name| name.to_string_lossy().into_owned());
             return refuse(format!(

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use serde_json::{Map, Value};
 use transmla_core::checkpoint::{read_regular, read_regular_text};
 use transmla_core::config::{CACHE_KEYS, RopeScaling, TRANSFORMERS_ARCHITECTURE, stock_architecture};
 use transmla_core::model::attention::{Attention, QueryProjection};
 use transmla_core::model::{Linear, OutputHead, RmsNorm, check_headers};
 use transmla_core::{
-    AttentionConfig, Checkpoint, CoreError, Decoder, DecoderLayer, LayeredModel, ModelConfig, TokenBatch, host_values,
+    AttentionConfig, Checkpoint, CoreError, Decoder, DecoderLayer, LayeredModel, ModelConfig, RawConfig, TokenBatch,
+    host_values,
 };
 
 use crate::output::lost_rows::lost_rows;
@@ -105,8 +105,7 @@ pub fn check_saved(folder: &Path, config: &ModelConfig) -> Result<(SavedForm, Ve
 }
 
 fn architecture(config: &ModelConfig) -> String {
-    let named = config.raw.get("architectures").and_then(|list| list.get(0));
-    named.and_then(Value::as_str).unwrap_or("none").to_owned()
+    config.raw.text("/architectures/0").unwrap_or("none").to_owned()
 }
 
 fn class_check(found: &str, expected: &str) -> Check {
@@ -123,7 +122,7 @@ fn class_check(found: &str, expected: &str) -> Check {
 /// Whether the modules that `auto_map` names are there.
 fn code_check(folder: &Path, config: &ModelConfig) -> Check {
     let module = |key: &str| {
-        let name = config.raw.get("auto_map")?.get(key)?.as_str()?;
+        let name = config.raw.text(&format!("/auto_map/{key}"))?;
         Some(format!("{}.py", name.split_once('.')?.0))
     };
     let modules = ["AutoConfig", "AutoModelForCausalLM"].map(module);
@@ -148,12 +147,12 @@ fn code_check(folder: &Path, config: &ModelConfig) -> Check {
 fn sizes_check(config: &ModelConfig) -> Check {
     let mut problems = config.notes.clone();
     let heads = config.num_attention_heads as u64;
-    let size = |key: &str| config.raw.get(key).and_then(Value::as_u64);
-    if size("num_key_value_heads").is_some_and(|count| count != heads) {
+    let size = |key: &str| config.raw.integer(key);
+    if size("/num_key_value_heads").is_some_and(|count| count != heads) {
         problems.push(format!("num_key_value_heads is not the number of heads, {heads}"));
     }
     // Its class calls the width of the rotary key so.
-    if size("head_dim").is_some_and(|width| width != config.rope.dim as u64) {
+    if size("/head_dim").is_some_and(|width| width != config.rope.dim as u64) {
         problems.push(format!(
             "head_dim is not the width of the rotary key, {}",
             config.rope.dim
@@ -172,21 +171,22 @@ fn sizes_check(config: &ModelConfig) -> Check {
 /// Whether the caches that transformers makes by these files keep what each layer sees.
 fn cache_check(folder: &Path, config: &ModelConfig) -> Check {
     let text = read_regular(&folder.join("generation_config.json"), LARGEST_SETTINGS).unwrap_or_default();
-    let generation: Map<String, Value> = serde_json::from_slice(&text).unwrap_or_default();
+    let generation = RawConfig::parse(&text).unwrap_or_default();
     let asked = [("config.json", &config.raw), ("generation_config.json", &generation)]
         .into_iter()
-        .flat_map(|(file, keys)| CACHE_KEYS.iter().map(move |key| (file, *key, keys.get(*key))))
-        .find_map(|(file, key, value)| Some((file, key, value.filter(|value| !value.is_null())?)));
-    let kinds = config.raw.get("layer_types").and_then(Value::as_array);
-    let size = config.raw.get("sliding_window").filter(|size| !size.is_null());
+        .flat_map(|(file, keys)| CACHE_KEYS.iter().map(move |key| (file, *key, keys, format!("/{key}"))))
+        .filter(|(.., keys, pointer)| keys.is_set(pointer))
+        .find_map(|(file, key, keys, pointer)| Some((file, key, keys.json(&pointer)?)));
+    let listed = config.raw.length("/layer_types").is_some();
+    let size = config.raw.json("/sliding_window").filter(|size| size != "null");
     // Without a list a window is one of all layers to transformers, whatever else config.json has.
-    let forgets = |layer: usize| match kinds {
-        Some(kinds) => kinds.get(layer).is_some_and(|kind| kind == "sliding_attention"),
-        None => size.is_some(),
+    let forgets = |layer: usize| match listed {
+        true => config.raw.text(&format!("/layer_types/{layer}")) == Some("sliding_attention"),
+        false => size.is_some(),
     };
     let differs = (0..config.num_hidden_layers).find(|layer| {
         let window = config.attention_parameters(*layer).window;
-        forgets(*layer) != window.is_some() || window.is_some_and(|window| size != Some(&window.into()))
+        forgets(*layer) != window.is_some() || window.is_some_and(|window| size != Some(window.to_string()))
     });
     let (passed, found) = match (asked, differs) {
         (Some((file, key, value)), _) => (false, format!("{file} has {key} {value}; remove it")),

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use transmla_calib::CalibError;
-use transmla_core::CoreError;
+use transmla_core::{CheckpointError, CoreError};
 use transmla_eval::EvalError;
 use transmla_lowrank::LowRankError;
 use transmla_rope::RopeError;
@@ -155,5 +155,11 @@ impl ConvertError {
 
     pub(crate) fn lowrank(layer: usize) -> impl Fn(LowRankError) -> Self {
         move |source| Self::LowRank { layer, source }
+    }
+}
+
+impl From<CheckpointError> for ConvertError {
+    fn from(error: CheckpointError) -> Self {
+        CoreError::from(error).into()
     }
 }

@@ -1,9 +1,8 @@
 //! The plan of a conversion, from config.json and the checkpoint's headers alone.
 
-use serde_json::{Map, Value};
 use transmla_core::config::{LatentForm, LatentStyle};
 use transmla_core::model::{attention_tensors, carried_tensors, layer_prefix, model_tensors};
-use transmla_core::{AttentionConfig, GroupedConfig, LatentConfig, ModelConfig, TensorSpec};
+use transmla_core::{AttentionConfig, GroupedConfig, LatentConfig, ModelConfig, RawConfig, TensorSpec};
 use transmla_rope::HeadShape;
 
 use crate::spec::error::ConvertError;
@@ -139,7 +138,7 @@ impl Plan {
     }
 
     /// The contents of the converted model's config.json.
-    pub(crate) fn config_json(&self) -> Map<String, Value> {
+    pub(crate) fn config_json(&self) -> RawConfig {
         self.source.latent_json(self.latent(), &self.form)
     }
 

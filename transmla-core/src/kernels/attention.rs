@@ -4,15 +4,10 @@ use burn::tensor::activation::softmax;
 use burn::tensor::module::attention as burn_attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use transmla_checkpoint::config::AttentionParameters;
 
-use super::AttentionParameters;
 use super::host::{self, Problem};
-
-/// [`attend`] with scale `width^-1/2` and neither bound nor window.
-pub fn causal_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
-    let parameters = AttentionParameters::of_width(q.dims()[3]);
-    attend(q, k, v, &parameters)
-}
+use super::scores::{attention_mask, capped_scores, masked_scores};
 
 /// Causal softmax attention; query row i sees keys up to `past + i`, in a window if there is one.
 ///
@@ -36,7 +31,7 @@ pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, parameters: &AttentionPa
     let is_causal = tokens == new && parameters.window.is_none_or(|window| window >= tokens);
     let mask = match is_causal {
         true => None,
-        false => parameters.mask(new, tokens, &q.device()).map(Tensor::unsqueeze),
+        false => attention_mask(parameters, new, tokens, &q.device()).map(Tensor::unsqueeze),
     };
     let options = AttentionModuleOptions {
         is_causal,
@@ -50,12 +45,6 @@ pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, parameters: &AttentionPa
         q.mul_scalar(ratio)
     };
     burn_attention(q, repeat_heads(k, heads), repeat_heads(v, heads), mask, None, options)
-}
-
-/// [`causal_attention`] from plain tensor operations.
-pub fn plain_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
-    let parameters = AttentionParameters::of_width(q.dims()[3]);
-    plain_attend(q, k, v, &parameters)
 }
 
 /// [`attend`] from plain tensor operations: what every other form is tested against.
@@ -108,7 +97,7 @@ pub fn plain_attention_gradients(
     let mean = (dp.clone() * p.clone()).sum_dim(3);
     let mut ds = (p.clone() * (dp - mean)).mul_scalar(parameters.scale);
     if let Some(cap) = parameters.softcap {
-        let capped = parameters.capped(products(&q, &k));
+        let capped = capped_scores(parameters, products(&q, &k));
         ds = ds * (capped.div_scalar(cap).square().neg().add_scalar(1.0));
     }
     AttentionGradients {
@@ -124,7 +113,7 @@ fn products(q: &Tensor<4>, k: &Tensor<4>) -> Tensor<4> {
 }
 
 fn probabilities(q: &Tensor<4>, k: &Tensor<4>, parameters: &AttentionParameters) -> Tensor<4> {
-    softmax(parameters.masked(products(q, k)), 3)
+    softmax(masked_scores(parameters, products(q, k)), 3)
 }
 
 /// Repeats each of G heads for the query heads that share it: `[batch, G, seq, width]` to `[batch, H, seq, width]`.

@@ -9,8 +9,8 @@ use std::ops::Range;
 
 use pulp::Arch;
 use rayon::prelude::*;
+use transmla_checkpoint::config::AttentionParameters;
 
-use super::AttentionParameters;
 use super::exponential::{cap, exponentiate_below, largest, scale};
 use super::prefetch::Prefetch;
 use super::storage::StoredSlice;

@@ -1,28 +1,12 @@
 //! Attention of a few new tokens to many cached ones that lie on an accelerator: picks the form.
 
 use burn::tensor::{DType, Tensor};
+use transmla_checkpoint::config::AttentionParameters;
 
-use super::{AttentionParameters, plain_decode};
-
-/// Where the values of cached tokens are.
-#[derive(Debug, Clone)]
-#[allow(clippy::large_enum_variant, reason = "handed on, never kept")]
-pub enum CachedValues {
-    /// In rows of their own, `[batch, G, longest, d_v]`.
-    Apart(Tensor<4>),
-    /// They are the first d_v numbers of each key, as in a latent cache.
-    InKeys(usize),
-}
-
-impl CachedValues {
-    /// d_v.
-    fn width(&self) -> usize {
-        match self {
-            Self::Apart(values) => values.dims()[3],
-            Self::InKeys(width) => *width,
-        }
-    }
-}
+use super::cached_values::CachedValues;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+use super::cube::dispatch;
+use super::plain_decode::plain_decode;
 
 /// Causal attention of the newest tokens of sequences of different lengths to a cache in any float format.
 ///
@@ -49,7 +33,7 @@ pub fn decode_tensors(
     parameters: &AttentionParameters,
 ) -> Tensor<4> {
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
-    if let Some(attended) = super::cube::decode(&q, &keys, &values, lengths, parameters) {
+    if let Some(attended) = dispatch::decode(&q, &keys, &values, lengths, parameters) {
         return attended;
     }
     let longest = lengths.iter().copied().max().unwrap_or(0).min(keys.dims()[2]);
@@ -71,7 +55,7 @@ pub fn decode_is_fused(
     parameters: &AttentionParameters,
 ) -> bool {
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
-    let fused = super::cube::plan(q, keys, values, lengths, parameters).is_some();
+    let fused = dispatch::plan(q, keys, values, lengths, parameters).is_some();
     #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
     let fused = {
         let _ = (q, keys, values, lengths, parameters);

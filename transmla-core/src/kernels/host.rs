@@ -5,8 +5,8 @@
 
 use pulp::Arch;
 use rayon::prelude::*;
+use transmla_checkpoint::config::AttentionParameters;
 
-use super::AttentionParameters;
 use super::exponential::{cap, exponentiate, scale, slope_of_cap, softmax_gradient};
 use super::product::{View, multiply};
 

@@ -2,7 +2,8 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | `attention_parameters` | [`AttentionParameters`]: scale, soft-cap and window |
+//! | `scores` | scale, soft-cap and mask of attention scores by [`AttentionParameters`] |
+//! | `cached_values` | where the values of cached tokens are |
 //! | `attention` | causal attention and its gradient; picks the form |
 //! | `host` | both in blocks on the CPU: score matrices never leave the cache, keys of the future are not looked at |
 //! | `decode` | attention of a few new tokens to many cached ones on the CPU, one pass over the cache |
@@ -16,7 +17,7 @@
 //! | `product`, `vectors`, `exponential` | matrix products, skinny products in registers, and a vectorised softmax |
 
 mod attention;
-mod attention_parameters;
+mod cached_values;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod cube;
 mod decode;
@@ -26,21 +27,21 @@ mod host;
 mod plain_decode;
 mod prefetch;
 mod product;
+mod scores;
 mod skinny;
 mod storage;
 mod threads;
 mod vectors;
 
-pub use attention::{
-    AttentionGradients, attend, attention_gradients, causal_attention, plain_attend, plain_attention,
-    plain_attention_gradients,
-};
+pub use attention::{AttentionGradients, attend, attention_gradients, plain_attend, plain_attention_gradients};
 pub(crate) use attention::{on_host, repeat_heads};
-pub use attention_parameters::AttentionParameters;
+pub use cached_values::CachedValues;
 pub use decode::{CachedHead, DecodeShape, decode};
-pub use decode_tensors::{CachedValues, decode_is_fused, decode_tensors};
+pub use decode_tensors::{decode_is_fused, decode_tensors};
 pub use plain_decode::plain_decode;
+pub use scores::attention_mask;
 pub(crate) use skinny::skinny_product;
 pub use storage::{Stored, StoredSlice};
 pub(crate) use threads::{among_threads, for_each_piece};
+pub use transmla_checkpoint::config::AttentionParameters;
 pub(crate) use vectors::{add_combinations, dot_products};

@@ -2,8 +2,9 @@
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
+use transmla_checkpoint::config::AttentionParameters;
 
-use super::AttentionParameters;
+use super::scores::capped_scores;
 
 /// Causal attention of the newest tokens of sequences of different lengths: what fused decoding is tested against, and what
 /// other devices do.
@@ -23,7 +24,7 @@ pub fn plain_decode(
     let rows = heads / groups * new;
     // The heads that share keys become rows of one product: no key is repeated.
     let products = q.reshape([batch, groups, rows, width]).matmul(keys.swap_dims(2, 3));
-    let scores = parameters.capped(products); // [batch, G, H / G · new, longest]
+    let scores = capped_scores(parameters, products); // [batch, G, H / G · new, longest]
     let scores = match mask(lengths, new, longest, parameters.window, &scores.device()) {
         None => scores,
         Some(mask) => {

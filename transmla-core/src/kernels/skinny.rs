@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::vectors::dot_products;
-use crate::HostNumbers;
+use crate::host::HostNumbers;
 
 /// The most rows for which this is faster than a general product.
 const MAX_ROWS: usize = 32;

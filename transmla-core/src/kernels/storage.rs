@@ -2,8 +2,7 @@
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-
-use crate::StorageDtype;
+use transmla_checkpoint::StorageDtype;
 
 /// Numbers in the format that a cache keeps them in.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,11 +1,11 @@
 //! Decoding from cached latents with `kv_b_proj` absorbed into queries and outputs, on the CPU.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use transmla_checkpoint::config::{AttentionParameters, LatentConfig};
 
 use super::cached_rows::CachedRows;
-use crate::HostNumbers;
-use crate::config::LatentConfig;
-use crate::kernels::{AttentionParameters, DecodeShape, add_combinations, decode, dot_products, for_each_piece};
+use crate::host::HostNumbers;
+use crate::kernels::{DecodeShape, add_combinations, decode, dot_products, for_each_piece};
 
 /// `kv_b_proj` where it lies in host memory, `[H, d + d_v, r]`: what turns queries into latents and attended latents into
 /// values. A view, made for each use: nothing is copied.

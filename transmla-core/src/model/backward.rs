@@ -1,10 +1,12 @@
 //! Gradients through an attention without recording its softmax.
 
 use burn::tensor::{Gradients, Tensor};
+use transmla_checkpoint::config::AttentionParameters;
 
-use super::attention::{Attention, Projected};
+use super::attention::heads::Projected;
+use super::attention::kind::Attention;
 use super::rotary::Rotary;
-use crate::kernels::{AttentionParameters, attend, attention_gradients};
+use crate::kernels::{attend, attention_gradients};
 
 /// An attention that has run forwards and can run backwards.
 ///

@@ -1,9 +1,10 @@
 //! KV caches: what a decoder keeps of the tokens it has seen.
 
 use burn::tensor::{Device, Distribution, Tensor};
+use transmla_checkpoint::{AttentionConfig, ModelConfig, StorageDtype};
 
 use super::cached_rows::CachedRows;
-use crate::{AttentionConfig, CoreError, ModelConfig, StorageDtype};
+use crate::error::CoreError;
 
 /// The cache of one layer.
 #[derive(Debug, Clone)]
@@ -203,12 +204,9 @@ impl KvCache {
         self.undo();
     }
 
-    /// The cache of one layer.
-    ///
-    /// # Panics
-    /// If the model has no such layer.
-    pub fn layer(&mut self, index: usize) -> &mut LayerCache {
-        &mut self.layers[index]
+    /// The cache of one layer; `None` if the model has no such layer.
+    pub fn layer(&mut self, index: usize) -> Option<&mut LayerCache> {
+        self.layers.get_mut(index)
     }
 
     /// Checks that new tokens of some sequences of a model can follow, and makes them the first if there were none.

@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use transmla_checkpoint::StorageDtype;
 
-use crate::StorageDtype;
+use super::formats::{float, format_on};
 use crate::kernels::{CachedHead, Stored, on_host};
 
 /// Rows kept for every token of every sequence and head, in one format.
@@ -251,20 +252,4 @@ fn runs(lengths: &[usize]) -> Vec<Range<usize>> {
         range
     };
     lengths.chunk_by(|a, b| a == b).map(range).collect()
-}
-
-/// A format on a device: `f32` if it does not know the one asked for.
-fn format_on(dtype: StorageDtype, device: &Device) -> StorageDtype {
-    match device.supports_dtype(float(dtype)) {
-        true => dtype,
-        false => StorageDtype::F32,
-    }
-}
-
-fn float(dtype: StorageDtype) -> DType {
-    match dtype {
-        StorageDtype::F32 => DType::F32,
-        StorageDtype::Bf16 => DType::BF16,
-        StorageDtype::F16 => DType::F16,
-    }
 }

@@ -4,15 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use transmla_checkpoint::layout::check_headers;
+use transmla_checkpoint::{Checkpoint, ModelConfig, TokenBatch};
 
 use super::cache::KvCache;
-use super::headers::check_headers;
-use super::layer::{DecoderLayer, residual_norm};
-use super::linear::{Linear, RmsNorm};
+use super::layer::DecoderLayer;
+use super::layered::LayeredModel;
+use super::output_head::OutputHead;
 use super::rotary::Rotary;
-use super::{LayeredModel, TokenBatch};
+use crate::error::CoreError;
 use crate::kernels::among_threads;
-use crate::{Checkpoint, CoreError, ModelConfig};
 
 /// Whether a model's weights are kept or read again for every use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,38 +32,6 @@ pub struct Decoder {
     device: Device,
     layers: Option<Arc<Vec<DecoderLayer>>>,
     head: Option<OutputHead>,
-}
-
-/// Final norm and output projection.
-#[derive(Debug, Clone)]
-pub struct OutputHead {
-    norm: RmsNorm,
-    projection: Linear,
-    softcap: Option<f64>,
-}
-
-impl OutputHead {
-    /// Residual stream `[rows, hidden]` to logits `[rows, vocabulary]`.
-    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let logits = self.projection.forward(self.norm.forward(hidden));
-        match self.softcap {
-            Some(cap) => logits.div_scalar(cap).tanh().mul_scalar(cap),
-            None => logits,
-        }
-    }
-
-    /// The same with another norm and another projection made of its own.
-    pub(super) fn map(
-        self,
-        norm: impl FnOnce(RmsNorm) -> Result<RmsNorm, CoreError>,
-        projection: impl FnOnce(Linear) -> Result<Linear, CoreError>,
-    ) -> Result<Self, CoreError> {
-        Ok(Self {
-            norm: norm(self.norm)?,
-            projection: projection(self.projection)?,
-            softcap: self.softcap,
-        })
-    }
 }
 
 impl Decoder {
@@ -160,11 +129,7 @@ impl Decoder {
     /// Whether the model's positions hold for a sequence of this length.
     fn check_length(&self, tokens: usize) -> Result<(), CoreError> {
         match self.config.rope_limit {
-            Some(limit) if tokens > limit => Err(CoreError::Unsupported {
-                feature: "dynamic RoPE scaling beyond its context",
-                found: format!("{tokens} tokens"),
-                supported: format!("up to {limit} tokens (max_position_embeddings), where it changes nothing"),
-            }),
+            Some(limit) if tokens > limit => Err(CoreError::BeyondContext { tokens, limit }),
             _ => Ok(()),
         }
     }
@@ -179,7 +144,7 @@ impl Decoder {
         let mut hidden = self.embed(tokens)?;
         for index in 0..self.config.num_hidden_layers {
             let layer = self.layer(index)?;
-            hidden = layer.forward(hidden, &rotary, cache.as_mut().map(|cache| cache.layer(index)));
+            hidden = layer.forward(hidden, &rotary, cache.as_mut().and_then(|cache| cache.layer(index)))?;
         }
         Ok(hidden)
     }
@@ -211,26 +176,20 @@ impl LayeredModel for Decoder {
     }
 
     fn layer(&self, index: usize) -> Result<DecoderLayer, CoreError> {
-        match &self.layers {
-            Some(layers) => Ok(layers[index].clone()),
+        let layers = self.config.num_hidden_layers;
+        if index >= layers {
+            return Err(CoreError::NoSuchLayer { index, layers });
+        }
+        match self.layers.as_ref().and_then(|layers| layers.get(index)) {
+            Some(layer) => Ok(layer.clone()),
             None => DecoderLayer::read(&self.checkpoint, &self.config, index, &self.device),
         }
     }
 
     fn head(&self) -> Result<OutputHead, CoreError> {
-        if let Some(head) = &self.head {
-            return Ok(head.clone());
+        match &self.head {
+            Some(head) => Ok(head.clone()),
+            None => OutputHead::read(&self.checkpoint, &self.config, &self.device),
         }
-        let config = &self.config;
-        let name = match config.tie_word_embeddings {
-            true => "model.embed_tokens",
-            false => "lm_head",
-        };
-        let shape = [config.vocab_size, config.hidden_size];
-        Ok(OutputHead {
-            norm: residual_norm(&self.checkpoint, "model.norm", config, &self.device)?,
-            projection: Linear::read(&self.checkpoint, name, shape, &self.device)?,
-            softcap: config.logit_softcap,
-        })
     }
 }

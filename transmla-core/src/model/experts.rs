@@ -2,11 +2,14 @@
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use transmla_checkpoint::config::ExpertConfig;
+use transmla_checkpoint::layout::MlpNames;
+use transmla_checkpoint::{Checkpoint, ModelConfig};
 
 use super::linear::Linear;
-use super::mlp::{Mlp, MlpNames};
-use crate::config::ExpertConfig;
-use crate::{Checkpoint, CoreError, ModelConfig, host_values};
+use super::mlp::Mlp;
+use crate::error::CoreError;
+use crate::host::host_values;
 
 /// Experts of which each token goes through a few (Mixtral, arXiv 2401.04088, section 2.1).
 #[derive(Debug, Clone)]
@@ -51,13 +54,12 @@ impl Experts {
 
     /// `[rows, hidden]` to `[rows, hidden]`.
     ///
-    /// A device that fails while the experts are chosen gives NaN, which whoever reads the result reports.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    /// # Errors
+    /// [`CoreError::Execution`] if the device fails while the experts are chosen.
+    pub fn forward(&self, x: Tensor<2>) -> Result<Tensor<2>, CoreError> {
         let shares = softmax(self.gate.forward(x.clone()), 1); // [rows, experts]
         let [rows, count] = shares.dims();
-        let Ok(values) = host_values(shares.clone().detach()) else {
-            return x.mul_scalar(f32::NAN);
-        };
+        let values = host_values(shares.clone().detach())?;
         let device = x.device();
         let mut chosen = vec![0.0f32; values.len()];
         let mut tokens: Vec<Vec<i64>> = vec![Vec::new(); count];
@@ -80,7 +82,7 @@ impl Experts {
             let fed = expert.forward(x.clone().select(0, tokens.clone())) * weight;
             output = output.select_assign(0, tokens, fed, IndexingUpdateOp::Add);
         }
-        output
+        Ok(output)
     }
 }
 

@@ -1,14 +1,19 @@
 //! One decoder layer: attention and MLP around a residual stream.
 
 use burn::tensor::{Device, Tensor};
+use transmla_checkpoint::config::NormPlacement;
+use transmla_checkpoint::layout::layer_prefix;
+use transmla_checkpoint::{AttentionConfig, Checkpoint, ModelConfig};
 
-use super::attention::{Attention, GroupedAttention, LatentAttention};
+use super::attention::grouped::GroupedAttention;
+use super::attention::kind::Attention;
+use super::attention::latent::LatentAttention;
 use super::cache::LayerCache;
+use super::feed_forward::FeedForwardLayer;
 use super::linear::RmsNorm;
-use super::mlp::FeedForwardLayer;
+use super::residual_norm::residual_norm;
 use super::rotary::Rotary;
-use crate::config::{NormPlacement, NormWeight};
-use crate::{AttentionConfig, Checkpoint, CoreError, ModelConfig};
+use crate::error::CoreError;
 
 /// A decoder layer with norms before attention and MLP, and possibly behind both. Cloning shares the weights.
 #[derive(Debug, Clone)]
@@ -72,23 +77,34 @@ impl DecoderLayer {
     }
 
     /// Residual stream `[batch, seq, hidden]` after this layer.
-    pub fn forward(&self, hidden: Tensor<3>, rotary: &Rotary, cache: Option<&mut LayerCache>) -> Tensor<3> {
+    ///
+    /// # Errors
+    /// [`CoreError::Execution`] if the device fails while experts are chosen.
+    pub fn forward(
+        &self,
+        hidden: Tensor<3>,
+        rotary: &Rotary,
+        cache: Option<&mut LayerCache>,
+    ) -> Result<Tensor<3>, CoreError> {
         let input = self.attention_input(hidden.clone());
         self.forward_from_input(hidden, input, rotary, cache)
     }
 
     /// As [`Self::forward`], with [`Self::attention_input`] already at hand.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
     pub fn forward_from_input(
         &self,
         hidden: Tensor<3>,
         input: Tensor<2>,
         rotary: &Rotary,
         cache: Option<&mut LayerCache>,
-    ) -> Tensor<3> {
+    ) -> Result<Tensor<3>, CoreError> {
         let [batch, sequence, width] = hidden.dims();
         let attended = self.attention.forward(input, batch, rotary, cache);
         let hidden = self.add_attention(hidden.flatten(0, 1), attended);
-        self.feed_forward(hidden).reshape([batch, sequence, width])
+        Ok(self.feed_forward(hidden)?.reshape([batch, sequence, width]))
     }
 
     /// The residual stream with the attention's output in it, all `[rows, hidden]`.
@@ -97,9 +113,12 @@ impl DecoderLayer {
     }
 
     /// The second half of the layer: residual stream `[rows, hidden]` after attention to after the MLP.
-    pub fn feed_forward(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let fed = self.mlp.forward(self.feed_forward_norm.forward(hidden.clone()));
-        hidden + through(self.feed_forward_output_norm.as_ref(), fed)
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn feed_forward(&self, hidden: Tensor<2>) -> Result<Tensor<2>, CoreError> {
+        let fed = self.mlp.forward(self.feed_forward_norm.forward(hidden.clone()))?;
+        Ok(hidden + through(self.feed_forward_output_norm.as_ref(), fed))
     }
 }
 
@@ -108,23 +127,4 @@ fn through(norm: Option<&RmsNorm>, x: Tensor<2>) -> Tensor<2> {
         Some(norm) => norm.forward(x),
         None => x,
     }
-}
-
-/// A norm of the residual stream.
-pub(super) fn residual_norm(
-    checkpoint: &Checkpoint,
-    prefix: &str,
-    config: &ModelConfig,
-    device: &Device,
-) -> Result<RmsNorm, CoreError> {
-    let norm = RmsNorm::read(checkpoint, prefix, config.hidden_size, config.rms_norm_eps, device)?;
-    Ok(match config.family.norm_weight {
-        NormWeight::Plain => norm,
-        NormWeight::OnePlus => norm.one_plus(),
-    })
-}
-
-/// `model.layers.{index}`.
-pub fn layer_prefix(index: usize) -> String {
-    format!("model.layers.{index}")
 }

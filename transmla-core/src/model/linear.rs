@@ -1,9 +1,12 @@
 //! The two layers that everything else is made of.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use transmla_checkpoint::{Checkpoint, StorageDtype};
 
+use super::formats::round_to;
+use crate::error::CoreError;
 use crate::kernels::skinny_product;
-use crate::{Checkpoint, CoreError, StorageDtype, host_values};
+use crate::read_tensor::ReadTensor;
 
 /// An affine map with the weight as it lies in the checkpoint, `[out, in]`.
 #[derive(Debug, Clone)]
@@ -58,7 +61,7 @@ impl Linear {
     pub(crate) fn select_outputs(self, order: &[usize]) -> Self {
         let device = self.weight.device();
         let ids: Vec<i64> = order.iter().map(|i| *i as i64).collect();
-        let index = Tensor::from_data(burn::tensor::TensorData::new(ids, [order.len()]), &device);
+        let index = Tensor::from_data(TensorData::new(ids, [order.len()]), &device);
         Self {
             weight: self.weight.select(0, index.clone()),
             bias: self.bias.map(|bias| bias.select(0, index)),
@@ -122,16 +125,10 @@ impl RmsNorm {
         self.rounded(normalised * self.weight.clone().unsqueeze())
     }
 
-    /// A device that fails gives NaN, which whoever reads the result reports.
     fn rounded(&self, x: Tensor<2>) -> Tensor<2> {
-        let Some(dtype) = self.rounding else {
-            return x;
-        };
-        let (shape, device) = (x.dims(), x.device());
-        let Ok(mut values) = host_values(x.clone()) else {
-            return x.mul_scalar(f32::NAN);
-        };
-        values.iter_mut().for_each(|value| *value = dtype.round(*value));
-        Tensor::from_data(TensorData::new(values, shape), &device)
+        match self.rounding {
+            None => x,
+            Some(dtype) => round_to(x, dtype),
+        }
     }
 }

@@ -1,91 +1,13 @@
-//! The gated MLP, and what may stand in its place.
+//! The gated MLP.
 
 use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor};
+use transmla_checkpoint::config::Activation;
+use transmla_checkpoint::layout::MlpNames;
+use transmla_checkpoint::{Checkpoint, ModelConfig};
 
-use super::experts::Experts;
 use super::linear::Linear;
-use crate::config::Activation;
-use crate::{Checkpoint, CoreError, ModelConfig};
-
-/// What a layer does with each token by itself.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a model has a few dozen; they hold handles of its weights"
-)]
-#[derive(Debug, Clone)]
-pub enum FeedForwardLayer {
-    /// One MLP.
-    Dense(Mlp),
-    /// A mixture of experts.
-    Experts(Experts),
-}
-
-impl FeedForwardLayer {
-    /// Reads whichever the configuration says, of the layer at `prefix`.
-    pub(crate) fn read(
-        checkpoint: &Checkpoint,
-        prefix: &str,
-        config: &ModelConfig,
-        device: &Device,
-    ) -> Result<Self, CoreError> {
-        match &config.experts {
-            None => {
-                let prefix = format!("{prefix}.mlp");
-                Ok(Self::Dense(Mlp::read(
-                    checkpoint,
-                    &prefix,
-                    MlpNames::DENSE,
-                    config,
-                    device,
-                )?))
-            }
-            Some(experts) => {
-                let prefix = format!("{prefix}.block_sparse_moe");
-                Ok(Self::Experts(Experts::read(
-                    checkpoint, &prefix, config, experts, device,
-                )?))
-            }
-        }
-    }
-
-    /// The same with every map made anew of its own.
-    pub(super) fn map(self, each: &mut dyn FnMut(Linear) -> Result<Linear, CoreError>) -> Result<Self, CoreError> {
-        Ok(match self {
-            Self::Dense(mlp) => Self::Dense(mlp.map(each)?),
-            Self::Experts(experts) => Self::Experts(experts.map(each)?),
-        })
-    }
-
-    /// `[rows, hidden]` to `[rows, hidden]`.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Dense(mlp) => mlp.forward(x),
-            Self::Experts(experts) => experts.forward(x),
-        }
-    }
-}
-
-/// Names of an MLP's three matrices.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct MlpNames {
-    pub gate: &'static str,
-    pub up: &'static str,
-    pub down: &'static str,
-}
-
-impl MlpNames {
-    pub const DENSE: Self = Self {
-        gate: "gate_proj",
-        up: "up_proj",
-        down: "down_proj",
-    };
-    pub const EXPERT: Self = Self {
-        gate: "w1",
-        up: "w3",
-        down: "w2",
-    };
-}
+use crate::error::CoreError;
 
 /// `down(act(gate(x)) * up(x))` (Shazeer, arXiv 2002.05202: SwiGLU, GEGLU).
 #[derive(Debug, Clone)]

@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, TensorData};
-
-use crate::config::RopeConfig;
+use transmla_checkpoint::config::RopeConfig;
 
 /// Cosines and sines of a range of positions, shared by all layers of a forward pass.
 ///

@@ -4,4 +4,5 @@ mod configurations;
 mod defaults;
 mod fixture;
 mod folders;
+mod in_use;
 mod refused_weights;

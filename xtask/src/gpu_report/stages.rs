@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::deadline::Deadline;
+use super::models;
 use super::program::{Outcome, Programs, run};
-use super::{Deadline, models};
 
 /// PyTorch's and FlashMLA's part.
 const COMPARE: &str = include_str!("compare.py");

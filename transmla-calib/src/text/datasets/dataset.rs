@@ -4,14 +4,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use transmla_core::hub::HubOptions;
+use transmla_checkpoint::hub::HubOptions;
 
 use crate::error::CalibError;
 use crate::text::datasets::named;
 use crate::text::datasets::split::Split;
 use crate::text::datasets::text_rows::{TextRows, from_files, from_folder};
 
-/// Where text comes from.
+/// A dataset on the hub, or a file or folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DatasetSource {
     /// `wikitext-2-raw-v1` of `Salesforce/wikitext` on the hub, column `text`.
@@ -24,13 +24,14 @@ pub enum DatasetSource {
     Alpaca,
     /// A file, which serves as any split, or a folder with one or more files for each split.
     ///
-    /// Files are parquet, JSON or plain text, the latter two compressed with gzip or zstd or not at all. JSON is one object
-    /// on each line, an array of objects or strings, or an object with such an array. The rows of a plain text are its
-    /// paragraphs, or its lines if no blank line stands between them; it may be UTF-8, UTF-16 or windows-1252. The text is
-    /// column `text`, else `sentence`, else `content`, else a chat (`messages`, `conversations`), else the only column of
-    /// strings. In a folder the files are named after their split (`train-00000-of-00001.parquet`, `wiki.valid.raw`) or lie
-    /// in a folder so named, there or in `data`; shards are read in the order of their names; where no file is named after a
-    /// split, all are the train split. A path that is spelled like one of the names above is told apart by a `./` before it.
+    /// Files are parquet, JSON or plain text; the latter two may be compressed with gzip or zstd. JSON is one object per line,
+    /// an array of objects or strings, or an object with such an array. The rows of plain text are its paragraphs, or its
+    /// lines if there are no blank lines between them; it may be UTF-8, UTF-16 or windows-1252. The text is the column `text`,
+    /// else `sentence`, else `content`, else a chat (`messages`, `conversations`), else the only column of strings.
+    ///
+    /// In a folder, files are named after their split (`train-00000-of-00001.parquet`, `wiki.valid.raw`) or lie in a folder
+    /// named after it, at the top or in `data`. Shards are read in the order of their names. If no file is named after a split,
+    /// all files are the train split. A path spelled like one of the names above needs a `./` before it.
     Path(PathBuf),
 }
 
@@ -63,20 +64,20 @@ impl fmt::Display for DatasetSource {
 
 /// Reads one split of a dataset; of a hub dataset only that split's files are fetched.
 ///
-/// Where a folder lacks the split, validation stands in for train and test, and train for validation; `origin` says so. At
-/// most the first GiB of a split is read, and rows of more than 1 MiB become several; `origin` says so too.
+/// If a folder lacks the split, validation stands in for train and test, and train for validation. At most the first GiB of a
+/// split is read, and rows of more than 1 MiB are split. [`TextRows::origin`] says so where it happens.
 ///
 /// # Errors
-/// The hub, a file or the split cannot be had ([`CalibError::Core`], [`CalibError::Io`], [`CalibError::NoSplit`],
-/// [`CalibError::NotAFile`]), a file is damaged, has no text column or a record that is too long ([`CalibError::Corrupt`],
-/// [`CalibError::Unsupported`], [`CalibError::NoTextColumn`], [`CalibError::TooLong`]), or there is no text in it
-/// ([`CalibError::Empty`]).
+/// [`CalibError::Checkpoint`] if the hub fails; [`CalibError::Io`], [`CalibError::NotAFile`] and [`CalibError::NoSplit`] if a
+/// file or the split cannot be found or read; [`CalibError::Corrupt`], [`CalibError::Unsupported`],
+/// [`CalibError::NoTextColumn`] and [`CalibError::TooLong`] for a file that is damaged, of another format, without a text
+/// column or with too long a record; [`CalibError::Empty`] if there is no text.
 pub fn load(source: &DatasetSource, split: Split, hub: &HubOptions) -> Result<TextRows, CalibError> {
     load_column(source, split, None, hub)
 }
 
-/// Reads one split of a dataset as [`load`] does, of the column that is named; a field inside a column has a name with dots
-/// (`data.text`). Plain text has no columns, and the datasets that are known by name have theirs: both are read as they are.
+/// Reads one split of a dataset as [`load`] does, from the named column; `data.text` is the field `text` inside the column
+/// `data`. The name is ignored for plain text, which has no columns, and for the datasets known by name.
 ///
 /// # Errors
 /// As for [`load`].

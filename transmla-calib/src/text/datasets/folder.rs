@@ -1,4 +1,4 @@
-//! The files of a split in a folder laid out as on the hub.
+//! Finding the files of a split in a folder laid out as on the hub.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use crate::error::CalibError;
 use crate::text::datasets::split::Split;
 use crate::text::rows::file::Format;
 
-/// Names listed in an error.
+/// Most file names listed in an error.
 const LISTED: usize = 8;
 
 /// The files of a split, in the order of their names, and the split that was found.
@@ -16,11 +16,11 @@ pub(crate) struct SplitFiles {
     pub files: Vec<PathBuf>,
 }
 
-/// Looks for a split in the folder, its `data` folder and the folders named after the split, else for its stand-in. Where no
-/// file is named after a split, all are taken as the train split.
+/// Looks for a split in the folder, its `data` folder and the folders named after the split, else for a split that may stand
+/// in for it. If no file is named after a split, all files are the train split.
 ///
 /// # Errors
-/// [`CalibError::NoSplit`] if neither is there, [`CalibError::Io`] if the folder cannot be listed.
+/// [`CalibError::NoSplit`] if there is neither, [`CalibError::Io`] if the folder cannot be listed.
 pub(crate) fn find(folder: &Path, wanted: Split) -> Result<SplitFiles, CalibError> {
     for split in wanted.candidates() {
         let files = files_of(folder, split)?;
@@ -60,7 +60,7 @@ fn files_of(folder: &Path, split: Split) -> Result<Vec<PathBuf>, CalibError> {
     Ok(Vec::new())
 }
 
-/// The files that are named after a split, or lie in a folder that is.
+/// The files named after a split, or in a folder named after it.
 fn named_after(folder: &Path, split: Split) -> Result<Vec<PathBuf>, CalibError> {
     for root in [folder.to_path_buf(), folder.join("data")] {
         let mut files = entries(&root)?;
@@ -81,9 +81,9 @@ fn named_after(folder: &Path, split: Split) -> Result<Vec<PathBuf>, CalibError> 
     Ok(Vec::new())
 }
 
-/// The data files of the best format there is: the same rows are often stored in several.
+/// The data files of the most preferred format: the same rows are often stored in several formats.
 fn of_one_format(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
-    // Whatever is not a regular file is kept: reading it says what it is.
+    // What is not a regular file is kept: reading it fails with an error that says what it is.
     files.retain(|path| !is_beside_data(path) && !path.is_dir());
     let best = files.iter().filter_map(|path| Format::of(path)).min();
     files.retain(|path| best.is_some() && Format::of(path) == best);
@@ -91,7 +91,7 @@ fn of_one_format(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
     files
 }
 
-/// Whether a file is one that people and programs put beside the data.
+/// Whether a file is documentation or metadata that lies beside the data.
 fn is_beside_data(path: &Path) -> bool {
     let name = path
         .file_name()
@@ -119,7 +119,7 @@ fn is_beside_data(path: &Path) -> bool {
         .contains(&name.as_str())
 }
 
-/// What is in a folder; nothing if there is no such folder.
+/// The entries of a folder; none if there is no such folder.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, CalibError> {
     if !folder.is_dir() {
         return Ok(Vec::new());

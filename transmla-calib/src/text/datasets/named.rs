@@ -1,18 +1,18 @@
-//! The datasets that are known by name.
+//! The datasets known by name.
 
 use std::path::PathBuf;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use transmla_core::CoreError;
-use transmla_core::hub::{HubOptions, dataset_folder};
+use transmla_checkpoint::CheckpointError;
+use transmla_checkpoint::hub::{HubOptions, dataset_folder};
 
 use crate::error::CalibError;
 use crate::text::datasets::split::Split;
 use crate::text::datasets::text_rows::{TextRows, from_files, from_folder};
 
-/// The shuffle that splits datasets which come in one piece; changing it changes what is reported on them.
+/// Seed of the shuffle that splits datasets without splits of their own. Changing it changes the results reported on them.
 const SHUFFLE_SEED: u64 = 42;
 
 pub(crate) fn wikitext2(split: Split, hub: &HubOptions) -> Result<TextRows, CalibError> {
@@ -26,7 +26,7 @@ pub(crate) fn wikitext2(split: Split, hub: &HubOptions) -> Result<TextRows, Cali
 }
 
 pub(crate) fn ptb(split: Split, hub: &HubOptions) -> Result<TextRows, CalibError> {
-    // The repository proper holds a script; the hub keeps its output under this revision.
+    // The main revision holds a script only; the hub keeps its output under this one.
     let repo = HubSet {
         id: "ptb-text-only/ptb_text_only",
         former: Some("ptb_text_only"),
@@ -51,7 +51,7 @@ pub(crate) fn c4(split: Split, hub: &HubOptions) -> Result<TextRows, CalibError>
     let folder = repo.fetch(hub, &|file| file == wanted)?;
     let path = folder.join(name);
     if !path.is_file() {
-        return Err(CoreError::MissingFile {
+        return Err(CheckpointError::MissingFile {
             path,
             hint: "the cache holds no such file; fetch it once with the hub switched on".into(),
         }
@@ -92,7 +92,7 @@ fn cut_80_10_10(mut rows: Vec<String>, split: Split) -> Vec<String> {
 /// A dataset repository on the hub.
 struct HubSet {
     id: &'static str,
-    /// The id of former times, under which a cache may still hold it.
+    /// A former id, under which a cache may still hold it.
     former: Option<&'static str>,
     revision: &'static str,
     /// The folder in the repository.

@@ -1,20 +1,20 @@
-//! The splits of a dataset and how files are named after them.
+//! The splits of a dataset, and how files are named after them.
 
 use std::fmt;
 
 /// A part of a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Split {
-    /// What models are fitted or calibrated on.
+    /// For fitting and calibration.
     Train,
-    /// What choices are made on.
+    /// For choices, such as hyperparameters.
     Validation,
-    /// What is reported.
+    /// For the results that are reported.
     Test,
 }
 
 impl Split {
-    /// The name on the hub.
+    /// The name of the split on the hub.
     pub fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
@@ -34,7 +34,7 @@ impl Split {
 
     /// The splits that may be read when this one is asked for, best first.
     ///
-    /// The test split never stands in for another: what is calibrated on it could not be evaluated on it.
+    /// The test split never stands in for another: a model calibrated on it could not be evaluated on it.
     pub(crate) fn candidates(self) -> [Self; 2] {
         match self {
             Self::Train => [Self::Train, Self::Validation],
@@ -43,9 +43,9 @@ impl Split {
         }
     }
 
-    /// Whether a file is called after this split: `train-00000-of-00001.parquet`, `wiki.train.raw`, `Train.txt`.
+    /// Whether a file is named after this split: `train-00000-of-00001.parquet`, `wiki.train.raw`, `Train.txt`.
     ///
-    /// A split is a word of the name by itself, but for its extension; the first such word counts.
+    /// The split must be a word of its own in the name without the extension; the first such word counts.
     pub(crate) fn names_file(self, file_name: &str) -> bool {
         let lower = file_name.to_lowercase();
         let stem = lower.rsplit_once('.').map_or("", |(stem, _)| stem);

@@ -13,13 +13,13 @@ use crate::text::rows::file;
 pub struct TextRows {
     /// The rows in the order of the files, empty ones included.
     pub rows: Vec<String>,
-    /// For people: the files, the column, the split that was read and, if it is not the one asked for, that it is not.
+    /// For people: the files, the column, and the split that was read, with a note if it is not the one asked for.
     pub origin: String,
-    /// The split that was read; nothing for a single file, which serves as any.
+    /// The split that was read; `None` for a single file, which serves as any split.
     pub split: Option<Split>,
 }
 
-/// The rows of a split, or of its stand-in, in a folder.
+/// The rows of a split in a folder, or of the split that stands in for it.
 pub(crate) fn from_folder(path: &Path, wanted: Split, column: Option<&str>) -> Result<TextRows, CalibError> {
     let SplitFiles { split, files } = folder::find(path, wanted)?;
     let note = if split == wanted {
@@ -30,7 +30,7 @@ pub(crate) fn from_folder(path: &Path, wanted: Split, column: Option<&str>) -> R
     from_files(&files, Some(split), &note, column)
 }
 
-/// The rows of some files, one after the other.
+/// The rows of several files, in order.
 pub(crate) fn from_files(
     files: &[PathBuf],
     split: Option<Split>,

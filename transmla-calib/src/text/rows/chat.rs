@@ -1,13 +1,15 @@
-//! Records that hold a text as something other than one string.
+//! Text stored as something other than one string: chats and lists of strings.
 
 use serde_json::{Map, Value};
 
-/// The columns that hold a chat, and the keys of its messages.
+/// The names of columns that hold a chat.
 pub(crate) const CHATS: [&str; 4] = ["messages", "conversations", "conversation", "chat"];
+/// The keys of a message under which its role stands.
 const ROLES: [&str; 3] = ["role", "from", "speaker"];
+/// The keys of a message under which its content stands.
 const CONTENTS: [&str; 3] = ["content", "value", "text"];
 
-/// The text of a value: a string as it is, null as nothing, a chat as it is rendered, a list of strings line by line.
+/// The text of a value: a string as it is, null as an empty text, a chat rendered, a list of strings as lines.
 pub(crate) fn text_of(value: Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text),
@@ -25,16 +27,14 @@ pub(crate) fn is_chat(value: &Value) -> bool {
     }))
 }
 
-/// A chat as a document: each message on a line of its own, its role before it.
-///
-/// This is the one place where chats become text.
+/// A chat as one document: each message on a line of its own, preceded by its role. The one place where chats become text.
 fn render(messages: &[Value]) -> Option<String> {
     let message = |message: &Value| {
         let message = message.as_object()?;
         let content = match keyed(message, &CONTENTS)? {
             Value::String(text) => text.clone(),
             Value::Null => String::new(),
-            // Parts, as of messages with pictures: what is no text is left out.
+            // Parts, as in messages with images: those that are not text are left out.
             Value::Array(parts) => joined(parts),
             _ => return None,
         };

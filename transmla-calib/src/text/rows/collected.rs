@@ -1,15 +1,15 @@
-//! Rows of text as they are read, within limits.
+//! Rows collected within limits.
 
-/// How much is read; all in bytes of UTF-8.
+/// Limits on what is read, in bytes of UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// A longer row becomes several.
+    /// Longest row; a longer one is split.
     pub document: usize,
-    /// A longer line of a text whose lines are its rows becomes several.
+    /// Longest line of a text whose lines are its rows; a longer one is split.
     pub line: usize,
-    /// A longer record of a JSON file is an error.
+    /// Longest record of a JSON file; a longer one is an error.
     pub record: usize,
-    /// What is beyond so much text is not read.
+    /// Most text of all rows; the rest is not read.
     pub text: usize,
 }
 
@@ -24,24 +24,24 @@ impl Default for Limits {
     }
 }
 
-/// What a row costs beside its text, about.
+/// Approximate memory of a row beyond its text, in bytes.
 pub(crate) const OVERHEAD: usize = 40;
 
-/// The rows read so far, and what is to be said of them.
+/// The rows read so far, and remarks on them.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     /// In the order of the files.
     pub rows: Vec<String>,
-    /// The columns they come from, or what they are.
+    /// The columns they come from, or "paragraphs" or "lines".
     pub columns: Vec<String>,
-    /// What people should know.
+    /// Remarks for people.
     pub remarks: Vec<String>,
     pub limits: Limits,
     taken: usize,
 }
 
 impl Rows {
-    /// None yet, within other limits than the usual ones.
+    /// No rows yet, within limits other than the default.
     #[cfg(test)]
     pub fn within(limits: Limits) -> Self {
         Self {
@@ -50,13 +50,13 @@ impl Rows {
         }
     }
 
-    /// Takes a row; a long one becomes several.
+    /// Adds a row; a long one is split.
     pub fn push(&mut self, row: String) {
         let limit = self.limits.document;
         self.push_within(row, limit);
     }
 
-    /// Takes a row; one that is longer than this becomes several.
+    /// Adds a row; one longer than `limit` is split.
     pub fn push_within(&mut self, row: String, limit: usize) {
         if row.len() <= limit {
             self.add(row);
@@ -82,17 +82,19 @@ impl Rows {
         }
     }
 
-    /// Whether there is as much text as is read.
+    /// Whether the limit of text is reached.
     pub fn is_full(&self) -> bool {
         self.taken >= self.limits.text
     }
 
+    /// Adds a remark, once.
     pub fn remark(&mut self, remark: String) {
         if !self.remarks.contains(&remark) {
             self.remarks.push(remark);
         }
     }
 
+    /// Notes a column, once.
     pub fn column(&mut self, column: &str) {
         if !self.columns.iter().any(|known| known == column) {
             self.columns.push(column.to_owned());
@@ -100,8 +102,8 @@ impl Rows {
     }
 }
 
-/// Where to cut a text that is longer than `limit`: behind the last end of a line, else behind the last white space, of the
-/// second half of what may stay; else between two characters. Never at its beginning.
+/// Where to split a text longer than `limit`: after the last line end in the second half of its first `limit` bytes, else
+/// after the last white space there, else between two characters. Never at the beginning.
 pub(crate) fn cut(text: &str, limit: usize) -> usize {
     let end = (0..=limit.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
     let end = match end {
@@ -116,7 +118,7 @@ pub(crate) fn cut(text: &str, limit: usize) -> usize {
     line.or_else(space).unwrap_or(end)
 }
 
-/// A number of bytes for people.
+/// A number of bytes, for people.
 pub(crate) fn size(bytes: usize) -> String {
     [(30, "GiB"), (20, "MiB"), (10, "KiB")]
         .into_iter()

@@ -5,10 +5,10 @@ use std::path::Path;
 use crate::error::CalibError;
 use crate::text::rows::chat::CHATS;
 
-/// The columns that are text wherever they occur, best first.
+/// The names of columns that hold text wherever they occur, best first.
 const PREFERRED: [&str; 3] = ["text", "sentence", "content"];
 
-/// Whether a column holds text by its name.
+/// Whether a column is the text by its name alone.
 pub(crate) fn is_named(name: &str, wanted: Option<&str>) -> bool {
     match wanted {
         Some(wanted) => name == wanted,
@@ -23,15 +23,16 @@ pub(crate) enum Holds {
     Text,
     /// A list of messages in each row.
     Chat,
-    /// Something that becomes text if it is asked for by name: a list of strings.
+    /// A list of strings in each row; read as text only if the column is asked for by name.
     Strings,
+    /// Anything else.
     Other,
 }
 
 /// A column as the file describes it.
 #[derive(Debug, Clone)]
 pub(crate) struct Candidate {
-    /// Its name; of a field inside a column, the names from the outermost in, with dots between.
+    /// Its name; for a field inside a column, the names from the outermost in, joined by dots.
     pub name: String,
     /// The type, for the error message.
     pub kind: String,
@@ -39,10 +40,10 @@ pub(crate) struct Candidate {
 }
 
 /// The index of the text column: the one asked for, else `text`, `sentence` or `content`, else a chat (`messages`,
-/// `conversations`), else a field so named inside a column, else the only column of strings.
+/// `conversations`), else a field of one of the first three names inside a column, else the only column of strings.
 ///
 /// # Errors
-/// [`CalibError::NoTextColumn`] with all columns found.
+/// [`CalibError::NoTextColumn`] with all columns that were found.
 pub(crate) fn choose(path: &Path, candidates: &[Candidate], wanted: Option<&str>) -> Result<usize, CalibError> {
     let fail = || CalibError::NoTextColumn {
         path: path.to_path_buf(),
@@ -144,7 +145,7 @@ mod tests {
     fn the_error_lists_what_is_there() {
         let columns = candidates(&[("q", Holds::Text), ("a", Holds::Text), ("n", Holds::Other)]);
         let text = choose(Path::new("qa.parquet"), &columns, None).unwrap_err().to_string();
-        let expected = ["qa.parquet", "q (text), a (text), n (other)", "--text-column"];
+        let expected = ["qa.parquet", "q (text), a (text), n (other)", "column = NAME"];
         assert!(expected.iter().all(|part| text.contains(part)), "{text}");
     }
 }

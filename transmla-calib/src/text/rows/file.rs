@@ -1,4 +1,4 @@
-//! One dataset file, whatever its format.
+//! Reading a dataset file of any format.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::text::open::SUPPORTED;
 use crate::text::rows::collected::Rows;
 use crate::text::rows::{json_rows, parquet_rows, plain_rows};
 
-/// A file format, in the order of preference where a folder has several.
+/// A file format, in order of preference where a folder has several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Format {
     Parquet,
@@ -15,14 +15,14 @@ pub(crate) enum Format {
     Plain,
 }
 
-/// The extensions of what is decompressed.
+/// Extensions of compressed files that are read.
 const COMPRESSED: [&str; 4] = [".gz", ".gzip", ".zst", ".zstd"];
 
-/// The extensions of what is not.
+/// Extensions of compressed files and archives that are not read.
 const PACKED: [&str; 9] = [".xz", ".bz2", ".zip", ".7z", ".lz4", ".br", ".lzma", ".tar", ".tgz"];
 
 impl Format {
-    /// The format that a file's name promises, in any case of letters.
+    /// The format by a file's name, ignoring case.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_str()?.to_ascii_lowercase();
         let plain = COMPRESSED
@@ -38,7 +38,7 @@ impl Format {
     }
 }
 
-/// Reads the rows of a file; of the column asked for, if one is.
+/// Reads the rows of a file, from the column `column` if one is named.
 pub(crate) fn read(path: &Path, column: Option<&str>, rows: &mut Rows) -> Result<(), CalibError> {
     match Format::of(path) {
         Some(Format::Parquet) => parquet_rows::read(path, column, rows),

@@ -1,4 +1,4 @@
-//! JSON that is no record on each line: a list of records, or an object that is one or has such a list.
+//! JSON documents that are not one record per line: a list of records, or an object that is a record or has such a list.
 
 use std::cell::Cell;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::text::rows::chat::CHATS;
 use crate::text::rows::json_records::{Object, Records, describe, is_list, kind, names_text};
 use crate::text::rows::unicode::LineEnd;
 
-/// Reads what is not a record on each line, record by record.
+/// Reads a document, record by record. `line` is what has been read of it already, `number` that line's number.
 pub(crate) fn read(
     mut records: Records<'_>,
     line: &[u8],
@@ -65,7 +65,7 @@ pub(crate) fn read(
     records.finish()
 }
 
-/// A reader that stops when a record is longer than the limit.
+/// A reader that fails once a record is longer than the limit.
 struct Metered<R> {
     inner: R,
     used: Rc<Cell<usize>>,
@@ -83,10 +83,10 @@ impl<R: Read> Read for Metered<R> {
     }
 }
 
-/// Why reading ends before the document does.
+/// Why reading stops before the end of the document.
 enum Stop {
     Failed(CalibError),
-    /// There is as much text as is read.
+    /// The limit of text is reached.
     Full,
 }
 
@@ -148,7 +148,7 @@ impl<'de> Visitor<'de> for &mut Document<'_, '_> {
         let mut from: Option<String> = None;
         while let Some(key) = map.next_key::<String>()? {
             if from.is_some() {
-                // A second list would be other records, or the same again.
+                // A second list would hold other records, or the same ones again.
                 map.next_value::<IgnoredAny>()?;
                 self.used.set(0);
             } else if CHATS.contains(&key.as_str()) || names_text(&object, self.records.wanted) {
@@ -171,7 +171,7 @@ impl<'de> Visitor<'de> for &mut Document<'_, '_> {
     }
 }
 
-/// A value of the outermost object: given back, or read as the list of records.
+/// Reads a value of the outermost object: returned as it is, or consumed as the list of records.
 struct Member<'r, 'd, 'a> {
     key: &'r str,
     document: &'r mut Document<'d, 'a>,

@@ -1,4 +1,4 @@
-//! JSON records on their way to rows: which of their fields is the text.
+//! Turning JSON records into rows: which field is the text, and what it holds.
 
 use std::path::Path;
 
@@ -11,26 +11,27 @@ use crate::text::rows::column::{self, Candidate, Holds};
 
 pub(crate) type Object = Map<String, Value>;
 
-/// Records that are looked at until one of them has a text.
+/// Number of records searched for one that has a text.
 const LOOKED_AT: usize = 1000;
 
-/// The keys under which records are: a list of strings, or a list in an object that stands on one line as a record does.
+/// The keys under which a list of strings holds rows, or under which an object on one line holds the list of records.
 pub(crate) const LISTS: [&str; 7] = ["data", "rows", "texts", "documents", "examples", "instances", "train"];
 
-/// What the hub's viewer calls its list of columns.
+/// The key under which the hub's dataset viewer lists the columns.
 const FEATURES: &str = "features";
 
-/// Records on their way to rows.
+/// Turns records into rows.
 pub(crate) struct Records<'a> {
     pub path: &'a Path,
     pub wanted: Option<&'a str>,
     pub rows: &'a mut Rows,
-    /// Chosen at the first record that has a text.
+    /// The text column; chosen at the first record that has a text.
     pub column: Option<String>,
-    /// What the records before that have.
+    /// The fields of the records before that one.
     seen: Vec<Candidate>,
-    /// How many there are of them.
+    /// The number of those records.
     without: usize,
+    /// Number of records so far.
     pub taken: usize,
 }
 
@@ -47,6 +48,7 @@ impl<'a> Records<'a> {
         }
     }
 
+    /// Adds a record; `place` is where it stands, for errors.
     pub fn add(&mut self, mut object: Object, place: &dyn Fn() -> String) -> Result<(), CalibError> {
         self.taken += 1;
         if self.column.is_none() && !self.find_column(&object)? {
@@ -65,7 +67,7 @@ impl<'a> Records<'a> {
         Ok(())
     }
 
-    /// Chooses the column if this record or what came before it tells.
+    /// Chooses the text column if this record, or all so far together, determine it.
     fn find_column(&mut self, object: &Object) -> Result<bool, CalibError> {
         let new = candidates(object);
         for candidate in &new {
@@ -75,13 +77,13 @@ impl<'a> Records<'a> {
                 None => self.seen.push(candidate.clone()),
             }
         }
-        // What this record has decides, as far as it does; else all that were seen.
+        // This record decides if it can, else all fields seen so far.
         let chosen = column::choose(self.path, &new, self.wanted)
             .map(|index| new[index].name.clone())
             .or_else(|_| column::choose(self.path, &self.seen, self.wanted).map(|index| self.seen[index].name.clone()));
         match chosen {
             Ok(column) => {
-                // Those before this one have none of it.
+                // The records before this one lack the column.
                 (0..self.without).for_each(|_| self.rows.push(String::new()));
                 self.column = Some(column);
                 Ok(true)
@@ -94,6 +96,7 @@ impl<'a> Records<'a> {
         }
     }
 
+    /// The error of a record that is longer than the limit.
     pub fn too_long(&self, place: String) -> CalibError {
         CalibError::TooLong {
             path: self.path.to_path_buf(),
@@ -102,6 +105,7 @@ impl<'a> Records<'a> {
         }
     }
 
+    /// Notes the column that was read; an error if no record had a text.
     pub fn finish(self) -> Result<(), CalibError> {
         match self.column {
             Some(column) => self.rows.column(&column),
@@ -112,7 +116,7 @@ impl<'a> Records<'a> {
     }
 }
 
-/// What a record's keys hold; objects in it are opened.
+/// The fields of a record, those of nested objects included.
 fn candidates(object: &Object) -> Vec<Candidate> {
     let mut found = Vec::new();
     list_candidates(object, "", &mut found);
@@ -145,7 +149,8 @@ fn list_candidates(object: &Object, before: &str, found: &mut Vec<Candidate>) {
     }
 }
 
-/// Whether a value can be the list of records: of objects that are no messages, or of strings under a key that says so.
+/// Whether a value can be the list of records: a list of objects that are not messages, or of strings under a key that says
+/// so.
 pub(crate) fn is_list(key: &str, value: &Value) -> bool {
     let Value::Array(items) = value else { return false };
     match items.first() {
@@ -155,14 +160,14 @@ pub(crate) fn is_list(key: &str, value: &Value) -> bool {
     }
 }
 
-/// Whether an object is a record as it stands: by the name of a text in it, for any string may stand before a list of records.
+/// Whether an object is a record itself: it has a text by name. Any other string may as well precede a list of records.
 pub(crate) fn names_text(object: &Object, wanted: Option<&str>) -> bool {
     object
         .iter()
         .any(|(key, value)| value.is_string() && column::is_named(key, wanted))
 }
 
-/// Takes a value out of a record, by its name or by the names from the outermost object in.
+/// Takes a value out of a record, by its key or by a path of keys joined by dots.
 fn take(object: &mut Object, column: &str) -> Option<Value> {
     if let Some(value) = object.get_mut(column) {
         return Some(value.take());
@@ -176,6 +181,7 @@ fn take(object: &mut Object, column: &str) -> Option<Value> {
     None
 }
 
+/// The JSON type of a value.
 pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -187,7 +193,8 @@ pub(crate) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The parser's reason, with the line of the file instead of the line of the parsed piece.
+/// The parser's reason with the line number in the file instead of that in the parsed piece. (The parser's error is not kept
+/// as a cause: it would name the wrong line.)
 pub(crate) fn describe(line: usize, error: &serde_json::Error) -> String {
     let text = error.to_string();
     let reason = text

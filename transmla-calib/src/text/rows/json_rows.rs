@@ -1,4 +1,4 @@
-//! JSON: a record on each line, a list of records, or an object that has such a list.
+//! JSON files: one record per line, a list of records, or an object that has such a list.
 
 use std::path::Path;
 
@@ -9,8 +9,8 @@ use crate::text::rows::json_document;
 use crate::text::rows::json_records::{LISTS, Object, Records, describe, is_list, names_text};
 use crate::text::rows::unicode::{LineEnd, Utf8, read_line};
 
-/// Reads one object per line, one array of objects or strings, or an object with such an array; blank lines are skipped,
-/// null and an absent text are empty rows.
+/// Reads one object per line, one array of objects or strings, or an object with such an array. Blank lines are skipped;
+/// a text that is null or absent is an empty row.
 pub(crate) fn read(path: &Path, wanted: Option<&str>, rows: &mut Rows) -> Result<(), CalibError> {
     let fail = |e| CalibError::reading(path, e);
     let mut reader = Utf8::new(decompressed(path)?, false).map_err(fail)?;
@@ -42,7 +42,7 @@ pub(crate) fn read(path: &Path, wanted: Option<&str>, rows: &mut Rows) -> Result
                 return json_document::read(records, &line, end, reader, number);
             }
             Ok(object) => records.add(object, &|| format!("line {number}"))?,
-            // An object that goes on in the next line.
+            // An object that continues on the next line.
             Err(e) if first && e.is_eof() => return json_document::read(records, &line, end, reader, number),
             Err(e) => return Err(corrupt(&e)),
         }
@@ -50,7 +50,7 @@ pub(crate) fn read(path: &Path, wanted: Option<&str>, rows: &mut Rows) -> Result
     records.finish()
 }
 
-/// Whether an object on one line is no record, but has the list of them.
+/// Whether an object on one line is not a record but holds the list of records.
 fn holds_a_list(object: &Object, wanted: Option<&str>) -> bool {
     !names_text(object, wanted)
         && object
@@ -159,7 +159,7 @@ mod tests {
             error.contains("no text column ouptut") && error.contains("instruction (string)"),
             "{error}"
         );
-        assert!(problem(text).contains("--text-column"));
+        assert!(problem(text).contains("column = NAME"));
         // A list of objects beside it makes it no other thing.
         let text = br#"{"question": "why", "answer": "so", "sources": [{"title": "t"}], "data": [{"text": "x"}]}"#;
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What a parquet file asks for, looked at before the decoder allocates it.
+//! Checks of what a parquet file asks its decoder to allocate.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -17,13 +17,13 @@ use crate::error::CalibError;
 use crate::text::rows::collected::size;
 use crate::text::rows::thrift;
 
-/// Most bytes of a page, compressed and not. Writers make them of one MiB, or of one row.
+/// Most bytes of a page, compressed or not. Writers make pages of about one MiB, or of one row.
 const PAGE: i64 = 256 << 20;
 
-/// Most bytes of the description at the end of the file.
+/// Most bytes of the footer.
 const FOOTER: u64 = 64 << 20;
 
-/// Checks the description at the end of a file, before the decoder reads it.
+/// Checks the footer of a file before the decoder reads it.
 pub(crate) fn check_footer(path: &Path, file: &mut File) -> Result<(), CalibError> {
     let fail = |e| CalibError::io("read", path, e);
     let corrupt = |problem: String| CalibError::corrupt(path, format!("not a valid parquet file: {problem}"));
@@ -45,7 +45,7 @@ pub(crate) fn check_footer(path: &Path, file: &mut File) -> Result<(), CalibErro
     let mut reader = BufReader::new(&*file).take(footer);
     let (mut elements, mut children) = (0_i64, 0_i64);
     let mut seen = |number: thrift::Number| match number.path {
-        // The children of a schema element; all together there are as many as elements, but for the root.
+        // The number of children of a schema element, which cannot exceed the number of elements.
         [2, 5, 0, 0] => children = children.max(number.value),
         [2, 1, 0, 0] | [2, 3, 0, 0] => elements += 1,
         _ => {}
@@ -75,7 +75,7 @@ pub(crate) fn check_pages(path: &Path, file: &File, column: &ColumnChunkMetaData
         let mut seen = |number: thrift::Number| match number.path {
             [2, 0, 0, 0] => sizes[0] = number.value,
             [3, 0, 0, 0] => sizes[1] = number.value,
-            // Each value of a dictionary takes four bytes and more.
+            // Each value of a dictionary takes at least four bytes.
             [7, 1, 0, 0] => values = number.value,
             _ => {}
         };
@@ -100,7 +100,7 @@ pub(crate) fn check_pages(path: &Path, file: &File, column: &ColumnChunkMetaData
     }
 }
 
-/// A row group whose pages are looked at before they are decoded.
+/// A row group whose pages are checked before they are decoded.
 pub(crate) struct Guarded<'a>(pub Box<dyn RowGroupReader + 'a>);
 
 impl RowGroupReader for Guarded<'_> {
@@ -160,8 +160,8 @@ impl Iterator for GuardedPages {
     }
 }
 
-/// Whether a page whose values are stored by their lengths has no more of these than values: the decoder makes room for as
-/// many as the page says.
+/// Whether a page whose values are stored with their lengths has no more lengths than values: the decoder allocates as many
+/// as the page claims.
 fn is_plausible(page: &Page, column: &ColumnDescPtr) -> bool {
     let lists = match page.encoding() {
         Encoding::DELTA_LENGTH_BYTE_ARRAY => 1,
@@ -188,7 +188,7 @@ fn is_plausible(page: &Page, column: &ColumnDescPtr) -> bool {
     lists.is_some()
 }
 
-/// What follows a list of packed differences, if it has no more than so many values.
+/// The bytes after a list of packed differences, if the list has at most `most` values.
 fn behind_packed(mut bytes: &[u8], most: u64) -> Option<&[u8]> {
     let block = varint(&mut bytes)?;
     let parts = varint(&mut bytes)?;
@@ -204,7 +204,7 @@ fn behind_packed(mut bytes: &[u8], most: u64) -> Option<&[u8]> {
         let (widths, rest) = bytes.split_at_checked(parts as usize)?;
         bytes = rest;
         for width in widths {
-            // Those behind the last value are not stored.
+            // Blocks past the last value are not stored.
             if left == 0 {
                 break;
             }

@@ -1,4 +1,4 @@
-//! The text column of a parquet file.
+//! Reading the text column of a parquet file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::text::rows::parquet_guard::{Guarded, check_footer, check_pages};
 /// Rows decoded at a time.
 const CHUNK: usize = 128;
 
-/// Reads the rows of the text column; a null is an empty row.
+/// Reads the rows of the text column; null is an empty row.
 pub(crate) fn read(path: &Path, wanted: Option<&str>, rows: &mut Rows) -> Result<(), CalibError> {
     contained(|| decode(path, wanted, rows))
         .unwrap_or_else(|panic| Err(CalibError::undecodable(path, panic.to_string(), panic)))
@@ -72,9 +72,9 @@ fn decode(path: &Path, wanted: Option<&str>, rows: &mut Rows) -> Result<(), Cali
 /// Where a column is in the schema.
 #[derive(Debug, Clone)]
 enum Place {
-    /// One value or none in each row.
+    /// A leaf with at most one value per row.
     Leaf(usize),
-    /// A list in each row, read record by record.
+    /// A column with a list in each row, read record by record.
     Root(Arc<Type>),
 }
 
@@ -87,7 +87,7 @@ impl Place {
     }
 }
 
-/// All columns: the leaves that are no lists, and the columns that are.
+/// All columns: the leaves outside lists, and the columns that are lists.
 fn columns(schema: &SchemaDescriptor) -> Vec<(Candidate, Place)> {
     let mut found: Vec<(Candidate, Place)> = Vec::new();
     for index in 0..schema.num_columns() {
@@ -137,7 +137,7 @@ fn check_compression(path: &Path, compression: Compression) -> Result<(), CalibE
     }
 }
 
-/// Reads a column of strings; gives the number of rows.
+/// Reads a column of strings; returns the number of rows.
 fn read_column(
     path: &Path,
     mut reader: ColumnReaderImpl<ByteArrayType>,
@@ -169,7 +169,7 @@ fn read_column(
     Ok(found)
 }
 
-/// Reads a column of lists; gives the number of rows.
+/// Reads a column of lists; returns the number of rows.
 fn read_records(
     path: &Path,
     group: &Guarded<'_>,
@@ -205,7 +205,7 @@ fn read_records(
     Ok(found)
 }
 
-/// A field as the JSON that it would be; what is neither text nor made of it is null.
+/// A field as JSON; what is neither text nor composed of text is null.
 fn value_of(field: &Field) -> Value {
     match field {
         Field::Str(text) => Value::String(text.clone()),

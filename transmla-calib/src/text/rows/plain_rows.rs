@@ -1,4 +1,4 @@
-//! Plain text: paragraphs, or lines where no blank line stands between them.
+//! Plain text: the paragraphs are the rows, or the lines if there are no blank lines between them.
 
 use std::path::Path;
 
@@ -7,8 +7,7 @@ use crate::text::open::decompressed;
 use crate::text::rows::collected::{OVERHEAD, Rows};
 use crate::text::rows::unicode::{LineEnd, Utf8, read_line};
 
-/// Reads paragraphs: runs of lines that are not blank. A text without a blank line between its lines has a document on
-/// each line.
+/// Reads paragraphs, that is, runs of lines that are not blank. If no blank line stands between lines, each line is a row.
 pub(crate) fn read(path: &Path, rows: &mut Rows) -> Result<(), CalibError> {
     let fail = |e| CalibError::reading(path, e);
     let mut reader = Utf8::new(decompressed(path)?, true).map_err(fail)?;
@@ -33,14 +32,14 @@ pub(crate) fn read(path: &Path, rows: &mut Rows) -> Result<(), CalibError> {
     Ok(())
 }
 
-/// Lines on their way to rows.
+/// Groups lines into rows.
 #[derive(Default)]
 struct Paragraphs {
-    /// The lines of this paragraph.
+    /// The lines of the current paragraph.
     lines: Vec<String>,
-    /// Bytes of them.
+    /// Their bytes.
     taken: usize,
-    /// Whether a blank line has stood between two lines of text.
+    /// Whether there was a blank line between two lines of text.
     divided: bool,
     /// Whether a blank line follows the lines.
     ended: bool,
@@ -49,7 +48,7 @@ struct Paragraphs {
 impl Paragraphs {
     fn line(&mut self, text: &str, goes_on: bool, rows: &mut Rows) {
         if goes_on {
-            // Of a line that was too long to be read at once; white space in it is no blank line.
+            // A part of a line too long to be read at once; white space alone is not a blank line here.
             self.add(text);
         } else if text.trim().is_empty() {
             self.ended = !self.lines.is_empty();
@@ -63,7 +62,7 @@ impl Paragraphs {
             }
             self.add(text);
         }
-        // Once it is known to be paragraphs, a long one need not be whole.
+        // Once the rows are known to be paragraphs, a long one may be split.
         if self.divided && self.taken >= rows.limits.document {
             self.paragraph(rows);
         }
@@ -74,7 +73,7 @@ impl Paragraphs {
         self.lines.push(text.to_owned());
     }
 
-    /// Memory that the lines take, about.
+    /// Approximate memory of the lines, in bytes.
     fn cost(&self) -> usize {
         self.taken + OVERHEAD * self.lines.len()
     }
@@ -89,7 +88,7 @@ impl Paragraphs {
         }
     }
 
-    /// Gives what the rows are.
+    /// Adds what is left; returns what the rows are, "paragraphs" or "lines".
     fn finish(mut self, rows: &mut Rows) -> &'static str {
         if self.divided || self.lines.len() < 2 && self.taken <= rows.limits.line {
             self.paragraph(rows);

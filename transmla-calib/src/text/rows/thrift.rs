@@ -1,25 +1,24 @@
-//! The numbers and lengths in a thrift structure (compact protocol), without building it.
+//! Walking over a thrift structure (compact protocol) without building it.
 //!
-//! A parquet file says how much its reader is to allocate before anything else of it is read; this is for looking at that
-//! first.
+//! The headers of a parquet file say how much its reader is to allocate; this looks at those numbers first.
 
 use std::io::{self, Read};
 
-/// Structures inside structures; parquet has five.
+/// Deepest nesting of structures; parquet has five levels.
 const DEPTH: usize = 16;
 
-/// Elements of one list; parquet's longest have one for each column of each row group.
+/// Most elements of one list; the longest in parquet have one for each column of each row group.
 const ELEMENTS: u64 = 1 << 20;
 
-/// A number found in the structure.
+/// An integer in the structure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Number {
-    /// The numbers of the fields that lead to it, from the outermost structure in; lists do not count.
+    /// The ids of the fields that lead to it, from the outermost structure in; lists do not count.
     pub path: [i16; 4],
     pub value: i64,
 }
 
-/// Walks over a structure, gives each whole number to `seen`; afterwards the reader stands behind the structure.
+/// Walks over a structure and passes each integer to `seen`. Afterwards the reader is just past the structure.
 pub(crate) fn walk(reader: &mut impl Read, seen: &mut impl FnMut(Number)) -> io::Result<()> {
     Walk { reader, seen }.structure(&mut Vec::new(), 0)
 }

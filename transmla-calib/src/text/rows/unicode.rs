@@ -1,22 +1,22 @@
-//! Text in UTF-8, UTF-16, UTF-32 or windows-1252, read as UTF-8.
+//! Reading text in UTF-8, UTF-16, UTF-32 or windows-1252 as UTF-8.
 
 use std::io::{self, BufRead, Chain, Cursor, Read};
 
-/// Bytes looked at to tell the encoding.
+/// Number of bytes examined to tell the encoding.
 const HEAD: u64 = 1024;
 
-/// What 0x80 to 0x9f are in windows-1252; the five that it leaves open stay control characters.
+/// The characters 0x80 to 0x9f of windows-1252; the five that it leaves undefined stay control characters.
 const WINDOWS_1252: [char; 32] = [
     '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘', '’',
     '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
 ];
 
-/// How bytes make characters.
+/// The encoding of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Utf8,
     Windows1252,
-    /// Units of two bytes or four, the high byte first or last.
+    /// UTF-16 or UTF-32: units of two or four bytes, the high byte first or last.
     Units {
         bytes: usize,
         high_first: bool,
@@ -24,7 +24,7 @@ pub(crate) enum Encoding {
 }
 
 impl Encoding {
-    /// For people, if it is worth telling.
+    /// A remark for people, unless it is UTF-8.
     pub fn remark(self) -> Option<&'static str> {
         match self {
             Self::Utf8 => None,
@@ -34,7 +34,7 @@ impl Encoding {
         }
     }
 
-    /// By the byte order mark, which is given with its length, else by where the zeros are.
+    /// The encoding by the byte order mark, else by where zero bytes are; with the length of the mark.
     fn of(head: &[u8]) -> (Self, usize) {
         let units = |bytes, high_first| Self::Units { bytes, high_first };
         match head {
@@ -56,16 +56,16 @@ impl Encoding {
     }
 }
 
-/// A reader of UTF-8 over a reader of text in any of the encodings.
+/// A reader that decodes text in any of the encodings to UTF-8.
 ///
-/// Text without a byte order mark is UTF-8, or windows-1252 if it is allowed and the first bytes that are not ASCII are no
-/// UTF-8. Bytes that are no text are an error of kind `InvalidData` with the line.
+/// Text without a byte order mark is UTF-8, or windows-1252 if that is allowed and the first bytes that are not ASCII are not
+/// valid UTF-8. Invalid bytes are an error of kind `InvalidData` that names the line.
 pub(crate) struct Utf8<R> {
     inner: Chain<Cursor<Vec<u8>>, R>,
     encoding: Encoding,
-    /// Whether windows-1252 is possible still: nothing but ASCII has been seen.
+    /// Whether windows-1252 is still possible: only ASCII so far.
     undecided: bool,
-    /// Of a character whose other bytes are not read yet.
+    /// The first bytes of a character whose other bytes are not read yet.
     carried: Vec<u8>,
     ready: Vec<u8>,
     given: usize,
@@ -73,7 +73,7 @@ pub(crate) struct Utf8<R> {
 }
 
 impl<R: BufRead> Utf8<R> {
-    /// Looks at the beginning of the text.
+    /// Examines the beginning of the text.
     pub fn new(mut inner: R, windows_1252: bool) -> io::Result<Self> {
         let mut head = Vec::new();
         inner.by_ref().take(HEAD).read_to_end(&mut head)?;
@@ -91,7 +91,7 @@ impl<R: BufRead> Utf8<R> {
         })
     }
 
-    /// The encoding as far as it is known.
+    /// The encoding as far as it is known so far.
     pub fn encoding(&self) -> Encoding {
         self.encoding
     }
@@ -104,7 +104,7 @@ impl<R: BufRead> Utf8<R> {
         ))
     }
 
-    /// Decodes some more; nothing comes at the end alone.
+    /// Decodes more; `ready` stays empty only at the end.
     fn refill(&mut self) -> io::Result<()> {
         self.ready.clear();
         self.given = 0;
@@ -220,18 +220,18 @@ impl<R: BufRead> Read for Utf8<R> {
     }
 }
 
-/// How a line ended.
+/// How reading a line ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LineEnd {
-    /// There is no more line.
+    /// There are no more lines.
     Nothing,
-    /// The line is whole; its end is not part of it.
+    /// The line is complete; its terminator is not part of it.
     Whole,
-    /// The line is longer than the limit and goes on.
+    /// The line is longer than the limit and continues.
     GoesOn,
 }
 
-/// Reads a line, or as much of it as the limit allows and a few bytes more, so that no character is cut.
+/// Reads a line, or as much of it as the limit allows plus a few bytes, so that no character is split.
 pub(crate) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, limit: usize) -> io::Result<LineEnd> {
     line.clear();
     let mut any = false;
@@ -243,7 +243,7 @@ pub(crate) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, limit: us
         any = true;
         let room = limit.saturating_sub(line.len());
         let end = available.iter().position(|byte| *byte == b'\n');
-        // Not inside a character: its later bytes begin with the bits 10.
+        // Not inside a character: continuation bytes begin with the bits 10.
         let most = (room..available.len())
             .find(|at| available[*at] & 0xc0 != 0x80)
             .unwrap_or(available.len());

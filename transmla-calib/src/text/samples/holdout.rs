@@ -1,16 +1,16 @@
-//! Setting samples aside for choices.
+//! Holding samples out for choices.
 
-use transmla_core::TokenBatch;
+use transmla_checkpoint::TokenBatch;
 
 use crate::error::CalibError;
 
-/// Splits samples into those to fit on and those to choose on: every `every`-th is held out, and the last one if there
-/// are fewer than that.
+/// Splits samples into those to fit on and those to choose on: every `every`-th sample is held out, or the last one if there
+/// are fewer.
 ///
-/// What `--freqfold auto` chooses on is thereby neither what was fitted nor what is reported.
+/// A choice made on the held-out samples is made on text that is neither fitted on nor reported.
 ///
 /// # Errors
-/// [`CalibError::Argument`] if there are fewer than two samples or `every` is less than 2.
+/// [`CalibError::Argument`] if there are fewer than two samples, or `every` is less than 2.
 pub fn split_holdout(tokens: &TokenBatch, every: usize) -> Result<(TokenBatch, TokenBatch), CalibError> {
     if every < 2 {
         return Err(CalibError::Argument {
@@ -24,7 +24,7 @@ pub fn split_holdout(tokens: &TokenBatch, every: usize) -> Result<(TokenBatch, T
         return Err(CalibError::Argument {
             name: "the number of samples",
             found: samples,
-            expected: "2 or more, one to fit on and one held out; raise --cal-nsamples or use a longer text".into(),
+            expected: "2 or more, one to fit on and one held out; raise `samples` or use a longer text".into(),
         });
     }
     let every = every.min(samples);
@@ -34,7 +34,7 @@ pub fn split_holdout(tokens: &TokenBatch, every: usize) -> Result<(TokenBatch, T
 
 fn pick(tokens: &TokenBatch, samples: &[usize]) -> Result<TokenBatch, CalibError> {
     let ids = samples.iter().flat_map(|&index| tokens.row(index)).copied().collect();
-    TokenBatch::from_ids(ids, samples.len(), tokens.sequence()).map_err(|e| CalibError::Tokens(e.to_string()))
+    Ok(TokenBatch::from_ids(ids, samples.len(), tokens.sequence())?)
 }
 
 #[cfg(test)]

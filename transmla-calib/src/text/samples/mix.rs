@@ -1,15 +1,15 @@
-//! Calibration samples from several texts.
+//! Mixing calibration samples of several texts.
 
-use transmla_core::TokenBatch;
+use transmla_checkpoint::TokenBatch;
 
 use crate::error::CalibError;
 
 /// Divides a number of samples among texts in proportion to their weights; every text gets at least one.
 ///
-/// What is left over after rounding down goes to the largest remainders, the first text first where they are equal.
+/// Samples left over after rounding down go to the largest remainders, the first text first where they are equal.
 ///
 /// # Errors
-/// [`CalibError::Mix`] for no text, for a weight that is not a positive number, or for fewer samples than texts.
+/// [`CalibError::Mix`] if there is no weight, a weight is not a positive number, or there are fewer samples than texts.
 pub fn divide_samples(samples: usize, weights: &[f64]) -> Result<Vec<usize>, CalibError> {
     let refuse = |problem: String| Err(CalibError::Mix { problem });
     if let Some(weight) = weights.iter().find(|weight| !(**weight > 0.0 && weight.is_finite())) {
@@ -17,7 +17,7 @@ pub fn divide_samples(samples: usize, weights: &[f64]) -> Result<Vec<usize>, Cal
     }
     if weights.is_empty() || samples < weights.len() {
         return refuse(format!(
-            "{} texts cannot share {samples} samples; use --cal-nsamples {}",
+            "{} texts cannot share {samples} samples; use samples = {}",
             weights.len(),
             weights.len().max(1)
         ));
@@ -25,7 +25,7 @@ pub fn divide_samples(samples: usize, weights: &[f64]) -> Result<Vec<usize>, Cal
     let whole: f64 = weights.iter().sum();
     let exact: Vec<f64> = weights.iter().map(|weight| weight / whole * samples as f64).collect();
     let mut shares: Vec<usize> = exact.iter().map(|exact| (*exact as usize).max(1)).collect();
-    // One for everybody may have been too much, rounding down too little. While there are too many, somebody has two.
+    // At least one each may be too many, rounding down too few. While there are too many, some text has two.
     while shares.iter().sum::<usize>() > samples {
         let most = (0..shares.len()).max_by_key(|i| shares[*i]);
         most.into_iter().for_each(|i| shares[i] -= 1);
@@ -40,11 +40,18 @@ pub fn divide_samples(samples: usize, weights: &[f64]) -> Result<Vec<usize>, Cal
     Ok(shares)
 }
 
-/// Puts the samples of several texts into one batch so that every stretch of it has about the shares of the whole.
+/// Interleaves the samples of several texts so that every stretch of the batch has about the proportions of the whole.
 ///
 /// # Errors
-/// [`CalibError::Mix`] if there is nothing to put together, or samples differ in length.
+/// [`CalibError::Mix`] if there are no samples, or samples differ in length.
 pub fn interleave(texts: &[TokenBatch]) -> Result<TokenBatch, CalibError> {
+    let refuse = |problem: String| Err(CalibError::Mix { problem });
+    let Some(sequence) = texts.first().map(TokenBatch::sequence) else {
+        return refuse("there are no samples".into());
+    };
+    if let Some(other) = texts.iter().map(TokenBatch::sequence).find(|other| *other != sequence) {
+        return refuse(format!("there are samples of {sequence} and of {other} tokens"));
+    }
     let mut order: Vec<(f64, usize, usize)> = Vec::new();
     for (text, batch) in texts.iter().enumerate() {
         let position = |row: usize| (row as f64 + 0.5) / batch.batch() as f64;
@@ -56,8 +63,7 @@ pub fn interleave(texts: &[TokenBatch]) -> Result<TokenBatch, CalibError> {
         .flat_map(|(_, text, row)| texts[*text].row(*row))
         .copied()
         .collect();
-    let sequence = texts.first().map_or(0, TokenBatch::sequence);
-    TokenBatch::from_ids(ids, order.len(), sequence).map_err(|problem| CalibError::Mix { problem })
+    Ok(TokenBatch::from_ids(ids, order.len(), sequence)?)
 }
 
 #[cfg(test)]

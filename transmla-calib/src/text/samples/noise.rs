@@ -1,4 +1,4 @@
-//! Text with random words in it.
+//! Samples with random words in them.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -11,19 +11,19 @@ use crate::text::samples::mix::interleave;
 use crate::text::samples::sample::{RowSource, SampleSpec, Sampled, draw, sample};
 use crate::text::tokens::tokenizer::TextTokenizer;
 
-/// Share of the words of a noisy text that are random.
+/// Share of words that are replaced in a noisy text.
 const REPLACED: f64 = 0.3;
 
-/// Draws samples as [`sample`] does, and a share of them from the same text with noise: three in ten of its words, taken
-/// between white space, are the text of a random token.
+/// Draws samples as [`sample`] does, a `share` of them from the same text with noise: three in ten of its words, as separated
+/// by white space, are replaced by the text of a random token.
 ///
-/// What a model is fitted to on one kind of text it gets wrong on others: directions that the text never takes are free to
-/// be given up. Words that have no place there take a little of all of them, and layer-wise fitting can use them, since its
-/// targets come from the original model, which has an answer to any text. Special tokens, and tokens that are no text by
-/// themselves, are not drawn. The noisy samples stand evenly among the others.
+/// A model fitted on one kind of text gets worse on others, since directions that the text never takes may be given up.
+/// Random words take a little of all directions. Layer-wise fitting can use them, as its targets come from the original
+/// model, which has an output for any text. Special tokens, and tokens that are not text by themselves, are not drawn. The
+/// noisy samples are spread evenly among the others.
 ///
 /// # Errors
-/// Those of [`sample`]; [`CalibError::Mix`] for a share outside 0 to 1.
+/// As [`sample`]; [`CalibError::Mix`] for a `share` outside 0 to 1.
 pub fn sample_with_noise(
     rows: &[String],
     tokenizer: &TextTokenizer,
@@ -39,7 +39,7 @@ pub fn sample_with_noise(
     if noisy == 0 {
         return sample(rows, tokenizer, spec);
     }
-    // With the same seed the noisy samples would begin where the others do.
+    // With the same seed the noisy samples would start at the same rows as the others.
     let seed = spec.seed.wrapping_add(1);
     let samples = noisy;
     let noisy_spec = SampleSpec { samples, seed, ..*spec };
@@ -60,16 +60,16 @@ pub fn sample_with_noise(
     })
 }
 
-/// Text between two places where the state of the generator is kept.
+/// Bytes of text between two saved states of the random generator.
 const STRETCH: usize = 256 << 10;
 
-/// The rows with random words in them, made when they are asked for: all of them would be the text once more.
+/// Rows with random words in them, made on demand: all of them would take the memory of the text once more.
 struct NoisyRows<'a> {
     rows: &'a [String],
     pieces: Vec<String>,
-    /// The first row of a stretch, and the generator before it.
+    /// The first row of each stretch, and the random generator before it.
     stretches: Vec<(usize, StdRng)>,
-    /// The stretch that was made last, by its index.
+    /// The index and the rows of the stretch that was made last.
     made: RefCell<(usize, Vec<String>)>,
 }
 
@@ -122,7 +122,7 @@ impl RowSource for NoisyRows<'_> {
     }
 }
 
-/// The words of a row, some of them replaced.
+/// The words of a row, some of them replaced by random ones.
 fn noisy_words<'a>(row: &'a str, pieces: &'a [String], rng: &'a mut StdRng) -> impl Iterator<Item = &'a str> {
     row.split_whitespace().map(move |word| match rng.random_bool(REPLACED) {
         true => pieces[rng.random_range(0..pieces.len())].as_str(),
@@ -130,7 +130,7 @@ fn noisy_words<'a>(row: &'a str, pieces: &'a [String], rng: &'a mut StdRng) -> i
     })
 }
 
-/// The texts of the ordinary tokens: none that is empty, in parts of characters, or not for people's eyes.
+/// The texts of ordinary tokens: not empty, of whole and printable characters.
 fn pieces(tokenizer: &TextTokenizer) -> Result<Vec<String>, CalibError> {
     let mut pieces = Vec::new();
     for id in 0..tokenizer.vocab_size() as u32 {

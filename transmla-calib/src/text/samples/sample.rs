@@ -4,27 +4,27 @@ use std::borrow::Cow;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use transmla_core::TokenBatch;
+use transmla_checkpoint::TokenBatch;
 
 use crate::error::CalibError;
 use crate::text::tokens::pieces::JOINT;
 use crate::text::tokens::tokenizer::TextTokenizer;
 
-/// What to draw.
+/// How many calibration samples to draw, and of which length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SampleSpec {
     /// Number of samples.
     pub samples: usize,
-    /// Tokens in each sample.
+    /// Tokens per sample.
     pub sequence: usize,
-    /// Seed of the draw; the same seed, text and tokenizer give the same samples.
+    /// Seed of the random numbers; the same seed, text and tokenizer give the same samples.
     pub seed: u64,
 }
 
 /// Samples drawn from a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sampled {
-    /// The samples, of shape `[samples, sequence]`; fewer than requested if the text is too short for more.
+    /// The samples, `[samples, sequence]`; fewer than requested if the text is too short.
     pub tokens: TokenBatch,
     /// The number of samples asked for.
     pub requested: usize,
@@ -32,17 +32,18 @@ pub struct Sampled {
 
 /// Draws samples from rows of text.
 ///
-/// Empty rows are dropped. A sample starts at a random row and takes rows, joined by an empty line, until it has
-/// `sequence` tokens, special tokens (BOS) included; it is cut there, and no row it used is used again. Where the rows
-/// end before that, the sample is dropped and its rows with it. When the rows are used up there are no more samples.
+/// Empty rows are dropped. A sample starts at a random row and takes rows, joined by an empty line, until it has `sequence`
+/// tokens, special tokens (BOS) included; it is cut there, and its rows are not used again. If the rows end before that, the
+/// sample and its rows are dropped. There are no more samples once all rows are used.
 ///
 /// # Errors
-/// [`CalibError::Argument`] if nothing is asked for, [`CalibError::TooShort`] if the text yields no sample.
+/// [`CalibError::Argument`] if `samples` or `sequence` is 0, [`CalibError::TooShort`] if the text yields no sample,
+/// [`CalibError::Tokenization`] if the tokenizer fails.
 pub fn sample(rows: &[String], tokenizer: &TextTokenizer, spec: &SampleSpec) -> Result<Sampled, CalibError> {
     draw(rows, tokenizer, spec)
 }
 
-/// Rows that are had one at a time.
+/// Rows that are accessed one at a time.
 pub(crate) trait RowSource {
     fn len(&self) -> usize;
     fn is_empty_row(&self, row: usize) -> bool;
@@ -97,32 +98,32 @@ pub(crate) fn draw(
             found: longest_tail,
             hint: match longest_tail {
                 0 => "use another text".into(),
-                tokens => format!("use a longer text or --cal-max-seqlen {tokens}"),
+                tokens => format!("use a longer text or sequence = {tokens}"),
             },
         });
     }
     Ok(Sampled {
-        tokens: TokenBatch::from_ids(ids, found, spec.sequence).map_err(|e| CalibError::Tokens(e.to_string()))?,
+        tokens: TokenBatch::from_ids(ids, found, spec.sequence)?,
         requested: spec.samples,
     })
 }
 
-/// Rows put together, and their tokens.
+/// Consecutive rows joined, and their tokens.
 struct Run {
     ids: Vec<u32>,
-    /// Rows taken.
+    /// Number of rows taken.
     used: usize,
-    /// Whether it is as long as was asked for.
+    /// Whether there are as many tokens as were asked for.
     enough: bool,
-    /// The greatest length that it would have been enough for.
+    /// The greatest number of tokens for which it would have been enough.
     length: usize,
 }
 
 impl Run {
     /// Takes rows until there are `sequence` tokens.
     ///
-    /// Every row is tokenised once by itself, as far as it is needed, so that the whole is tokenised only when it is about
-    /// long enough.
+    /// Each row is first tokenised by itself, as far as needed, so that the whole is tokenised only once it is about long
+    /// enough.
     fn grow(
         rows: &(impl RowSource + ?Sized),
         left: &[usize],
@@ -149,7 +150,7 @@ impl Run {
                         enough: true,
                     });
                 }
-                // Tokens merged across the joints: there are fewer than in the rows by themselves.
+                // Tokens have merged across rows: there are fewer than in the rows by themselves.
                 estimate = ids.len();
             }
         }

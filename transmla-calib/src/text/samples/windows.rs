@@ -1,18 +1,18 @@
-//! Evaluation text in windows.
+//! Windows of evaluation text.
 
-use transmla_core::TokenBatch;
+use transmla_checkpoint::TokenBatch;
 
 use crate::error::CalibError;
 use crate::text::tokens::tokenizer::TextTokenizer;
 
-/// The windows that perplexity is measured on: rows joined by an empty line, tokenised as one text (special tokens
-/// included), cut into windows of `seqlen` tokens; what remains at the end is dropped.
+/// The windows on which perplexity is measured, `[windows, seqlen]`: rows are joined by an empty line, tokenised as one text
+/// (special tokens included) and cut into windows of `seqlen` tokens; the remainder at the end is dropped.
 ///
-/// With `max_windows`, no more than the first so many; then no more of the text is tokenised than they need.
+/// With `max_windows`, at most that many from the start; no more text is tokenised than they need.
 ///
 /// # Errors
-/// [`CalibError::Argument`] if `seqlen` is less than 2 (a window predicts `seqlen - 1` tokens) or `max_windows` is 0,
-/// [`CalibError::TooShort`] if the text has less than one window.
+/// [`CalibError::Argument`] if `seqlen` is less than 2 (a window has `seqlen - 1` predictions) or `max_windows` is 0,
+/// [`CalibError::TooShort`] if the text is shorter than one window, [`CalibError::Tokenization`] if the tokenizer fails.
 pub fn evaluation_windows(
     rows: &[String],
     tokenizer: &TextTokenizer,
@@ -47,5 +47,5 @@ pub fn evaluation_windows(
         });
     }
     let ids = ids[..windows * seqlen].iter().map(|&id| i64::from(id)).collect();
-    TokenBatch::from_ids(ids, windows, seqlen).map_err(|e| CalibError::Tokens(e.to_string()))
+    Ok(TokenBatch::from_ids(ids, windows, seqlen)?)
 }

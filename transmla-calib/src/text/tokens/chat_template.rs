@@ -9,10 +9,10 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Kwargs;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
 use serde_json::Value as Json;
-use transmla_core::checkpoint::read_regular_text;
+use transmla_checkpoint::checkpoint::read_regular_text;
 
-use super::python_json::python_json;
-use crate::CalibError;
+use crate::error::CalibError;
+use crate::text::tokens::python_json::python_json;
 
 /// One turn of a chat.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,19 +1,19 @@
-//! Long texts, tokenised piece by piece.
+//! Tokenising long texts piece by piece.
 //!
-//! A tokenizer takes some hundred bytes of memory for each byte of a text. A long text goes through it in windows that
-//! overlap; where two windows give the same tokens in a row, well inside both, the second takes over from the first. What
-//! comes is what the tokenizer gives for the whole text.
+//! A tokenizer takes about a hundred bytes of memory for each byte of text. A long text is tokenised in overlapping windows.
+//! Where two windows agree on several tokens in a row, well inside both, the second takes over from the first. The result is
+//! that of tokenising the whole text at once.
 
 use crate::error::CalibError;
 use crate::text::tokens::guarded::{GuardedTokenizer, Token};
 
-/// What stands between rows.
+/// The text between rows.
 pub(crate) const JOINT: &str = "\n\n";
 
 /// The sizes of windows, in bytes of text.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
-    /// What a window has beside its overlap with the next.
+    /// Length of a window without its overlap with the next one.
     block: usize,
     /// Half of that overlap.
     overlap: usize,
@@ -24,13 +24,13 @@ const LARGEST: Sizes = Sizes {
     overlap: 4 << 10,
 };
 
-/// Bytes of text for each token that is wanted, and some more.
+/// Bytes of text read for each token that is wanted; generous.
 const BYTES_PER_TOKEN: usize = 8;
 
-/// Tokens in a row that must be the same in two windows where one takes over.
+/// Number of tokens in a row on which two windows must agree where one takes over.
 const SAME: usize = 8;
 
-/// The ids of rows joined by an empty line: of all of them, or the first ones, `enough` or more.
+/// The ids of rows joined by an empty line: all of them, or at least the first `enough`.
 pub(crate) fn encode<'a>(
     tokenizer: &GuardedTokenizer,
     rows: impl IntoIterator<Item = &'a str>,
@@ -75,7 +75,7 @@ fn encode_in<'a>(
         .cloned()
         .or((!add_special).then(Default::default))
     else {
-        // What the special tokens are depends on the text: there is no way but the whole.
+        // The special tokens depend on the text, so it must be tokenised as a whole.
         window.fill(usize::MAX);
         return tokenizer.encode_whole(&window.text, add_special);
     };
@@ -112,7 +112,8 @@ fn encode_in<'a>(
     }
 }
 
-/// Where the second window takes over: how many of the held tokens of the first are used, and from which of its own on.
+/// Where the second window takes over: the number of held tokens of the first that are used, and the index of its own token
+/// from which on it is used.
 fn takeover(held: &[Token], tokens: &[Token], overlap: usize) -> (usize, usize) {
     if held.is_empty() {
         return (0, 0);
@@ -128,12 +129,12 @@ fn takeover(held: &[Token], tokens: &[Token], overlap: usize) -> (usize, usize) 
             return (index, at);
         }
     }
-    // They never agree: a text that is one long word to the tokenizer, cut where it may be.
+    // They never agree: the text is one long word to the tokenizer and is cut somewhere.
     let behind = |tokens: &[Token]| tokens.partition_point(|token| token.start < overlap);
     (behind(held), behind(tokens))
 }
 
-/// The last boundary of a character up to here.
+/// The last character boundary at or before `at`.
 fn boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len()))
         .rev()
@@ -143,15 +144,15 @@ fn boundary(text: &str, at: usize) -> usize {
 
 struct Window<'a, I> {
     text: String,
-    /// Of the row that is under way.
+    /// What is left of the current row.
     rest: &'a str,
     rows: I,
-    /// Whether a row has been begun.
+    /// Whether a row has been started.
     begun: bool,
 }
 
 impl<'a, I: Iterator<Item = &'a str>> Window<'a, I> {
-    /// Takes more of the rows until there is so much text; whether the rows have ended.
+    /// Adds text of the rows until there are `target` bytes; returns whether the rows have ended.
     fn fill(&mut self, target: usize) -> bool {
         loop {
             let room = target.saturating_sub(self.text.len());

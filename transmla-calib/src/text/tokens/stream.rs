@@ -1,22 +1,22 @@
-//! Text of token ids that come one at a time.
+//! Decoding token ids that arrive one at a time.
 
 use crate::error::CalibError;
 use crate::text::tokens::guarded::GuardedTokenizer;
 
-/// What a decoder puts in the place of bytes that are no character, or not yet.
+/// The character that decoders put in place of bytes that are not a character, or not yet.
 const INCOMPLETE: char = char::REPLACEMENT_CHARACTER;
 
-/// A decoder for generation: takes ids, gives text as soon as its characters are complete.
+/// A streaming decoder for generation: takes ids, returns text as soon as its characters are complete.
 ///
-/// All chunks and the rest from [`finish`](Self::finish) together are the text that decoding all ids at once gives.
-/// Only the ids since the last chunk but one are decoded again, so the work per id does not grow.
+/// The chunks and the rest from [`finish`](Self::finish) together are the text of all ids decoded at once. Only the ids since
+/// the last chunk but one are decoded again, so the work per id is bounded.
 #[derive(Debug)]
 pub struct TextStream<'a> {
     tokenizer: &'a GuardedTokenizer,
     skip_special: bool,
-    /// The ids of the last chunk, which the decoder needs to know what stands before, and those not yet given out.
+    /// The ids of the last chunk, which the decoder needs as context, and those whose text is not yet returned.
     ids: Vec<u32>,
-    /// How many of them are given out.
+    /// How many of them have their text returned.
     given: usize,
 }
 
@@ -30,16 +30,16 @@ impl<'a> TextStream<'a> {
         }
     }
 
-    /// Ids that stand before the stream, e.g. the prompt, given before the first [`push`](Self::push); their text is not
-    /// given out.
+    /// Sets the ids before the stream, e.g. the prompt; call it before the first [`push`](Self::push). Their text is not
+    /// returned.
     ///
-    /// Without them the first word would lose its space with tokenizers that drop the space before a text.
+    /// Without them the first word would lose its leading space with tokenizers that drop the space at the start of a text.
     pub fn prime(&mut self, prompt: &[u32]) {
         self.ids.extend_from_slice(prompt);
         self.given = self.ids.len();
     }
 
-    /// Takes one id; gives the text that is complete with it, if any.
+    /// Takes one id; returns the text that it completes, if any.
     ///
     /// # Errors
     /// [`CalibError::Tokenization`] if the tokenizer's decoder fails.
@@ -54,7 +54,7 @@ impl<'a> TextStream<'a> {
         Ok(Some(chunk))
     }
 
-    /// The text of the ids that never became complete characters, if any.
+    /// The text of the remaining ids, whose characters are incomplete, if any.
     ///
     /// # Errors
     /// As [`push`](Self::push).
@@ -63,7 +63,7 @@ impl<'a> TextStream<'a> {
         Ok(Some(rest).filter(|rest| !rest.is_empty()))
     }
 
-    /// The text of the ids not given out, in the context of those before them.
+    /// The text of the ids not yet returned, in the context of those before them.
     fn pending(&self) -> Result<String, CalibError> {
         let before = self.tokenizer.decode(&self.ids[..self.given], self.skip_special)?;
         let all = self.tokenizer.decode(&self.ids, self.skip_special)?;

@@ -1,4 +1,4 @@
-//! Reading `tokenizer.json`, which may be damaged or made to harm.
+//! Reading `tokenizer.json`, which may be damaged or malicious.
 
 use std::io::Read;
 use std::path::Path;
@@ -12,13 +12,13 @@ use crate::text::open::regular;
 use crate::text::rows::collected::size;
 use crate::text::tokens::tokenizer_parts::TokenizerParts;
 
-/// Most bytes of the file; the largest published ones have some thirty MiB.
+/// Most bytes of the file; the largest published ones have about 30 MiB.
 const FILE: u64 = 256 << 20;
 
 /// Most bytes of `tokenizer_config.json`.
 const CONFIG: u64 = 16 << 20;
 
-/// What a folder without `tokenizer.json` may hold instead: names, or their beginnings.
+/// Names, or prefixes of names, of tokenizer files that a folder may hold instead of `tokenizer.json`.
 const OTHER_FORMATS: [&str; 7] = [
     "tokenizer.model",
     "tekken.json",
@@ -29,10 +29,10 @@ const OTHER_FORMATS: [&str; 7] = [
     "tiktoken.model",
 ];
 
-/// Text that goes through most parts of a tokenizer.
+/// A text that exercises most parts of a tokenizer.
 const PROBE: &str = "Once upon a time,\n\n  the naïve ﬁrst crab 🦀 cost €1234.50 <unk></s>.\t";
 
-/// Reads a tokenizer and tries it.
+/// Reads a tokenizer and tries it out.
 pub(crate) fn read(path: &Path) -> Result<Tokenizer, CalibError> {
     let refuse = |problem: String, cause: Option<Cause>| CalibError::Tokenizer {
         path: path.to_path_buf(),
@@ -58,7 +58,7 @@ pub(crate) fn read(path: &Path) -> Result<Tokenizer, CalibError> {
         })
 }
 
-/// What `tokenizer_config.json` beside a tokenizer says of a flag; nothing if it says nothing that can be read.
+/// The value of a flag in `tokenizer_config.json` beside a tokenizer, if it can be read.
 pub(crate) fn config_flag(folder: &Path, flag: &str) -> Option<bool> {
     let bytes = read_limited(&folder.join("tokenizer_config.json"), CONFIG).ok()??;
     let config: Value = serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes)).ok()?;
@@ -75,8 +75,8 @@ fn read_limited(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, CalibError> 
 }
 
 fn parse(bytes: &[u8]) -> Result<Tokenizer, Cause> {
-    // The syntax first: on some broken JSON the tokenizer's own reader panics. Then what would make it ask for more memory
-    // than there is, which cannot be contained.
+    // The syntax first: the tokenizers crate panics on some invalid JSON. Then what would make it allocate more memory than
+    // there is, which cannot be contained.
     let parts: TokenizerParts = serde_json::from_slice(bytes)?;
     parts.check()?;
     let mut tokenizer = Tokenizer::from_bytes(bytes)?;
@@ -85,14 +85,14 @@ fn parse(bytes: &[u8]) -> Result<Tokenizer, Cause> {
     if let ModelWrapper::BPE(model) = tokenizer.get_model()
         && model.dropout.is_some()
     {
-        // Left over from training: the same text would have other ids each time.
+        // Left over from training: the same text would get different ids each time.
         let mut model = model.clone();
         model.dropout = None;
         tokenizer.with_model(model);
     }
     // A post-processor that names special tokens it does not define fails at the first text.
     tokenizer.encode_fast("", true)?;
-    // A text that the vocabulary cannot express is no fault of the file; a panic is.
+    // A text that the vocabulary cannot express is not the fault of the file; a panic is.
     let _ = tokenizer.encode(PROBE, true);
     let ids: Vec<u32> = (0..64).collect();
     let _ = tokenizer.decode(&ids, false);
@@ -100,7 +100,7 @@ fn parse(bytes: &[u8]) -> Result<Tokenizer, Cause> {
     Ok(tokenizer)
 }
 
-/// Why there is no tokenizer, and what to do.
+/// Why there is no tokenizer, and what to do about it.
 fn missing(folder: &Path) -> String {
     if !folder.is_dir() {
         return "there is no such folder; expected a model folder".into();

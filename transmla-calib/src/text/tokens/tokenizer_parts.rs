@@ -4,16 +4,16 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-/// Most characters that the replacements of a tokenizer may make of one, one after the other.
+/// Largest factor by which the replacements of a tokenizer, applied in sequence, may lengthen a text.
 const GROWTH: f64 = 64.0;
 
-/// Most bytes of a prefix or suffix that is put to words.
+/// Most bytes of a prefix or suffix that is added to words.
 const AFFIX: usize = 256;
 
-/// Most special tokens that are put around a text.
+/// Most special tokens around a text.
 const AROUND: usize = 256;
 
-/// Longest word, in characters, that a WordPiece model may be made to take apart: the time grows with its square.
+/// Longest word, in characters, that a WordPiece model may have to split; the time grows with its square.
 const WORD: u64 = 10_000;
 
 /// Why a tokenizer file is refused.
@@ -21,7 +21,7 @@ const WORD: u64 = 10_000;
 #[error("{0}")]
 pub(crate) struct Flaw(String);
 
-/// What is looked at before the tokenizer is made: all but the vocabulary.
+/// The parts of a tokenizer file that are checked: all but the vocabulary.
 #[derive(Deserialize)]
 pub(crate) struct TokenizerParts {
     #[serde(default)]
@@ -91,7 +91,7 @@ fn check_affix(affix: &str) -> Result<(), Flaw> {
     }
 }
 
-/// Looks at a part and the parts in it; `growth` is what their replacements make of one character.
+/// Checks a part and its parts; `growth` is multiplied by the factor by which their replacements may lengthen a text.
 fn check_part(part: &Value, growth: &mut f64) -> Result<(), Flaw> {
     match part {
         Value::Array(parts) => parts.iter().try_for_each(|part| check_part(part, growth)),
@@ -120,7 +120,7 @@ fn check_part(part: &Value, growth: &mut f64) -> Result<(), Flaw> {
     }
 }
 
-/// A template puts the ids of all its special tokens around every text.
+/// Checks a template, which puts the ids of all its special tokens around every text.
 fn check_template(template: Option<&Value>, tokens: &Value) -> Result<(), Flaw> {
     let pieces = template.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let ids_of = |piece: &Value| {
@@ -136,7 +136,7 @@ fn check_template(template: Option<&Value>, tokens: &Value) -> Result<(), Flaw> 
     }
 }
 
-/// A map of characters begins with the size of its table, which is allocated before it is read.
+/// Checks a character map, which begins with the size of a table that is allocated before it is read.
 fn check_charsmap(map: &str) -> Result<(), Flaw> {
     let bytes = map.len() as u64 / 4 * 3;
     let begins = map.as_bytes().get(..8).and_then(first_bytes);
@@ -151,7 +151,7 @@ fn check_charsmap(map: &str) -> Result<(), Flaw> {
     Ok(())
 }
 
-/// The first four bytes of eight letters of base64, the low one first.
+/// The first four bytes of eight base64 digits, as a little-endian number.
 fn first_bytes(letters: &[u8]) -> Option<u32> {
     let digit = |letter: &u8| match letter {
         b'A'..=b'Z' => Some(letter - b'A'),
@@ -165,7 +165,7 @@ fn first_bytes(letters: &[u8]) -> Option<u32> {
     let bits = letters
         .iter()
         .try_fold(0_u64, |bits, letter| Some(bits << 6 | u64::from(digit(letter)?)))?;
-    // Forty-eight bits: six bytes, the first one highest.
+    // Forty-eight bits, six bytes, the first in the highest place.
     Some(((bits >> 16) as u32).swap_bytes())
 }
 

@@ -84,7 +84,7 @@ pub(super) fn survey(model: &Decoder, text: &TokenBatch) -> Result<Survey, Conve
         if index < model.config().num_hidden_layers {
             let layer = model.layer(index)?;
             has_own_norms |= own_norms(&layer, &stream)?;
-            stream.advance(&layer, &mut || ());
+            stream.advance(&layer, &mut || ())?;
         }
     }
     let exponent = (LARGEST_RESIDUAL / largest.max(f64::MIN_POSITIVE)).log2().floor();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use transmla_core::checkpoint::{GgufValue, read_regular};
-use transmla_core::{CoreError, ModelConfig};
+use transmla_core::{CheckpointError, ModelConfig};
 
 use crate::spec::error::ConvertError;
 
@@ -28,7 +28,7 @@ pub(super) fn keys(
 ) -> Result<Vec<(String, GgufValue)>, ConvertError> {
     let path = folder.join("tokenizer.json");
     let text = read_regular(&path, LARGEST)?;
-    let tokenizer: Value = serde_json::from_slice(&text).map_err(|e| CoreError::Json {
+    let tokenizer: Value = serde_json::from_slice(&text).map_err(|e| CheckpointError::Json {
         path,
         problem: e.to_string(),
     })?;

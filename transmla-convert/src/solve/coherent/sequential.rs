@@ -103,8 +103,8 @@ pub(crate) fn sequential(
         };
         // Nothing is asked of the text behind the last layer.
         if index + 1 < layers {
-            student.advance(&converted, &mut || step(None, observer));
-            teacher.advance(&layer, &mut || step(None, observer));
+            student.advance(&converted, &mut || step(None, observer))?;
+            teacher.advance(&layer, &mut || step(None, observer))?;
         }
     }
     observer.advance(total, total);

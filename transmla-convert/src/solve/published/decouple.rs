@@ -154,7 +154,7 @@ fn fit(
         if let Some(held_out) = streams.get(1) {
             let keys = fit_keys(normed.as_ref(), &weights, &moment, index, &mut fits.part_keys)?;
             rotations(&keys, &moment, &mut fits.part)?;
-            moment.merge(&held_out.moment(&layer)?);
+            moment.merge(&held_out.moment(&layer)?)?;
             if let (Some(normed), Some(more)) = (&mut normed, NormedKeys::collect(held_out, &layer, plan)?) {
                 normed.moment.merge(&more.moment);
             }
@@ -167,7 +167,7 @@ fn fit(
                 stream.advance(&layer, &mut || {
                     done += 1;
                     observer.advance(done, total);
-                });
+                })?;
             }
         }
     }

@@ -78,7 +78,7 @@ pub(crate) fn second_pass(
             stream.advance(&layer, &mut || {
                 done += 1;
                 observer.advance(done, total);
-            });
+            })?;
         }
     }
     observer.advance(total, total);

@@ -1,8 +1,9 @@
 //! Which calls the fused kernel takes, as numbers.
 
 use burn::tensor::{DType, Tensor};
+use transmla_checkpoint::config::AttentionParameters;
 
-use crate::kernels::{AttentionParameters, CachedValues};
+use crate::kernels::cached_values::CachedValues;
 
 /// Most cubes in one direction of a launch that every device allows.
 const MOST_CUBES: usize = 65535;

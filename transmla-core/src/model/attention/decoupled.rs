@@ -1,10 +1,11 @@
 //! Attention after RoPE decoupling: one shared rotary key beside per-head keys without position.
 
 use burn::tensor::Tensor;
+use transmla_checkpoint::config::AttentionParameters;
 
+use super::heads::{Projected, merge_heads, split_heads};
 use super::normed::NormedQueries;
-use super::{Projected, merge_heads, split_heads};
-use crate::kernels::{AttentionParameters, attend, repeat_heads};
+use crate::kernels::{attend, repeat_heads};
 use crate::model::linear::Linear;
 use crate::model::rotary::Rotary;
 

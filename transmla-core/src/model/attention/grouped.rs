@@ -1,17 +1,19 @@
 //! Grouped-query attention (Ainslie et al., arXiv 2305.13245); multi-head attention is one query head per key head.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use transmla_checkpoint::config::{AttentionParameters, GroupedConfig};
+use transmla_checkpoint::layout::layer_prefix;
+use transmla_checkpoint::{Checkpoint, ModelConfig};
 
+use super::heads::{Projected, merge_heads, split_heads};
 use super::normed::normalise_heads;
-use super::{Projected, merge_heads, split_heads};
-use crate::config::GroupedConfig;
-use crate::kernels::{AttentionParameters, CachedValues, DecodeShape, attend, decode, decode_tensors};
+use crate::error::CoreError;
+use crate::host::HostNumbers;
+use crate::kernels::{CachedValues, DecodeShape, attend, decode, decode_tensors};
 use crate::model::cache::LayerCache;
 use crate::model::cached_rows::CachedRows;
-use crate::model::layer::layer_prefix;
 use crate::model::linear::{Linear, RmsNorm};
 use crate::model::rotary::Rotary;
-use crate::{Checkpoint, CoreError, HostNumbers, ModelConfig};
 
 /// Attention with H query heads over G key/value heads.
 #[derive(Debug, Clone)]

@@ -1,18 +1,20 @@
 //! Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1) in expanded and absorbed form.
 
 use burn::tensor::{Device, Tensor};
+use transmla_checkpoint::config::{AttentionParameters, LatentConfig};
+use transmla_checkpoint::layout::layer_prefix;
+use transmla_checkpoint::{Checkpoint, ModelConfig};
 
+use super::heads::{Projected, merge_heads, split_heads};
 use super::normed::NormedQueries;
-use super::{Projected, merge_heads, split_heads};
-use crate::config::LatentConfig;
-use crate::kernels::{AttentionParameters, CachedValues, attend, decode_tensors, repeat_heads};
+use super::rope_order::rope_order;
+use crate::error::CoreError;
+use crate::kernels::{CachedValues, attend, decode_tensors, repeat_heads};
 use crate::model::absorbed::AbsorbedUp;
 use crate::model::cache::LayerCache;
 use crate::model::cached_rows::CachedRows;
-use crate::model::layer::layer_prefix;
 use crate::model::linear::{Linear, RmsNorm};
 use crate::model::rotary::Rotary;
-use crate::{Checkpoint, CoreError, ModelConfig, RopeLayout};
 
 /// How queries come from the hidden state.
 #[expect(
@@ -273,15 +275,4 @@ impl LatentAttention {
         decode_tensors(q, cached, CachedValues::InKeys(rank), rows.lengths(), &self.parameters)
             .matmul(value_up.expand([batch, heads, rank, value]))
     }
-}
-
-/// For rows laid out as `heads` blocks of `[plain, rope]`, where each half-split output row comes from.
-pub(super) fn rope_order(layout: RopeLayout, heads: usize, plain: usize, rope: usize) -> Vec<usize> {
-    (0..heads)
-        .flat_map(|head| {
-            let start = head * (plain + rope);
-            let rotary = (0..rope).map(move |j| start + plain + layout.index_of_half_split(j, rope));
-            (start..start + plain).chain(rotary)
-        })
-        .collect()
 }

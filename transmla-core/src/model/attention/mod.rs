@@ -1,96 +1,16 @@
 //! The three kinds of attention: grouped-query, RoPE-decoupled and latent.
 
 mod decoupled;
-mod grouped;
-mod latent;
+pub(super) mod grouped;
+pub(super) mod heads;
+pub(super) mod kind;
+pub(super) mod latent;
 mod normed;
+mod rope_order;
 
 pub use decoupled::{DecoupledAttention, DecoupledQueries};
 pub use grouped::GroupedAttention;
+pub use heads::Projected;
+pub use kind::Attention;
 pub use latent::{LatentAttention, QueryProjection};
 pub use normed::NormedQueries;
-
-use burn::tensor::Tensor;
-
-use super::cache::LayerCache;
-use super::rotary::Rotary;
-use crate::kernels::{AttentionParameters, among_threads};
-
-/// Queries, keys and values of some tokens, rotated: q `[batch, H, seq, width]`, k and v with H heads or a divisor of it.
-#[derive(Debug, Clone)]
-pub struct Projected {
-    /// Queries.
-    pub q: Tensor<4>,
-    /// Keys.
-    pub k: Tensor<4>,
-    /// Values.
-    pub v: Tensor<4>,
-}
-
-/// Attention of one layer.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a model has a few dozen; they hold handles of its weights"
-)]
-#[derive(Debug, Clone)]
-pub enum Attention {
-    /// As in the original model.
-    Grouped(GroupedAttention),
-    /// After RoPE decoupling, before the low-rank step.
-    Decoupled(DecoupledAttention),
-    /// As in the converted model.
-    Latent(LatentAttention),
-}
-
-impl Attention {
-    /// `[batch·seq, hidden]` to `[batch·seq, hidden]`, causal.
-    ///
-    /// With a cache the new tokens attend to the cached ones too; the cache kind must be the attention's own.
-    pub fn forward(&self, x: Tensor<2>, batch: usize, rotary: &Rotary, cache: Option<&mut LayerCache>) -> Tensor<2> {
-        among_threads(&x.device(), || match self {
-            Self::Grouped(attention) => attention.forward(x, batch, rotary, cache),
-            Self::Decoupled(attention) => attention.forward(x, batch, rotary),
-            Self::Latent(attention) => attention.forward(x, batch, rotary, cache),
-        })
-    }
-
-    /// The part before the softmax: `[batch·seq, hidden]` to queries, keys and values.
-    pub fn project(&self, x: Tensor<2>, batch: usize, rotary: &Rotary) -> Projected {
-        match self {
-            Self::Grouped(attention) => attention.project(x, batch, rotary),
-            Self::Decoupled(attention) => attention.project(x, batch, rotary),
-            Self::Latent(attention) => attention.project(x, batch, rotary),
-        }
-    }
-
-    /// How its scores become probabilities.
-    pub fn parameters(&self) -> &AttentionParameters {
-        match self {
-            Self::Grouped(attention) => &attention.parameters,
-            Self::Decoupled(attention) => &attention.parameters,
-            Self::Latent(attention) => &attention.parameters,
-        }
-    }
-
-    /// The part after the softmax: `[batch, H, seq, d_v]` to `[batch·seq, hidden]`.
-    pub fn combine(&self, attended: Tensor<4>) -> Tensor<2> {
-        let o = match self {
-            Self::Grouped(attention) => &attention.o,
-            Self::Decoupled(attention) => &attention.o,
-            Self::Latent(attention) => &attention.o,
-        };
-        o.forward(merge_heads(attended))
-    }
-}
-
-/// `[batch·seq, heads·width]` to `[batch, heads, seq, width]`.
-fn split_heads(x: Tensor<2>, batch: usize, heads: usize) -> Tensor<4> {
-    let [rows, width] = x.dims();
-    x.reshape([batch, rows / batch, heads, width / heads]).swap_dims(1, 2)
-}
-
-/// `[batch, heads, seq, width]` to `[batch·seq, heads·width]`.
-fn merge_heads(x: Tensor<4>) -> Tensor<2> {
-    let [batch, heads, sequence, width] = x.dims();
-    x.swap_dims(1, 2).reshape([batch * sequence, heads * width])
-}

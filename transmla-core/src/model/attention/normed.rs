@@ -1,9 +1,12 @@
 //! Queries and keys with an RMSNorm on each head (Qwen3).
 
 use burn::tensor::{Device, Tensor, TensorData};
+use transmla_checkpoint::{Checkpoint, RopeLayout};
 
+use super::rope_order::rope_order;
+use crate::error::CoreError;
 use crate::model::linear::RmsNorm;
-use crate::{Checkpoint, CoreError, RopeLayout};
+use crate::read_tensor::ReadTensor;
 
 /// Normalises every head's row: `[rows, heads·d]` to the same shape, the norm d wide.
 pub(super) fn normalise_heads(norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {
@@ -36,7 +39,7 @@ impl NormedQueries {
     ) -> Result<Self, CoreError> {
         let shape = [heads * rope_dim, head_dim];
         let rows = checkpoint.matrix(&format!("{prefix}.q_rope_proj.weight"), shape, device)?;
-        let order = super::latent::rope_order(layout, heads, 0, rope_dim);
+        let order = rope_order(layout, heads, 0, rope_dim);
         let order: Vec<i64> = order.into_iter().map(|i| i as i64).collect();
         let order = Tensor::from_data(TensorData::new(order, [shape[0]]), device);
         Ok(Self {

@@ -1,0 +1,171 @@
+//! Opening a checkpoint folder: its files, their headers, the names of its tensors.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use super::dtype::TensorDtype;
+use super::file_names::{INDEX, SINGLE, is_plain_name};
+use super::folder::{missing_weights, not_what_it_should_be};
+use super::names;
+use super::reader::{Checkpoint, Location};
+use super::regular::{is_there, read_regular};
+use super::shard::Shard;
+use crate::error::CheckpointError;
+
+/// Most bytes of an index; that of a model with a hundred thousand tensors has about 10 MB.
+const LARGEST_INDEX: u64 = 256 << 20;
+
+impl Checkpoint {
+    /// Whether a folder has weights that [`Self::open`] would open.
+    pub fn is_in(folder: &Path) -> bool {
+        is_there(&folder.join(SINGLE)) || is_there(&folder.join(INDEX))
+    }
+
+    /// Opens a folder in hub layout and checks every shard's header against its length.
+    ///
+    /// Tensors go by the names that transformers publishes, whatever wrapper saved them.
+    ///
+    /// # Errors
+    /// A missing or truncated file, a shard that the index names but that is not there, a tensor of which there are two
+    /// that differ.
+    pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
+        // Where both are there the index is left over: other programs read the single file too.
+        let single = folder.join(SINGLE);
+        if is_there(&single) {
+            return Self::open_files(folder, vec![single])?.published();
+        }
+        let index = folder.join(INDEX);
+        if is_there(&index) {
+            return Self::open_sharded(folder, &index)?.published();
+        }
+        Err(missing_weights(folder))
+    }
+
+    /// Opens one safetensors file.
+    pub fn open_file(file: &Path) -> Result<Self, CheckpointError> {
+        Self::open_files(file, vec![file.to_path_buf()])
+    }
+
+    fn open_sharded(folder: &Path, index: &Path) -> Result<Self, CheckpointError> {
+        let weight_map = read_weight_map(index)?;
+        let mut names: Vec<&String> = weight_map.values().collect();
+        names.sort();
+        names.dedup();
+        let mut files = Vec::with_capacity(names.len());
+        for name in names {
+            if !is_plain_name(name) {
+                return Err(CheckpointError::Json {
+                    path: index.to_path_buf(),
+                    problem: format!("shard name {name:?} is not a plain file name"),
+                });
+            }
+            let path = folder.join(name);
+            if !is_there(&path) {
+                let tensors = weight_map.values().filter(|v| *v == name).count();
+                return Err(CheckpointError::MissingFile {
+                    path,
+                    hint: format!("{INDEX} places {tensors} tensors in it; download the model again"),
+                });
+            }
+            files.push(path);
+        }
+        // The index says which files there are; what is in them their headers know, as in transformers. An index may be stale,
+        // and what is missing is missed by those who need it.
+        Self::open_files(folder, files)
+    }
+
+    fn open_files(folder: &Path, files: Vec<PathBuf>) -> Result<Self, CheckpointError> {
+        let mut shards = Vec::with_capacity(files.len());
+        let mut tensors = BTreeMap::new();
+        let mut copies = Vec::new();
+        for path in files {
+            let (shard, metadata, start) = Shard::open(&path)?;
+            for (name, info) in metadata.tensors() {
+                let location = Location {
+                    shard: shards.len(),
+                    dtype: TensorDtype(info.dtype),
+                    shape: info.shape.clone(),
+                    bytes: start + info.data_offsets.0 as u64..start + info.data_offsets.1 as u64,
+                };
+                match tensors.contains_key(&name) {
+                    true => copies.push((name, location)),
+                    false => drop(tensors.insert(name, location)),
+                }
+            }
+            shards.push(shard);
+        }
+        let mut checkpoint = Self {
+            folder: folder.to_path_buf(),
+            shards,
+            tensors,
+            known_fingerprint: OnceLock::new(),
+            embedding_from_head: false,
+        };
+        for (name, copy) in copies {
+            checkpoint.accept_copy(name, copy, "is in two shards")?;
+        }
+        Ok(checkpoint)
+    }
+
+    /// Takes note of a second tensor of a name, which must be the first one again.
+    fn accept_copy(&mut self, name: String, copy: Location, twice: &str) -> Result<(), CheckpointError> {
+        let path = self.shards[copy.shard].path().to_path_buf();
+        // A name that no tensor of a model has, for as long as the two are compared.
+        let second = format!("{name}\0second");
+        self.tensors.insert(second.clone(), copy);
+        let (one, other) = (self.location(&name)?, self.location(&second)?);
+        let equal = one.dtype == other.dtype
+            && one.shape == other.shape
+            && self.contents_fingerprint(&name)? == self.contents_fingerprint(&second)?;
+        self.tensors.remove(&second);
+        match equal {
+            true => Ok(()),
+            false => Err(CheckpointError::Safetensors {
+                path,
+                problem: format!("tensor {name} {twice}, and the two differ"),
+            }),
+        }
+    }
+
+    /// The same tensors by the names that transformers publishes.
+    fn published(mut self) -> Result<Self, CheckpointError> {
+        for (stored, published) in names::changed(self.tensors.keys()) {
+            let Some(location) = self.tensors.remove(&stored) else {
+                continue;
+            };
+            match self.tensors.contains_key(&published) {
+                true => self.accept_copy(published, location, &format!("is also there as {stored}"))?,
+                false => drop(self.tensors.insert(published, location)),
+            }
+        }
+        // A tied model may have been saved with the head's name alone.
+        if !self.contains(names::EMBEDDING)
+            && let Some(location) = self.tensors.remove(names::HEAD)
+        {
+            self.tensors.insert(names::EMBEDDING.into(), location);
+            self.embedding_from_head = true;
+        }
+        Ok(self)
+    }
+}
+
+fn read_weight_map(index: &Path) -> Result<BTreeMap<String, String>, CheckpointError> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let bytes = read_regular(index, LARGEST_INDEX)?;
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let parsed: Index = serde_json::from_slice(text).map_err(|e| CheckpointError::Json {
+        path: index.to_path_buf(),
+        problem: not_what_it_should_be(&bytes).map_or_else(|| e.to_string(), |what| format!("is {what}")),
+    })?;
+    if parsed.weight_map.is_empty() {
+        return Err(CheckpointError::Json {
+            path: index.to_path_buf(),
+            problem: "weight_map is empty".into(),
+        });
+    }
+    Ok(parsed.weight_map)
+}

@@ -1,0 +1,221 @@
+//! Reading a checkpoint folder: headers at once, each tensor when it is needed.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use super::dtype::{StorageDtype, TensorDtype};
+use super::shard::Shard;
+use crate::error::CheckpointError;
+
+/// A SHA-256 digest.
+pub type Fingerprint = [u8; 32];
+
+/// An opened checkpoint: one `model.safetensors`, or shards listed in `model.safetensors.index.json`.
+///
+/// All headers are read and checked when it is opened; weights are read and decoded on request, through a buffer of bounded
+/// size. A file that has changed since it was opened is [`CheckpointError::Changed`], whatever is read from it.
+#[derive(Debug)]
+pub struct Checkpoint {
+    pub(super) folder: PathBuf,
+    pub(super) shards: Vec<Shard>,
+    pub(super) tensors: BTreeMap<String, Location>,
+    pub(super) known_fingerprint: OnceLock<Fingerprint>,
+    pub(super) embedding_from_head: bool,
+}
+
+/// Where a tensor is, and what it is.
+#[derive(Debug, Clone)]
+pub(super) struct Location {
+    pub shard: usize,
+    pub dtype: TensorDtype,
+    pub shape: Vec<usize>,
+    /// In the file.
+    pub bytes: Range<u64>,
+}
+
+impl Checkpoint {
+    /// Whether what goes by the name of the embeddings is the output head, the only one of the two that is there.
+    pub(crate) fn embedding_from_head(&self) -> bool {
+        self.embedding_from_head
+    }
+
+    /// The folder (or file) that was opened.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Names of all tensors, in lexicographic order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Whether a tensor of this name is there.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// A tensor's shape, from the header.
+    pub fn shape(&self, name: &str) -> Result<&[usize], CheckpointError> {
+        Ok(&self.location(name)?.shape)
+    }
+
+    /// Bytes of all weights together.
+    pub fn total_bytes(&self) -> u64 {
+        self.tensors.values().map(|t| t.bytes.end - t.bytes.start).sum()
+    }
+
+    pub(super) fn location(&self, name: &str) -> Result<&Location, CheckpointError> {
+        self.tensors.get(name).ok_or_else(|| CheckpointError::MissingTensor {
+            name: name.to_owned(),
+            folder: self.folder.clone(),
+        })
+    }
+
+    /// Checks, from the header alone, that a tensor has this shape and can be decoded.
+    pub fn check(&self, name: &str, expected: &[usize]) -> Result<(), CheckpointError> {
+        let location = self.location(name)?;
+        if location.shape != expected {
+            return Err(CheckpointError::Shape {
+                name: name.to_owned(),
+                expected: expected.to_vec(),
+                found: location.shape.clone(),
+            });
+        }
+        storage_dtype(name, location.dtype).map(|_| ())
+    }
+
+    /// A tensor's number format, from the header.
+    pub fn dtype(&self, name: &str) -> Result<TensorDtype, CheckpointError> {
+        Ok(self.location(name)?.dtype)
+    }
+
+    /// Shows `visit` a tensor as it lies in its file, little-endian, in pieces of bounded size.
+    ///
+    /// # Errors
+    /// Absent, a file that cannot be read or has changed, or an error of `visit`.
+    pub fn bytes(
+        &self,
+        name: &str,
+        visit: &mut dyn FnMut(&[u8]) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        let location = self.location(name)?;
+        let read = self.shards[location.shard].read(location.bytes.clone(), visit);
+        self.unless_changed(name, read)
+    }
+
+    /// What came of reading a tensor, if its file is still what was opened; whatever else is wrong follows from a change.
+    fn unless_changed(&self, name: &str, read: Result<(), CheckpointError>) -> Result<(), CheckpointError> {
+        self.shards[self.location(name)?.shard].check().and(read)
+    }
+
+    /// Decodes elements of a tensor onto the end of `out`; [`Self::unless_changed`] is for the caller to ask.
+    fn decode(&self, name: &str, elements: Range<usize>, out: &mut Vec<f32>) -> Result<(), CheckpointError> {
+        let location = self.location(name)?;
+        let dtype = storage_dtype(name, location.dtype)?;
+        let (first, offset) = (out.len(), elements.start);
+        let at = |element: usize| location.bytes.start + (element * dtype.bytes()) as u64;
+        let range = at(elements.start)..at(elements.end);
+        self.shards[location.shard].read(range, &mut |piece| {
+            dtype.decode_onto(piece, out);
+            Ok(())
+        })?;
+        finite(name, offset, &out[first..])
+    }
+
+    /// Decodes a tensor of known shape to `f32`.
+    ///
+    /// # Errors
+    /// Absent, of another shape or number format, or holding NaN or infinity.
+    pub fn values(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, CheckpointError> {
+        self.check(name, expected)?;
+        let elements = expected.iter().product();
+        let mut values = Vec::with_capacity(elements);
+        let read = self.decode(name, 0..elements, &mut values);
+        self.unless_changed(name, read)?;
+        Ok(values)
+    }
+
+    /// Decodes a tensor to `f32` in pieces of at most `length` numbers, in order; they may be changed in place.
+    ///
+    /// # Errors
+    /// Absent, of an unusable number format, holding NaN or infinity, or an error of `visit`.
+    pub fn pieces(
+        &self,
+        name: &str,
+        length: usize,
+        visit: &mut dyn FnMut(&mut [f32]) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        let elements: usize = self.location(name)?.shape.iter().product();
+        storage_dtype(name, self.location(name)?.dtype)?;
+        let mut decoded = Vec::new();
+        for start in (0..elements).step_by(length.max(1)) {
+            decoded.clear();
+            let read = self.decode(name, start..elements.min(start + length.max(1)), &mut decoded);
+            self.unless_changed(name, read)?;
+            visit(&mut decoded)?;
+        }
+        Ok(())
+    }
+
+    /// Decodes some rows of a matrix `[rows, columns]`, in the order given, onto the end of `out`.
+    ///
+    /// # Errors
+    /// As [`Self::values`]; [`CheckpointError::TokenOutOfRange`] for a row beyond the matrix.
+    pub fn rows(
+        &self,
+        name: &str,
+        expected: [usize; 2],
+        rows: impl Iterator<Item = usize>,
+        out: &mut Vec<f32>,
+    ) -> Result<(), CheckpointError> {
+        self.check(name, &expected)?;
+        let [count, width] = expected;
+        // Text has the same words again and again: each row is read once.
+        let mut wanted: Vec<(usize, usize)> = rows.enumerate().map(|(place, row)| (row, place)).collect();
+        if let Some((row, _)) = wanted.iter().find(|(row, _)| *row >= count) {
+            return Err(CheckpointError::TokenOutOfRange {
+                id: *row as i64,
+                vocab_size: count,
+            });
+        }
+        wanted.sort_unstable();
+        let first = out.len();
+        out.resize(first + wanted.len() * width, 0.0);
+        let mut decoded = Vec::with_capacity(width);
+        let mut copies = wanted.chunk_by(|one, other| one.0 == other.0);
+        let read = copies.try_for_each(|same| {
+            let row = same[0].0;
+            decoded.clear();
+            self.decode(name, row * width..(row + 1) * width, &mut decoded)?;
+            for (_, place) in same {
+                let start = first + place * width;
+                out[start..start + width].copy_from_slice(&decoded);
+            }
+            Ok(())
+        });
+        self.unless_changed(name, read)
+    }
+}
+
+fn storage_dtype(name: &str, dtype: TensorDtype) -> Result<StorageDtype, CheckpointError> {
+    dtype.storage().ok_or_else(|| CheckpointError::Dtype {
+        name: name.to_owned(),
+        found: dtype.to_string(),
+        supported: "F32, F16, BF16 (take the model in one of these, or dequantise it first)",
+    })
+}
+
+fn finite(name: &str, offset: usize, values: &[f32]) -> Result<(), CheckpointError> {
+    // x * 0 is 0 for every finite x and NaN otherwise: one vectorised pass tells.
+    if values.iter().fold(0.0f32, |sum, v| sum + v * 0.0) == 0.0 {
+        return Ok(());
+    }
+    let index = values.iter().position(|v| !v.is_finite()).unwrap_or(0);
+    Err(CheckpointError::NonFinite {
+        name: name.to_owned(),
+        index: offset + index,
+        value: values[index],
+    })
+}

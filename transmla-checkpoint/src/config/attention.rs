@@ -1,0 +1,23 @@
+//! Grouped-query or latent attention.
+
+use super::grouped::GroupedConfig;
+use super::latent::LatentConfig;
+
+/// The kind of attention of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AttentionConfig {
+    /// Grouped-query attention; multi-head attention is `num_key_value_heads == num_attention_heads`.
+    Grouped(GroupedConfig),
+    /// Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1).
+    Latent(LatentConfig),
+}
+
+impl AttentionConfig {
+    /// Numbers that the KV cache holds per token and layer.
+    pub fn cache_numbers(&self) -> usize {
+        match self {
+            Self::Grouped(grouped) => 2 * grouped.key_width(),
+            Self::Latent(latent) => latent.kv_lora_rank + latent.qk_rope_head_dim,
+        }
+    }
+}

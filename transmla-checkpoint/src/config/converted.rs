@@ -1,0 +1,143 @@
+//! The configuration of a converted model, made from that of its source.
+
+use super::attention::AttentionConfig;
+use super::family::DEEPSEEK;
+use super::features::{Activation, SlidingWindow, WindowLayers};
+use super::latent::LatentConfig;
+use super::latent_json::{LatentForm, LatentStyle};
+use super::model::ModelConfig;
+use super::rope::{RopeConfig, RopeLayout};
+use super::scaling::RopeScaling;
+
+impl ModelConfig {
+    /// The configuration of this model converted to the given latent shapes: what reading [`Self::latent_json`] gives, but for
+    /// [`Self::raw`], which is empty.
+    pub fn converted(&self, latent: &LatentConfig, form: &LatentForm) -> Self {
+        let rope = RopeConfig {
+            theta: self.rope.theta,
+            dim: latent.qk_rope_head_dim,
+            layout: RopeLayout::Interleaved,
+            scaling: match form.style == LatentStyle::Family || form.scaled_rope {
+                true => self.rope.scaling,
+                false => RopeScaling::Default,
+            },
+        };
+        let family_form = Self {
+            model_type: self.family.latent_model_type(),
+            rms_norm_eps: form.rms_norm_eps,
+            score_scale: (latent.query_width() as f64).powf(-0.5),
+            window: self.listed_window(),
+            rope,
+            // The frequencies that are written are left as they are in longer texts.
+            rope_limit: None,
+            attention: AttentionConfig::Latent(latent.clone()),
+            raw: Default::default(),
+            notes: Vec::new(),
+            ..self.clone()
+        };
+        match form.style {
+            LatentStyle::Family => family_form,
+            LatentStyle::DeepseekV3 => Self {
+                model_type: DEEPSEEK.model_type.to_owned(),
+                family: &DEEPSEEK,
+                tie_word_embeddings: false,
+                activation: Activation::Silu,
+                embedding_scale: 1.0,
+                score_softcap: None,
+                logit_softcap: None,
+                window: None,
+                experts: None,
+                mtp: None,
+                ..family_form
+            },
+        }
+    }
+
+    /// The window with every layer listed, where the family's configuration lists them.
+    fn listed_window(&self) -> Option<SlidingWindow> {
+        let window = self.window.as_ref()?;
+        let listed = || (0..self.num_hidden_layers).map(|layer| window.covers(layer)).collect();
+        Some(SlidingWindow {
+            size: window.size,
+            layers: match self.family.layer_types {
+                true => WindowLayers::Listed(listed()),
+                false => window.layers.clone(),
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::checkpoint::StorageDtype;
+    use crate::config::FAMILIES;
+
+    /// Reads what is written for a source, and compares.
+    fn check(source: &ModelConfig, latent: &LatentConfig, form: &LatentForm) {
+        let read = ModelConfig::from_json(source.latent_json(latent, form)).unwrap();
+        let expected = ModelConfig {
+            raw: Default::default(),
+            ..read
+        };
+        assert_eq!(source.converted(latent, form), expected);
+    }
+
+    fn source(model_type: &str, more: &Value) -> ModelConfig {
+        let mut raw = json!({
+            "model_type": model_type, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "vocab_size": 40,
+        });
+        raw.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        ModelConfig::from_json(raw.as_object().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn it_is_what_its_config_json_says() {
+        let llama3 = json!({
+            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        });
+        let types = ["full_attention", "sliding_attention", "full_attention"];
+        let variants = [
+            json!({}),
+            json!({"tie_word_embeddings": true, "rms_norm_eps": 3e-7, "rope_theta": 12_345.5}),
+            json!({"tie_word_embeddings": false, "attention_bias": true, "bos_token_id": null, "eos_token_id": [3, 4]}),
+            json!({"rope_scaling": llama3}),
+            json!({"rope_scaling": {"type": "yarn", "factor": 4.0, "mscale": 0.7, "mscale_all_dim": 1.0}}),
+            json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}, "max_position_embeddings": 77}),
+            json!({"sliding_window": 5, "use_sliding_window": true, "max_window_layers": 1}),
+            json!({"sliding_window": 5, "use_sliding_window": true, "layer_types": types}),
+            json!({"sliding_window": null, "num_nextn_predict_layers": 2}),
+            json!({"attn_logit_softcapping": 6.0, "final_logit_softcapping": null, "query_pre_attn_scalar": 144}),
+        ];
+        for family in FAMILIES {
+            for more in &variants {
+                let source = source(family.model_type, more);
+                for (style, q_lora_rank) in [(LatentStyle::Family, None), (LatentStyle::DeepseekV3, Some(8))] {
+                    for scaled_rope in [false, true] {
+                        let stock = style == LatentStyle::DeepseekV3;
+                        let form = LatentForm {
+                            style,
+                            rms_norm_eps: if stock { 1e-6 } else { source.rms_norm_eps },
+                            dtype: StorageDtype::Bf16,
+                            scaled_rope,
+                        };
+                        let latent = LatentConfig {
+                            q_lora_rank,
+                            kv_lora_rank: 6,
+                            qk_nope_head_dim: 8,
+                            qk_rope_head_dim: 4,
+                            v_head_dim: 8,
+                            latent_norm_eps: stock.then_some(1e-6),
+                            biases: source.grouped().unwrap().qkv_bias,
+                        };
+                        check(&source, &latent, &form);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What some models have and others do not.
+
+use serde_json::Value;
+
+use super::family::{Family, FeedForward, WindowRule};
+use super::json::Keys;
+use crate::error::CheckpointError;
+
+/// The nonlinearity of the MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x · sigmoid(x)`.
+    Silu,
+    /// The Gaussian error linear unit, by its approximation with tanh.
+    GeluTanh,
+}
+
+impl Activation {
+    /// Its name in config.json.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Silu => "silu",
+            Self::GeluTanh => "gelu_pytorch_tanh",
+        }
+    }
+
+    pub(super) fn read(keys: &Keys<'_>, family: &Family) -> Result<Self, CheckpointError> {
+        let name = family.activation_keys.iter().find_map(|key| keys.get(key));
+        match name.map_or(Some(family.default_activation), Value::as_str) {
+            Some("silu" | "swish") => Ok(Self::Silu),
+            // Three names of the same approximation.
+            Some("gelu_pytorch_tanh" | "gelu_new" | "gelu_fast") => Ok(Self::GeluTanh),
+            _ => Err(CheckpointError::Unsupported {
+                feature: "hidden_act",
+                found: name.map(Value::to_string).unwrap_or_default(),
+                supported: "silu, gelu_pytorch_tanh".into(),
+            }),
+        }
+    }
+}
+
+/// Sliding-window attention: a query sees itself and the `size - 1` tokens before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlidingWindow {
+    /// Tokens that a query sees.
+    pub size: usize,
+    /// The layers that have it.
+    pub layers: WindowLayers,
+}
+
+/// The layers with a sliding window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WindowLayers {
+    /// All.
+    All,
+    /// Layers 0, 2, 4 …
+    Even,
+    /// From this one on.
+    From(usize),
+    /// Those that `layer_types` names.
+    Listed(Vec<bool>),
+}
+
+impl SlidingWindow {
+    /// Whether a layer has it.
+    pub fn covers(&self, layer: usize) -> bool {
+        match &self.layers {
+            WindowLayers::All => true,
+            WindowLayers::Even => layer.is_multiple_of(2),
+            WindowLayers::From(first) => layer >= *first,
+            WindowLayers::Listed(list) => list.get(layer).copied().unwrap_or(false),
+        }
+    }
+
+    pub(super) fn read(keys: &Keys<'_>, family: &Family, num_layers: usize) -> Result<Option<Self>, CheckpointError> {
+        let size = || match keys.is_null("sliding_window") {
+            true => Ok(None),
+            false => Ok(keys.tokens("sliding_window")?.or(family.defaults.sliding_window)),
+        };
+        let listed = match family.layer_types {
+            true => layer_types(keys, num_layers)?,
+            false => None,
+        };
+        let size = match family.window {
+            WindowRule::Never => return Ok(None),
+            WindowRule::Switched if !keys.flag("use_sliding_window")? => None,
+            _ => size()?,
+        };
+        let layers = match (listed, size, family.window) {
+            (Some(listed), ..) => listed,
+            // Without a window no layer has one.
+            (None, None, _) => return Ok(None),
+            (None, _, WindowRule::Alternate) => WindowLayers::Even,
+            (None, _, WindowRule::Switched) => {
+                let first = keys.layers("max_window_layers")?;
+                WindowLayers::From(first.unwrap_or(family.defaults.max_window_layers))
+            }
+            (None, ..) => WindowLayers::All,
+        };
+        let window = Self {
+            size: size.unwrap_or(0),
+            layers,
+        };
+        let slides = (0..num_layers).any(|layer| window.covers(layer));
+        match size {
+            Some(_) if slides => Ok(Some(window)),
+            None if slides => Err(CheckpointError::config(
+                "layer_types",
+                "lists sliding_attention, but sliding_window and use_sliding_window give no window; set both, or list \
+                 full_attention",
+            )),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// What `layer_types` calls a layer without a window.
+pub(super) const FULL_LAYER: &str = "full_attention";
+
+/// What it calls one with a window.
+pub(super) const SLIDING_LAYER: &str = "sliding_attention";
+
+/// The layers that slide, if config.json has a list of all layers.
+fn layer_types(keys: &Keys<'_>, num_layers: usize) -> Result<Option<WindowLayers>, CheckpointError> {
+    let Some(value) = keys.get("layer_types") else {
+        return Ok(None);
+    };
+    let kinds = value.as_array().filter(|list| list.len() == num_layers);
+    let kinds =
+        kinds.ok_or_else(|| CheckpointError::config("layer_types", "is not a list with one entry for each layer"))?;
+    let slides = |kind: &Value| match kind.as_str() {
+        // The second name is that of older files.
+        Some(FULL_LAYER | "attention") => Ok(false),
+        Some(SLIDING_LAYER) => Ok(true),
+        _ => Err(CheckpointError::Unsupported {
+            feature: "layer_types",
+            found: kind.to_string(),
+            supported: "full_attention, sliding_attention".into(),
+        }),
+    };
+    let slides: Vec<bool> = kinds.iter().map(slides).collect::<Result<_, _>>()?;
+    Ok(Some(WindowLayers::Listed(slides)))
+}
+
+/// A mixture of experts: the best few by a softmax over all, their shares normalised to sum to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpertConfig {
+    /// Number of experts.
+    pub count: usize,
+    /// Experts that a token goes through.
+    pub per_token: usize,
+}
+
+/// Far beyond any model, and a layer's tensors can still be listed.
+const MOST_EXPERTS: usize = 1 << 12;
+
+impl ExpertConfig {
+    pub(super) fn read(keys: &Keys<'_>, family: &Family) -> Result<Option<Self>, CheckpointError> {
+        if family.feed_forward == FeedForward::Dense {
+            return Ok(None);
+        }
+        // transformers takes the first name for the second.
+        let count = match keys.optional_size("num_experts")? {
+            Some(count) => Some(count),
+            None => keys.optional_size("num_local_experts")?,
+        };
+        let per_token = keys.optional_size("num_experts_per_tok")?;
+        let experts = Self {
+            count: count.unwrap_or(family.defaults.num_local_experts),
+            per_token: per_token.unwrap_or(family.defaults.num_experts_per_tok),
+        };
+        if experts.count > MOST_EXPERTS {
+            let problem = format!("{} is more than {MOST_EXPERTS}", experts.count);
+            return Err(CheckpointError::config("num_local_experts", problem));
+        }
+        if experts.per_token > experts.count {
+            let problem = format!("{} exceeds num_local_experts {}", experts.per_token, experts.count);
+            return Err(CheckpointError::config("num_experts_per_tok", problem));
+        }
+        Ok(Some(experts))
+    }
+}

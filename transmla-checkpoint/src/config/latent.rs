@@ -1,0 +1,56 @@
+//! Shapes of multi-head latent attention.
+
+use super::json::Keys;
+use crate::error::CheckpointError;
+
+/// Shapes of multi-head latent attention, with the key names of DeepSeek's config.json.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LatentConfig {
+    /// Rank of the query projection, or nothing for a full one.
+    pub q_lora_rank: Option<usize>,
+    /// Width r of the latent that keys and values are made from.
+    pub kv_lora_rank: usize,
+    /// Width of a head's query and key part without position.
+    pub qk_nope_head_dim: usize,
+    /// Width d_r of the shared key with position.
+    pub qk_rope_head_dim: usize,
+    /// Width of a head's value.
+    pub v_head_dim: usize,
+    /// Epsilon of the RMSNorms on the latents; nothing if the model has no such norms.
+    pub latent_norm_eps: Option<f64>,
+    /// Whether some attention projections may have biases (the checkpoint says which).
+    pub biases: bool,
+}
+
+/// Epsilon of the latent norms in the stock DeepSeek-V3 classes, whatever `rms_norm_eps` says.
+const STOCK_LATENT_EPS: f64 = 1e-6;
+
+/// Rank of the queries that the stock class takes where config.json has no such key; null is none.
+const STOCK_QUERY_RANK: usize = 1536;
+
+impl LatentConfig {
+    pub(super) fn read(keys: &Keys<'_>, stock: bool, rms_norm_eps: f64) -> Result<Self, CheckpointError> {
+        let norms = stock || keys.flag("use_qkv_norm")?;
+        let latent = Self {
+            q_lora_rank: match stock && !keys.0.contains_key("q_lora_rank") {
+                true => Some(STOCK_QUERY_RANK),
+                false => keys.optional_size("q_lora_rank")?,
+            },
+            kv_lora_rank: keys.size("kv_lora_rank")?,
+            qk_nope_head_dim: keys.size("qk_nope_head_dim")?,
+            qk_rope_head_dim: keys.size("qk_rope_head_dim")?,
+            v_head_dim: keys.size("v_head_dim")?,
+            latent_norm_eps: norms.then_some(if stock { STOCK_LATENT_EPS } else { rms_norm_eps }),
+            biases: keys.flag("attention_bias")?,
+        };
+        if !latent.qk_rope_head_dim.is_multiple_of(2) {
+            return Err(CheckpointError::config("qk_rope_head_dim", "must be even"));
+        }
+        Ok(latent)
+    }
+
+    /// Width of a head's whole query: position-free and rotary part.
+    pub fn query_width(&self) -> usize {
+        self.qk_nope_head_dim + self.qk_rope_head_dim
+    }
+}

@@ -1,0 +1,86 @@
+//! What the decoder needs to know about a model.
+
+use super::attention::AttentionConfig;
+use super::attention_parameters::AttentionParameters;
+use super::family::Family;
+use super::features::{Activation, ExpertConfig, SlidingWindow};
+use super::grouped::GroupedConfig;
+use super::mtp::MtpConfig;
+use super::raw::RawConfig;
+use super::rope::RopeConfig;
+
+/// What the decoder needs to know about a model, whatever its family.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    /// `model_type` of config.json.
+    pub model_type: String,
+    /// The row of the family table; for a converted model that of its source.
+    pub family: &'static Family,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width of the MLP.
+    pub intermediate_size: usize,
+    /// Number of decoder layers.
+    pub num_hidden_layers: usize,
+    /// Number of query heads.
+    pub num_attention_heads: usize,
+    /// Number of token ids.
+    pub vocab_size: usize,
+    /// Longest sequence that the model was trained for, in tokens.
+    pub max_position_embeddings: usize,
+    /// Epsilon of every RMSNorm of the residual stream.
+    pub rms_norm_eps: f64,
+    /// Whether the output head is the embedding matrix.
+    pub tie_word_embeddings: bool,
+    /// Nonlinearity of the MLP.
+    pub activation: Activation,
+    /// What token embeddings are multiplied by.
+    pub embedding_scale: f64,
+    /// What scores are multiplied by before the softmax.
+    pub score_scale: f64,
+    /// Bound c of the scores, `c · tanh(score / c)`.
+    pub score_softcap: Option<f64>,
+    /// Bound of the logits, in the same way.
+    pub logit_softcap: Option<f64>,
+    /// Sliding-window attention.
+    pub window: Option<SlidingWindow>,
+    /// A mixture of experts in the place of each MLP.
+    pub experts: Option<ExpertConfig>,
+    /// Multi-token-prediction (MTP) layers.
+    pub mtp: Option<MtpConfig>,
+    /// Positions.
+    pub rope: RopeConfig,
+    /// Longest sequence for which [`Self::rope`] holds, in tokens, if there is one: dynamic RoPE scaling changes its
+    /// frequencies behind it.
+    pub rope_limit: Option<usize>,
+    /// Grouped-query or latent attention.
+    pub attention: AttentionConfig,
+    /// Ids that end a text.
+    pub eos_token_ids: Vec<u32>,
+    /// Id that starts a text, if the model uses one.
+    pub bos_token_id: Option<u32>,
+    /// config.json as it stands.
+    pub raw: RawConfig,
+    /// What was taken from the weights' headers against config.json, in words.
+    pub notes: Vec<String>,
+}
+
+impl ModelConfig {
+    /// How the scores of one layer become probabilities.
+    pub fn attention_parameters(&self, layer: usize) -> AttentionParameters {
+        let window = self.window.as_ref().filter(|window| window.covers(layer));
+        AttentionParameters {
+            scale: self.score_scale,
+            softcap: self.score_softcap,
+            window: window.map(|window| window.size),
+        }
+    }
+
+    /// The grouped-query shapes, or nothing if the model already has latent attention.
+    pub fn grouped(&self) -> Option<&GroupedConfig> {
+        match &self.attention {
+            AttentionConfig::Grouped(grouped) => Some(grouped),
+            AttentionConfig::Latent(_) => None,
+        }
+    }
+}
