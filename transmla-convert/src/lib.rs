@@ -64,9 +64,10 @@ pub use solve::{default_noise, default_refinement, has_refinement, peak_bytes, r
 pub use spec::budget::shapes_for_budget;
 pub use spec::engine::GGUF_FILE;
 pub use spec::error::ConvertError;
+pub use spec::figures::LayerFigures;
 pub use spec::hint::Hint;
 pub use spec::options::{Engine, FileFormat, FreqFold, FreqFoldError, MethodName, Style};
 pub use spec::plan::Plan;
 pub use spec::recipe::{CalibrationText, EvaluationText, RECIPE_FIELDS, Recipe, RecipeError};
-pub use spec::report::{LayerReport, Observer, Report, SavedLayer, Silent, Stage};
+pub use spec::report::{Finished, LayerReport, Observer, Report, SavedLayer, Silent, Stage};
 pub use spec::support::{approximation, auto_obstacle, stock_obstacle};
