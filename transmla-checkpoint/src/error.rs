@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-/// What can go wrong with checkpoints, configurations, token files and the hub.
+/// Errors of checkpoints, configurations, token files and the hub.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
     /// The operating system refused a file operation.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried, as a verb: "read", "create", "rename".
+        /// The operation, as a verb: "read", "create", "rename".
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
@@ -35,18 +35,18 @@ pub enum CheckpointError {
         target.display()
     )]
     Busy {
-        /// What both would make.
+        /// The target of both.
         target: PathBuf,
         /// The other process, if its id is known.
         process: Option<u32>,
     },
-    /// This process has begun to end, and makes nothing any more.
+    /// This process is ending and writes nothing more.
     #[error("{} is not written: the process is ending", path.display())]
     Ending {
-        /// What would have been made.
+        /// The file or folder that is not written.
         path: PathBuf,
     },
-    /// A file is not one that can be used.
+    /// A file cannot be used.
     #[error("{}: {problem}", path.display())]
     File {
         /// The file.
@@ -54,7 +54,7 @@ pub enum CheckpointError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A file that a checkpoint folder must have is not there.
+    /// A required file of a checkpoint folder is missing.
     #[error("{} is missing: {hint}", path.display())]
     MissingFile {
         /// The expected file.
@@ -62,7 +62,7 @@ pub enum CheckpointError {
         /// What to do about it.
         hint: String,
     },
-    /// A JSON file is not what it must be.
+    /// A JSON file is malformed.
     #[error("{}: {problem}", path.display())]
     Json {
         /// The file.
@@ -78,14 +78,14 @@ pub enum CheckpointError {
         /// What was expected and found.
         problem: String,
     },
-    /// The configuration asks for something this toolkit does not implement.
+    /// The configuration needs a feature that is not implemented.
     #[error("unsupported model: {feature} ({found}); supported: {supported}")]
     Unsupported {
         /// The feature.
         feature: &'static str,
         /// Its value in the configuration.
         found: String,
-        /// What would work.
+        /// The supported values.
         supported: String,
     },
     /// A safetensors file is truncated, corrupt or not a safetensors file.
@@ -93,7 +93,7 @@ pub enum CheckpointError {
     Safetensors {
         /// The file.
         path: PathBuf,
-        /// What the reader found.
+        /// The reason.
         problem: String,
     },
     /// A tensor is not in the checkpoint.
@@ -114,14 +114,14 @@ pub enum CheckpointError {
         /// The shape in the file.
         found: Vec<usize>,
     },
-    /// A tensor has a number format that cannot be computed with.
+    /// A tensor has an unsupported number format.
     #[error("tensor {name} has dtype {found}; supported: {supported}")]
     Dtype {
         /// The tensor's name.
         name: String,
         /// The dtype in the file.
         found: String,
-        /// The dtypes that work.
+        /// The supported formats.
         supported: &'static str,
     },
     /// A weight is NaN or infinite.
@@ -146,7 +146,7 @@ pub enum CheckpointError {
         /// The storage dtype.
         dtype: &'static str,
     },
-    /// A file of token ids holds something else.
+    /// A file of token ids is malformed.
     #[error("{}: {problem}", path.display())]
     TokenFile {
         /// The file.
@@ -173,6 +173,14 @@ pub enum CheckpointError {
     Hub {
         /// Repository id.
         repo: String,
+        /// The reason.
+        problem: String,
+    },
+    /// The hub does not answer, or refuses the token.
+    #[error("{address} cannot be used: {problem}")]
+    Unreachable {
+        /// Where it was asked.
+        address: String,
         /// What failed.
         problem: String,
     },
@@ -188,7 +196,7 @@ pub enum CheckpointError {
         /// The text.
         found: String,
     },
-    /// A checkpoint writer was used against its plan.
+    /// A write does not match the plan of a checkpoint writer.
     #[error("writing tensor {name}: {problem}")]
     Write {
         /// The tensor's name.

@@ -7,6 +7,7 @@
 //! | `names` | what a server may call things before they become paths |
 //! | `cache` | the cache folder, laid out as the hub's Python client lays it out |
 //! | `client`, `address` | requests: redirects, token, timeouts, repetitions |
+//! | `reach` | whether the hub answers |
 //! | `snapshot`, `listing` | the files of a repository at a revision |
 //! | `download`, `part`, `hash` | one file: what has come of it, resumption, verification |
 //!
@@ -32,12 +33,16 @@ mod options;
 #[cfg(feature = "hub")]
 mod part;
 #[cfg(feature = "hub")]
+mod reach;
+#[cfg(feature = "hub")]
 mod snapshot;
 
 use std::path::{Path, PathBuf};
 
 pub use self::observer::{HubEvent, HubObserver};
 pub use self::options::{HubOptions, HubTimeouts};
+#[cfg(feature = "hub")]
+pub use self::reach::reach;
 use crate::checkpoint::companion_names::is_companion;
 use crate::error::CheckpointError;
 pub use crate::repository::{CachedRepo, RepoKind, cached_repo};
@@ -60,21 +65,23 @@ pub fn is_path(text: &str) -> bool {
 ///
 /// # Errors
 /// [`CheckpointError::Hub`] if the repository, revision or network cannot be reached, what comes is not what the hub
-/// announced, or, offline, the cache has no copy; [`CheckpointError::MissingFile`] if a path names no folder, or a cached
-/// repository without the revision.
+/// announced, or, offline, the cache has no copy; [`CheckpointError::MissingFile`] if a path names nothing, or a cached
+/// repository without the revision; [`CheckpointError::File`] if it names a file.
 pub fn model_folder(model: &str, revision: &str, options: &HubOptions) -> Result<PathBuf, CheckpointError> {
     if is_path(model) {
         let path = PathBuf::from(model);
         if path.is_dir() {
             return cache::snapshot_of(path, revision);
         }
-        let hint = match path.is_file() {
-            true => "it is a file; give the folder that it is in",
-            false => "no such model folder (a hub id has the form owner/name)",
-        };
-        return Err(CheckpointError::MissingFile {
-            path,
-            hint: hint.into(),
+        return Err(match path.is_file() {
+            true => CheckpointError::File {
+                path,
+                problem: "is a file; a model is the folder that it is in".into(),
+            },
+            false => CheckpointError::MissingFile {
+                path,
+                hint: "no such model folder (a hub id has the form owner/name)".into(),
+            },
         });
     }
     snapshot(RepoKind::Model, model, revision, options, &is_model_file)

@@ -13,7 +13,7 @@ pub struct TokenBatch {
 }
 
 impl TokenBatch {
-    /// Wraps row-major ids.
+    /// A batch of row-major ids.
     ///
     /// # Errors
     /// [`CheckpointError::TokenBatch`] if there is nothing in it, the length is not `batch * sequence`, or an id is negative.
@@ -56,7 +56,7 @@ impl TokenBatch {
         &self.ids[index * self.sequence..(index + 1) * self.sequence]
     }
 
-    /// Some of the sequences; the range is cut to those there are.
+    /// Some of the sequences; the range is clamped to the batch. `None` if it is empty.
     pub fn rows(&self, range: Range<usize>) -> Option<Self> {
         let range = range.start..range.end.min(self.batch);
         if range.is_empty() {

@@ -1,15 +1,15 @@
 //! The commands.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Error, FromArgMatches, Parser, Subcommand};
 
-use crate::{bench, completions, convert, eval, export, generate, inspect, logits, sweep, verify};
+use crate::{bench, chat, completions, convert, doctor, eval, export, generate, inspect, logits, man, sweep, verify};
 
 /// Convert language models with grouped-query attention to multi-head latent attention.
 ///
-/// A converted model keeps a small latent per token instead of keys and values, so its KV cache shrinks. No training is
-/// needed. Models are folders in hub layout, ids on the Hugging Face hub, or `embedded`, a small one in this binary.
+/// A converted model keeps a small latent per token instead of keys and values, so its KV cache shrinks. Layers are fitted
+/// to a calibration text, one after another; the whole model is not fine-tuned. Models are folders in hub layout, ids on the Hugging Face hub, or `embedded`, a small one in this binary.
 #[derive(Debug, Parser)]
-#[command(name = "transmla", version, max_term_width = 110, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(name = "transmla", version, max_term_width = 110, after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
@@ -24,6 +24,7 @@ Examples:
   transmla eval --model-path converted --dataset wikitext2
   transmla verify --model-path converted --against org/model
   transmla generate --model-path converted --prompt 'Once upon a time'
+  transmla chat --model-path converted
   transmla bench --model-path converted --against org/model
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 129, 130 or 143 ended by a signal.";
@@ -38,6 +39,28 @@ pub enum Command {
     Logits(logits::LogitsArguments),
     Inspect(inspect::InspectArguments),
     Generate(generate::GenerateArguments),
+    Chat(chat::ChatArguments),
     Bench(bench::BenchArguments),
+    Doctor(doctor::DoctorArguments),
     Completions(completions::CompletionsArguments),
+    Man(man::ManArguments),
+}
+
+/// The whole command line. Numbers below zero are values, so that of `--temperature -1` the number is what is wrong.
+pub fn command() -> clap::Command {
+    Arguments::command().mut_subcommands(|command| {
+        command.mut_args(|argument| {
+            let takes_values = argument.get_action().takes_values();
+            argument.allow_negative_numbers(takes_values)
+        })
+    })
+}
+
+/// What the command line says.
+///
+/// # Errors
+/// Wrong usage, or help or the version, which are asked for.
+pub fn parse() -> Result<Arguments, Error> {
+    let mut matches = command().try_get_matches()?;
+    Arguments::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command()))
 }

@@ -9,6 +9,7 @@ use transmla_core::{Decoder, KvCache, LayeredModel, ModelConfig, Residency, Stor
 use crate::model::ModelFolder;
 use crate::options::device::DeviceArguments;
 use crate::options::model::ModelArguments;
+use crate::options::model_name::model_name;
 use crate::options::output::OutputArguments;
 use crate::options::values;
 use crate::printer::Printer;
@@ -25,7 +26,7 @@ pub struct BenchArguments {
     model: ModelArguments,
 
     /// Also measure another model, usually the original
-    #[arg(long, value_name = "PATH|ID")]
+    #[arg(long, value_name = "PATH|ID", value_parser = model_name)]
     against: Option<String>,
 
     /// Tokens in the cache

@@ -2,20 +2,20 @@
 
 use clap::{ArgGroup, Args};
 use serde::Serialize;
+use transmla_convert::{Corpus, default_window, eval_options, warn_of_long_windows};
 use transmla_core::{Decoder, LayeredModel};
 use transmla_eval::{divergence, perplexity};
 
 use crate::evaluation_bar::under_bar;
-use crate::memory;
 use crate::model::ModelFolder;
 use crate::options::compute::ComputeArguments;
 use crate::options::model::ModelArguments;
+use crate::options::model_name::model_name;
 use crate::options::output::OutputArguments;
 use crate::options::values;
 use crate::options::windows::{DefaultWindows, WindowArguments};
 use crate::printer::Printer;
 use crate::table::{self, Table};
-use crate::text::{Corpus, default_window, warn_of_long_windows};
 
 /// Measure the perplexity of a model, original or converted.
 ///
@@ -39,7 +39,7 @@ pub struct EvalArguments {
     batch_size: usize,
 
     /// Also compare with the predictions of another model
-    #[arg(long, value_name = "PATH|ID")]
+    #[arg(long, value_name = "PATH|ID", value_parser = model_name)]
     against: Option<String>,
 
     #[command(flatten)]
@@ -97,7 +97,7 @@ pub fn run(arguments: &EvalArguments) -> anyhow::Result<()> {
     });
     let other = other.transpose()?;
     let model = folder.open(&arguments.compute)?;
-    let options = memory::eval_options(arguments.batch_size, arguments.compute.max_memory);
+    let options = eval_options(arguments.batch_size, arguments.compute.max_memory);
     let measured = under_bar(&printer, "Perplexity", |bar| {
         perplexity(&model, &windows.tokens, &options, bar)
     })?;
@@ -140,7 +140,7 @@ fn read_windows(
         // The group of the two is required.
         anyhow::bail!("give --dataset or --tokens");
     };
-    warn_of_long_windows(corpus.tokens.sequence(), config, printer);
+    warn_of_long_windows(corpus.tokens.sequence(), config, &mut |it| printer.warn(it));
     Ok(corpus)
 }
 

@@ -6,7 +6,9 @@ use std::path::Path;
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
-use transmla_convert::{LARGEST_RECIPE, RECIPE_FILE, Recipe, approximation, auto_obstacle, shapes_for_budget};
+use transmla_convert::{
+    LARGEST_RECIPE, RECIPE_FILE, Recipe, approximation, auto_obstacle, has_weights, shapes_for_budget,
+};
 use transmla_core::checkpoint::read_regular_text;
 use transmla_core::config::RopeScaling;
 use transmla_core::model::{carried_tensors, check_headers, model_tensors, unused_tensors};
@@ -129,7 +131,7 @@ pub fn run(arguments: &InspectArguments) -> anyhow::Result<()> {
     let printer = Printer::from(&arguments.output);
     let folder = arguments.model.locate(&printer)?;
     let config = ModelConfig::read(folder.path())?;
-    let weights = match folder.has_weights() {
+    let weights = match has_weights(folder.path()) {
         true => Weights::read(folder.path(), &config)?,
         false => Weights::implied(&config),
     };

@@ -12,7 +12,7 @@ use crate::options::model::ModelArguments;
 use crate::output_file::OutputFile;
 use crate::printer::Printer;
 use crate::table;
-use crate::text::check_length;
+use transmla_convert::check_length;
 
 /// Write the logits of given token ids to a file.
 ///
@@ -62,7 +62,7 @@ pub fn run(arguments: &LogitsArguments) -> anyhow::Result<()> {
     let config = ModelConfig::read(folder.path())?;
     let input = arguments.input_ids.display();
     let fits = ids.check_vocabulary(config.vocab_size).map_err(anyhow::Error::from);
-    fits.and_then(|()| check_length(ids.sequence(), &config))
+    fits.and_then(|()| Ok(check_length(ids.sequence(), &config)?))
         .with_context(|| format!("cannot use {input}"))?;
     let model = folder.open(&arguments.compute)?;
     let shape = [ids.batch(), ids.sequence(), model.config().vocab_size];

@@ -3,15 +3,19 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `arguments`, `options`, `former_options` | the commands, the options that several of them share, and tips for those that have changed |
-//! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `bench`, `completions` | one module per command |
+//! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `chat`, `bench`, `doctor`, `completions`, `man` | one module per command |
 //! | `model`, `text`, `mix`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
 //! | `output_file`, `links` | whether a file may be written, by whatever names it is reached, and writing it |
 //! | `printer`, `downloads`, `table`, `memory`, `environment`, `interrupt` | the only places that print, that read the system, and that hear signals |
 
+mod advice;
 mod arguments;
 mod bench;
+mod chat;
 mod completions;
+mod conversation;
 mod convert;
+mod doctor;
 mod downloads;
 mod embedded;
 mod environment;
@@ -25,22 +29,21 @@ mod inspect;
 mod interrupt;
 mod links;
 mod logits;
+mod man;
 mod memory;
-mod mix;
 mod model;
 mod options;
 mod output_file;
 mod printer;
+mod setup;
 mod sweep;
 mod table;
-mod text;
 mod verify;
+mod writer;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
-
-use crate::arguments::{Arguments, Command};
+use crate::arguments::Command;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -54,7 +57,7 @@ fn main() -> ExitCode {
         }
     }));
     // Wrong usage ends here, with exit code 2.
-    let arguments = Arguments::try_parse().unwrap_or_else(|error| former_options::with_tip(error).exit());
+    let arguments = arguments::parse().unwrap_or_else(|error| former_options::with_tip(error).exit());
     interrupt::listen();
     let result = match arguments.command {
         Command::Convert(options) => convert::run(&options),
@@ -65,8 +68,11 @@ fn main() -> ExitCode {
         Command::Logits(options) => logits::run(&options),
         Command::Inspect(options) => inspect::run(&options),
         Command::Generate(options) => generate::run(&options),
+        Command::Chat(options) => chat::run(&options),
         Command::Bench(options) => bench::run(&options),
-        Command::Completions(options) => completions::run(&options, Arguments::command()),
+        Command::Doctor(options) => doctor::run(&options),
+        Command::Completions(options) => completions::run(&options, arguments::command()),
+        Command::Man(options) => man::run(&options, arguments::command()),
     };
     interrupt::wait_if_ending();
     match result {

@@ -1,28 +1,4 @@
-//! How much memory there is to use, and how much of it and of the processors was used.
-
-use transmla_core::model::model_tensors;
-use transmla_core::{ModelConfig, Residency};
-use transmla_eval::EvalOptions;
-
-/// Most bytes of hidden states kept at once, however much memory is allowed.
-const MOST_STATE_BYTES: u64 = 256 << 20;
-
-/// Weights are kept if they take at most half of the allowed memory.
-pub fn residency(config: &ModelConfig, max_memory: u64) -> Residency {
-    let numbers: u64 = model_tensors(config).iter().map(|spec| spec.elements() as u64).sum();
-    match numbers * size_of::<f32>() as u64 <= max_memory / 2 {
-        true => Residency::Loaded,
-        false => Residency::Streamed,
-    }
-}
-
-/// A quarter of the allowed memory for hidden states.
-pub fn eval_options(batch_size: usize, max_memory: u64) -> EvalOptions {
-    EvalOptions {
-        batch_size,
-        state_bytes: (max_memory / 4).min(MOST_STATE_BYTES),
-    }
-}
+//! How much memory and how much of the processors was used.
 
 /// The most memory that this process has had in use so far, in bytes, where the system tells.
 pub fn peak_bytes() -> Option<u64> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use tempfile::TempDir;
+use transmla_convert::residency;
 use transmla_core::checkpoint::read_regular_text;
 use transmla_core::hub::{is_path, model_folder};
 use transmla_core::{Checkpoint, Decoder, ModelConfig, Residency};
@@ -12,7 +13,7 @@ use crate::options::compute::ComputeArguments;
 use crate::options::device::DeviceArguments;
 use crate::options::model::ModelArguments;
 use crate::printer::Printer;
-use crate::{embedded, environment, interrupt, memory};
+use crate::{embedded, environment, interrupt};
 
 /// The folder of a model, unpacked or fetched if need be.
 #[derive(Debug)]
@@ -51,29 +52,10 @@ impl ModelFolder {
         &self.path
     }
 
-    /// Whether there are weights, complete or not, or other files that are meant to be them.
-    pub fn has_weights(&self) -> bool {
-        let names = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
-        names.map(|entry| entry.file_name()).any(|name| {
-            let name = name.to_string_lossy();
-            name.contains(".safetensors") || name.contains("pytorch_model")
-        })
-    }
-
     /// Its decoder, with weights in memory or not, whichever the allowed memory says.
     pub fn open(&self, compute: &ComputeArguments) -> anyhow::Result<Decoder> {
         let config = ModelConfig::read(&self.path)?;
-        let residency = memory::residency(&config, compute.max_memory);
-        self.open_on(&compute.device, config, residency)
-    }
-
-    /// Its decoder, on the device of these options.
-    pub fn open_as(
-        &self,
-        compute: &ComputeArguments,
-        config: ModelConfig,
-        residency: Residency,
-    ) -> anyhow::Result<Decoder> {
+        let residency = residency(&config, compute.max_memory);
         self.open_on(&compute.device, config, residency)
     }
 

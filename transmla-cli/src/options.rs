@@ -1,5 +1,6 @@
 //! Options that several commands share, and what an option's value may be.
 
+pub mod budget;
 pub mod calibration;
 pub mod compute;
 pub mod conversion;
@@ -7,7 +8,10 @@ pub mod device;
 pub mod evaluation;
 pub mod form;
 pub mod model;
+pub mod model_name;
 pub mod output;
+pub mod prompt;
+pub mod sampling;
 pub mod set;
 pub mod source;
 pub mod values;

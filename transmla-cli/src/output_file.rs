@@ -1,11 +1,11 @@
 //! Files that a command writes: none that it reads, and none that exists unless that is asked for.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use transmla_core::checkpoint::replace_file;
 use transmla_core::hub::is_path;
 
 use crate::embedded;
@@ -88,17 +88,13 @@ impl OutputFile<'_> {
     pub fn write(&self, contents: &[u8]) -> anyhow::Result<()> {
         self.check_free()?;
         let fail = || format!("cannot write {}", self.path.display());
-        let unfinished = match self.force {
-            true => hidden(self.path),
-            false => self.path.to_path_buf(),
-        };
-        let mut file = fs::File::create_new(&unfinished).with_context(fail)?;
-        let written = file.write_all(contents).and_then(|()| match self.force {
-            true => fs::rename(&unfinished, self.path),
-            false => Ok(()),
-        });
+        if self.force {
+            return replace_file(self.path, contents).with_context(fail);
+        }
+        let mut file = fs::File::create_new(self.path).with_context(fail)?;
+        let written = file.write_all(contents);
         if written.is_err() {
-            let _ = fs::remove_file(&unfinished);
+            let _ = fs::remove_file(self.path);
         }
         written.with_context(fail)
     }
@@ -108,14 +104,6 @@ impl OutputFile<'_> {
         let others = names_of(other);
         names_of(self.path).iter().any(|name| others.contains(name))
     }
-}
-
-/// `.NAME.partial-PID` beside a file.
-fn hidden(path: &Path) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".partial-{}", std::process::id()));
-    path.with_file_name(name)
 }
 
 /// A file or folder by its names, and what a folder's entries are links to; exported files are not read.

@@ -8,28 +8,25 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use transmla_convert::{Evaluation, MethodName, Plan, Recipe, Requests, convert_all, has_refinement};
-use transmla_core::{ModelConfig, Residency};
+use transmla_convert::{Plan, Recipe, Sweep, has_refinement};
+use transmla_core::{Checkpoint, ModelConfig};
 
 pub use self::arguments::SweepArguments;
 use self::arguments::{Curve, Files};
 use self::outcome::{Outcome, Point};
 use self::progress::SweepProgress;
-use crate::convert::names::{self, ModelName};
+use crate::advice::with_hint;
 use crate::convert::save_path::{self, Inputs};
-use crate::convert::texts::TextPlan;
-use crate::convert::{files, original_card};
 use crate::interrupt;
 use crate::model::ModelFolder;
 use crate::printer::Printer;
+use crate::setup::Surroundings;
 use crate::table;
-use crate::text::Corpus;
 use crate::{embedded, memory};
 
 /// One of the models to make.
-struct Entry {
+struct Model {
     curve: Curve,
-    plan: Plan,
     recipe: Recipe,
     folder: PathBuf,
 }
@@ -55,71 +52,46 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
     let config = ModelConfig::read(folder.path())?;
     let temporary = interrupt::temporary_folder().context("cannot create a temporary folder")?;
     let kept = arguments.save_path.as_deref();
-    let mut entries = plan(arguments, &recipe, &curves, &config, kept.unwrap_or(temporary.path()))?;
+    let models = plan(arguments, &recipe, &curves, &config, kept.unwrap_or(temporary.path()))?;
     if kept.is_some() {
-        for entry in &entries {
-            save_path::check(&entry.folder, arguments.force, false, &printer)?;
-            Inputs::of(&entry.recipe, folder.path(), None).check_outside(&entry.folder)?;
+        for model in &models {
+            save_path::check(&model.folder, arguments.force, false, &printer)?;
+            Inputs::of(&model.recipe, folder.path(), None).check_outside(&model.folder)?;
         }
     }
-    let made = entries.iter().map(|entry| (entry.folder.as_path(), &entry.plan));
+    let around = Surroundings::of(&recipe, &folder, &arguments.compute, arguments.force, &printer)?;
+    let names = models.iter().map(|model| (model.curve.label(), model.widths()));
+    let mut progress = SweepProgress::new(&printer, names.collect());
+    let recipes = models.iter().map(|model| (model.recipe.clone(), model.folder.clone()));
+    let sweep = Sweep::new(recipes.collect())?.with(around.setup.clone());
+    let planned = sweep.plan(&mut progress).map_err(with_hint)?;
+    let made = models.iter().map(|model| model.folder.as_path()).zip(planned.plans());
     save_path::check_room(made, false, &printer)?;
-    // Opening a model as streamed checks the headers and reads no weight.
-    let mut source = folder.open_as(&arguments.compute, config.clone(), Residency::Streamed)?;
-    let eval_options = memory::eval_options(recipe.evaluation.ppl_eval_batch_size, arguments.compute.max_memory);
-    let residency = memory::residency(&config, arguments.compute.max_memory);
-    printer.note(announcement(&recipe.model_path, &curves, &entries));
-    let texts = read_texts(&mut entries, folder.path(), &config, &printer)?;
-    let card = original_card(folder.path(), &printer)?;
-    let described = entries.iter().map(|entry| {
-        let origin = &texts.of(entry).origin;
-        files(&entry.recipe, &entry.plan, card.as_deref(), &entry.folder, origin)
-    });
-    let extra_files: Vec<_> = described.collect::<anyhow::Result<_>>()?;
-    let Some(evaluation) = &texts.evaluation else {
-        bail!("there is no text to evaluate on");
+    // Says what is missing, if something is.
+    Checkpoint::open(folder.path())?;
+    printer.note(announcement(&recipe.model_path, &curves, &models));
+    let reports = match kept {
+        Some(_) => planned.run(&mut progress),
+        None => planned.measure(&mut progress),
     };
-    if residency == Residency::Loaded {
-        source = folder.open_as(&arguments.compute, config.clone(), Residency::Loaded)?;
-    }
+    let reports = reports.map_err(with_hint)?;
 
-    let requested: Vec<transmla_convert::Entry<'_>> = entries
-        .iter()
-        .zip(&extra_files)
-        .map(|(entry, extra_files)| transmla_convert::Entry {
-            plan: &entry.plan,
-            calibration: &texts.of(entry).tokens,
-            save_path: &entry.folder,
-            replace: arguments.force,
-            keep: kept.is_some(),
-            extra_files,
-        })
-        .collect();
-    let request = Requests {
-        source: &source,
-        evaluation: Some(Evaluation {
-            windows: &evaluation.tokens,
-            options: eval_options,
-        }),
-        entries: &requested,
-    };
-    let names = entries.iter().map(|entry| (entry.curve.label(), entry.widths()));
-    let reports = convert_all(&request, &mut SweepProgress::new(&printer, names.collect()))?;
-
-    let points = entries.iter().zip(&reports).filter_map(|(entry, report)| {
-        let folder = kept.map(|_| entry.folder.as_path());
-        Point::new(entry.curve, &entry.plan, report, folder)
+    let points = models.iter().zip(planned.plans()).zip(&reports);
+    let points = points.filter_map(|((model, plan), report)| {
+        let folder = kept.map(|_| model.folder.as_path());
+        Point::new(model.curve, plan, report, folder)
     });
     // The picture and the figures leave this machine.
-    let name = ModelName::of(&recipe.model_path);
+    let name = around.setup.name_of(&recipe.model_path);
+    let text = progress.stages.evaluation_text.take().unwrap_or_default();
     let outcome = Outcome {
         model: match &name.id {
             Some(id) => id,
             None if recipe.model_path == embedded::MODEL => embedded::MODEL,
             None => &name.name,
         },
-        text: &names::origin(&evaluation.origin, &recipe),
-        window: evaluation.tokens.sequence(),
+        text: &around.setup.bare_origin(&text, &recipe),
+        window: planned.window_tokens().unwrap_or_default(),
         original_cache: config.attention.cache_numbers(),
         original: reports.first().and_then(|report| report.original),
         points: points.collect(),
@@ -134,50 +106,6 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
     written
 }
 
-/// The texts of all entries: methods differ in what they are calibrated on.
-struct SweepTexts {
-    calibration: Vec<(MethodName, Corpus)>,
-    evaluation: Option<Corpus>,
-}
-
-impl SweepTexts {
-    fn of(&self, entry: &Entry) -> &Corpus {
-        let own = |(method, _): &&(MethodName, Corpus)| *method == entry.curve.method;
-        &self.calibration.iter().find(own).unwrap_or(&self.calibration[0]).1
-    }
-}
-
-/// Reads the texts, and completes the recipes from them.
-fn read_texts(
-    entries: &mut [Entry],
-    folder: &Path,
-    config: &ModelConfig,
-    printer: &Printer,
-) -> anyhow::Result<SweepTexts> {
-    let mut texts = SweepTexts {
-        calibration: Vec::new(),
-        evaluation: None,
-    };
-    for entry in entries {
-        let plan = TextPlan::new(&entry.recipe, config, printer)?;
-        plan.complete(&mut entry.recipe);
-        let method = entry.curve.method;
-        if texts.calibration.iter().any(|(known, _)| *known == method) {
-            continue;
-        }
-        let calibration = match texts.evaluation {
-            Some(_) => plan.read_calibration(folder, config, printer)?,
-            None => {
-                let first = plan.read(folder, config, printer)?;
-                texts.evaluation = first.evaluation;
-                first.calibration
-            }
-        };
-        texts.calibration.push((method, calibration));
-    }
-    Ok(texts)
-}
-
 /// All budgets on all curves, each known to fit.
 fn plan(
     arguments: &SweepArguments,
@@ -185,8 +113,8 @@ fn plan(
     curves: &[Curve],
     config: &ModelConfig,
     parent: &Path,
-) -> anyhow::Result<Vec<Entry>> {
-    let mut entries: Vec<Entry> = Vec::new();
+) -> anyhow::Result<Vec<Model>> {
+    let mut models: Vec<Model> = Vec::new();
     for curve in curves {
         for budget in &arguments.budgets {
             let fail = || format!("cannot use --budgets {budget}");
@@ -194,40 +122,38 @@ fn plan(
             (recipe.qk_mqa_dim, recipe.kv_lora_rank) = budget.shapes(config).with_context(fail)?;
             recipe.method = curve.method;
             recipe.refine = has_refinement(curve.method).then_some(curve.refine);
-            let plan = Plan::new(config, &recipe).with_context(fail)?;
+            Plan::new(config, &recipe).with_context(fail)?;
             let name = format!("{}-{}-{}", curve.slug(), recipe.qk_mqa_dim, recipe.kv_lora_rank);
             let folder = parent.join(name);
             // Two budgets may come to the same shapes.
-            if entries.iter().all(|entry| entry.folder != folder) {
-                entries.push(Entry {
+            if models.iter().all(|model| model.folder != folder) {
+                models.push(Model {
                     curve: *curve,
-                    plan,
                     recipe,
                     folder,
                 });
             }
         }
     }
-    Ok(entries)
+    Ok(models)
 }
 
-impl Entry {
+impl Model {
     /// The two widths, as `--budgets` has them.
     fn widths(&self) -> String {
-        let latent = self.plan.latent();
-        format!("{}+{}", latent.qk_rope_head_dim, latent.kv_lora_rank)
+        format!("{}+{}", self.recipe.qk_mqa_dim, self.recipe.kv_lora_rank)
     }
 }
 
 /// What is about to be done, on one line.
-fn announcement(model: &str, curves: &[Curve], entries: &[Entry]) -> String {
+fn announcement(model: &str, curves: &[Curve], models: &[Model]) -> String {
     let of_curve = |curve: &Curve| {
-        let entries = entries.iter().filter(|entry| entry.curve == *curve);
-        let widths: Vec<String> = entries.map(Entry::widths).collect();
+        let models = models.iter().filter(|model| model.curve == *curve);
+        let widths: Vec<String> = models.map(Model::widths).collect();
         format!("{} at {}", curve.label(), widths.join(", "))
     };
     let curves: Vec<String> = curves.iter().map(of_curve).collect();
-    let models = table::plural(entries.len(), "model");
+    let models = table::plural(models.len(), "model");
     format!("Sweep: {model} to {models}: {}", curves.join("; "))
 }
 

@@ -3,21 +3,20 @@
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
-use transmla_convert::{SavedForm, WithoutLatentNorms, check_saved};
+use transmla_convert::{Corpus, SavedForm, WithoutLatentNorms, check_saved, eval_options};
 use transmla_core::model::{NumberFormat, RoundedModel};
 use transmla_core::{Decoder, LayeredModel, ModelConfig, TokenBatch};
 use transmla_eval::{Divergence, EvalError, EvalOptions, Silent, divergence, perplexity};
 
 use crate::evaluation_bar::under_bar;
-use crate::memory;
 use crate::model::ModelFolder;
 use crate::options::compute::ComputeArguments;
 use crate::options::model::ModelArguments;
+use crate::options::model_name::model_name;
 use crate::options::output::OutputArguments;
 use crate::options::windows::{DefaultWindows, WindowArguments};
 use crate::printer::Printer;
 use crate::table::Table;
-use crate::text::Corpus;
 
 /// Check a converted model as it was saved: its files against each other, and what other programs will compute.
 ///
@@ -36,7 +35,7 @@ pub struct VerifyArguments {
     model: ModelArguments,
 
     /// The original model
-    #[arg(long, value_name = "PATH|ID")]
+    #[arg(long, value_name = "PATH|ID", value_parser = model_name)]
     against: Option<String>,
 
     #[command(flatten)]
@@ -152,7 +151,7 @@ pub fn run(arguments: &VerifyArguments) -> anyhow::Result<()> {
     });
     let other = other.transpose()?;
     let model = folder.open(&arguments.compute)?;
-    let options = memory::eval_options(1, arguments.compute.max_memory);
+    let options = eval_options(1, arguments.compute.max_memory);
     let latent_norms = match form {
         SavedForm::Stock => {
             let plain = WithoutLatentNorms(&model);

@@ -44,30 +44,46 @@
 
 #![warn(missing_docs)]
 
+mod conversion;
 mod execute;
 mod layer;
+mod memory;
 mod output;
+mod setup;
 mod solve;
 mod spec;
+mod sweep;
+mod text;
 
+pub use conversion::{Conversion, PlannedConversion};
 pub use execute::{Entry, Request, Requests, convert, convert_all};
 pub use layer::key_norm::FittedKeys;
 pub use layer::stream::CalibrationStream;
+pub use memory::{eval_options, parameters, residency};
 pub use output::card::{ModelCard, model_card};
 pub use output::gguf::{check_gguf, write_gguf};
 pub use output::manifest::{LARGEST_RECIPE, RECIPE_FILE, check_replaceable, check_space, disk_bytes};
+pub use output::names::{ModelName, resolve_paths};
 pub use output::verify::{Check, SavedForm, WithoutLatentNorms, check_saved};
+pub use setup::Setup;
 pub use solve::evaluation::Evaluation;
 pub use solve::published::decouple::{Decoupled, decouple};
 pub use solve::published::decoupled::DecoupledModel;
 pub use solve::{default_noise, default_refinement, has_refinement, peak_bytes, refinement};
-pub use spec::budget::shapes_for_budget;
+pub use spec::budget::{default_shapes, shapes_for_budget};
 pub use spec::engine::GGUF_FILE;
-pub use spec::error::ConvertError;
+pub use spec::error::{ConvertError, TextNameError};
 pub use spec::figures::LayerFigures;
 pub use spec::hint::Hint;
 pub use spec::options::{Engine, FileFormat, FreqFold, FreqFoldError, MethodName, Style};
 pub use spec::plan::Plan;
 pub use spec::recipe::{CalibrationText, EvaluationText, RECIPE_FIELDS, Recipe, RecipeError};
-pub use spec::report::{Finished, LayerReport, Observer, Report, SavedLayer, Silent, Stage};
+pub use spec::report::{
+    Finished, LayerReport, Observer, Report, SavedLayer, Silent, Stage, TextPurpose, Warning,
+};
 pub use spec::support::{approximation, auto_obstacle, stock_obstacle};
+pub use sweep::{PlannedSweep, Sweep, has_weights};
+pub use text::corpus::{Corpus, TextReader, check_length, default_window, read_tokenizer, warn_of_long_windows};
+pub use text::mix::TextMix;
+pub use text::plan::TextPlan;
+pub use text::source::{LocalText, TextSource};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use transmla_core::burn::tensor::Device;
-use transmla_core::generate::{Generation, Sampler};
+use transmla_core::generate::{Generation, Sampler, Sampling};
 use transmla_core::{CoreError, Decoder, KvCache, LayeredModel, Residency};
 
 fn main() -> Result<(), CoreError> {
@@ -17,7 +17,12 @@ fn main() -> Result<(), CoreError> {
         stop_ids: &model.config().eos_token_ids,
     };
     let prompt = [1, 403, 407, 261, 378]; // "Once upon a time"
-    let mut sampler = Sampler::new(0.8, 0.95, 42); // temperature, top-p, seed
+    let sampling = Sampling {
+        temperature: 0.8,
+        top_p: 0.95,
+        ..Sampling::default()
+    };
+    let mut sampler = Sampler::new(sampling, 42);
     generation.run(&model, &mut cache, &prompt, &mut sampler, &mut |id| {
         println!("{id}");
         Ok::<_, CoreError>(())

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use transmla_checkpoint::CheckpointError;
 
-/// What can go wrong with checkpoints, configurations, devices and models.
+/// Errors of checkpoints, configurations, devices and models.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoreError {
-    /// Of a checkpoint, a configuration, a token file or the hub.
+    /// An error of a checkpoint, a configuration, a token file or the hub.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// A tensor of a computation has another shape than its place asks for.
@@ -48,7 +48,7 @@ pub enum CoreError {
         /// Why it cannot be had.
         problem: String,
     },
-    /// A KV cache does not belong to what it is used with.
+    /// A KV cache does not fit the model or batch that it is used with.
     #[error("KV cache: {problem}")]
     Cache {
         /// What does not fit.

@@ -1,8 +1,10 @@
 //! Generation: text from a model, token by token.
 
 mod sampler;
+mod settings;
 
-pub use sampler::Sampler;
+pub use sampler::{Sampler, Sampling};
+pub use settings::GenerationSettings;
 
 use transmla_checkpoint::{CheckpointError, TokenBatch};
 
@@ -19,8 +21,17 @@ pub struct Generation<'a> {
     pub stop_ids: &'a [u32],
 }
 
+/// How a generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finish {
+    /// Number of new tokens.
+    pub new_tokens: usize,
+    /// The id that ended the text; nothing where the most tokens were reached.
+    pub stop_id: Option<u32>,
+}
+
 impl Generation<'_> {
-    /// Continues a prompt and hands each new token's id to `emit`; gives their number.
+    /// Continues a prompt and hands each new token's id to `emit`.
     ///
     /// The prompt follows what is in the cache. Each new token is in the cache when the next is chosen; the last one is not.
     ///
@@ -34,12 +45,14 @@ impl Generation<'_> {
         prompt: &[u32],
         sampler: &mut Sampler,
         emit: &mut dyn FnMut(u32) -> Result<(), E>,
-    ) -> Result<usize, E> {
+    ) -> Result<Finish, E> {
+        sampler.saw(prompt);
         let logits = next_logits(model, cache, prompt)?;
         self.go_on(model, cache, logits, sampler, emit)
     }
 
-    /// As [`Self::run`], from the logits that follow a prompt already in the cache, as [`next_logits`] gives them.
+    /// As [`Self::run`], from the logits that follow a prompt already in the cache, as [`next_logits`] gives them. The sampler
+    /// is told of the prompt by the caller ([`Sampler::saw`]).
     ///
     /// # Errors
     /// As [`Self::run`].
@@ -50,12 +63,15 @@ impl Generation<'_> {
         mut logits: Vec<f32>,
         sampler: &mut Sampler,
         emit: &mut dyn FnMut(u32) -> Result<(), E>,
-    ) -> Result<usize, E> {
+    ) -> Result<Finish, E> {
         let mut new_tokens = 0;
         while new_tokens < self.max_new_tokens {
             let id = sampler.choose(&logits)?;
             if self.stop_ids.contains(&id) {
-                break;
+                return Ok(Finish {
+                    new_tokens,
+                    stop_id: Some(id),
+                });
             }
             new_tokens += 1;
             emit(id)?;
@@ -63,7 +79,10 @@ impl Generation<'_> {
                 logits = next_logits(model, cache, &[id])?;
             }
         }
-        Ok(new_tokens)
+        Ok(Finish {
+            new_tokens,
+            stop_id: None,
+        })
     }
 }
 

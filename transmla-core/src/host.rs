@@ -1,4 +1,4 @@
-//! Tensors back on the host.
+//! Tensors on the host.
 
 use burn::backend::{BackendTypes, Flex};
 use burn::tensor::{DType, Tensor};
@@ -17,7 +17,7 @@ pub fn host_values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, CoreEr
         .map_err(|error| CoreError::Execution(error.to_string()))
 }
 
-/// The numbers of a tensor of the CPU where they lie, shared with the tensor and not copied.
+/// The numbers of a tensor on the CPU, shared with the tensor and not copied.
 #[derive(Debug, Clone)]
 pub(crate) struct HostNumbers {
     tensor: <Flex as BackendTypes>::FloatTensorPrimitive,
@@ -26,7 +26,7 @@ pub(crate) struct HostNumbers {
 }
 
 impl HostNumbers {
-    /// Those of a tensor, row-major; a copy is made of a view that skips or reorders them. Nothing if the tensor is on another
+    /// Those of a tensor, row-major; a copy is made of a view that skips or reorders them. `None` if the tensor is on another
     /// device, in another format than `f32`, or one whose gradients are recorded.
     pub fn of<const D: usize>(tensor: Tensor<D>) -> Option<Self> {
         if tensor.dtype() != DType::F32 {

@@ -28,7 +28,7 @@
 //! let generation = Generation { max_new_tokens: 8, stop_ids: &[2] };
 //! let prompt = [1, 403, 407, 261, 378]; // "Once upon a time"
 //! let mut ids = Vec::new();
-//! generation.run(&model, &mut cache, &prompt, &mut Sampler::Greedy, &mut |id| {
+//! generation.run(&model, &mut cache, &prompt, &mut Sampler::greedy(), &mut |id| {
 //!     ids.push(id);
 //!     Ok::<(), transmla_core::CoreError>(())
 //! })?;

@@ -8,7 +8,7 @@ pub trait ReadTensor {
     /// A matrix of shape `[rows, columns]`.
     ///
     /// # Errors
-    /// Absent, of another shape or number format, or holding NaN or infinity.
+    /// The tensor is absent, has another shape or number format, or holds NaN or infinity.
     fn matrix(&self, name: &str, expected: [usize; 2], device: &Device) -> Result<Tensor<2>, CheckpointError>;
 
     /// A vector.

@@ -1,4 +1,4 @@
-//! That one process alone converts to a target.
+//! Exclusive claims on the target of a conversion.
 
 use std::fs;
 use std::io;
@@ -13,10 +13,10 @@ use crate::error::CheckpointError;
 /// How long a claim waits for a lock each time, and how often.
 const PATIENCE: (Duration, usize) = (Duration::from_millis(20), 5);
 
-/// That this process alone converts to a target, for as long as the value lives: `.NAME.layers.lock`.
+/// An exclusive claim of this process on a target, held as long as the value lives: `.NAME.layers.lock`.
 #[derive(Debug)]
 pub struct Claim {
-    /// Nothing on file systems without locks.
+    /// `None` on file systems without locks.
     _lock: Option<Held>,
     _entry: Option<Entry>,
 }
@@ -25,7 +25,7 @@ impl Claim {
     /// Claims a target.
     ///
     /// # Errors
-    /// [`CheckpointError::Busy`] if another process (or another claim of this one) has it; the lock's file cannot be made.
+    /// [`CheckpointError::Busy`] if another process (or another claim of this one) has it; the lock file cannot be created.
     pub fn of(target: &Path) -> Result<Self, CheckpointError> {
         let place = Place::of(target)?;
         fs::create_dir_all(place.folder()).map_err(|e| CheckpointError::io("create", place.folder(), e))?;

@@ -13,16 +13,16 @@ use super::regular::{NotRegular, check_regular, read_regular};
 use crate::error::CheckpointError;
 use crate::repository::cached_repo;
 
-/// Most bytes of one; tokenizers of 256 thousand words have about 35 MB.
+/// Maximum size in bytes of one; tokenizers of 256 thousand words have about 35 MB.
 const LARGEST: u64 = 128 << 20;
 
-/// Most bytes of a card that are read.
+/// Maximum size in bytes of a card that are read.
 const LARGEST_CARD: u64 = 1 << 20;
 
 /// Files whose keys are looked through; the others are lists of words, where any key may be one.
 const SETTINGS: [&str; 2] = ["tokenizer_config.json", "generation_config.json"];
 
-/// What of a model's folder goes with its weights.
+/// The files of a model folder that go with its weights.
 #[derive(Debug, Clone, Default)]
 pub struct Companions {
     /// The files, by name; the model card is not among them.
@@ -43,7 +43,7 @@ pub struct Companion {
 }
 
 impl Companions {
-    /// Looks for them in a folder.
+    /// Finds them in a folder.
     ///
     /// Links are followed where they stay in the folder or, in a hub cache, lead to the blobs there.
     ///
@@ -80,7 +80,7 @@ impl Companions {
         Ok(found)
     }
 
-    /// The text of the model card, its beginning if it is very long.
+    /// The text of the model card, truncated if it is very long.
     pub fn card(&self) -> Option<String> {
         let mut text = Vec::new();
         let file = File::open(self.card.as_ref()?).ok()?;
@@ -90,11 +90,11 @@ impl Companions {
 }
 
 impl Companion {
-    /// Its contents, without what says where the model was (`_name_or_path`) or names code that does not come along
+    /// Its contents, without keys that name the model's former location (`_name_or_path`) or code that is not copied
     /// (`auto_map`).
     ///
     /// # Errors
-    /// It cannot be read, or is to be JSON and is not.
+    /// It cannot be read, or a settings file is not JSON.
     pub fn contents(&self) -> Result<Vec<u8>, CheckpointError> {
         let text = read_regular(&self.path, LARGEST)?;
         if !SETTINGS.contains(&self.name.as_str()) {
@@ -147,7 +147,7 @@ fn roots(folder: &Path) -> Vec<PathBuf> {
     roots
 }
 
-/// Why a file does not come along.
+/// Why a file is not copied.
 enum Obstacle {
     /// A link that leads nowhere, or a file that cannot be read.
     Unreadable,

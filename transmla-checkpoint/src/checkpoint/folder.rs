@@ -11,7 +11,7 @@ use crate::error::CheckpointError;
 /// Subfolders that a message names at most.
 const NAMED: usize = 3;
 
-/// Most bytes of an adapter's configuration, which has a few KiB.
+/// Maximum size in bytes of an adapter's configuration, which has a few KiB.
 const LARGEST_ADAPTER: u64 = 1 << 20;
 
 /// What a file is that should be JSON or safetensors, if its first bytes tell, and what to do.

@@ -51,7 +51,7 @@ impl GgufTensor {
     }
 }
 
-/// Writes a GGUF file whose tensors are known beforehand, one at a time and in their order.
+/// Writes a GGUF file whose tensors are known in advance, one at a time and in their order.
 ///
 /// Everything goes into a hidden sibling of the target, one for each process, which [`GgufWriter::commit`] renames into place
 /// and which is removed if that does not happen.

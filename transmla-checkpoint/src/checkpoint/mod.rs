@@ -22,6 +22,7 @@ mod unfinished;
 mod workspace;
 pub(crate) mod writer;
 
+pub use atomic::replace_file;
 pub use claim::Claim;
 pub use companion_names::is_companion;
 pub use companions::{Companion, Companions};

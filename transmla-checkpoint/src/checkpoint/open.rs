@@ -13,7 +13,7 @@ use super::regular::{is_there, read_regular};
 use super::shard::Shard;
 use crate::error::CheckpointError;
 
-/// Most bytes of an index; that of a model with a hundred thousand tensors has about 10 MB.
+/// Maximum size of an index, in bytes; that of a model with a hundred thousand tensors has about 10 MB.
 const LARGEST_INDEX: u64 = 256 << 20;
 
 impl Checkpoint {
@@ -24,11 +24,11 @@ impl Checkpoint {
 
     /// Opens a folder in hub layout and checks every shard's header against its length.
     ///
-    /// Tensors go by the names that transformers publishes, whatever wrapper saved them.
+    /// Tensors have the names that transformers publishes, whatever wrapper saved them.
     ///
     /// # Errors
-    /// A missing or truncated file, a shard that the index names but that is not there, a tensor of which there are two
-    /// that differ.
+    /// A file is missing or truncated, a shard named in the index is missing, or a tensor is stored twice with different
+    /// contents.
     pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
         // Where both are there the index is left over: other programs read the single file too.
         let single = folder.join(SINGLE);
@@ -108,7 +108,7 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Takes note of a second tensor of a name, which must be the first one again.
+    /// Checks that a second tensor of the same name equals the first.
     fn accept_copy(&mut self, name: String, copy: Location, twice: &str) -> Result<(), CheckpointError> {
         let path = self.shards[copy.shard].path().to_path_buf();
         // A name that no tensor of a model has, for as long as the two are compared.
@@ -128,7 +128,7 @@ impl Checkpoint {
         }
     }
 
-    /// The same tensors by the names that transformers publishes.
+    /// Renames tensors to the names that transformers publishes.
     fn published(mut self) -> Result<Self, CheckpointError> {
         for (stored, published) in names::changed(self.tensors.keys()) {
             let Some(location) = self.tensors.remove(&stored) else {

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::error::CheckpointError;
 
-/// What every newly made file system has in its root.
+/// A folder that newly created file systems have in their root.
 const LOST_AND_FOUND: &str = "lost+found";
 
 /// The place of a target.
@@ -22,9 +22,9 @@ pub struct Place {
 }
 
 impl Place {
-    /// That of a target, which need not exist.
+    /// The place of a target, which need not exist.
     ///
-    /// Its folder is found once, without links and dots: a path such as `m/../m` would lead nowhere while `m` is moved aside.
+    /// Links and dots in its path are resolved once: a path such as `m/../m` would lead nowhere while `m` is moved aside.
     ///
     /// # Errors
     /// The target has no file name.
@@ -48,7 +48,7 @@ impl Place {
         })
     }
 
-    /// The target by its name in a folder that has no links and dots; the target may be a link itself.
+    /// The target, by a path whose folders have no links and dots; the target itself may be a link.
     pub fn target(&self) -> &Path {
         &self.target
     }
@@ -58,7 +58,7 @@ impl Place {
         &self.folder
     }
 
-    /// Whether that is the target itself, which cannot be moved.
+    /// Whether that is the target itself, because the target cannot be moved.
     pub fn is_inside(&self) -> bool {
         self.folder == self.target
     }
@@ -78,8 +78,8 @@ impl Place {
         prefix
     }
 
-    /// What is in the target and is neither one of its hidden files nor of the file system itself, by name; nothing if it is
-    /// not there.
+    /// Names of the entries of the target, without its hidden files and those of the file system; empty if the target does not
+    /// exist.
     ///
     /// # Errors
     /// It cannot be listed.
@@ -110,7 +110,7 @@ impl Place {
         name == LOST_AND_FOUND || rest.starts_with(b"partial-") || rest == b"layers" || rest == b"layers.lock"
     }
 
-    /// Bytes that there is room for, where the system tells.
+    /// Free space in bytes, if the system tells.
     pub fn free_bytes(&self) -> Option<u64> {
         let exists = |path: &&Path| path.exists();
         let here = Path::new(".");
@@ -121,7 +121,7 @@ impl Place {
 
 /// A path that need not exist, absolute and without links and dots.
 ///
-/// What exists is followed; what does not is taken by its letters.
+/// Existing parts are resolved; the rest is taken literally.
 pub fn real_path(path: &Path) -> PathBuf {
     let path = match path.as_os_str().is_empty() {
         true => Path::new("."),

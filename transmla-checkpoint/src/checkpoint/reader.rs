@@ -25,18 +25,18 @@ pub struct Checkpoint {
     pub(super) embedding_from_head: bool,
 }
 
-/// Where a tensor is, and what it is.
+/// Location, number format and shape of a tensor.
 #[derive(Debug, Clone)]
 pub(super) struct Location {
     pub shard: usize,
     pub dtype: TensorDtype,
     pub shape: Vec<usize>,
-    /// In the file.
+    /// Byte range in the file.
     pub bytes: Range<u64>,
 }
 
 impl Checkpoint {
-    /// Whether what goes by the name of the embeddings is the output head, the only one of the two that is there.
+    /// Whether the tensor under the name of the embeddings is the output head: the checkpoint has only one of the two.
     pub(crate) fn embedding_from_head(&self) -> bool {
         self.embedding_from_head
     }
@@ -51,7 +51,7 @@ impl Checkpoint {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// Whether a tensor of this name is there.
+    /// Whether the checkpoint has a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
@@ -91,10 +91,10 @@ impl Checkpoint {
         Ok(self.location(name)?.dtype)
     }
 
-    /// Shows `visit` a tensor as it lies in its file, little-endian, in pieces of bounded size.
+    /// Passes the bytes of a tensor to `visit` as they are stored, little-endian, in pieces of bounded size.
     ///
     /// # Errors
-    /// Absent, a file that cannot be read or has changed, or an error of `visit`.
+    /// The tensor is absent, its file cannot be read or has changed, or `visit` fails.
     pub fn bytes(
         &self,
         name: &str,
@@ -105,12 +105,12 @@ impl Checkpoint {
         self.unless_changed(name, read)
     }
 
-    /// What came of reading a tensor, if its file is still what was opened; whatever else is wrong follows from a change.
+    /// The result of reading a tensor, unless its file has changed since it was opened: any other error follows from that.
     fn unless_changed(&self, name: &str, read: Result<(), CheckpointError>) -> Result<(), CheckpointError> {
         self.shards[self.location(name)?.shard].check().and(read)
     }
 
-    /// Decodes elements of a tensor onto the end of `out`; [`Self::unless_changed`] is for the caller to ask.
+    /// Decodes elements of a tensor onto the end of `out`; the caller checks [`Self::unless_changed`].
     fn decode(&self, name: &str, elements: Range<usize>, out: &mut Vec<f32>) -> Result<(), CheckpointError> {
         let location = self.location(name)?;
         let dtype = storage_dtype(name, location.dtype)?;
@@ -127,7 +127,7 @@ impl Checkpoint {
     /// Decodes a tensor of known shape to `f32`.
     ///
     /// # Errors
-    /// Absent, of another shape or number format, or holding NaN or infinity.
+    /// The tensor is absent, has another shape or number format, or holds NaN or infinity.
     pub fn values(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, CheckpointError> {
         self.check(name, expected)?;
         let elements = expected.iter().product();
@@ -140,7 +140,7 @@ impl Checkpoint {
     /// Decodes a tensor to `f32` in pieces of at most `length` numbers, in order; they may be changed in place.
     ///
     /// # Errors
-    /// Absent, of an unusable number format, holding NaN or infinity, or an error of `visit`.
+    /// The tensor is absent, has an unsupported number format or holds NaN or infinity, or `visit` fails.
     pub fn pieces(
         &self,
         name: &str,

@@ -10,7 +10,7 @@ use super::regular::read_regular;
 use crate::error::CheckpointError;
 use crate::tokens::TokenBatch;
 
-/// Most bytes of a file of token ids: 128 million of eight bytes.
+/// Maximum size of a file of token ids, in bytes: 128 million ids of eight bytes.
 const LARGEST: u64 = 1 << 30;
 
 /// Reads `input_ids`, integers of shape `[batch, sequence]`, from a safetensors file.
@@ -72,9 +72,5 @@ pub fn write_logits(path: &Path, logits: &[f32], shape: [usize; 3]) -> Result<()
     };
     let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes).map_err(problem)?;
     let data = safetensors::serialize([("logits", view)], None).map_err(problem)?;
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".partial-{}", std::process::id()));
-    let partial = path.with_file_name(name);
-    replace_file(&partial, path, &data).map_err(|e| CheckpointError::io("write", path, e))
+    replace_file(path, &data).map_err(|e| CheckpointError::io("write", path, e))
 }

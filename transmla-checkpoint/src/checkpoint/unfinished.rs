@@ -1,7 +1,7 @@
-//! Everything that this process has begun to write and not finished, for programs that must end at once.
+//! The list of unfinished files of this process, for programs that must end at once.
 //!
-//! A signal may come at any time, and what computes then cannot be stopped at once. So what is to be removed is written down
-//! here as it is made, and a thread that hears of the signal removes it and ends the process.
+//! A signal may come at any time, and what computes then cannot be stopped at once. So unfinished files are listed here
+//! when they are created, and the thread that receives the signal removes them and ends the process.
 
 use std::fs;
 use std::io;
@@ -31,12 +31,12 @@ fn lock() -> MutexGuard<'static, Unfinished> {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Something unfinished; no longer that when dropped.
+/// The entry of an unfinished file or folder; removed from the list when dropped.
 #[derive(Debug)]
 pub(super) struct Entry(u64);
 
 impl Entry {
-    /// Writes down a file or folder and the lock that goes with it.
+    /// Adds a file or folder, and its lock, to the list.
     ///
     /// # Errors
     /// [`CheckpointError::Ending`] after [`remove_unfinished`]; they are removed then.
@@ -59,7 +59,7 @@ impl Drop for Entry {
     }
 }
 
-/// Does what must not be interrupted half-way: [`remove_unfinished`] waits until it is done.
+/// Runs work that must not be interrupted half-way: [`remove_unfinished`] waits until it is done.
 ///
 /// # Errors
 /// [`CheckpointError::Ending`] after [`remove_unfinished`]; those of `work`.
@@ -78,7 +78,7 @@ pub(super) fn uninterrupted<T>(
 
 /// Removes every unfinished folder and file of this process, and its locks: for a program that is about to end.
 ///
-/// From then on nothing is created or renamed into place ([`CheckpointError::Ending`]). Waits for a rename that is under way.
+/// From then on nothing is created or renamed into place ([`CheckpointError::Ending`]). Waits for a rename in progress.
 /// Layers that conversions keep for a next run stay.
 pub fn remove_unfinished() {
     let mut all = lock();

@@ -48,12 +48,12 @@ pub(super) struct Workspace {
     renamed: bool,
     // Dropped, and so released, after everything else.
     _entry: Entry,
-    /// Nothing on file systems without locks; leftovers stay there until somebody removes them.
+    /// `None` on file systems without locks, where leftovers stay until somebody removes them.
     _lock: Option<Held>,
 }
 
 impl Workspace {
-    /// Clears up after killed processes, then makes a new folder or file beside the target.
+    /// Removes leftovers of killed processes, then creates a new folder or file beside the target.
     pub fn create(target: &Path, kind: Kind, replace: bool) -> Result<Self, CheckpointError> {
         let place = Place::of(target)?;
         let target = place.target().to_path_buf();

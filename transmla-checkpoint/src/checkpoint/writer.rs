@@ -16,7 +16,7 @@ use crate::error::CheckpointError;
 /// Numbers copied at once.
 const PIECE: usize = 4 << 20;
 
-/// Bytes beyond which no system's files go.
+/// Upper bound of file sizes on any system, in bytes.
 const LARGEST_FILE: u64 = 1 << 62;
 
 /// Name and shape of a tensor that will be written.
@@ -47,11 +47,11 @@ impl TensorSpec {
     }
 }
 
-/// Writes a model folder whose tensors are known beforehand, in any order, one at a time.
+/// Writes a model folder whose tensors are known in advance, in any order, one at a time.
 ///
 /// Everything goes into a hidden sibling of the target folder; [`CheckpointWriter::commit`] writes the shard index
-/// last and renames the folder into place. A writer that is dropped before removes what it wrote; what a killed process
-/// left is removed when the next writer of the same target is created.
+/// last and renames the folder into place. A writer that is dropped before that removes its files; leftovers of a
+/// killed process are removed when the next writer of the same target is created.
 #[derive(Debug)]
 pub struct CheckpointWriter {
     // Declared, and so dropped, before the folder that the files are in.
@@ -164,7 +164,8 @@ impl CheckpointWriter {
     /// Writes one tensor's values, row-major, into its place.
     ///
     /// # Errors
-    /// Not planned, written before, of another size, not finite, too large for the dtype, or no space left.
+    /// The tensor is not planned, already written or of another size, a value is not finite or too large for the dtype, or the
+    /// disk is full.
     pub fn write(&mut self, name: &str, values: &[f32]) -> Result<(), CheckpointError> {
         match self.slots.get(name) {
             Some(slot) if slot.written != 0 => Err(write_error(name, "written twice")),
@@ -179,7 +180,8 @@ impl CheckpointWriter {
     /// Writes the next values of a tensor, for tensors that are made piece by piece.
     ///
     /// # Errors
-    /// Not planned, more values than planned, not finite, too large for the dtype, or no space left.
+    /// The tensor is not planned, there are more values than planned, a value is not finite or too large for the dtype, or the
+    /// disk is full.
     pub fn append(&mut self, name: &str, values: &[f32]) -> Result<(), CheckpointError> {
         let slot = self
             .slots
@@ -233,10 +235,10 @@ impl CheckpointWriter {
         })
     }
 
-    /// Writes a small file (config, tokenizer, recipe) beside the shards or in a folder there, through to the disk.
+    /// Writes a small file (config, tokenizer, recipe) beside the shards or in a subfolder, and syncs it to the disk.
     ///
     /// # Errors
-    /// The name is neither a plain file name nor one of a file in a folder, or no space is left.
+    /// The name is neither a plain file name nor `folder/file`, or the disk is full.
     pub fn write_file(&self, name: &str, contents: &[u8]) -> Result<(), CheckpointError> {
         if !is_plain_path(name) {
             return Err(write_error(name, "not a plain file name"));
@@ -288,7 +290,7 @@ impl CheckpointWriter {
         Ok(())
     }
 
-    /// Removes the finished shards and their index: something else in the folder holds the weights.
+    /// Removes the finished shards and their index, for a folder whose weights are in another file.
     ///
     /// # Errors
     /// As [`Self::finish`]; a file cannot be removed.
@@ -305,10 +307,10 @@ impl CheckpointWriter {
         Ok(())
     }
 
-    /// Renames the finished folder into place; what was there before is removed only once the new one stands.
+    /// Renames the finished folder into place; a previous folder is removed only after that.
     ///
     /// # Errors
-    /// As [`Self::finish`]; the target has come to exist since and is not to be replaced; the rename is refused.
+    /// As [`Self::finish`]; the target exists by now and is not to be replaced; the rename fails.
     pub fn commit(mut self) -> Result<PathBuf, CheckpointError> {
         self.finish()?;
         let Self { workspace, shards, .. } = self;

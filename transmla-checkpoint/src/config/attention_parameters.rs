@@ -1,6 +1,6 @@
 //! How attention scores become probabilities: scale, soft-cap and window.
 
-/// What is done to the products of queries and keys before the softmax.
+/// Scale, soft-cap and window of attention scores.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionParameters {
     /// Factor of the scores.

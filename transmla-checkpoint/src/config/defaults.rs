@@ -1,4 +1,4 @@
-//! What each family's transformers class assumes of keys that config.json leaves out.
+//! Defaults of each family's transformers class, for keys that config.json leaves out.
 
 /// The values that a configuration class of transformers 5 has where config.json has none.
 ///
@@ -16,9 +16,9 @@ pub struct Defaults {
     pub num_hidden_layers: usize,
     /// `num_attention_heads` of the class.
     pub num_attention_heads: usize,
-    /// Key heads; nothing for as many as query heads.
+    /// Key heads; `None` for as many as query heads.
     pub num_key_value_heads: Option<usize>,
-    /// Width of a head; nothing for `hidden_size` over `num_attention_heads`.
+    /// Width of a head; `None` for `hidden_size` over `num_attention_heads`.
     pub head_dim: Option<usize>,
     /// Longest sequence, in tokens.
     pub max_position_embeddings: usize,
@@ -26,7 +26,7 @@ pub struct Defaults {
     pub rms_norm_eps: f64,
     /// Base of RoPE's frequencies.
     pub rope_theta: f64,
-    /// Tokens of the window; nothing for no window.
+    /// Tokens of the window; `None` for no window.
     pub sliding_window: Option<usize>,
     /// First layer with a window, where `use_sliding_window` switches them on.
     pub max_window_layers: usize,

@@ -13,7 +13,7 @@ pub enum BiasRule {
     QueryKeyValue,
 }
 
-/// What an RMSNorm multiplies by.
+/// The factor of an RMSNorm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormWeight {
     /// Its weight.
@@ -90,11 +90,11 @@ pub struct Family {
     pub tied_by_default: bool,
     /// Prefix of the multi-token-prediction layers (`num_nextn_predict_layers`): not run, carried over as they are.
     pub mtp_prefix: Option<&'static str>,
-    /// What is assumed of keys that config.json leaves out.
+    /// Values of keys that config.json leaves out.
     pub defaults: Defaults,
 }
 
-/// What most families have.
+/// The values that most families share.
 const PLAIN: Family = Family {
     model_type: "",
     class_prefix: "",

@@ -1,4 +1,4 @@
-//! What some models have and others do not.
+//! Features that some models have: activations, sliding windows, experts.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! What the headers of the weights say against config.json, where transformers believes them.
+//! Corrections of config.json by the headers of the weights, as transformers makes them.
 
 use super::attention::AttentionConfig;
 use super::model::ModelConfig;

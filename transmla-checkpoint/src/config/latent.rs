@@ -16,7 +16,7 @@ pub struct LatentConfig {
     pub qk_rope_head_dim: usize,
     /// Width of a head's value.
     pub v_head_dim: usize,
-    /// Epsilon of the RMSNorms on the latents; nothing if the model has no such norms.
+    /// Epsilon of the RMSNorms on the latents; `None` if the model has no such norms.
     pub latent_norm_eps: Option<f64>,
     /// Whether some attention projections may have biases (the checkpoint says which).
     pub biases: bool,

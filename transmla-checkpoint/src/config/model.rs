@@ -1,4 +1,4 @@
-//! What the decoder needs to know about a model.
+//! The configuration of a model, as the decoder needs it.
 
 use super::attention::AttentionConfig;
 use super::attention_parameters::AttentionParameters;
@@ -9,7 +9,7 @@ use super::mtp::MtpConfig;
 use super::raw::RawConfig;
 use super::rope::RopeConfig;
 
-/// What the decoder needs to know about a model, whatever its family.
+/// The configuration of a model of any family, as the decoder needs it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
     /// `model_type` of config.json.
@@ -34,24 +34,24 @@ pub struct ModelConfig {
     pub tie_word_embeddings: bool,
     /// Nonlinearity of the MLP.
     pub activation: Activation,
-    /// What token embeddings are multiplied by.
+    /// Factor of the token embeddings.
     pub embedding_scale: f64,
-    /// What scores are multiplied by before the softmax.
+    /// Factor of the attention scores.
     pub score_scale: f64,
-    /// Bound c of the scores, `c · tanh(score / c)`.
+    /// Soft-cap c of the attention scores: `c · tanh(score / c)`.
     pub score_softcap: Option<f64>,
-    /// Bound of the logits, in the same way.
+    /// Soft-cap of the logits.
     pub logit_softcap: Option<f64>,
     /// Sliding-window attention.
     pub window: Option<SlidingWindow>,
-    /// A mixture of experts in the place of each MLP.
+    /// The mixture of experts in place of each MLP, if there is one.
     pub experts: Option<ExpertConfig>,
     /// Multi-token-prediction (MTP) layers.
     pub mtp: Option<MtpConfig>,
     /// Positions.
     pub rope: RopeConfig,
-    /// Longest sequence for which [`Self::rope`] holds, in tokens, if there is one: dynamic RoPE scaling changes its
-    /// frequencies behind it.
+    /// Longest sequence for which [`Self::rope`] holds, in tokens, if it is limited: dynamic RoPE scaling changes the
+    /// frequencies of longer sequences.
     pub rope_limit: Option<usize>,
     /// Grouped-query or latent attention.
     pub attention: AttentionConfig,
@@ -61,7 +61,7 @@ pub struct ModelConfig {
     pub bos_token_id: Option<u32>,
     /// config.json as it stands.
     pub raw: RawConfig,
-    /// What was taken from the weights' headers against config.json, in words.
+    /// Where the weights' headers overrode config.json, in words.
     pub notes: Vec<String>,
 }
 

@@ -19,7 +19,7 @@ use crate::checkpoint::reader::Checkpoint;
 use crate::checkpoint::regular::{is_there, read_regular};
 use crate::error::CheckpointError;
 
-/// Most bytes of a config.json; those of the largest models have some tens of KiB.
+/// Maximum size in bytes of a config.json; those of the largest models have some tens of KiB.
 const LARGEST_CONFIG: u64 = 16 << 20;
 
 impl ModelConfig {
@@ -59,7 +59,11 @@ impl ModelConfig {
         let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
         let raw = RawConfig::from_slice(text).map_err(|e| {
             let other = not_what_it_should_be(&bytes);
-            invalid(other.map_or_else(|| e.to_string(), |what| format!("is {what}")))
+            invalid(match other {
+                Some(what) => format!("is {what}"),
+                None if e.is_data() => format!("holds no JSON object: {e}"),
+                None => format!("is not valid JSON: {e}; download it again, or correct it there"),
+            })
         })?;
         Self::from_json(raw)
     }

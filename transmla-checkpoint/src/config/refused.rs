@@ -1,4 +1,4 @@
-//! What a configuration may ask for and the decoder does not have.
+//! Features that a configuration may ask for and the decoder does not have.
 
 use serde_json::{Map, Value};
 

@@ -8,7 +8,7 @@ use super::family::Family;
 use super::json::Keys;
 use crate::error::CheckpointError;
 
-/// What is done to RoPE's frequencies, by the `rope_type` of config.json.
+/// Scaling of RoPE's frequencies, by the `rope_type` of config.json.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum RopeScaling {
     /// Nothing.

@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::names::{BlobId, Commit, plain_path};
-use crate::checkpoint::atomic::replace_file;
+use crate::checkpoint::atomic::replace_file_by;
 use crate::checkpoint::lock::is_at;
 use crate::checkpoint::regular::read_regular_text;
 use crate::error::CheckpointError;
 use crate::repository::RepoKind;
 
-/// Most bytes of the file of a branch, which holds a commit of forty.
+/// Maximum size in bytes of the file of a branch, which holds a commit of forty.
 const LARGEST_REF: u64 = 1 << 10;
 
 /// Between two attempts to get a lock that another process holds.
@@ -98,7 +98,7 @@ impl RepoCache {
         fs::create_dir_all(folder)?;
         // Beside the branches a temporary file would be taken for one of them.
         let temporary = self.root.join(format!(".ref.{}.tmp", std::process::id()));
-        replace_file(&temporary, &path, commit.as_str().as_bytes())
+        replace_file_by(&temporary, &path, commit.as_str().as_bytes())
     }
 
     /// Waits until no other process fetches these contents; they are locked until the file is dropped.

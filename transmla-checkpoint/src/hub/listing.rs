@@ -11,7 +11,7 @@ use super::client::{Client, Failure};
 use super::names::{BlobId, Commit};
 use crate::repository::RepoKind;
 
-/// Most bytes of a listing; a repository of a hundred thousand files has about 20 MB.
+/// Maximum size in bytes of a listing; a repository of a hundred thousand files has about 20 MB.
 const LARGEST: u64 = 64 << 20;
 
 /// Most files of a repository.

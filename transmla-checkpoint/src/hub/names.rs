@@ -61,7 +61,7 @@ fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// A name with folders as a relative path that leads nowhere else; nothing if it is none.
+/// A name with folders as a relative path that leads nowhere else; `None` if it is none.
 ///
 /// For files as a server lists them, and for revisions, which name files of the cache too.
 pub(super) fn plain_path(name: &str) -> Option<PathBuf> {

@@ -1,51 +1,51 @@
-//! What a caller is told while files are fetched.
+//! Events while files are downloaded.
 
-/// Told what the hub client does; the client itself never prints.
+/// Receives the events of the hub client, which itself never prints.
 pub trait HubObserver: Send + Sync {
-    /// Something happened.
+    /// Called at each event.
     fn event(&self, event: &HubEvent<'_>);
 }
 
-/// What happens while files are fetched.
+/// An event while files are downloaded.
 ///
 /// Names of files are checked and hold no control characters; problems may quote a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HubEvent<'a> {
-    /// A file is about to be fetched.
+    /// A file is about to be downloaded.
     Started {
         /// Its name in the repository.
         file: &'a str,
         /// Its size in bytes, if the hub tells.
         bytes: Option<u64>,
     },
-    /// More of it has come.
+    /// More of it has been received.
     Progress {
-        /// Bytes that are there, of earlier runs too.
+        /// Bytes received, including those of earlier runs.
         position: u64,
     },
-    /// It is there, complete and verified.
+    /// It is complete and verified.
     Finished {
         /// Its name in the repository.
         file: &'a str,
     },
-    /// Another process is fetching it, which is waited for.
+    /// Another process is downloading it; the client waits.
     Waiting {
         /// Its name in the repository.
         file: &'a str,
     },
-    /// A request failed for a reason that may pass, and is about to be repeated.
+    /// A request failed for a temporary reason and is about to be retried.
     Retrying {
-        /// What is fetched.
+        /// What is requested.
         what: &'a str,
-        /// What failed.
+        /// The reason.
         problem: &'a str,
     },
-    /// The hub could not be asked; the copy in the cache is used, which may be an old one.
+    /// The hub could not be reached; the copy in the cache is used, which may be outdated.
     FromCache {
         /// The repository.
         repo: &'a str,
-        /// Why it could not be asked.
+        /// Why it could not be reached.
         problem: &'a str,
     },
 }

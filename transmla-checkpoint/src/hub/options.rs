@@ -22,29 +22,29 @@ pub struct HubOptions {
     pub proxy: Option<String>,
     /// Hosts that are reached without the proxy, such as `localhost` or `*.example.org`.
     pub no_proxy: Vec<String>,
-    /// How long to wait, and how often to try again.
+    /// Timeouts and retries.
     pub timeouts: HubTimeouts,
-    /// Whom to tell what is going on.
+    /// Receives events.
     pub observer: Option<Arc<dyn HubObserver>>,
 }
 
-/// How long a server is waited for, and how often it is asked again.
+/// Timeouts and retries of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HubTimeouts {
     /// For a connection, name resolution and encryption included.
     pub connect: Duration,
     /// For the headers of an answer.
     pub answer: Duration,
-    /// Within this time at least 1 KiB for each of its seconds must come, or the transfer counts as stalled.
+    /// A transfer that brings less than 1 KiB per second over this time counts as stalled.
     pub stall: Duration,
-    /// Repetitions of a request that failed for a reason that may pass: no connection, a stall, status 408, 429 or 5xx.
+    /// Retries of a request that failed for a temporary reason: no connection, a stall, status 408, 429 or 5xx.
     pub retries: u32,
-    /// Pause before the first repetition; doubled for each further one.
+    /// Pause before the first retry; doubled for each further one.
     pub pause: Duration,
 }
 
 impl Default for HubTimeouts {
-    /// 10 s, 30 s, 30 s; five repetitions, the first after half a second.
+    /// 10 s, 30 s, 30 s; five retries, the first after half a second.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),

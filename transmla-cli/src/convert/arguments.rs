@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use transmla_convert::{FileFormat, LARGEST_RECIPE, MethodName, Recipe, has_refinement, shapes_for_budget};
+use transmla_convert::{
+    FileFormat, LARGEST_RECIPE, MethodName, Recipe, default_shapes, has_refinement, resolve_paths, shapes_for_budget,
+};
 use transmla_core::ModelConfig;
 use transmla_core::checkpoint::read_regular_text;
 
-use super::names;
+use crate::options::budget::budget;
 use crate::options::compute::ComputeArguments;
 use crate::options::conversion::ConversionArguments;
 use crate::options::output::OutputArguments;
@@ -67,16 +69,17 @@ struct ShapeArguments {
     #[arg(long, value_name = "STEPS")]
     refine: Option<usize>,
 
-    /// Width of the latent that keys and values share [default: 512; embedded: 28]
+    /// Width of the latent that keys and values share [default: what makes half of the original KV cache; embedded: 28]
     #[arg(long, value_name = "R", value_parser = values::positive)]
     kv_lora_rank: Option<usize>,
 
-    /// Width of the one shared rotary key [default: 64; embedded: 8]
+    /// Width of the one shared rotary key [default: that of half of the cache; with --kv-lora-rank: 64, or less in heads
+    /// that are narrower; embedded: 8]
     #[arg(long, value_name = "WIDTH", value_parser = values::positive)]
     qk_mqa_dim: Option<usize>,
 
-    /// Choose the two widths for this share of the original KV cache, e.g. 25%
-    #[arg(long, value_name = "SHARE", value_parser = values::share, conflicts_with_all = ["kv_lora_rank", "qk_mqa_dim"])]
+    /// Choose the two widths for this share of the original KV cache: 25%, 0.25 or 25
+    #[arg(long, value_name = "SHARE", value_parser = budget, conflicts_with_all = ["kv_lora_rank", "qk_mqa_dim"])]
     kv_budget: Option<f64>,
 
     /// Frequencies per slot of the rotary key; auto is head_dim / qk-mqa-dim [default: auto]
@@ -141,11 +144,17 @@ impl ConvertArguments {
         self.recipe.as_deref()
     }
 
-    /// Widths for the budget, if one is given.
+    /// Widths for the budget; without one, those that fit the model in place of what is left open.
     pub fn apply_budget(&self, recipe: &mut Recipe, config: &ModelConfig) -> anyhow::Result<()> {
-        if let Some(share) = self.shape.kv_budget {
-            (recipe.qk_mqa_dim, recipe.kv_lora_rank) = shapes_for_budget(config, share)?;
-        }
+        let shape = &self.shape;
+        // Recipes and the embedded model have widths of their own.
+        let has_widths = self.recipe.is_some() || self.model.is_embedded();
+        let widths = match shape.kv_budget {
+            Some(share) => shapes_for_budget(config, share)?,
+            None if has_widths => return Ok(()),
+            None => default_shapes(config, recipe.engine, shape.qk_mqa_dim, shape.kv_lora_rank)?,
+        };
+        (recipe.qk_mqa_dim, recipe.kv_lora_rank) = widths;
         Ok(())
     }
 }
@@ -154,7 +163,7 @@ fn read_recipe(file: &Path) -> anyhow::Result<Recipe> {
     let fail = || format!("cannot read {}", file.display());
     let text = read_regular_text(file, LARGEST_RECIPE)?;
     let mut recipe = Recipe::from_toml(&text).with_context(fail)?;
-    names::resolve(&mut recipe, file);
+    resolve_paths(&mut recipe, file);
     Ok(recipe)
 }
 

@@ -3,22 +3,15 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use transmla_convert::{FileFormat, FreqFold, MethodName, Plan, approximation, peak_bytes, refinement};
+use transmla_convert::{
+    FileFormat, FreqFold, MethodName, Plan, PlannedConversion, approximation, parameters, refinement,
+};
+use transmla_core::TensorSpec;
 use transmla_core::config::LatentStyle;
-use transmla_core::model::{carried_tensors, model_tensors};
-use transmla_core::{Residency, TensorSpec};
-use transmla_eval::LOGITS_AT_ONCE;
 
-use super::texts::TextPlan;
 use crate::flags;
 use crate::model::declared_bytes;
 use crate::table::{self, Table};
-
-/// Memory of the program itself: code, allocator, thread stacks.
-const PROGRAM_BYTES: u64 = 16 << 20;
-
-/// Bytes of a number while it is computed with.
-const FLOAT: u64 = 4;
 
 /// What is shown of a plan.
 pub struct PlanView<'a> {
@@ -27,50 +20,21 @@ pub struct PlanView<'a> {
     /// Where the result goes.
     pub target: &'a Path,
     /// What is done.
-    pub plan: &'a Plan,
-    /// On which text.
-    pub texts: &'a TextPlan,
-    /// Size of the source's weights, if they are there.
-    pub source_bytes: Option<u64>,
-    /// Whether they are kept in memory.
-    pub residency: Residency,
+    pub planned: &'a PlannedConversion,
 }
 
 impl PlanView<'_> {
-    /// Estimated peak of memory in bytes.
-    fn peak_bytes(&self) -> u64 {
-        let kept = match self.residency {
-            Residency::Loaded => FLOAT * self.parameters(),
-            Residency::Streamed => 0,
-        };
-        let source = self.plan.source();
-        let evaluation = self.texts.window_tokens().map_or(0, |window| {
-            let logits = (LOGITS_AT_ONCE as u64).min(window as u64 * source.vocab_size as u64);
-            FLOAT * (3 * logits + (source.vocab_size * source.hidden_size) as u64)
-        });
-        let (samples, tokens) = self.texts.calibration_shape();
-        PROGRAM_BYTES + kept + evaluation.max(peak_bytes(self.plan, samples, tokens))
-    }
-
     /// Size of the source's weights; without them, what they would take in the dtype of config.json.
     fn source_bytes(&self) -> u64 {
-        self.source_bytes
-            .unwrap_or_else(|| self.parameters() * declared_bytes(self.plan.source()))
-    }
-
-    /// Numbers of the source, output head included.
-    fn parameters(&self) -> u64 {
-        let source = self.plan.source();
-        model_tensors(source)
-            .iter()
-            .chain(&carried_tensors(source))
-            .map(|spec| spec.elements() as u64)
-            .sum()
+        let source = self.planned.plan().source();
+        self.planned
+            .source_bytes()
+            .unwrap_or_else(|| parameters(source) * declared_bytes(source))
     }
 
     /// For people.
     pub fn table(&self) -> Table {
-        let plan = self.plan;
+        let plan = self.planned.plan();
         let (source, latent, grouped) = (plan.source(), plan.latent(), plan.grouped());
         let mut table = Table::new(format!("Plan: {} -> {}", self.model, self.target.display()));
         table.row(
@@ -79,7 +43,7 @@ impl PlanView<'_> {
                 "{}, {} layers, {} parameters",
                 source.model_type,
                 source.num_hidden_layers,
-                table::count(self.parameters())
+                table::count(parameters(plan.source()))
             ),
         );
         let (queries, heads, width) = (
@@ -123,7 +87,7 @@ impl PlanView<'_> {
                 style(plan)
             ),
         );
-        if self.source_bytes.is_none() {
+        if self.planned.source_bytes().is_none() {
             table.row("source", "config.json alone: nothing is known of its weights");
         }
         if let Some(obstacle) = plan.obstacle() {
@@ -141,20 +105,23 @@ impl PlanView<'_> {
                 table.row("", restriction);
             }
         }
-        table.row("calibration", self.texts.describe_calibration());
-        table.row("evaluation", self.texts.describe_evaluation());
-        table.row("memory", format!("about {} at peak", table::bytes(self.peak_bytes())));
+        table.row("calibration", self.planned.texts().describe_calibration());
+        table.row("evaluation", self.planned.texts().describe_evaluation());
+        table.row(
+            "memory",
+            format!("about {} at peak", table::bytes(self.planned.peak_bytes())),
+        );
         let (read, written) = (table::bytes(self.source_bytes()), table::bytes(plan.output_bytes()));
         table.row("disk", format!("{read} are read, {written} written"));
         table
     }
 
     fn method(&self) -> String {
-        let options = self.plan.recipe();
+        let options = self.planned.plan().recipe();
         match (options.method, options.freqfold) {
             (MethodName::Transmla, FreqFold::Fixed(fold)) => format!("transmla, freqfold {fold}"),
             (MethodName::Transmla, FreqFold::Auto) => {
-                let candidates: Vec<String> = self.plan.freqfolds().iter().map(usize::to_string).collect();
+                let candidates: Vec<String> = self.planned.plan().freqfolds().iter().map(usize::to_string).collect();
                 format!(
                     "transmla, freqfold one of {}, by held-out calibration text",
                     candidates.join(", ")
@@ -169,7 +136,7 @@ impl PlanView<'_> {
 
     /// For programs.
     pub fn json(&self) -> Value {
-        let plan = self.plan;
+        let plan = self.planned.plan();
         let (before, after) = plan.cache_numbers();
         let tensor = |spec: &TensorSpec| json!({"name": spec.name, "shape": spec.shape});
         json!({
@@ -187,13 +154,13 @@ impl PlanView<'_> {
             "target": plan.recipe().engine,
             "format": plan.recipe().file_format(),
             "stock_obstacle": plan.obstacle().map(flags::spell),
-            "parameters": self.parameters(),
+            "parameters": parameters(plan.source()),
             "source_bytes": self.source_bytes(),
             "approximation": approximation(plan.source()),
             "output_bytes": plan.output_bytes(),
-            "peak_memory_estimate_bytes": self.peak_bytes(),
-            "calibration": self.texts.describe_calibration(),
-            "evaluation": self.texts.describe_evaluation(),
+            "peak_memory_estimate_bytes": self.planned.peak_bytes(),
+            "calibration": self.planned.texts().describe_calibration(),
+            "evaluation": self.planned.texts().describe_evaluation(),
             "tensors": plan.tensors().iter().map(tensor).collect::<Vec<_>>(),
         })
     }

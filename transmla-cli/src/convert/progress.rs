@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use transmla_convert::{Observer, Report, SavedLayer, Stage};
+use transmla_convert::{Observer, Report, SavedLayer, Stage, TextPurpose, Warning};
 
 use crate::printer::Printer;
 use crate::{interrupt, memory, table};
@@ -32,6 +32,8 @@ pub struct Progress<'a> {
     outdated: bool,
     /// The stages that are done.
     pub stages: Vec<StageTime>,
+    /// What is evaluated on.
+    pub evaluation_text: Option<String>,
 }
 
 impl<'a> Progress<'a> {
@@ -43,6 +45,7 @@ impl<'a> Progress<'a> {
             reused: 0,
             outdated: false,
             stages: Vec::new(),
+            evaluation_text: None,
         }
     }
 }
@@ -56,6 +59,18 @@ impl Observer for Progress<'_> {
         if let Some((bar, _)) = &self.current {
             bar.set_length(total);
             bar.set_position(done);
+        }
+    }
+
+    fn warning(&mut self, warning: &Warning) {
+        self.printer.warn(warning);
+    }
+
+    fn text(&mut self, purpose: TextPurpose, sequences: usize, tokens: usize, origin: &str) {
+        self.printer
+            .note(format!("{purpose}: {sequences} x {tokens} tokens of {origin}"));
+        if purpose == TextPurpose::Evaluation {
+            self.evaluation_text = Some(origin.to_owned());
         }
     }
 

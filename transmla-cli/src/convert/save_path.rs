@@ -7,8 +7,8 @@ use transmla_convert::{Plan, Recipe, check_replaceable, check_space};
 use transmla_core::checkpoint::{Claim, Place, real_path};
 
 use crate::links::{ends_of_entries, names_of};
-use crate::mix::TextMix;
 use crate::printer::Printer;
+use crate::setup::parse_mix;
 
 /// Checks that the folder can be made.
 ///
@@ -24,10 +24,6 @@ pub fn check(target: &Path, force: bool, dry_run: bool, printer: &Printer) -> an
         let part = part.display();
         bail!("cannot create --save-path {path}: {part} leads through a folder that does not exist; leave it out");
     }
-    match is_free(target, force) {
-        Err(problem) if dry_run => printer.warn(format!("{problem:#}")),
-        result => result?,
-    }
     let parent = match Place::of(target) {
         Ok(place) if place.is_inside() => place.folder().to_path_buf(),
         _ => existing_parent(target),
@@ -41,6 +37,10 @@ pub fn check(target: &Path, force: bool, dry_run: bool, printer: &Printer) -> an
         let parent = parent.display();
         format!("cannot create --save-path {path}: {parent} cannot be written to; choose another --save-path")
     })?;
+    match is_free(target, force) {
+        Err(problem) if dry_run => printer.warn(format!("{problem:#}")),
+        result => result?,
+    }
     Ok(())
 }
 
@@ -98,7 +98,7 @@ impl Inputs {
         let mut inputs = vec![("the model to convert", model.to_path_buf())];
         let (calibration, evaluation) = (&recipe.calibration, &recipe.evaluation);
         let mut texts = |what, name: &str| {
-            if let Ok(mix) = name.parse::<TextMix>() {
+            if let Ok(mix) = parse_mix(name) {
                 inputs.extend(mix.paths().map(|path| (what, path.to_path_buf())));
             }
         };

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use transmla_convert::Recipe;
+use transmla_convert::{Recipe, TextMix};
 
 use super::set::set;
 use super::values;
-use crate::mix::TextMix;
+use crate::setup::parse_mix;
 
 /// Which text is calibrated on.
 #[derive(Debug, Args)]
@@ -19,7 +19,7 @@ pub struct CalibrationArguments {
     /// Files are parquet, JSON (a record on each line, or a list) or plain text, as they are or with .gz or .zst; chats
     /// (messages, conversations) are read too. A path that exists is taken as it is, commas and colons and all; in a list
     /// it may also stand in double quotes, or have a backslash before each comma and colon: '"a, b:2.txt":3,ptb'.
-    #[arg(long, value_name = "NAME|PATH")]
+    #[arg(long, value_name = "NAME|PATH", value_parser = parse_mix)]
     cal_dataset: Option<TextMix>,
 
     /// Column that is the text, in files that have columns, for calibration and evaluation [default: text, sentence,

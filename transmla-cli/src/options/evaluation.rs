@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use transmla_convert::Recipe;
+use transmla_convert::{Recipe, TextSource};
 
 use super::set::set;
 use super::values;
-use crate::text::source::TextSource;
+use crate::setup::parse_source;
 
 /// Which text is evaluated on.
 #[derive(Debug, Args)]
@@ -18,7 +18,7 @@ pub struct EvaluationArguments {
     ppl_eval_batch_size: Option<usize>,
 
     /// Text to measure perplexity on, its test split [default: the first of --cal-dataset]
-    #[arg(long, value_name = "NAME|PATH", conflicts_with = "eval_tokens")]
+    #[arg(long, value_name = "NAME|PATH", value_parser = parse_source, conflicts_with = "eval_tokens")]
     eval_dataset: Option<TextSource>,
 
     /// Exact token ids instead: `input_ids` [windows, seq] of a safetensors file

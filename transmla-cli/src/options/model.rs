@@ -2,11 +2,13 @@
 
 use clap::Args;
 
+use super::model_name::model_name;
+
 /// Which model.
 #[derive(Debug, Args)]
 pub struct ModelArguments {
     /// Model: a folder, a hub id, or `embedded`
-    #[arg(long, value_name = "PATH|ID")]
+    #[arg(long, value_name = "PATH|ID", value_parser = model_name)]
     pub model_path: String,
 
     /// Branch, tag or commit of a model on the hub

@@ -3,6 +3,7 @@
 use clap::Args;
 use transmla_convert::Recipe;
 
+use super::model_name::model_name;
 use super::set::set;
 use crate::embedded;
 
@@ -10,7 +11,7 @@ use crate::embedded;
 #[derive(Debug, Args)]
 pub struct SourceArguments {
     /// Model to convert: a folder, a hub id, or `embedded` [default: embedded]
-    #[arg(long, value_name = "PATH|ID")]
+    #[arg(long, value_name = "PATH|ID", value_parser = model_name)]
     model_path: Option<String>,
 
     /// Branch, tag or commit of a model on the hub [default: main]
@@ -21,10 +22,15 @@ pub struct SourceArguments {
 impl SourceArguments {
     /// The defaults for the model.
     pub fn defaults(&self) -> Recipe {
-        match self.model_path.as_deref() {
-            None | Some(embedded::MODEL) => embedded::recipe(),
-            Some(_) => Recipe::default(),
+        match self.is_embedded() {
+            true => embedded::recipe(),
+            false => Recipe::default(),
         }
+    }
+
+    /// Whether it is the embedded model.
+    pub fn is_embedded(&self) -> bool {
+        matches!(self.model_path.as_deref(), None | Some(embedded::MODEL))
     }
 
     /// Sets what is given.

@@ -43,6 +43,22 @@ pub fn probability(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A share of a whole: 0 to 1.
+pub fn portion(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (0.0..=1.0).contains(&number) => Ok(number),
+        _ => Err("expected a number of 0 to 1".into()),
+    }
+}
+
+/// A repetition penalty: above zero.
+pub fn penalty(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
+        _ => Err("expected a number above 0, such as 1.1".into()),
+    }
+}
+
 /// `auto` or a positive integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AutoOr(pub Option<usize>);
@@ -83,6 +99,8 @@ mod tests {
         assert_eq!("4".parse(), Ok(AutoOr(Some(4))));
         assert!("often".parse::<AutoOr>().is_err());
         assert!(temperature("-0.1").is_err() && temperature("nan").is_err());
+        assert_eq!((portion("0"), penalty("1.1")), (Ok(0.0), Ok(1.1)));
+        assert!(portion("1.1").is_err() && portion("nan").is_err() && penalty("0").is_err() && penalty("inf").is_err());
         assert!(probability("0").is_err() && probability("1.1").is_err());
     }
 }

@@ -2,19 +2,25 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::Args;
+use transmla_convert::{Corpus, TextReader, TextSource, read_tokenizer};
 use transmla_core::ModelConfig;
 
 use super::values;
-use crate::printer::Printer;
-use crate::text::source::TextSource;
-use crate::text::{Corpus, read_tokenizer};
+use crate::environment;
+use crate::printer::{Hint, Printer};
+use crate::setup::{parse_source, texts_of};
+
+/// What to do where a text cannot be had.
+const ANOTHER_TEXT: &str =
+    "give another --dataset (a file or folder will do; stories is built in), or exact token ids by --tokens";
 
 /// A text, or exact token ids, in windows of equal length.
 #[derive(Debug, Args)]
 pub struct WindowArguments {
     /// Text: wikitext2, ptb, c4, alpaca, stories, or a file or folder; its test split is used
-    #[arg(long, value_name = "NAME|PATH", group = "text")]
+    #[arg(long, value_name = "NAME|PATH", value_parser = parse_source, group = "text")]
     dataset: Option<TextSource>,
 
     /// Column that is the text, if the file has columns [default: text, sentence, content, messages, conversations, or the
@@ -58,12 +64,18 @@ impl WindowArguments {
     ) -> anyhow::Result<Option<Corpus>> {
         let most = self.max_windows.or(defaults.most);
         let corpus = match (&self.tokens, &self.dataset) {
-            (Some(file), _) => Corpus::from_file(file, most, self.seqlen, config, printer)?,
+            (Some(file), _) => Corpus::from_file(file, most, self.seqlen, config, &mut |it| printer.warn(it))?,
             (None, Some(source)) => {
-                let tokenizer = read_tokenizer(folder, printer)?;
+                let tokenizer = read_tokenizer(folder, &mut |it| printer.warn(it))?;
                 let sequence = self.seqlen.unwrap_or(defaults.sequence);
-                let column = self.text_column.as_deref();
-                Corpus::windows(source, column, sequence, most, &tokenizer, config, printer)?
+                let (texts, _unpacked) = texts_of(source)?;
+                let reader = TextReader {
+                    config,
+                    hub: &environment::hub_options(printer),
+                    locals: &texts,
+                    column: self.text_column.as_deref(),
+                };
+                Corpus::windows(source, sequence, most, &tokenizer, &reader).context(Hint(ANOTHER_TEXT))?
             }
             (None, None) => return Ok(None),
         };

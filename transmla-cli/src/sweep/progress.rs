@@ -1,6 +1,6 @@
 //! Progress of a sweep on the terminal.
 
-use transmla_convert::{Observer, Report, SavedLayer, Stage};
+use transmla_convert::{Observer, Report, SavedLayer, Stage, TextPurpose, Warning};
 
 use crate::convert::progress::Progress;
 use crate::printer::Printer;
@@ -8,7 +8,7 @@ use crate::printer::Printer;
 /// That of its conversions, and whose turn it is.
 pub struct SweepProgress<'a> {
     printer: &'a Printer,
-    stages: Progress<'a>,
+    pub stages: Progress<'a>,
     /// Curve and widths of each target.
     names: Vec<(String, String)>,
 }
@@ -31,6 +31,14 @@ impl Observer for SweepProgress<'_> {
 
     fn advance(&mut self, done: u64, total: u64) {
         self.stages.advance(done, total);
+    }
+
+    fn warning(&mut self, warning: &Warning) {
+        self.stages.warning(warning);
+    }
+
+    fn text(&mut self, purpose: TextPurpose, sequences: usize, tokens: usize, origin: &str) {
+        self.stages.text(purpose, sequences, tokens, origin);
     }
 
     fn refining(&mut self, layer: usize, error: f64) {

@@ -1,11 +1,16 @@
 //! The binary as its users meet it: exit codes, messages, files.
 
 mod bad_input;
+mod chat;
 mod convert;
 mod damage;
+mod doctor;
+mod documents;
 mod export;
+mod first_hour;
 mod hub;
 mod interop;
+mod library;
 mod odd;
 mod privacy;
 #[cfg(unix)]

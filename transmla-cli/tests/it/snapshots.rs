@@ -42,7 +42,9 @@ fn help() {
         "inspect",
         "generate",
         "bench",
+        "doctor",
         "completions",
+        "man",
     ] {
         check(&format!("help-{command}"), &transmla(&[command, "--help"]).succeeds());
     }

@@ -15,7 +15,7 @@ fn wrong_usage_has_its_own_exit_code() {
         ("convert --freqfold often", ["--freqfold", "auto or a positive integer"]),
         ("convert --collapse 1.5", ["--collapse", "auto or a positive integer"]),
         ("convert --method other", ["--method", "transmla"]),
-        ("convert --kv-budget 25", ["--kv-budget", "25%"]),
+        ("convert --kv-budget 250", ["--kv-budget", "50%, 0.5 or 50"]),
         (
             "convert --kv-budget 25% --kv-lora-rank 8",
             ["--kv-budget", "cannot be used with"],
@@ -38,7 +38,7 @@ fn wrong_usage_has_its_own_exit_code() {
         ),
         ("sweep --json sweep.json", ["'sweep.json'", "--figures"]),
         ("convert --target tgi", ["--target", "llama.cpp"]),
-        ("convert --seed -1", ["-1", "Usage"]),
+        ("convert --seed -1", ["-1", "--seed"]),
         ("convert surplus", ["surplus", "Usage"]),
         ("sweep --budgets 8-28", ["--budgets", "8+28"]),
         ("sweep --methods other", ["--methods", "coherent"]),
@@ -57,7 +57,7 @@ fn wrong_usage_has_its_own_exit_code() {
         ("generate --model-path embedded", ["--prompt", "required"]),
         (
             "generate --model-path embedded --prompt x --temperature -1",
-            ["-1", "Usage"],
+            ["--temperature", "a number of 0 or more"],
         ),
         (
             "generate --model-path embedded --prompt x --top-p 2",
@@ -96,6 +96,8 @@ fn no_command_shows_help() {
 fn says_its_version_and_completes() {
     let version = transmla(&["--version"]).succeeds();
     assert_eq!(version.trim(), format!("transmla {}", env!("CARGO_PKG_VERSION")));
+    let convert = transmla(&["help", "convert"]).succeeds();
+    assert!(convert.contains("--kv-lora-rank"), "{convert}");
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = transmla(&["completions", shell]).succeeds();
         assert!(script.contains("kv-lora-rank"), "{shell}");

@@ -7,5 +7,6 @@ pub mod json;
 pub mod lost_rows;
 pub mod manifest;
 pub mod modelling;
+pub mod names;
 pub mod resume_cache;
 pub mod verify;

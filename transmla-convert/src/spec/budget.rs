@@ -4,6 +4,7 @@ use transmla_core::ModelConfig;
 
 use crate::spec::error::ConvertError;
 use crate::spec::hint::Hint;
+use crate::spec::options::Engine;
 use crate::spec::shapes::rope_widths;
 
 /// The pair (`qk_mqa_dim`, `kv_lora_rank`) whose cache is `share` of the original's, rounded.
@@ -44,4 +45,96 @@ pub fn shapes_for_budget(source: &ModelConfig, share: f64) -> Result<(usize, usi
         .copied()
         .unwrap_or(2);
     Ok((rope, numbers - rope))
+}
+
+/// Share of the original's cache that is kept where nothing is said of widths.
+const DEFAULT_SHARE: f64 = 0.5;
+
+/// How far from that share the widths that an engine has most kernels for may be, to be taken instead.
+const NEAR: f64 = 0.1;
+
+/// The width of the rotary key as published, which is taken where a rank alone is given.
+const PUBLISHED_ROPE: usize = 64;
+
+/// The pair (`qk_mqa_dim`, `kv_lora_rank`) where one or both are left open.
+///
+/// With both open they keep half of the original's cache; for an engine some of whose kernels are made for one pair of widths,
+/// that pair, if it is within a tenth of the original's cache of half. Beside a given rotary key the rank makes half of the
+/// cache; beside a given rank the rotary key is the published 64 or the widest below that the heads allow.
+///
+/// # Errors
+/// [`ConvertError::AlreadyLatent`]; an original whose cache cannot be halved. Widths that are given are not checked.
+pub fn default_shapes(
+    source: &ModelConfig,
+    engine: Option<Engine>,
+    rope: Option<usize>,
+    rank: Option<usize>,
+) -> Result<(usize, usize), ConvertError> {
+    let half = shapes_for_budget(source, DEFAULT_SHARE)?;
+    let (original, head_dim) = match source.grouped() {
+        Some(grouped) => (2 * grouped.key_width(), grouped.head_dim),
+        None => return Ok(half),
+    };
+    let widths = rope_widths(head_dim);
+    Ok(match (rope, rank) {
+        (Some(rope), Some(rank)) => (rope, rank),
+        (Some(rope), None) => (rope, (half.0 + half.1).saturating_sub(rope).max(1)),
+        (None, Some(rank)) => {
+            let widest = widths.into_iter().rfind(|width| *width <= PUBLISHED_ROPE);
+            (widest.unwrap_or(half.0), rank)
+        }
+        (None, None) => {
+            let common = engine.and_then(Engine::common_shape).filter(|(rope, rank)| {
+                let share = (rope + rank) as f64 / original as f64;
+                widths.contains(rope) && (share - DEFAULT_SHARE).abs() <= NEAR
+            });
+            common.unwrap_or(half)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Key heads and their width.
+    fn model(heads: usize, head_dim: usize) -> ModelConfig {
+        let config = json!({
+            "model_type": "llama", "hidden_size": 512, "intermediate_size": 64, "num_hidden_layers": 2,
+            "num_attention_heads": 4 * heads, "num_key_value_heads": heads, "head_dim": head_dim, "vocab_size": 50,
+            "rope_theta": 1e4,
+        });
+        ModelConfig::from_json(config.as_object().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn half_of_the_cache_is_kept() {
+        let shapes = |heads, head_dim, engine| default_shapes(&model(heads, head_dim), engine, None, None).unwrap();
+        // SmolLM2-135M, Llama-3-8B, Qwen2.5-7B, stories260K.
+        for (heads, head_dim, any, vllm) in [
+            (3, 64, (64, 128), (64, 128)),
+            (8, 128, (128, 896), (128, 896)),
+            (4, 128, (128, 384), (64, 512)),
+            (4, 8, (8, 24), (8, 24)),
+        ] {
+            assert_eq!(shapes(heads, head_dim, None), any);
+            assert_eq!(any.0 + any.1, heads * head_dim);
+            assert_eq!(shapes(heads, head_dim, Some(Engine::LlamaCpp)), any);
+            assert_eq!(shapes(heads, head_dim, Some(Engine::Vllm)), vllm);
+            assert_eq!(shapes(heads, head_dim, Some(Engine::Sglang)), vllm);
+        }
+    }
+
+    #[test]
+    fn a_width_alone_gets_one_that_fits() {
+        let shapes = |heads, head_dim, rope, rank| default_shapes(&model(heads, head_dim), None, rope, rank).unwrap();
+        assert_eq!(shapes(3, 64, Some(32), None), (32, 160));
+        assert_eq!(shapes(8, 128, None, Some(512)), (64, 512));
+        assert_eq!(shapes(4, 8, None, Some(20)), (8, 20));
+        assert_eq!(shapes(3, 80, None, Some(20)), (40, 20));
+        assert_eq!(shapes(3, 64, Some(2), Some(7)), (2, 7));
+        assert_eq!(shapes(4, 8, Some(64), None), (64, 1));
+    }
 }

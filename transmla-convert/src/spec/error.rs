@@ -12,6 +12,23 @@ use transmla_rope::RopeError;
 
 use crate::spec::hint::Hint;
 use crate::spec::options::Engine;
+use crate::spec::recipe::RecipeError;
+use crate::spec::report::TextPurpose;
+
+/// A name that is no text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct TextNameError {
+    problem: String,
+}
+
+impl TextNameError {
+    pub(crate) fn new(problem: impl Into<String>) -> Self {
+        Self {
+            problem: problem.into(),
+        }
+    }
+}
 
 /// What can go wrong in a conversion.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +126,50 @@ pub enum ConvertError {
         /// What to do about it.
         advice: String,
     },
+    /// Something failed on the way to something else.
+    #[error("{doing}")]
+    Doing {
+        /// What could not be done.
+        doing: String,
+        /// What failed.
+        source: Box<ConvertError>,
+    },
+    /// A text cannot be had or used.
+    #[error("{source}")]
+    ReadText {
+        /// What it is for.
+        purpose: TextPurpose,
+        /// What failed.
+        source: Box<ConvertError>,
+    },
+    /// The tokenizer that a dataset needs cannot be used.
+    #[error(transparent)]
+    Tokenizer(CalibError),
+    /// A name that is no text.
+    #[error(transparent)]
+    TextName(#[from] TextNameError),
+    /// A recipe cannot be used.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// Recipes that cannot be run together.
+    #[error("not a sweep: {0}")]
+    Sweep(
+        /// Why.
+        &'static str,
+    ),
+    /// Sequences are too long: neither memory nor time would do, and no model was made for them.
+    #[error(
+        "sequences of {sequence} tokens are too long for a model with a context of {context}; use at most {longest} tokens \
+         in a row"
+    )]
+    LongSequences {
+        /// Tokens of a sequence.
+        sequence: usize,
+        /// Tokens that the model was made for.
+        context: usize,
+        /// Tokens that are possible.
+        longest: usize,
+    },
     /// What is to be written cannot be told as JSON.
     #[error("cannot write {file}: {source}")]
     Json {
@@ -149,6 +210,20 @@ fn mebibytes(bytes: u64) -> String {
 }
 
 impl ConvertError {
+    pub(crate) fn doing<E: Into<Self>>(doing: String) -> impl FnOnce(E) -> Self {
+        move |error| Self::Doing {
+            doing,
+            source: Box::new(error.into()),
+        }
+    }
+
+    pub(crate) fn of_text(purpose: TextPurpose) -> impl FnOnce(Self) -> Self {
+        move |error| Self::ReadText {
+            purpose,
+            source: Box::new(error),
+        }
+    }
+
     pub(crate) fn rope(layer: usize) -> impl Fn(RopeError) -> Self {
         move |source| Self::Rope { layer, source }
     }

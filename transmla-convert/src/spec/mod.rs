@@ -8,6 +8,7 @@ pub mod hint;
 pub mod options;
 pub mod plan;
 pub mod recipe;
+pub mod recipe_forms;
 pub mod report;
 pub mod serving;
 pub mod shapes;

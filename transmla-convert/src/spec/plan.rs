@@ -94,6 +94,11 @@ impl Plan {
         &self.recipe
     }
 
+    /// Completes its recipe by what has no part in the plan: lengths and numbers of texts.
+    pub(crate) fn complete(&mut self, change: &dyn Fn(&mut Recipe)) {
+        change(&mut self.recipe);
+    }
+
     /// Configuration of the source.
     pub fn source(&self) -> &ModelConfig {
         &self.source

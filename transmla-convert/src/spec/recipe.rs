@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use transmla_core::StorageDtype;
 
 use crate::spec::options::{Engine, FileFormat, FreqFold, MethodName, Style};
+use crate::spec::recipe_forms;
 
 /// The recipe of a conversion, written beside every converted model.
 ///
@@ -27,15 +28,15 @@ pub struct Recipe {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refine: Option<usize>,
     /// Number format of the written weights.
-    #[serde(with = "as_text")]
+    #[serde(with = "recipe_forms::as_text")]
     pub dtype: StorageDtype,
     /// Width of the one shared rotary key.
     pub qk_mqa_dim: usize,
     /// Frequencies per slot of the rotary key.
-    #[serde(with = "auto_or_number")]
+    #[serde(with = "recipe_forms::auto_or_number")]
     pub collapse: Option<usize>,
     /// Frequency folding.
-    #[serde(with = "auto_or_number")]
+    #[serde(with = "recipe_forms::auto_or_number")]
     pub freqfold: FreqFold,
     /// Width of the latent that keys and values share.
     pub kv_lora_rank: usize,
@@ -47,7 +48,10 @@ pub struct Recipe {
     /// RMSNorms on the latents.
     pub use_qkv_norm: bool,
     /// Class name and form of the written model. `deepseek-style = true` is another way to say `"deepseek-v3"`.
-    #[serde(alias = "deepseek-style", deserialize_with = "style_or_flag::deserialize")]
+    #[serde(
+        alias = "deepseek-style",
+        deserialize_with = "recipe_forms::style_or_flag::deserialize"
+    )]
     pub style: Style,
     /// The program that is to run the model; absent for whatever reads its form.
     #[serde(rename = "target", skip_serializing_if = "Option::is_none")]
@@ -70,7 +74,7 @@ pub struct Recipe {
 }
 
 /// The fields of a [`Recipe`] that texts of this library name.
-pub const RECIPE_FIELDS: [&str; 13] = [
+pub const RECIPE_FIELDS: [&str; 15] = [
     "method",
     "refine",
     "dtype",
@@ -84,6 +88,8 @@ pub const RECIPE_FIELDS: [&str; 13] = [
     "style",
     "target",
     "format",
+    "cal_dataset",
+    "eval_dataset",
 ];
 
 /// The text that a conversion is calibrated on.
@@ -238,10 +244,19 @@ impl Recipe {
     /// [`RecipeError::Read`] with the line, [`RecipeError::Zero`], [`RecipeError::NoModel`].
     pub fn from_toml(text: &str) -> Result<Self, RecipeError> {
         let recipe: Self = toml::from_str(text)?;
-        if recipe.model_path.is_empty() {
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// Checks what no type says.
+    ///
+    /// # Errors
+    /// [`RecipeError::Zero`], [`RecipeError::NoModel`].
+    pub(crate) fn check(&self) -> Result<(), RecipeError> {
+        if self.model_path.is_empty() {
             return Err(RecipeError::NoModel);
         }
-        let (calibration, evaluation) = (&recipe.calibration, &recipe.evaluation);
+        let (calibration, evaluation) = (&self.calibration, &self.evaluation);
         for (key, number) in [
             ("cal-nsamples", calibration.cal_nsamples),
             ("cal-max-seqlen", calibration.cal_max_seqlen),
@@ -253,103 +268,7 @@ impl Recipe {
                 return Err(RecipeError::Zero(key));
             }
         }
-        Ok(recipe)
-    }
-}
-
-/// Types whose form on the command line is also their form in the file.
-mod as_text {
-    use std::fmt::Display;
-    use std::str::FromStr;
-
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(value)
-    }
-
-    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
-    where
-        T: FromStr<Err: Display>,
-        D: Deserializer<'de>,
-    {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(de::Error::custom)
-    }
-}
-
-/// A style by its name, or the published flag: whether it is the stock one.
-mod style_or_flag {
-    use serde::{Deserialize, Deserializer};
-
-    use crate::spec::options::Style;
-
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "expected \"auto\", \"deepseek-v3\" or \"family\"")]
-    enum Form {
-        Name(Style),
-        Flag(bool),
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Style, D::Error> {
-        Ok(match Form::deserialize(deserializer)? {
-            Form::Name(style) => style,
-            Form::Flag(true) => Style::DeepseekV3,
-            Form::Flag(false) => Style::Family,
-        })
-    }
-}
-
-/// `"auto"` or a positive integer.
-mod auto_or_number {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-
-    use crate::spec::options::FreqFold;
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(untagged, expecting = "expected \"auto\" or a positive integer")]
-    enum Form {
-        Number(usize),
-        Text(String),
-    }
-
-    pub fn serialize<T, S>(value: &T, serializer: S) -> Result<S::Ok, S::Error>
-    where
-        T: Into<FreqFold> + Copy,
-        S: Serializer,
-    {
-        let form = match (*value).into() {
-            FreqFold::Auto => Form::Text("auto".into()),
-            FreqFold::Fixed(number) => Form::Number(number),
-        };
-        form.serialize(serializer)
-    }
-
-    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
-    where
-        T: From<FreqFold>,
-        D: Deserializer<'de>,
-    {
-        let text = match Form::deserialize(deserializer)? {
-            Form::Number(number) => number.to_string(),
-            Form::Text(text) => text,
-        };
-        text.parse::<FreqFold>().map(T::from).map_err(de::Error::custom)
-    }
-}
-
-impl From<Option<usize>> for FreqFold {
-    fn from(number: Option<usize>) -> Self {
-        number.map_or(Self::Auto, Self::Fixed)
-    }
-}
-
-impl From<FreqFold> for Option<usize> {
-    fn from(fold: FreqFold) -> Self {
-        match fold {
-            FreqFold::Auto => None,
-            FreqFold::Fixed(number) => Some(number),
-        }
+        Ok(())
     }
 }
 

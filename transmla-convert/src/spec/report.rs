@@ -1,6 +1,7 @@
 //! What a conversion tells while it runs and when it is done.
 
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 use transmla_core::Decoder;
 use transmla_eval::Perplexity;
@@ -45,6 +46,96 @@ pub enum SavedLayer {
     Damaged,
 }
 
+/// What a text is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextPurpose {
+    /// To calibrate on.
+    Calibration,
+    /// To measure perplexities on.
+    Evaluation,
+}
+
+impl fmt::Display for TextPurpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Calibration => "Calibration text",
+            Self::Evaluation => "Evaluation text",
+        })
+    }
+}
+
+/// What somebody should know of, though nothing has failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// A file of token ids has less than was asked for.
+    FewerTokens {
+        /// The file.
+        file: PathBuf,
+        /// How many it has.
+        found: usize,
+        /// How many were asked for.
+        wanted: usize,
+        /// Of what.
+        what: &'static str,
+    },
+    /// A text yields fewer calibration samples than were asked for.
+    FewerSamples {
+        /// The text.
+        origin: String,
+        /// Samples that it yields.
+        found: usize,
+        /// Samples that were asked for.
+        wanted: usize,
+    },
+    /// Evaluation windows are longer than the model's context.
+    LongWindows {
+        /// Tokens of a window.
+        sequence: usize,
+        /// Tokens that the model was made for.
+        context: usize,
+    },
+    /// Something is odd about the tokenizer.
+    Tokenizer(
+        /// What.
+        String,
+    ),
+    /// A file beside the original's weights is not taken along.
+    LeftOut {
+        /// Its name.
+        file: String,
+        /// Why.
+        problem: String,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FewerTokens {
+                file,
+                found,
+                wanted,
+                what,
+            } => write!(
+                f,
+                "{} has {found} {what} where {wanted} were asked for; all are used",
+                file.display()
+            ),
+            Self::FewerSamples { origin, found, wanted } => write!(
+                f,
+                "{origin} yields {found} calibration samples where {wanted} were asked for"
+            ),
+            Self::LongWindows { sequence, context } => write!(
+                f,
+                "windows of {sequence} tokens are longer than the model's context of {context}: perplexity will suffer"
+            ),
+            Self::Tokenizer(remark) => f.write_str(remark),
+            Self::LeftOut { file, problem } => write!(f, "{file} of the original is left out: {problem}"),
+        }
+    }
+}
+
 /// Hears of the progress of a conversion.
 pub trait Observer {
     /// A stage begins.
@@ -55,6 +146,12 @@ pub trait Observer {
 
     /// A stage is done; evaluations have a perplexity.
     fn end(&mut self, stage: Stage, perplexity: Option<f64>);
+
+    /// Something that somebody should know of.
+    fn warning(&mut self, _warning: &Warning) {}
+
+    /// A text was read: so many sequences of so many tokens, from there.
+    fn text(&mut self, _purpose: TextPurpose, _sequences: usize, _tokens: usize, _origin: &str) {}
 
     /// A step of refinement began at a layer, at this squared error of the residual stream relative to what the original's
     /// attention adds to it.

@@ -11,6 +11,15 @@ use crate::spec::plan::Plan;
 const COMMON_SHAPE: (usize, usize) = (512, 64);
 
 impl Engine {
+    /// The widths (`qk_mqa_dim`, `kv_lora_rank`) that all of its kernels are made for, if some are made for no others.
+    pub(crate) fn common_shape(self) -> Option<(usize, usize)> {
+        let (rank, rope) = COMMON_SHAPE;
+        match self {
+            Self::Vllm | Self::Sglang => Some((rope, rank)),
+            Self::Transformers | Self::LlamaCpp => None,
+        }
+    }
+
     /// What of a model's shapes keeps the engine from some of its kernels or devices, though not from running it.
     pub fn restriction(self, plan: &Plan) -> Option<String> {
         let (rank, rope) = (plan.latent().kv_lora_rank, plan.latent().qk_rope_head_dim);

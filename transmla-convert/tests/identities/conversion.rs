@@ -75,6 +75,15 @@ pub fn run(folder: &Path, options: &Recipe) -> Outcome {
     let save_path = output.path().join("mla");
     let request = common::request(&plan, &source, &calibration, &save_path);
     let report = convert(&request, &mut Silent).unwrap();
+    let written = ModelConfig {
+        raw: plan.converted().raw.clone(),
+        ..ModelConfig::read_alone(&save_path).unwrap()
+    };
+    assert_eq!(
+        plan.converted(),
+        &written,
+        "what was planned is not what config.json says"
+    );
     let converted = Decoder::open(&save_path, &device, Residency::Streamed).unwrap();
     let plain = WithoutLatentNorms(&converted);
     let converted: &dyn LayeredModel = match options.use_qkv_norm {

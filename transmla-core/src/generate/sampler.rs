@@ -1,37 +1,69 @@
 //! The choice of the next token.
 
+use std::collections::HashSet;
+
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::error::CoreError;
 
+/// How the next token is drawn; the default takes the most likely one.
+///
+/// The filters apply in the order of transformers: repetition penalty, temperature, `top_k`, `top_p`, `min_p`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// Divides the logits; 0 takes the most likely token and makes the rest of this but the penalty meaningless.
+    pub temperature: f64,
+    /// Only so many of the most likely tokens, at least 1.
+    pub top_k: Option<usize>,
+    /// Only the most likely tokens that have this much probability together, above 0, at most 1.
+    pub top_p: f64,
+    /// Only tokens that have at least this share of the most likely one's probability, 0 to 1.
+    pub min_p: f64,
+    /// Logits of tokens that are in the text already are divided by this where positive, multiplied where negative (CTRL, arXiv
+    /// 1909.05858); 1 for no penalty.
+    pub repetition_penalty: f64,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            temperature: 0.0,
+            top_k: None,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+        }
+    }
+}
+
 /// Chooses tokens from logits.
 #[derive(Debug, Clone)]
-pub enum Sampler {
-    /// The most likely token.
-    Greedy,
-    /// A random token by its probability at a temperature.
-    Random {
-        /// Divides the logits; above 0.
-        temperature: f64,
-        /// Only the most likely tokens that have this much probability together, above 0, at most 1.
-        top_p: f64,
-        /// The random numbers.
-        rng: Box<StdRng>,
-    },
+pub struct Sampler {
+    sampling: Sampling,
+    rng: Box<StdRng>,
+    seen: HashSet<u32>,
 }
 
 impl Sampler {
-    /// A sampler of a temperature, which is greedy at 0; of the most likely tokens that have the probability `top_p` together;
-    /// and of random numbers from a seed.
-    pub fn new(temperature: f64, top_p: f64, seed: u64) -> Self {
-        if temperature == 0.0 {
-            return Self::Greedy;
-        }
-        Self::Random {
-            temperature,
-            top_p,
+    /// A sampler with random numbers from a seed.
+    pub fn new(sampling: Sampling, seed: u64) -> Self {
+        Self {
+            sampling,
             rng: Box::new(StdRng::seed_from_u64(seed)),
+            seen: HashSet::new(),
+        }
+    }
+
+    /// A sampler that takes the most likely token.
+    pub fn greedy() -> Self {
+        Self::new(Sampling::default(), 0)
+    }
+
+    /// Tells which tokens are in the text; their repetition is penalised.
+    pub fn saw(&mut self, ids: &[u32]) {
+        if self.sampling.repetition_penalty != 1.0 {
+            self.seen.extend(ids);
         }
     }
 
@@ -43,32 +75,80 @@ impl Sampler {
         if logits.is_empty() || logits.iter().any(|logit| !logit.is_finite()) {
             return Err(CoreError::NonFiniteLogits);
         }
-        let likeliest_first = |a: &usize, b: &usize| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b));
-        let chosen = match self {
-            Self::Greedy => (0..logits.len()).min_by(likeliest_first),
-            Self::Random {
-                temperature,
-                top_p,
-                rng,
-            } => {
-                let mut order: Vec<usize> = (0..logits.len()).collect();
-                order.sort_unstable_by(likeliest_first);
-                let largest = f64::from(logits[order[0]]);
-                // cumulative[i]: unnormalised probability of the i + 1 most likely tokens together.
-                let cumulative: Vec<f64> = order
-                    .iter()
-                    .scan(0.0, |sum, id| {
-                        *sum += ((f64::from(logits[*id]) - largest) / *temperature).exp();
-                        Some(*sum)
-                    })
-                    .collect();
-                let at = |sum: f64| cumulative.partition_point(|below| *below < sum).min(order.len() - 1);
-                let kept = cumulative[at(*top_p * cumulative[order.len() - 1])];
-                Some(order[at(rng.random::<f64>() * kept)])
-            }
+        let penalised = self.penalised(logits);
+        let logits = penalised.as_deref().unwrap_or(logits);
+        let chosen = match self.sampling.temperature > 0.0 {
+            false => (0..logits.len()).min_by(likeliest_first(logits)),
+            true => Some(self.draw(logits)),
         };
-        Ok(chosen.unwrap_or(0) as u32)
+        let chosen = chosen.unwrap_or(0) as u32;
+        self.saw(&[chosen]);
+        Ok(chosen)
     }
+
+    /// Logits with the penalty on what was seen, if there is one.
+    fn penalised(&self, logits: &[f32]) -> Option<Vec<f32>> {
+        let penalty = self.sampling.repetition_penalty as f32;
+        if self.seen.is_empty() {
+            return None;
+        }
+        let mut logits = logits.to_vec();
+        for id in &self.seen {
+            if let Some(logit) = logits.get_mut(*id as usize) {
+                *logit = if *logit < 0.0 {
+                    *logit * penalty
+                } else {
+                    *logit / penalty
+                };
+            }
+        }
+        Some(logits)
+    }
+
+    /// A token by its probability among those that the filters leave.
+    fn draw(&mut self, logits: &[f32]) -> usize {
+        let Sampling {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            ..
+        } = self.sampling;
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        order.sort_unstable_by(likeliest_first(logits));
+        order.truncate(top_k.unwrap_or(usize::MAX).max(1));
+        let largest = f64::from(logits[order[0]]);
+        // cumulative[i]: probability of the i + 1 most likely tokens together, in units of the most likely one's.
+        let cumulative: Vec<f64> = order
+            .iter()
+            .map(|id| ((f64::from(logits[*id]) - largest) / temperature).exp())
+            .take_while(|share| *share >= min_p)
+            .scan(0.0, |sum, share| {
+                *sum += share;
+                Some(*sum)
+            })
+            .collect();
+        let at = |sum: f64| {
+            cumulative
+                .partition_point(|below| *below < sum)
+                .min(cumulative.len() - 1)
+        };
+        let total: f64 = match min_p > 0.0 {
+            // `top_p` counts what `min_p` takes away afterwards.
+            true => order
+                .iter()
+                .map(|id| ((f64::from(logits[*id]) - largest) / temperature).exp())
+                .sum(),
+            false => cumulative[cumulative.len() - 1],
+        };
+        let kept = cumulative[at(top_p * total)];
+        order[at(self.rng.random::<f64>() * kept)]
+    }
+}
+
+/// Falling logits; of equal ones the first id first.
+fn likeliest_first(logits: &[f32]) -> impl Fn(&usize, &usize) -> std::cmp::Ordering + '_ {
+    |a, b| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b))
 }
 
 #[cfg(test)]
@@ -77,8 +157,8 @@ mod tests {
 
     const LOGITS: [f32; 4] = [0.0, 2.0, 1.0, -1.0];
 
-    fn shares(temperature: f64, top_p: f64) -> [f64; 4] {
-        let mut sampler = Sampler::new(temperature, top_p, 1);
+    fn shares(sampling: Sampling) -> [f64; 4] {
+        let mut sampler = Sampler::new(sampling, 1);
         let mut shares = [0.0; 4];
         for _ in 0..20_000 {
             shares[sampler.choose(&LOGITS).unwrap() as usize] += 1.0 / 20_000.0;
@@ -86,25 +166,92 @@ mod tests {
         shares
     }
 
+    fn warm() -> Sampling {
+        Sampling {
+            temperature: 1.0,
+            ..Sampling::default()
+        }
+    }
+
+    /// Whether the shares are those of a softmax over the tokens of these indices alone.
+    fn only(shares: [f64; 4], kept: &[usize]) -> bool {
+        let whole: f64 = kept.iter().map(|id| f64::from(LOGITS[*id]).exp()).sum();
+        (0..4).all(|id| match kept.contains(&id) {
+            true => (shares[id] - f64::from(LOGITS[id]).exp() / whole).abs() < 0.02,
+            false => shares[id] == 0.0,
+        })
+    }
+
     #[test]
     fn tokens_come_by_their_probability() {
-        assert!((shares(0.0, 1.0)[1] - 1.0).abs() < 1e-9);
-        let whole: f64 = LOGITS.iter().map(|l| f64::from(*l).exp()).sum();
-        for (share, logit) in shares(1.0, 1.0).iter().zip(LOGITS) {
-            assert!((share - f64::from(logit).exp() / whole).abs() < 0.02);
+        assert!((shares(Sampling::default())[1] - 1.0).abs() < 1e-9);
+        assert!(only(shares(warm()), &[0, 1, 2, 3]));
+    }
+
+    #[test]
+    fn filters_leave_the_most_likely_tokens() {
+        // Probabilities are 0.64, 0.24, 0.09 and 0.03.
+        let cases = [
+            (Sampling { top_p: 0.8, ..warm() }, &[1, 2][..]),
+            (Sampling { top_p: 1e-9, ..warm() }, &[1]),
+            (
+                Sampling {
+                    top_k: Some(1),
+                    ..warm()
+                },
+                &[1],
+            ),
+            (
+                Sampling {
+                    top_k: Some(3),
+                    ..warm()
+                },
+                &[0, 1, 2],
+            ),
+            (
+                Sampling {
+                    top_k: Some(99),
+                    ..warm()
+                },
+                &[0, 1, 2, 3],
+            ),
+            (Sampling { min_p: 0.3, ..warm() }, &[1, 2]),
+            (Sampling { min_p: 1.0, ..warm() }, &[1]),
+            // 0.64 and 0.24 of 0.97 are less than 0.95, so top_p alone would keep three.
+            (
+                Sampling {
+                    top_k: Some(3),
+                    top_p: 0.95,
+                    min_p: 0.2,
+                    ..warm()
+                },
+                &[1, 2],
+            ),
+        ];
+        for (sampling, kept) in cases {
+            assert!(only(shares(sampling), kept), "{sampling:?}: {:?}", shares(sampling));
         }
-        // 0.64 and 0.24 are the two largest; together they reach 0.8.
-        let nucleus = shares(1.0, 0.8);
-        assert!(
-            nucleus[0] == 0.0 && nucleus[3] == 0.0 && (nucleus[1] - 0.731).abs() < 0.02,
-            "{nucleus:?}"
-        );
+    }
+
+    #[test]
+    fn what_was_seen_becomes_less_likely() {
+        let sampling = Sampling {
+            repetition_penalty: 3.0,
+            ..Sampling::default()
+        };
+        let mut sampler = Sampler::new(sampling, 0);
+        // 2 becomes 2/3, and 1 is next; then 1/3 each way.
+        assert_eq!([1, 2, 1, 1].map(|_| sampler.choose(&LOGITS).unwrap()), [1, 2, 1, 1]);
+        // Negative logits fall too.
+        let mut sampler = Sampler::new(sampling, 0);
+        sampler.saw(&[0]);
+        assert_eq!(sampler.choose(&[-1.0, -2.0]).unwrap(), 1);
     }
 
     #[test]
     fn the_first_of_equals_and_nothing_from_nan() {
-        assert_eq!(Sampler::Greedy.choose(&[1.0, 3.0, 3.0]).unwrap(), 1);
-        assert!(Sampler::Greedy.choose(&[1.0, f32::NAN]).is_err());
-        assert!(Sampler::Greedy.choose(&[]).is_err());
+        assert_eq!(Sampler::greedy().choose(&[1.0, 3.0, 3.0]).unwrap(), 1);
+        assert!(Sampler::greedy().choose(&[1.0, f32::NAN]).is_err());
+        assert!(Sampler::greedy().choose(&[]).is_err());
     }
 }

@@ -143,7 +143,7 @@ pub(crate) fn on_host(tensor: &Tensor<4>) -> bool {
     !tensor.is_autodiff() && tensor.dtype() == DType::F32 && tensor.device() == Device::flex()
 }
 
-/// Nothing if the shapes are not those of attention: the caller's ordinary path then says what is wrong.
+/// `None` if the shapes are not those of attention: the caller's ordinary path then says what is wrong.
 fn fused(q: &Tensor<4>, k: &Tensor<4>, v: &Tensor<4>, parameters: &AttentionParameters) -> Option<Tensor<4>> {
     let problem = Problem::new(q.dims(), k.dims(), v.dims(), parameters)?;
     let [q, k, v] = [q, k, v].map(|tensor| tensor.clone().try_into_data().ok());

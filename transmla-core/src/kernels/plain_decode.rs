@@ -37,7 +37,7 @@ pub fn plain_decode(
         .reshape([batch, heads, new, value_width])
 }
 
-/// True where a query may not look, `[batch, 1, 1, new, longest]`; nothing if all may look everywhere.
+/// True where a query may not look, `[batch, 1, 1, new, longest]`; `None` if all may look everywhere.
 fn mask(
     lengths: &[usize],
     new: usize,

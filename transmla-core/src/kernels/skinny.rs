@@ -17,7 +17,7 @@ const SERIAL: usize = 1 << 17;
 
 /// `x Wᵀ`: `[rows, in]` and a weight `[out, in]` to `[rows, out]`.
 ///
-/// Nothing if there are many rows, or one of the two is not in host memory in `f32`.
+/// `None` if there are many rows, or one of the two is not in host memory in `f32`.
 pub(crate) fn skinny_product(x: &Tensor<2>, weight: &Tensor<2>) -> Option<Tensor<2>> {
     let ([rows, input], [outputs, width]) = (x.dims(), weight.dims());
     if rows > MAX_ROWS || rows * outputs * input == 0 || input != width {

@@ -16,7 +16,7 @@ pub(super) struct AbsorbedUp<'a> {
 }
 
 impl<'a> AbsorbedUp<'a> {
-    /// Of the weight, `[H·(d + d_v), r]`; nothing if it is not at hand in `f32`.
+    /// Of the weight, `[H·(d + d_v), r]`; `None` if it is not at hand in `f32`.
     pub(super) fn new(weight: &Tensor<2>, shape: &'a LatentConfig) -> Option<Self> {
         Some(Self {
             weight: HostNumbers::of(weight.clone())?,

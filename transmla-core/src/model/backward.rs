@@ -8,7 +8,7 @@ use super::attention::kind::Attention;
 use super::rotary::Rotary;
 use crate::kernels::{attend, attention_gradients};
 
-/// An attention that has run forwards and can run backwards.
+/// An attention after its forward pass, ready for the backward pass.
 ///
 /// The projections before and after the softmax are recorded by burn's autodiff; in between, the fused kernel computes
 /// both directions and no score matrix is ever kept.
@@ -19,7 +19,7 @@ pub struct RecordedAttention {
     output: Tensor<2>,
 }
 
-/// Gradients of a loss of an attention's output, in the two parts that they are found in.
+/// Gradients of a loss with respect to the leaves, in the two parts that they are computed in.
 pub struct AttentionBackward {
     after: Gradients,
     before: Gradients,
@@ -46,7 +46,7 @@ impl RecordedAttention {
         self.output.clone()
     }
 
-    /// The gradients of a number made of [`Self::output`].
+    /// The gradients of a loss that was computed from [`Self::output`].
     pub fn backward(self, loss: Tensor<1>) -> AttentionBackward {
         let Projected { q, k, v } = self.projected;
         let after = loss.backward();
@@ -67,7 +67,7 @@ impl RecordedAttention {
 }
 
 impl AttentionBackward {
-    /// The gradient at a leaf, without autodiff; nothing if the loss does not depend on it.
+    /// The gradient with respect to a leaf, without autodiff; `None` if the loss does not depend on it.
     pub fn of(&self, leaf: &Tensor<2>) -> Option<Tensor<2>> {
         let parts = [leaf.grad(&self.after), leaf.grad(&self.before)].into_iter().flatten();
         parts.map(Tensor::without_autodiff).reduce(|a, b| a + b)

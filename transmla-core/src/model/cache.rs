@@ -1,4 +1,4 @@
-//! KV caches: what a decoder keeps of the tokens it has seen.
+//! KV caches.
 
 use burn::tensor::{Device, Distribution, Tensor};
 use transmla_checkpoint::{AttentionConfig, ModelConfig, StorageDtype};
@@ -76,7 +76,7 @@ impl LayerCache {
 pub struct KvCache {
     layers: Vec<LayerCache>,
     dtype: StorageDtype,
-    /// Tokens of each sequence that every layer has seen; nothing before the first.
+    /// Tokens of each sequence that every layer has seen; empty before the first.
     lengths: Vec<usize>,
 }
 
@@ -86,7 +86,7 @@ impl KvCache {
         Self::with_dtype(config, capacity, StorageDtype::F32)
     }
 
-    /// The same in any format. Attention computes in `f32` from it.
+    /// The same in any storage format. Attention computes in `f32`.
     pub fn with_dtype(config: &ModelConfig, capacity: usize, dtype: StorageDtype) -> Self {
         let layer = || match &config.attention {
             AttentionConfig::Grouped(grouped) => {
@@ -107,8 +107,8 @@ impl KvCache {
         }
     }
 
-    /// Adds tokens of random numbers to each of `batch` sequences, as if a text had been read: to measure decoding, whose time
-    /// does not depend on what is cached.
+    /// Adds random keys and values of `tokens` tokens to each of `batch` sequences, to measure decoding: its time does not depend
+    /// on the numbers.
     ///
     /// # Errors
     /// [`CoreError::Cache`] if it holds another number of sequences already.
@@ -168,7 +168,7 @@ impl KvCache {
         })
     }
 
-    /// The format that numbers are kept in: `f32` where a device does not know the one asked for.
+    /// The storage format: `f32` where the device does not support the requested one.
     pub fn dtype(&self) -> StorageDtype {
         let first = self.layers.first();
         first.map_or(self.dtype, |layer| layer.rows().0.dtype())
@@ -179,7 +179,7 @@ impl KvCache {
         self.lengths.iter().copied().max().unwrap_or(0)
     }
 
-    /// Tokens of each sequence that every layer has seen; nothing before the first.
+    /// Tokens of each sequence that every layer has seen; empty before the first.
     pub fn lengths(&self) -> &[usize] {
         &self.lengths
     }
@@ -198,7 +198,7 @@ impl KvCache {
             .sum()
     }
 
-    /// Forgets all but the first `tokens` of each sequence.
+    /// Removes all but the first `tokens` of each sequence.
     pub fn truncate(&mut self, tokens: usize) {
         self.lengths.iter_mut().for_each(|length| *length = tokens.min(*length));
         self.undo();

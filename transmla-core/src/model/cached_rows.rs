@@ -93,7 +93,7 @@ impl CachedRows {
         self.lengths.iter_mut().for_each(|length| *length += count);
     }
 
-    /// Tokens of each sequence; nothing before the first.
+    /// Tokens of each sequence; empty before the first.
     pub fn lengths(&self) -> &[usize] {
         &self.lengths
     }
@@ -139,7 +139,7 @@ impl CachedRows {
         }
     }
 
-    /// The rows of several caches as those of one batch; nothing if they keep different things, or in different places.
+    /// The rows of several caches as those of one batch; `None` if they keep different things, or in different places.
     pub(super) fn join(mut caches: Vec<Self>) -> Option<Self> {
         let first = caches.first()?;
         let (heads, width, dtype) = (first.heads, first.width, first.dtype);
@@ -201,7 +201,7 @@ impl CachedRows {
     /// `[batch, heads, capacity, width]` as it is kept, at least as many rows as the longest sequence has tokens; nothing before
     /// the first token. From the CPU it is a copy in f32.
     ///
-    /// What is behind a sequence's end counts nothing but is finite.
+    /// Rows beyond the end of a sequence are finite and must be ignored.
     pub(super) fn kept_tensor(&self) -> Option<Tensor<4>> {
         match self.kept.as_ref()? {
             Kept::Device(rows) => Some((**rows.as_ref()?).clone()),
@@ -209,9 +209,9 @@ impl CachedRows {
         }
     }
 
-    /// `[batch, heads, longest, width]` in f32; nothing before the first token.
+    /// `[batch, heads, longest, width]` in f32; `None` before the first token.
     ///
-    /// What is behind a sequence's end counts nothing but is finite.
+    /// Rows beyond the end of a sequence are finite and must be ignored.
     pub(super) fn tensor(&self) -> Option<Tensor<4>> {
         let longest = self.lengths.iter().copied().max()?;
         match self.kept.as_ref()? {

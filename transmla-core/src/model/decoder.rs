@@ -24,7 +24,7 @@ pub enum Residency {
     Loaded,
 }
 
-/// A decoder over a checkpoint folder. Cloning shares weights and file maps.
+/// A decoder over a checkpoint folder. Cloning shares weights and open files.
 #[derive(Debug, Clone)]
 pub struct Decoder {
     config: Arc<ModelConfig>,

@@ -11,7 +11,7 @@ use super::mlp::Mlp;
 use crate::error::CoreError;
 use crate::host::host_values;
 
-/// Experts of which each token goes through a few (Mixtral, arXiv 2401.04088, section 2.1).
+/// A sparse mixture of experts: each token is routed to a few of them (Mixtral, arXiv 2401.04088, section 2.1).
 #[derive(Debug, Clone)]
 pub struct Experts {
     gate: Linear,
@@ -39,7 +39,7 @@ impl Experts {
         })
     }
 
-    /// The same with every map made anew of its own.
+    /// The same with each linear map replaced by the result of `each`.
     pub(super) fn map(self, each: &mut dyn FnMut(Linear) -> Result<Linear, CoreError>) -> Result<Self, CoreError> {
         Ok(Self {
             gate: each(self.gate)?,
@@ -86,7 +86,7 @@ impl Experts {
     }
 }
 
-/// Indices of the largest few, the first of equals.
+/// Indices of the `count` largest shares, the first of equal ones.
 fn best(shares: &[f32], count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..shares.len()).collect();
     order.sort_by(|a, b| shares[*b].total_cmp(&shares[*a]));

@@ -50,7 +50,7 @@ impl FeedForwardLayer {
         }
     }
 
-    /// The same with every map made anew of its own.
+    /// The same with each linear map replaced by the result of `each`.
     pub(super) fn map(self, each: &mut dyn FnMut(Linear) -> Result<Linear, CoreError>) -> Result<Self, CoreError> {
         Ok(match self {
             Self::Dense(mlp) => Self::Dense(mlp.map(each)?),

@@ -90,7 +90,7 @@ impl DecoderLayer {
         self.forward_from_input(hidden, input, rotary, cache)
     }
 
-    /// As [`Self::forward`], with [`Self::attention_input`] already at hand.
+    /// As [`Self::forward`], with [`Self::attention_input`] already computed.
     ///
     /// # Errors
     /// As [`Self::forward`].
@@ -107,12 +107,12 @@ impl DecoderLayer {
         Ok(self.feed_forward(hidden)?.reshape([batch, sequence, width]))
     }
 
-    /// The residual stream with the attention's output in it, all `[rows, hidden]`.
+    /// The residual stream plus the attention's output, all `[rows, hidden]`.
     pub fn add_attention(&self, hidden: Tensor<2>, attended: Tensor<2>) -> Tensor<2> {
         hidden + through(self.attention_output_norm.as_ref(), attended)
     }
 
-    /// The second half of the layer: residual stream `[rows, hidden]` after attention to after the MLP.
+    /// The second half of the layer: the residual stream `[rows, hidden]` from after attention to after the MLP.
     ///
     /// # Errors
     /// As [`Self::forward`].

@@ -12,7 +12,7 @@ pub trait LayeredModel {
     /// Its configuration.
     fn config(&self) -> &ModelConfig;
 
-    /// Where it computes.
+    /// The device that it computes on.
     fn device(&self) -> &Device;
 
     /// Token embeddings, `[batch, seq, hidden]`.
@@ -21,7 +21,7 @@ pub trait LayeredModel {
     /// A token outside the vocabulary, or an embedding row that is not finite.
     fn embed(&self, tokens: &TokenBatch) -> Result<Tensor<3>, CoreError>;
 
-    /// One layer; a streamed model reads it now.
+    /// One layer, which a streamed model reads on each call.
     ///
     /// # Errors
     /// [`CoreError::NoSuchLayer`] for an index out of range; a tensor of the layer cannot be read.

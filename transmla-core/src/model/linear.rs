@@ -1,4 +1,4 @@
-//! The two layers that everything else is made of.
+//! Linear maps and RMSNorm.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use transmla_checkpoint::{Checkpoint, StorageDtype};
@@ -8,7 +8,7 @@ use crate::error::CoreError;
 use crate::kernels::skinny_product;
 use crate::read_tensor::ReadTensor;
 
-/// An affine map with the weight as it lies in the checkpoint, `[out, in]`.
+/// An affine map with the weight in the layout of the checkpoint, `[out, in]`.
 #[derive(Debug, Clone)]
 pub struct Linear {
     /// Weight, `[out, in]`.
@@ -40,7 +40,7 @@ impl Linear {
         })
     }
 
-    /// The same map, a constant among tensors that gradients flow through.
+    /// The same map as a constant of an autodiff graph.
     pub fn autodiff(self) -> Self {
         Self {
             weight: self.weight.autodiff(),
@@ -76,7 +76,7 @@ pub struct RmsNorm {
     pub weight: Tensor<1>,
     /// Added to the mean square.
     pub eps: f64,
-    /// The number format that what it takes and gives is rounded to, as in an engine that keeps activations in it.
+    /// The number format that inputs and outputs are rounded to, as in an engine that keeps activations in it.
     pub rounding: Option<StorageDtype>,
 }
 
@@ -101,7 +101,7 @@ impl RmsNorm {
         Ok(Self::new(weight, eps))
     }
 
-    /// The same norm, a constant among tensors that gradients flow through.
+    /// The same norm as a constant of an autodiff graph.
     pub fn autodiff(self) -> Self {
         Self {
             weight: self.weight.autodiff(),

@@ -36,7 +36,7 @@ impl Mlp {
         })
     }
 
-    /// The same with every map made anew of its own.
+    /// The same with each linear map replaced by the result of `each`.
     pub(super) fn map(self, each: &mut dyn FnMut(Linear) -> Result<Linear, CoreError>) -> Result<Self, CoreError> {
         Ok(Self {
             gate: each(self.gate)?,

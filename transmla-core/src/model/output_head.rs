@@ -42,7 +42,7 @@ impl OutputHead {
         }
     }
 
-    /// The same with another norm and another projection made of its own.
+    /// The same with norm and projection replaced by the results of the functions.
     pub(super) fn map(
         self,
         norm: impl FnOnce(RmsNorm) -> Result<RmsNorm, CoreError>,

@@ -49,7 +49,7 @@ impl Rotary {
         self.positions.clone()
     }
 
-    /// The same table for tensors that gradients flow through.
+    /// The same table for tensors of an autodiff graph.
     pub fn autodiff(self) -> Self {
         Self {
             cos: self.cos.autodiff(),

@@ -1,4 +1,4 @@
-//! A model as the number formats that engines load it in hold it.
+//! A model as engines load it, in another number format.
 
 use burn::tensor::{Device, Tensor};
 use transmla_checkpoint::{ModelConfig, TokenBatch};
@@ -9,8 +9,7 @@ use super::number_format::NumberFormat;
 use super::output_head::OutputHead;
 use crate::error::CoreError;
 
-/// A model with its matrices and vectors as a format holds them, and with the activations that its norms take and give
-/// rounded to it.
+/// A model with its weights rounded to a number format, and with the inputs and outputs of its norms rounded to it too.
 ///
 /// Sums of products stay in single precision, as engines accumulate them.
 #[derive(Clone, Copy)]

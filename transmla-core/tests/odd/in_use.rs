@@ -103,7 +103,8 @@ fn a_tied_head_is_the_embedding_unless_the_file_has_another() {
 }
 
 fn logits_of_first_token(model: &Model) -> Vec<f32> {
-    let decoder = decoder(&model.save(), Residency::Streamed);
+    let folder = model.save();
+    let decoder = decoder(&folder, Residency::Streamed);
     let tokens = TokenBatch::from_ids(vec![3], 1, 1).unwrap();
     let logits = decoder.logits(&tokens, None).unwrap().into_data();
     let values: Vec<f32> = logits.iter::<f32>().collect();
@@ -113,7 +114,8 @@ fn logits_of_first_token(model: &Model) -> Vec<f32> {
 
 #[test]
 fn a_token_outside_the_vocabulary() {
-    let decoder = decoder(&Model::llama().save(), Residency::Streamed);
+    let folder = Model::llama().save();
+    let decoder = decoder(&folder, Residency::Streamed);
     let size = decoder.config().vocab_size as i64;
     let tokens = TokenBatch::from_ids(vec![0, size], 1, 2).unwrap();
     let error = decoder.logits(&tokens, None).unwrap_err().to_string();

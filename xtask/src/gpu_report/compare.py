@@ -1,11 +1,12 @@
 """Times attention of one new token to a cache in bf16 with PyTorch, and with FlashMLA where Python has it.
 
 Reads lines `latent BATCH HEADS TOKENS WIDTH VALUE_WIDTH` and `grouped BATCH HEADS GROUPS TOKENS WIDTH` from its arguments and writes
-a JSON object for each. Times are medians in seconds, of a card's own events.
+a JSON object for each. Times are medians in seconds of calls, of which several are under way before the first is waited for.
 """
 
 import json
 import sys
+import time
 
 import torch
 import torch.nn.functional as F
@@ -22,19 +23,24 @@ except ImportError:
 PAGE = 64
 
 
-def median(step, repeats=20):
-    for _ in range(3):
+# As benches/src/gpu/attend.rs measures.
+LASTING = 0.02
+MEASUREMENTS = 5
+
+
+def calls(step, count):
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(count):
         step()
     torch.cuda.synchronize()
-    times = []
-    for _ in range(repeats):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        step()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end) / 1e3)
-    return sorted(times)[repeats // 2]
+    return (time.perf_counter() - started) / count
+
+
+def median(step):
+    calls(step, 1)
+    count = max(3, min(200, int(LASTING / calls(step, 2))))
+    return sorted(calls(step, count) for _ in range(MEASUREMENTS))[MEASUREMENTS // 2]
 
 
 def latent(batch, heads, tokens, width, value_width):

@@ -153,6 +153,12 @@ impl ChatTemplate {
         self
     }
 
+    /// A special token of the model by the key of tokenizer_config.json that names it, such as `eos_token`.
+    pub fn special_token(&self, name: &str) -> Option<&str> {
+        let token = self.special_tokens.iter().find(|(key, _)| key == name)?;
+        token.1.as_str()
+    }
+
     /// The text of a chat; with `add_generation_prompt` up to where the assistant's answer begins.
     ///
     /// # Errors

@@ -41,9 +41,14 @@ impl FusedDecode for Cube {
             )
         };
         let (heads, rows) = (problem.batch * problem.groups, problem.rows());
+        let output = empty(&[problem.batch, problem.heads, problem.new, problem.value_width]);
+        if plan.is_whole() {
+            let unwritten = empty(&[2]);
+            attend(&client, &plan, q, keys, values, &output, &unwritten);
+            return output;
+        }
         let sums = empty(&[heads, rows, *splits, problem.value_width]);
         let statistics = empty(&[heads, rows, *splits, 2]);
-        let output = empty(&[problem.batch, problem.heads, problem.new, problem.value_width]);
         attend(&client, &plan, q, keys, values, &sums, &statistics);
         // What the sums were written in, if not more than the values' width is made of.
         let vector = plan.vector.min(JOIN_VECTOR);
@@ -139,7 +144,19 @@ fn attend(
                 format,
             ),
             Way::Tensors(tile) => attend_part_tensor::launch_unchecked(
-                client, cubes, cube, q, keys, values, lengths, sums, statistics, step, *tile, format,
+                client,
+                cubes,
+                cube,
+                q,
+                keys,
+                values,
+                lengths,
+                sums,
+                statistics,
+                step,
+                *tile,
+                plan.is_whole(),
+                format,
             ),
         }
     }

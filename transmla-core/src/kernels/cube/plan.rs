@@ -105,6 +105,11 @@ impl Plan {
         })
     }
 
+    /// Whether the first kernel gives the result, with nothing to be joined.
+    pub(super) fn is_whole(&self) -> bool {
+        self.splits == 1 && matches!(self.way, Way::Tensors(_))
+    }
+
     /// Strides of the first three dimensions in vectors.
     pub(super) fn strides(&self, tensor: &CubeTensor) -> [usize; 3] {
         [0, 1, 2].map(|dim| tensor.meta.strides()[dim] / self.vector)

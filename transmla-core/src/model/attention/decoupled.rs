@@ -30,7 +30,7 @@ pub struct DecoupledAttention {
     pub nope_heads: usize,
     /// G.
     pub value_heads: usize,
-    /// How scores become probabilities.
+    /// Scale, soft-cap and window of the scores.
     pub parameters: AttentionParameters,
 }
 

@@ -34,7 +34,7 @@ pub struct GroupedAttention {
     pub q_norm: Option<RmsNorm>,
     /// `k_norm`, `[d]`, on each head's key before RoPE.
     pub k_norm: Option<RmsNorm>,
-    /// How scores become probabilities.
+    /// Scale, soft-cap and window of the scores.
     pub parameters: AttentionParameters,
 }
 

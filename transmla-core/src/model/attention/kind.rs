@@ -47,7 +47,7 @@ impl Attention {
         }
     }
 
-    /// How its scores become probabilities.
+    /// Its attention parameters.
     pub fn parameters(&self) -> &AttentionParameters {
         match self {
             Self::Grouped(attention) => &attention.parameters,

@@ -70,7 +70,7 @@ pub struct LatentAttention {
     pub heads: usize,
     /// Shapes.
     pub shape: LatentConfig,
-    /// How scores become probabilities.
+    /// Scale, soft-cap and window of the scores.
     pub parameters: AttentionParameters,
 }
 
@@ -163,7 +163,7 @@ impl LatentAttention {
         self.expand(q_nope, q_rope, latent, k_rope)
     }
 
-    /// The same attention, its tensors constants among those that gradients flow through.
+    /// The same attention, its tensors constants of an autodiff graph.
     pub fn autodiff(self) -> Self {
         Self {
             q: match self.q {

@@ -7,14 +7,14 @@
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
-use super::super::step::{HIDDEN, Step, part_of, smaller};
-use super::blocks::{fetch, place, read_queries};
-use super::scores::{keep_queries, multiply, weigh};
+use super::super::step::{HIDDEN, Step, part_of};
+use super::blocks::{Part, ask, read_queries, receive};
+use super::scores::{keep_queries, multiply, total_of_row, weigh, write_statistics};
 use super::tile::TensorTile;
-use super::values::{combine, write_rows};
+use super::values::{combine, divide, write_rows};
 
 /// Weighted sums of values and their statistics, as the kernel of vectors gives them (`attend_part`), which says what the operands are.
-/// Strides count vectors of 8.
+/// Strides count vectors of 8. Where a sequence is `whole`, in one part, `sums` become the result and `statistics` are not written.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments, reason = "the signature of a kernel is its bindings")]
 pub(in super::super) fn attend_part_tensor<E: Float>(
@@ -26,6 +26,7 @@ pub(in super::super) fn attend_part_tensor<E: Float>(
     statistics: &mut [f32],
     step: Step,
     #[comptime] tile: TensorTile,
+    #[comptime] whole: bool,
     #[define(E)] _dtype: ElemType,
 ) {
     let split = CUBE_POS_X as usize;
@@ -54,269 +55,90 @@ pub(in super::super) fn attend_part_tensor<E: Float>(
     row[1] = 0.0f32.runtime();
 
     let (start, end) = part_of(length, split, &step, tile.tokens);
-    let keys_at = head / step.groups * step.key_batch + head % step.groups * step.key_group;
-    let values_at = head / step.groups * step.value_batch + head % step.groups * step.value_group;
-    let behind = start + tile.tokens;
+    let part = Part {
+        first_row,
+        length,
+        keys_at: head / step.groups * step.key_batch + head % step.groups * step.key_group,
+        key_token: step.key_token,
+        values_at: head / step.groups * step.value_batch + head % step.groups * step.value_group,
+        value_token: step.value_token,
+        end,
+    };
+    ask::<E>(keys, values, &mut waiting_keys, &mut waiting_values, &part, start, tile);
+    let first = head * step.rows + first_row;
+    let present = step.rows - first_row;
+    read_queries::<E>(q, &mut queries, first, present, tile);
     if start < end {
-        ask::<E>(
-            keys,
-            &mut waiting_keys,
-            keys_at,
-            step.key_token,
-            start,
-            end,
-            false,
+        // The block whose scores come next, and the room of the one whose weights are there.
+        let mut next = start + tile.tokens;
+        let mut room = 0usize.runtime();
+        receive::<E>(
+            &waiting_keys,
+            &waiting_values,
+            &mut key_rooms,
+            &mut value_rooms,
+            room,
             tile,
         );
-        ask::<E>(
-            values,
-            &mut waiting_values,
-            values_at,
-            step.value_token,
-            start,
-            end,
-            true,
-            tile,
-        );
-    }
-    read_queries::<E>(
-        q,
-        &mut queries,
-        head * step.rows + first_row,
-        step.rows - first_row,
-        tile,
-    );
-    if start < end {
-        receive::<E>(&waiting_keys, &mut key_rooms, 0usize.runtime(), false, tile);
-        receive::<E>(&waiting_values, &mut value_rooms, 0usize.runtime(), true, tile);
-        ask::<E>(
-            keys,
-            &mut waiting_keys,
-            keys_at,
-            step.key_token,
-            behind,
-            end,
-            false,
-            tile,
-        );
-        ask::<E>(
-            values,
-            &mut waiting_values,
-            values_at,
-            step.value_token,
-            behind,
-            end,
-            true,
-            tile,
-        );
-    }
-    sync_cube();
-    if start < end {
+        ask::<E>(keys, values, &mut waiting_keys, &mut waiting_values, &part, next, tile);
+        sync_cube();
         keep_queries::<E>(&queries, &mut kept, tile);
-        multiply::<E>(&queries, &kept, &key_rooms, 0usize.runtime(), &mut products, tile);
+        multiply::<E>(&queries, &kept, &key_rooms, room, &mut products, tile);
         sync_cube();
         weigh::<E>(
             &products,
             &mut weights,
             &mut change,
             &mut row,
-            first_row,
+            &part,
             start,
-            end,
-            length,
             &step,
             tile,
         );
-        let mut at = start;
-        let mut next = behind;
-        // Which room has the block whose weights are there.
-        let mut room = 0usize.runtime();
         while next < end {
             let other = 1 - room;
-            receive::<E>(&waiting_keys, &mut key_rooms, other, false, tile);
-            receive::<E>(&waiting_values, &mut value_rooms, other, true, tile);
+            receive::<E>(
+                &waiting_keys,
+                &waiting_values,
+                &mut key_rooms,
+                &mut value_rooms,
+                other,
+                tile,
+            );
+            let behind = next + tile.tokens;
             ask::<E>(
                 keys,
-                &mut waiting_keys,
-                keys_at,
-                step.key_token,
-                next + tile.tokens,
-                end,
-                false,
-                tile,
-            );
-            ask::<E>(
                 values,
+                &mut waiting_keys,
                 &mut waiting_values,
-                values_at,
-                step.value_token,
-                next + tile.tokens,
-                end,
-                true,
+                &part,
+                behind,
                 tile,
             );
             sync_cube();
-            if comptime!(tile.in_keys) {
-                combine::<E>(
-                    &mut own,
-                    &key_rooms,
-                    room * comptime!(tile.key_block()),
-                    &weights,
-                    &change,
-                    tile,
-                );
-            } else {
-                combine::<E>(
-                    &mut own,
-                    &value_rooms,
-                    room * comptime!(tile.value_block()),
-                    &weights,
-                    &change,
-                    tile,
-                );
-            }
-            multiply::<E>(
-                &queries,
-                &kept,
-                &key_rooms,
-                other * comptime!(tile.key_block()),
-                &mut products,
-                tile,
-            );
+            combine::<E>(&mut own, &key_rooms, &value_rooms, room, &weights, &change, tile);
+            multiply::<E>(&queries, &kept, &key_rooms, other, &mut products, tile);
             sync_cube();
-            weigh::<E>(
-                &products,
-                &mut weights,
-                &mut change,
-                &mut row,
-                first_row,
-                next,
-                end,
-                length,
-                &step,
-                tile,
-            );
-            at = next;
-            next = at + tile.tokens;
+            weigh::<E>(&products, &mut weights, &mut change, &mut row, &part, next, &step, tile);
+            next = behind;
             room = other;
         }
         sync_cube();
-        if comptime!(tile.in_keys) {
-            combine::<E>(
-                &mut own,
-                &key_rooms,
-                room * comptime!(tile.key_block()),
-                &weights,
-                &change,
-                tile,
-            );
-        } else {
-            combine::<E>(
-                &mut own,
-                &value_rooms,
-                room * comptime!(tile.value_block()),
-                &weights,
-                &change,
-                tile,
-            );
-        }
+        combine::<E>(&mut own, &key_rooms, &value_rooms, room, &weights, &change, tile);
     }
-
-    let present = step.rows - first_row;
-    let first = (head * step.rows + first_row) * step.splits + split;
-    write_rows(&own, sums, first, step.splits, present, tile);
-    write_statistics(&row, statistics, first, step.splits, present, tile);
-}
-
-/// Reads a block of keys or values into registers, if there is one there.
-#[cube]
-#[allow(
-    clippy::too_many_arguments,
-    reason = "tensors of a kernel cannot be passed with their strides"
-)]
-fn ask<E: Float>(
-    rows: &[Vector<E, Const<8>>],
-    waiting: &mut Array<Vector<E, Const<8>>>,
-    head_at: usize,
-    stride: usize,
-    at: usize,
-    end: usize,
-    #[comptime] values: bool,
-    #[comptime] tile: TensorTile,
-) {
-    if comptime!(!(values && tile.in_keys)) {
-        let (vectors, loads) = comptime!(match values {
-            true => (tile.value_vectors(), tile.value_loads()),
-            false => (tile.key_vectors(), tile.key_loads()),
-        });
-        if at < end {
-            fetch::<E>(
-                rows,
-                waiting,
-                head_at + at * stride,
-                stride,
-                smaller(end - at, tile.tokens),
-                vectors,
-                loads,
-                tile,
-            );
-        }
-    }
-}
-
-/// Puts what waits in registers into one of the two rooms of keys or values.
-#[cube]
-fn receive<E: Float>(
-    waiting: &Array<Vector<E, Const<8>>>,
-    rooms: &mut Shared<[Vector<E, Const<8>>]>,
-    room: usize,
-    #[comptime] values: bool,
-    #[comptime] tile: TensorTile,
-) {
-    if comptime!(!values) {
-        let at = room * comptime!(tile.key_block());
-        place::<E>(
-            waiting,
-            rooms,
-            at,
-            tile.key_vectors(),
-            tile.key_stride(),
-            tile.key_loads(),
-            tile,
-        );
-    } else if comptime!(!tile.in_keys) {
-        let at = room * comptime!(tile.value_block());
-        place::<E>(
-            waiting,
-            rooms,
-            at,
-            tile.value_vectors(),
-            tile.value_stride(),
-            tile.value_loads(),
+    let total = total_of_row(&row, tile);
+    if comptime!(whole) {
+        divide(&mut own, &mut change, total, tile);
+    } else {
+        write_statistics(
+            row[0],
+            total,
+            statistics,
+            first * step.splits + split,
+            step.splits,
+            present,
             tile,
         );
     }
-}
-
-/// Writes the largest score and the sum of weights of each row that there is.
-#[cube]
-fn write_statistics(
-    known: &Array<f32>,
-    statistics: &mut [f32],
-    first: usize,
-    stride: usize,
-    present: usize,
-    #[comptime] tile: TensorTile,
-) {
-    let mut total = known[1];
-    #[unroll]
-    for bit in 0..comptime!(tile.units_of_row().ilog2()) {
-        total += plane_shuffle_xor(total, comptime!(1u32 << bit));
-    }
-    let row = UNIT_POS as usize / comptime!(tile.units_of_row());
-    if UNIT_POS as usize % comptime!(tile.units_of_row()) == 0 && row < present {
-        let at = first + row * stride;
-        statistics[2 * at] = known[0];
-        statistics[2 * at + 1] = total;
-    }
+    write_rows(&own, sums, first * step.splits + split, step.splits, present, tile);
 }

@@ -5,10 +5,88 @@ use cubecl::prelude::*;
 use super::super::step::smaller;
 use super::tile::TensorTile;
 
+/// What one cube has of a sequence: query rows and tokens.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct Part {
+    pub(super) first_row: usize,
+    /// Tokens of the sequence.
+    pub(super) length: usize,
+    /// Behind the last token of the part.
+    pub(super) end: usize,
+    /// Where the sequence's keys begin, and from one to the next.
+    pub(super) keys_at: usize,
+    pub(super) key_token: usize,
+    /// The same of values.
+    pub(super) values_at: usize,
+    pub(super) value_token: usize,
+}
+
+/// Reads a block into registers, if there is one at that token.
+#[cube]
+pub(super) fn ask<E: Float>(
+    keys: &[Vector<E, Const<8>>],
+    values: &[Vector<E, Const<8>>],
+    waiting_keys: &mut Array<Vector<E, Const<8>>>,
+    waiting_values: &mut Array<Vector<E, Const<8>>>,
+    part: &Part,
+    at: usize,
+    #[comptime] tile: TensorTile,
+) {
+    if at < part.end {
+        let present = smaller(part.end - at, tile.tokens);
+        let (vectors, loads) = comptime!((tile.key_vectors(), tile.key_loads()));
+        let keys_at = part.keys_at + at * part.key_token;
+        fetch::<E>(
+            keys,
+            waiting_keys,
+            keys_at,
+            part.key_token,
+            present,
+            vectors,
+            loads,
+            tile,
+        );
+        if comptime!(!tile.in_keys) {
+            let (vectors, loads) = comptime!((tile.value_vectors(), tile.value_loads()));
+            let values_at = part.values_at + at * part.value_token;
+            fetch::<E>(
+                values,
+                waiting_values,
+                values_at,
+                part.value_token,
+                present,
+                vectors,
+                loads,
+                tile,
+            );
+        }
+    }
+}
+
+/// Puts what waits in registers into one of the two rooms for blocks.
+#[cube]
+pub(super) fn receive<E: Float>(
+    waiting_keys: &Array<Vector<E, Const<8>>>,
+    waiting_values: &Array<Vector<E, Const<8>>>,
+    key_rooms: &mut Shared<[Vector<E, Const<8>>]>,
+    value_rooms: &mut Shared<[Vector<E, Const<8>>]>,
+    room: usize,
+    #[comptime] tile: TensorTile,
+) {
+    let at = room * comptime!(tile.key_block());
+    let (vectors, stride, loads) = comptime!((tile.key_vectors(), tile.key_stride(), tile.key_loads()));
+    place::<E>(waiting_keys, key_rooms, at, vectors, stride, loads, tile);
+    if comptime!(!tile.in_keys) {
+        let at = room * comptime!(tile.value_block());
+        let (vectors, stride, loads) = comptime!((tile.value_vectors(), tile.value_stride(), tile.value_loads()));
+        place::<E>(waiting_values, value_rooms, at, vectors, stride, loads, tile);
+    }
+}
+
 /// Reads the rows of a block, in vectors. Behind the last row that there is it reads that one again, so that nothing in shared
 /// memory is left to chance.
 #[cube]
-pub(super) fn fetch<E: Float>(
+fn fetch<E: Float>(
     rows: &[Vector<E, Const<8>>],
     waiting: &mut Array<Vector<E, Const<8>>>,
     at: usize,
@@ -28,7 +106,7 @@ pub(super) fn fetch<E: Float>(
 
 /// Puts them into one of the two rooms of a block.
 #[cube]
-pub(super) fn place<E: Float>(
+fn place<E: Float>(
     waiting: &Array<Vector<E, Const<8>>>,
     block: &mut Shared<[Vector<E, Const<8>>]>,
     at: usize,

@@ -9,8 +9,8 @@
 //! | `values` | weighted sums of values, and how they leave |
 //! | `attend` | the kernel |
 //!
-//! It needs `mma` with 16 x 8 x 16 numbers and `ldmatrix`, which are NVIDIA's (Ampere and later). Queries and weights are rounded to
-//! the format of the cache.
+//! It needs `mma` with 16 x 8 x 16 numbers and `ldmatrix`, which are NVIDIA's (Ampere and later). Queries and weights are
+//! rounded to the format of the cache.
 
 mod attend;
 mod blocks;

@@ -4,6 +4,7 @@ use cubecl::cmma::{MatrixIdent, MmaDefinition};
 use cubecl::prelude::*;
 
 use super::super::step::{HIDDEN, SEEN, Step, less, within_bound};
+use super::blocks::Part;
 use super::tile::{EDGE, PLANE, TensorTile};
 
 /// The queries that a plane multiplies, as a matrix instruction takes them, `[steps, row tiles, 4]`, if it is to keep them.
@@ -50,8 +51,8 @@ fn query_fragment<E: Float>(
 pub(super) fn multiply<E: Float>(
     queries: &Shared<[Vector<E, Const<8>>]>,
     kept: &Array<Vector<E, Const<2>>>,
-    block: &Shared<[Vector<E, Const<8>>]>,
-    block_at: usize,
+    key_rooms: &Shared<[Vector<E, Const<8>>]>,
+    room: usize,
     products: &mut Shared<[Vector<f32, Const<2>>]>,
     #[comptime] tile: TensorTile,
 ) {
@@ -67,7 +68,7 @@ pub(super) fn multiply<E: Float>(
     }
     // The key whose 8 numbers this lane points at.
     let token = first_pair * EDGE + lane / 16 * 8 + lane % 8;
-    let key_at = block_at + token * comptime!(tile.key_stride()) + lane / 8 % 2;
+    let key_at = room * comptime!(tile.key_block()) + token * comptime!(tile.key_stride()) + lane / 8 % 2;
     #[unroll]
     for step in 0..comptime!(tile.steps()) {
         let depth = slice + step * tile.slices;
@@ -93,7 +94,7 @@ pub(super) fn multiply<E: Float>(
             #[unroll]
             for pair in 0..comptime!(tile.pairs()) {
                 let at = key_at + comptime!(pair * EDGE * tile.key_stride()) + 2 * depth;
-                let keys = definition.load_matrix::<_, Const<2>>(&block[at..at + 1], MatrixIdent::B, 4usize, false);
+                let keys = definition.load_matrix::<_, Const<2>>(&key_rooms[at..at + 1], MatrixIdent::B, 4usize, false);
                 #[unroll]
                 for row_tile in 0..tile.row_tiles {
                     add_products::<E>(
@@ -162,24 +163,22 @@ pub(super) fn weigh<E: Float>(
     weights: &mut Shared<[Vector<E, Const<2>>]>,
     change: &mut Shared<[f32]>,
     known: &mut Array<f32>,
-    first_row: usize,
+    part: &Part,
     at: usize,
-    end: usize,
-    length: usize,
     step: &Step,
     #[comptime] tile: TensorTile,
 ) {
     let stride = comptime!(tile.score_stride() / 2);
     let row = UNIT_POS as usize / comptime!(tile.units_of_row());
-    let part = UNIT_POS as usize % comptime!(tile.units_of_row());
-    let row_end = less(length + (first_row + row) % step.new + 1, step.new);
+    let place = UNIT_POS as usize % comptime!(tile.units_of_row());
+    let row_end = less(part.length + (part.first_row + row) % step.new + 1, step.new);
     let row_start = less(row_end, step.window);
-    let row_end = select(end < row_end, end, row_end);
+    let row_end = select(part.end < row_end, part.end, row_end);
     let mut scores = Array::<Vector<f32, Const<2>>>::new(comptime!(tile.score_pairs()));
     let mut largest = known[0];
     #[unroll]
     for index in 0..comptime!(tile.score_pairs()) {
-        let pair = part + comptime!(index * tile.units_of_row());
+        let pair = place + comptime!(index * tile.units_of_row());
         let mut product = products[row * stride + pair];
         #[unroll]
         for slice in 1..tile.slices {
@@ -205,7 +204,7 @@ pub(super) fn weigh<E: Float>(
     let mut total = known[1] * factor;
     #[unroll]
     for index in 0..comptime!(tile.score_pairs()) {
-        let pair = part + comptime!(index * tile.units_of_row());
+        let pair = place + comptime!(index * tile.units_of_row());
         let mut weight = Vector::<f32, Const<2>>::new(0.0f32);
         #[unroll]
         for lane in 0..2usize {
@@ -216,9 +215,39 @@ pub(super) fn weigh<E: Float>(
         }
         weights[row * stride + pair] = Vector::<E, Const<2>>::cast_from(weight);
     }
-    if part == 0 {
+    if place == 0 {
         change[row] = factor;
     }
     known[0] = largest;
     known[1] = total;
+}
+
+/// The sum of weights of the row whose softmax this unit shares.
+#[cube]
+pub(super) fn total_of_row(known: &Array<f32>, #[comptime] tile: TensorTile) -> f32 {
+    let mut total = known[1];
+    #[unroll]
+    for bit in 0..comptime!(tile.units_of_row().ilog2()) {
+        total += plane_shuffle_xor(total, comptime!(1u32 << bit));
+    }
+    total
+}
+
+/// Writes the largest score and the sum of weights of each row that there is.
+#[cube]
+pub(super) fn write_statistics(
+    largest: f32,
+    total: f32,
+    statistics: &mut [f32],
+    first: usize,
+    stride: usize,
+    present: usize,
+    #[comptime] tile: TensorTile,
+) {
+    let row = UNIT_POS as usize / comptime!(tile.units_of_row());
+    if UNIT_POS as usize % comptime!(tile.units_of_row()) == 0 && row < present {
+        let at = first + row * stride;
+        statistics[2 * at] = largest;
+        statistics[2 * at + 1] = total;
+    }
 }

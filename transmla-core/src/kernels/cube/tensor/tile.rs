@@ -72,10 +72,9 @@ impl TensorTile {
             2 => [2, 1, 1],
             _ => [4, 2, 1],
         };
-        let cuts = || cuts.into_iter().chain(small);
         let tiles = row_tiles
             .into_iter()
-            .flat_map(|row_tiles| cuts().map(move |cut| (row_tiles, cut)));
+            .flat_map(|row_tiles| cuts.into_iter().chain(small).map(move |cut| (row_tiles, cut)));
         tiles
             .map(|(row_tiles, (planes, tokens, slices, keeps_queries))| Self {
                 planes,
@@ -238,7 +237,7 @@ impl TensorTile {
 
     /// Bytes of shared memory.
     pub(in super::super) fn shared_bytes(&self) -> usize {
-        let vectors = self.query_room() + 2 * self.key_block() + 2 * self.value_block();
+        let vectors = self.query_room() + 2 * (self.key_block() + self.value_block());
         16 * vectors + 8 * self.product_room() + 4 * self.weight_room() + 4 * self.rows()
     }
 

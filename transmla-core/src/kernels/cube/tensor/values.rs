@@ -6,33 +6,94 @@ use cubecl::prelude::*;
 use super::scores::add_products;
 use super::tile::{EDGE, PLANE, TensorTile};
 
-/// Scales the sums to the rows' new largest scores and adds the weighted values of a block.
+/// Scales the sums to the rows' new largest scores and adds the weighted values of the block in a room.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "the rooms of a cube cannot be passed as one")]
 pub(super) fn combine<E: Float>(
     own: &mut Array<Vector<f32, Const<2>>>,
+    key_rooms: &Shared<[Vector<E, Const<8>>]>,
+    value_rooms: &Shared<[Vector<E, Const<8>>]>,
+    room: usize,
+    weights: &Shared<[Vector<E, Const<2>>]>,
+    change: &Shared<[f32]>,
+    #[comptime] tile: TensorTile,
+) {
+    rescale(own, change, tile);
+    if comptime!(tile.in_keys) {
+        add_weighted::<E>(own, key_rooms, room * comptime!(tile.key_block()), weights, tile);
+    } else {
+        add_weighted::<E>(own, value_rooms, room * comptime!(tile.value_block()), weights, tile);
+    }
+}
+
+/// Scales the sums to the rows' new largest scores, which after the first blocks seldom change.
+#[cube]
+fn rescale(own: &mut Array<Vector<f32, Const<2>>>, change: &Shared<[f32]>, #[comptime] tile: TensorTile) {
+    let lane = UNIT_POS as usize % PLANE;
+    let columns = comptime!(tile.own_columns());
+    let mut factors = Array::<f32>::new(comptime!(tile.row_tiles * 2));
+    let mut least = 1.0f32.runtime();
+    #[unroll]
+    for half in 0..comptime!(tile.row_tiles * 2) {
+        let factor = change[comptime!(half * 8) + lane / 4];
+        factors[half] = factor;
+        least = least.min(factor);
+    }
+    // No factor is above 1.
+    if plane_any(least < 1.0f32) {
+        #[unroll]
+        for half in 0..comptime!(tile.row_tiles * 2) {
+            let factor = Vector::new(factors[half]);
+            #[unroll]
+            for index in 0..comptime!(columns * 2) {
+                let index = comptime!((half / 2 * columns * 2 + index) * 2 + half % 2);
+                own[index] *= factor;
+            }
+        }
+    }
+}
+
+/// Divides the sums by the rows' sums of weights, of which each unit knows that of the row whose softmax it shares.
+#[cube]
+pub(super) fn divide(
+    own: &mut Array<Vector<f32, Const<2>>>,
+    change: &mut Shared<[f32]>,
+    total: f32,
+    #[comptime] tile: TensorTile,
+) {
+    let columns = comptime!(tile.own_columns());
+    // The last factors have been read by all.
+    sync_cube();
+    if UNIT_POS as usize % comptime!(tile.units_of_row()) == 0 {
+        // A row that sees no token has no weights.
+        change[UNIT_POS as usize / comptime!(tile.units_of_row())] = select(total > 0.0f32, 1.0f32 / total, 1.0f32);
+    }
+    sync_cube();
+    let lane = UNIT_POS as usize % PLANE;
+    #[unroll]
+    for half in 0..comptime!(tile.row_tiles * 2) {
+        let share = Vector::new(change[comptime!(half * 8) + lane / 4]);
+        #[unroll]
+        for index in 0..comptime!(columns * 2) {
+            let index = comptime!((half / 2 * columns * 2 + index) * 2 + half % 2);
+            own[index] *= share;
+        }
+    }
+}
+
+/// Adds the weighted values of a block.
+#[cube]
+fn add_weighted<E: Float>(
+    own: &mut Array<Vector<f32, Const<2>>>,
     block: &Shared<[Vector<E, Const<8>>]>,
     block_at: usize,
     weights: &Shared<[Vector<E, Const<2>>]>,
-    change: &Shared<[f32]>,
     #[comptime] tile: TensorTile,
 ) {
     let definition = MmaDefinition::<E, E, f32>::new(16usize, 8usize, 16usize);
     let plane = UNIT_POS as usize / PLANE;
     let lane = UNIT_POS as usize % PLANE;
     let columns = comptime!(tile.own_columns());
-    #[unroll]
-    for row_tile in 0..tile.row_tiles {
-        #[unroll]
-        for lower in 0..2usize {
-            let factor = Vector::new(change[comptime!(row_tile * EDGE + lower * 8) + lane / 4]);
-            #[unroll]
-            for index in 0..comptime!(columns * 2) {
-                let index = comptime!((row_tile * columns * 2 + index) * 2 + lower);
-                own[index] *= factor;
-            }
-        }
-    }
     #[unroll]
     for step in 0..comptime!(tile.tokens / EDGE) {
         let mut rows = Array::<Vector<E, Const<2>>>::new(comptime!(tile.row_tiles * 4));

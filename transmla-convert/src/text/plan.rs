@@ -1,17 +1,16 @@
-//! The texts of a conversion: what it is calibrated and evaluated on.
+//! The texts of a conversion by recipe: what it is calibrated and evaluated on.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use transmla_calib::{SampleSpec, TextTokenizer};
-use transmla_convert::{Recipe, default_noise};
 use transmla_core::ModelConfig;
 
-use crate::mix::TextMix;
-use crate::printer::{Hint, Printer};
-use crate::table;
-use crate::text::source::TextSource;
-use crate::text::{Corpus, check_length, default_window, read_tokenizer, warn_of_long_windows};
+use crate::spec::error::ConvertError;
+use crate::spec::recipe::Recipe;
+use crate::spec::report::{Observer, TextPurpose, Warning};
+use crate::text::corpus::{Corpus, TextReader, check_length, default_window, read_tokenizer, warn_of_long_windows};
+use crate::text::mix::TextMix;
+use crate::text::source::{LocalText, TextSource};
 
 /// Published number of calibration samples.
 const SAMPLES: usize = 128;
@@ -20,7 +19,7 @@ const SAMPLES: usize = 128;
 const SAMPLE_TOKENS: usize = 256;
 
 /// The texts as far as they are known before a dataset is read: token files are read, datasets are not.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TextPlan {
     calibration: Source,
     spec: SampleSpec,
@@ -31,7 +30,7 @@ pub struct TextPlan {
     evaluation: Option<WindowPlan>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct WindowPlan {
     source: Source,
     sequence: usize,
@@ -40,27 +39,19 @@ struct WindowPlan {
     most: Option<usize>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Source {
     Dataset(TextMix),
     Ids(Corpus),
 }
 
-/// The texts as token ids.
-#[derive(Debug)]
-pub struct Texts {
-    /// Calibration samples.
-    pub calibration: Corpus,
-    /// Evaluation windows, if there is an evaluation.
-    pub evaluation: Option<Corpus>,
-}
-
 impl Source {
-    fn dataset(option: &str, name: &str) -> anyhow::Result<Self> {
-        let parsed = name.parse().map_err(anyhow::Error::msg);
+    /// Texts that a field of the recipe names.
+    fn dataset(field: &str, name: &str, locals: &[LocalText]) -> Result<Self, ConvertError> {
+        let parsed = TextMix::parse(name, locals);
         parsed
             .map(Self::Dataset)
-            .with_context(|| format!("cannot use {option} {name}"))
+            .map_err(ConvertError::doing(format!("cannot use `{field}` {name}")))
     }
 
     /// Only the first text of a mix.
@@ -73,18 +64,25 @@ impl Source {
 }
 
 impl TextPlan {
-    /// What a recipe says about texts, completed from the model.
+    /// What a recipe says about texts, completed from the model; `noise` is the share of samples with random words where the
+    /// recipe does not say it.
     ///
     /// # Errors
     /// A token file that cannot be read or does not fit the model.
-    pub fn new(recipe: &Recipe, config: &ModelConfig, printer: &Printer) -> anyhow::Result<Self> {
+    pub fn new(
+        recipe: &Recipe,
+        config: &ModelConfig,
+        noise: f64,
+        locals: &[LocalText],
+        observer: &mut dyn Observer,
+    ) -> Result<Self, ConvertError> {
         let text = &recipe.calibration;
         let calibration = match &text.cal_tokens {
             Some(file) => {
                 let (samples, tokens) = (text.cal_nsamples, text.cal_max_seqlen);
-                Source::Ids(Corpus::from_file(file, samples, tokens, config, printer)?)
+                Source::Ids(Corpus::from_file(file, samples, tokens, config, &mut warn(observer))?)
             }
-            None => Source::dataset("--cal-dataset", &text.cal_dataset)?,
+            None => Source::dataset("cal_dataset", &text.cal_dataset, locals)?,
         };
         let (samples, sequence) = match &calibration {
             Source::Ids(corpus) => (corpus.tokens.batch(), corpus.tokens.sequence()),
@@ -93,15 +91,13 @@ impl TextPlan {
                 (text.cal_nsamples.unwrap_or(SAMPLES), sequence)
             }
         };
-        check_length(sequence, config).context("cannot calibrate on these samples")?;
+        check_length(sequence, config).map_err(ConvertError::doing("cannot calibrate on these samples".into()))?;
         let noise = match &calibration {
             Source::Ids(_) => 0.0,
-            Source::Dataset(_) => text.cal_noise.unwrap_or_else(|| default_noise(recipe.method)),
+            Source::Dataset(_) => text.cal_noise.unwrap_or(noise),
         };
         let evaluated = recipe.evaluation.ppl_eval_batch_size > 0;
-        let evaluation = evaluated
-            .then(|| WindowPlan::new(recipe, config, printer))
-            .transpose()?;
+        let evaluation = evaluated.then(|| WindowPlan::new(recipe, config, locals, observer));
         Ok(Self {
             calibration,
             spec: SampleSpec {
@@ -111,7 +107,7 @@ impl TextPlan {
             },
             noise,
             column: text.text_column.clone(),
-            evaluation,
+            evaluation: evaluation.transpose()?,
         })
     }
 
@@ -150,8 +146,8 @@ impl TextPlan {
             (Source::Ids(corpus), _) => format!("{} x {sequence} tokens of {}", corpus.tokens.batch(), corpus.origin),
             (Source::Dataset(dataset), None) => format!("windows of {sequence} tokens{remark} of {dataset}"),
             (Source::Dataset(dataset), Some(most)) => {
-                let windows = table::plural(most, "window");
-                format!("at most {windows} of {sequence} tokens{remark} of {dataset}")
+                let s = if most == 1 { "" } else { "s" };
+                format!("at most {most} window{s} of {sequence} tokens{remark} of {dataset}")
             }
         }
     }
@@ -168,78 +164,74 @@ impl TextPlan {
         }
     }
 
-    /// Reads and tokenises the datasets.
+    /// How its texts are read.
+    pub(crate) fn reader<'a>(&'a self, reader: TextReader<'a>) -> TextReader<'a> {
+        TextReader {
+            column: self.column.as_deref(),
+            ..reader
+        }
+    }
+
+    /// Reads and tokenises the calibration text.
     ///
     /// # Errors
     /// A dataset that cannot be had or is too short, no tokenizer, ids that the model does not have.
-    pub fn read(self, folder: &Path, config: &ModelConfig, printer: &Printer) -> anyhow::Result<Texts> {
-        let mut tokenizer = LazyTokenizer::of(folder);
-        let calibration = self.read_samples(&mut tokenizer, config, printer)?;
-        let (windows, column) = (self.evaluation, self.column.as_deref());
-        let evaluation = windows.map(|windows| windows.read(column, &mut tokenizer, config, printer));
-        Ok(Texts {
-            calibration,
-            evaluation: evaluation.transpose()?,
-        })
-    }
-
-    /// Reads and tokenises the calibration text alone.
-    ///
-    /// # Errors
-    /// As for [`Self::read`].
-    pub fn read_calibration(&self, folder: &Path, config: &ModelConfig, printer: &Printer) -> anyhow::Result<Corpus> {
-        self.read_samples(&mut LazyTokenizer::of(folder), config, printer)
-    }
-
-    fn read_samples(
+    pub(crate) fn read_calibration(
         &self,
         tokenizer: &mut LazyTokenizer,
-        config: &ModelConfig,
-        printer: &Printer,
-    ) -> anyhow::Result<Corpus> {
-        let calibration = match &self.calibration {
+        reader: &TextReader<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Corpus, ConvertError> {
+        let corpus = match &self.calibration {
             Source::Ids(corpus) => corpus.clone(),
             Source::Dataset(dataset) => {
-                let (column, tokenizer) = (self.column.as_deref(), tokenizer.get(printer)?);
-                Corpus::samples(dataset, column, &self.spec, self.noise, tokenizer, config, printer).context(Hint(
-                    "give another --cal-dataset (a file or folder will do) or --cal-tokens",
-                ))?
+                let tokenizer = tokenizer.get(observer)?;
+                Corpus::samples(dataset, &self.spec, self.noise, tokenizer, reader, &mut warn(observer))
+                    .map_err(ConvertError::of_text(TextPurpose::Calibration))?
             }
         };
-        printer.note(describe("Calibration text", &calibration));
-        Ok(calibration)
+        tell(TextPurpose::Calibration, &corpus, observer);
+        Ok(corpus)
+    }
+
+    /// Reads and tokenises the evaluation text, if there is an evaluation.
+    ///
+    /// # Errors
+    /// As for [`Self::read_calibration`].
+    pub(crate) fn read_evaluation(
+        &self,
+        tokenizer: &mut LazyTokenizer,
+        reader: &TextReader<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Corpus>, ConvertError> {
+        let Some(windows) = &self.evaluation else {
+            return Ok(None);
+        };
+        let corpus = match &windows.source {
+            Source::Ids(corpus) => corpus.clone(),
+            Source::Dataset(dataset) => {
+                let tokenizer = tokenizer.get(observer)?;
+                Corpus::windows(dataset.first(), windows.sequence, windows.most, tokenizer, reader)
+                    .map_err(ConvertError::of_text(TextPurpose::Evaluation))?
+            }
+        };
+        tell(TextPurpose::Evaluation, &corpus, observer);
+        Ok(Some(corpus))
     }
 }
 
 impl WindowPlan {
-    fn read(
-        self,
-        column: Option<&str>,
-        tokenizer: &mut LazyTokenizer,
+    fn new(
+        recipe: &Recipe,
         config: &ModelConfig,
-        printer: &Printer,
-    ) -> anyhow::Result<Corpus> {
-        let evaluation = match self.source {
-            Source::Ids(corpus) => corpus,
-            Source::Dataset(dataset) => {
-                let (sequence, most) = (self.sequence, self.most);
-                let (text, tokenizer) = (dataset.first(), tokenizer.get(printer)?);
-                Corpus::windows(text, column, sequence, most, tokenizer, config, printer).context(Hint(
-                    "give another --eval-dataset (a file or folder will do) or --eval-tokens, \
-                     or --ppl-eval-batch-size 0 for no evaluation",
-                ))?
-            }
-        };
-        printer.note(describe("Evaluation text", &evaluation));
-        Ok(evaluation)
-    }
-
-    fn new(recipe: &Recipe, config: &ModelConfig, printer: &Printer) -> anyhow::Result<Self> {
+        locals: &[LocalText],
+        observer: &mut dyn Observer,
+    ) -> Result<Self, ConvertError> {
         let text = &recipe.evaluation;
         let most = text.eval_max_windows;
         let plan = match &text.eval_tokens {
             Some(file) => {
-                let corpus = Corpus::from_file(file, most, text.eval_seqlen, config, printer)?;
+                let corpus = Corpus::from_file(file, most, text.eval_seqlen, config, &mut warn(observer))?;
                 Self {
                     sequence: corpus.tokens.sequence(),
                     remark: "",
@@ -252,8 +244,8 @@ impl WindowPlan {
                     .eval_seqlen
                     .map_or_else(|| default_window(config), |given| (given, ""));
                 let source = match &text.eval_dataset {
-                    Some(dataset) => Source::dataset("--eval-dataset", dataset)?,
-                    None => Source::dataset("--cal-dataset", &recipe.calibration.cal_dataset)?,
+                    Some(dataset) => Source::dataset("eval_dataset", dataset, locals)?,
+                    None => Source::dataset("cal_dataset", &recipe.calibration.cal_dataset, locals)?,
                 };
                 Self {
                     source: source.first(),
@@ -263,41 +255,40 @@ impl WindowPlan {
                 }
             }
         };
-        check_length(plan.sequence, config).context("cannot evaluate on these windows")?;
-        warn_of_long_windows(plan.sequence, config, printer);
+        check_length(plan.sequence, config).map_err(ConvertError::doing("cannot evaluate on these windows".into()))?;
+        warn_of_long_windows(plan.sequence, config, &mut warn(observer));
         Ok(plan)
     }
 }
 
 /// A tokenizer that is read when first needed: token files need none.
-struct LazyTokenizer {
+pub(crate) struct LazyTokenizer {
     folder: PathBuf,
     loaded: Option<TextTokenizer>,
 }
 
 impl LazyTokenizer {
-    fn of(folder: &Path) -> Self {
+    /// That of a model's folder.
+    pub(crate) fn of(folder: &Path) -> Self {
         Self {
             folder: folder.to_path_buf(),
             loaded: None,
         }
     }
 
-    fn get(&mut self, printer: &Printer) -> anyhow::Result<&TextTokenizer> {
+    fn get(&mut self, observer: &mut dyn Observer) -> Result<&TextTokenizer, ConvertError> {
         let loaded = match self.loaded.take() {
             Some(loaded) => loaded,
-            None => {
-                let loaded = read_tokenizer(&self.folder, printer);
-                loaded.context(Hint(
-                    "datasets need the model's tokenizer; --cal-tokens and --eval-tokens do not",
-                ))?
-            }
+            None => read_tokenizer(&self.folder, &mut warn(observer)).map_err(ConvertError::Tokenizer)?,
         };
         Ok(self.loaded.insert(loaded))
     }
 }
 
-fn describe(what: &str, corpus: &Corpus) -> String {
-    let (batch, sequence) = (corpus.tokens.batch(), corpus.tokens.sequence());
-    format!("{what}: {batch} x {sequence} tokens of {}", corpus.origin)
+fn warn(observer: &mut dyn Observer) -> impl FnMut(Warning) + use<'_> {
+    |warning| observer.warning(&warning)
+}
+
+fn tell(purpose: TextPurpose, corpus: &Corpus, observer: &mut dyn Observer) {
+    observer.text(purpose, corpus.tokens.batch(), corpus.tokens.sequence(), &corpus.origin);
 }

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use transmla_calib::DatasetSource;
 
-use crate::text::source::TextSource;
+use crate::spec::error::TextNameError;
+use crate::text::source::{LocalText, TextSource};
 
 /// Texts with weights: `wikitext2`, or `wikitext2:2,ptb:1,notes.txt`.
 ///
@@ -15,18 +15,20 @@ use crate::text::source::TextSource;
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextMix(Vec<(TextSource, f64)>);
 
-impl FromStr for TextMix {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(source) = text.parse() {
+impl TextMix {
+    /// The texts of a list, where the program has some of its own.
+    ///
+    /// # Errors
+    /// A name that is none, or a weight that is no positive number.
+    pub fn parse(text: &str, locals: &[LocalText]) -> Result<Self, TextNameError> {
+        if let Ok(source) = TextSource::parse(text, locals) {
             return Ok(Self(vec![(source, 1.0)]));
         }
         let single = !text.contains([',', ':']);
         let mut parts = Vec::new();
         let mut rest = Some(text);
         while let Some(text) = rest {
-            let (part, behind) = next_part(text, single)?;
+            let (part, behind) = next_part(text, single, locals)?;
             parts.push(part);
             rest = behind;
         }
@@ -41,16 +43,20 @@ impl FromStr for TextMix {
 /// The first text of a list with its weight, and what follows behind the comma.
 ///
 /// With `single` the text is all there is, and an error need not name it.
-fn next_part(text: &str, single: bool) -> Result<((TextSource, f64), Option<&str>), String> {
+fn next_part<'a>(
+    text: &'a str,
+    single: bool,
+    locals: &[LocalText],
+) -> Result<((TextSource, f64), Option<&'a str>), TextNameError> {
     // The longest beginning that exists: a path may contain commas and colons itself.
     let ends = text.match_indices(',').map(|(at, _)| at).chain([text.len()]);
     for end in ends.collect::<Vec<_>>().into_iter().rev() {
         let (part, behind) = (&text[..end], text.get(end + 1..));
-        if let Ok(source) = part.parse() {
+        if let Ok(source) = TextSource::parse(part, locals) {
             return Ok(((source, 1.0), behind));
         }
         if let Some((name, weight)) = part.rsplit_once(':')
-            && let (Ok(source), Ok(weight)) = (name.parse(), parse_weight(weight, part))
+            && let (Ok(source), Ok(weight)) = (TextSource::parse(name, locals), parse_weight(weight, part))
         {
             return Ok(((source, weight), behind));
         }
@@ -66,17 +72,19 @@ fn next_part(text: &str, single: bool) -> Result<((TextSource, f64), Option<&str
         // What follows a name begins with a colon or a comma.
         None => 1.0,
     };
-    let source = name.parse::<TextSource>().map_err(|problem| match single {
-        true => problem,
-        false => format!("'{name}': {problem}"),
+    let source = TextSource::parse(&name, locals).map_err(|error| match single {
+        true => error,
+        false => TextNameError::new(format!("'{name}': {error}")),
     })?;
     Ok(((source, weight), behind))
 }
 
-fn parse_weight(weight: &str, part: &str) -> Result<f64, String> {
+fn parse_weight(weight: &str, part: &str) -> Result<f64, TextNameError> {
     match weight.parse::<f64>() {
         Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
-        _ => Err(format!("'{weight}' in '{part}' is not a weight, a positive number")),
+        _ => Err(TextNameError::new(format!(
+            "'{weight}' in '{part}' is not a weight, a positive number"
+        ))),
     }
 }
 
@@ -207,9 +215,11 @@ mod tests {
             std::fs::write(path(name), "text").unwrap();
         }
         let mix = |text: &str| {
-            let mix: TextMix = text.parse().map_err(|error| format!("{text}: {error}")).unwrap();
+            let mix = TextMix::parse(text, &[])
+                .map_err(|error| format!("{text}: {error}"))
+                .unwrap();
             // What is written is read as the same.
-            assert_eq!(mix.to_string().parse::<TextMix>().unwrap(), mix, "{mix}");
+            assert_eq!(TextMix::parse(&mix.to_string(), &[]).unwrap(), mix, "{mix}");
             mix.0
                 .iter()
                 .map(|(source, weight)| (source.to_string(), *weight))
@@ -243,7 +253,7 @@ mod tests {
 
     #[test]
     fn what_is_no_mix_is_told() {
-        let error = |text: &str| text.parse::<TextMix>().unwrap_err();
+        let error = |text: &str| TextMix::parse(text, &[]).unwrap_err().to_string();
         assert!(
             error("ptb:0").contains("'0' in 'ptb:0' is not a weight"),
             "{}",

@@ -1,19 +1,19 @@
-//! Texts by name, path or as token ids.
-
-pub mod source;
+//! Texts as token ids.
 
 use std::path::Path;
 
-use anyhow::Context;
 use transmla_calib::{
-    SampleSpec, Split, TextTokenizer, divide_samples, evaluation_windows, interleave, sample_with_noise,
+    CalibError, SampleSpec, Split, TextTokenizer, divide_samples, evaluation_windows, interleave, sample_with_noise,
 };
 use transmla_core::checkpoint::read_input_ids;
 use transmla_core::{ModelConfig, TokenBatch};
 
-use self::source::TextSource;
-use crate::mix::TextMix;
-use crate::printer::Printer;
+use transmla_core::hub::HubOptions;
+
+use crate::spec::error::ConvertError;
+use crate::spec::report::Warning;
+use crate::text::mix::TextMix;
+use crate::text::source::{LocalText, TextSource};
 
 /// Tokens of an evaluation window by the published protocol.
 const PUBLISHED_WINDOW: usize = 2048;
@@ -27,64 +27,86 @@ pub struct Corpus {
     pub origin: String,
 }
 
+/// How text is read for a model.
+#[derive(Debug, Clone, Copy)]
+pub struct TextReader<'a> {
+    /// The model's configuration.
+    pub config: &'a ModelConfig,
+    /// How datasets of the hub are had.
+    pub hub: &'a HubOptions,
+    /// Texts of the program's own.
+    pub locals: &'a [LocalText],
+    /// The column that is the text, in files that have columns, if one was named.
+    pub column: Option<&'a str>,
+}
+
 impl Corpus {
-    fn checked(tokens: TokenBatch, origin: String, config: &ModelConfig) -> anyhow::Result<Self> {
-        tokens
-            .check_vocabulary(config.vocab_size)
-            .with_context(|| format!("cannot use {origin}"))?;
+    fn checked(tokens: TokenBatch, origin: String, config: &ModelConfig) -> Result<Self, ConvertError> {
+        let checked = tokens.check_vocabulary(config.vocab_size);
+        checked.map_err(ConvertError::doing(format!("cannot use {origin}")))?;
         Ok(Self { tokens, origin })
     }
 
     /// Ids as they are in a file, or fewer of them: the first rows, the first tokens of each row.
+    ///
+    /// # Errors
+    /// The file cannot be read, or does not fit the model.
     pub fn from_file(
         file: &Path,
         rows: Option<usize>,
         sequence: Option<usize>,
         config: &ModelConfig,
-        printer: &Printer,
-    ) -> anyhow::Result<Self> {
+        warn: &mut dyn FnMut(Warning),
+    ) -> Result<Self, ConvertError> {
         let all = read_input_ids(file)?;
         let (batch, length) = (all.batch(), all.sequence());
         for (wanted, found, what) in [(rows, batch, "rows"), (sequence, length, "tokens per row")] {
             if let Some(wanted) = wanted.filter(|wanted| *wanted > found) {
-                let name = file.display();
-                printer.warn(format!(
-                    "{name} has {found} {what} where {wanted} were asked for; all are used"
-                ));
+                warn(Warning::FewerTokens {
+                    file: file.to_path_buf(),
+                    found,
+                    wanted,
+                    what,
+                });
             }
         }
         let (batch, length) = (rows.unwrap_or(batch).min(batch), sequence.unwrap_or(length).min(length));
-        check_length(length, config).with_context(|| format!("cannot use {}", file.display()))?;
+        check_length(length, config).map_err(ConvertError::doing(format!("cannot use {}", file.display())))?;
         let ids = (0..batch)
             .flat_map(|row| all.row(row)[..length].iter().copied())
             .collect();
-        let tokens = TokenBatch::from_ids(ids, batch, length).map_err(anyhow::Error::msg)?;
+        let tokens = TokenBatch::from_ids(ids, batch, length)?;
         Self::checked(tokens, file.display().to_string(), config)
     }
 
     /// Calibration samples of the train split, from each text of a mix in proportion to its weight, a share of them with
     /// random words.
+    ///
+    /// # Errors
+    /// A text that cannot be had or is too short, ids that the model does not have.
     pub fn samples(
         mix: &TextMix,
-        column: Option<&str>,
         spec: &SampleSpec,
         noise: f64,
         tokenizer: &TextTokenizer,
-        config: &ModelConfig,
-        printer: &Printer,
-    ) -> anyhow::Result<Self> {
-        check_length(spec.sequence, config)?;
+        reader: &TextReader<'_>,
+        warn: &mut dyn FnMut(Warning),
+    ) -> Result<Self, ConvertError> {
+        check_length(spec.sequence, reader.config)?;
         let weights: Vec<f64> = mix.parts().iter().map(|(_, weight)| *weight).collect();
         let (mut batches, mut origins) = (Vec::new(), Vec::new());
         for ((source, _), samples) in mix.parts().iter().zip(divide_samples(spec.samples, &weights)?) {
-            let text = source.load(Split::Train, column, printer)?;
-            let sampled = sample_with_noise(&text.rows, tokenizer, &SampleSpec { samples, ..*spec }, noise)
-                .with_context(|| format!("cannot draw calibration samples from {}", text.origin))?;
+            let text = source.load(Split::Train, reader.column, reader.hub, reader.locals)?;
+            let sampled = sample_with_noise(&text.rows, tokenizer, &SampleSpec { samples, ..*spec }, noise).map_err(
+                ConvertError::doing(format!("cannot draw calibration samples from {}", text.origin)),
+            )?;
             let (found, origin) = (sampled.tokens.batch(), text.origin);
             if found < samples {
-                printer.warn(format!(
-                    "{origin} yields {found} calibration samples where {samples} were asked for"
-                ));
+                warn(Warning::FewerSamples {
+                    origin: origin.clone(),
+                    found,
+                    wanted: samples,
+                });
             }
             batches.push(sampled.tokens);
             origins.push(match weights.len() {
@@ -99,32 +121,37 @@ impl Corpus {
                 (1000.0 * noise).round() / 10.0
             );
         }
-        Self::checked(interleave(&batches)?, origin, config)
+        Self::checked(interleave(&batches)?, origin, reader.config)
     }
 
     /// Windows of the test split.
+    ///
+    /// # Errors
+    /// As for [`Self::samples`].
     pub fn windows(
         source: &TextSource,
-        column: Option<&str>,
         sequence: usize,
         most: Option<usize>,
         tokenizer: &TextTokenizer,
-        config: &ModelConfig,
-        printer: &Printer,
-    ) -> anyhow::Result<Self> {
-        check_length(sequence, config)?;
-        let text = source.load(Split::Test, column, printer)?;
-        let windows = evaluation_windows(&text.rows, tokenizer, sequence, most)
-            .with_context(|| format!("cannot cut evaluation windows from {}", text.origin))?;
-        Self::checked(windows, text.origin, config)
+        reader: &TextReader<'_>,
+    ) -> Result<Self, ConvertError> {
+        check_length(sequence, reader.config)?;
+        let text = source.load(Split::Test, reader.column, reader.hub, reader.locals)?;
+        let windows = evaluation_windows(&text.rows, tokenizer, sequence, most).map_err(ConvertError::doing(
+            format!("cannot cut evaluation windows from {}", text.origin),
+        ))?;
+        Self::checked(windows, text.origin, reader.config)
     }
 }
 
 /// Reads the tokenizer of a model folder, and says what is to be said of it.
-pub fn read_tokenizer(folder: &Path, printer: &Printer) -> anyhow::Result<TextTokenizer> {
+///
+/// # Errors
+/// There is none, or one that cannot be read.
+pub fn read_tokenizer(folder: &Path, warn: &mut dyn FnMut(Warning)) -> Result<TextTokenizer, CalibError> {
     let tokenizer = TextTokenizer::from_folder(folder)?;
     if let Some(remark) = tokenizer.remark() {
-        printer.warn(remark);
+        warn(Warning::Tokenizer(remark.to_string()));
     }
     Ok(tokenizer)
 }
@@ -139,14 +166,15 @@ const CONTEXTS: usize = 4;
 ///
 /// # Errors
 /// With the longest that is possible.
-pub fn check_length(sequence: usize, config: &ModelConfig) -> anyhow::Result<()> {
+pub fn check_length(sequence: usize, config: &ModelConfig) -> Result<(), ConvertError> {
     let context = config.max_position_embeddings;
     let longest = context.saturating_mul(CONTEXTS).max(ALWAYS_POSSIBLE);
     if sequence > longest {
-        anyhow::bail!(
-            "sequences of {sequence} tokens are too long for a model with a context of {context}; use at most {longest} \
-             tokens in a row"
-        );
+        return Err(ConvertError::LongSequences {
+            sequence,
+            context,
+            longest,
+        });
     }
     Ok(())
 }
@@ -160,11 +188,9 @@ pub fn default_window(config: &ModelConfig) -> (usize, &'static str) {
 }
 
 /// Says so if windows are longer than the model was trained for.
-pub fn warn_of_long_windows(sequence: usize, config: &ModelConfig, printer: &Printer) {
+pub fn warn_of_long_windows(sequence: usize, config: &ModelConfig, warn: &mut dyn FnMut(Warning)) {
     let context = config.max_position_embeddings;
     if sequence > context {
-        printer.warn(format!(
-            "windows of {sequence} tokens are longer than the model's context of {context}: perplexity will suffer"
-        ));
+        warn(Warning::LongWindows { sequence, context });
     }
 }

@@ -6,11 +6,11 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use transmla_convert::Recipe;
 use transmla_core::hub::{RepoKind, cached_repo, is_path};
 
-use crate::mix::{TextMix, replace_names};
-use crate::{embedded, environment};
+use crate::spec::recipe::Recipe;
+use crate::text::mix::{TextMix, replace_names};
+use crate::text::source::LocalText;
 
 /// The model that was converted, as written files call it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,9 +26,6 @@ pub struct ModelName {
 impl ModelName {
     /// Of a model as it was asked for.
     pub fn of(model: &str) -> Self {
-        if model == embedded::MODEL {
-            return Self::plain(embedded::MODEL_NAME);
-        }
         if !is_path(model) {
             return Self {
                 id: Some(model.to_owned()),
@@ -49,7 +46,8 @@ impl ModelName {
         }
     }
 
-    fn plain(name: &str) -> Self {
+    /// Of a model that goes by a name alone.
+    pub fn plain(name: &str) -> Self {
         Self {
             id: None,
             commit: None,
@@ -58,23 +56,43 @@ impl ModelName {
     }
 }
 
+/// What the machine knows that files do not tell, and what the program calls things.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Surroundings<'a> {
+    /// The name of the model, where it is no path and no repository.
+    pub model_name: Option<&'a str>,
+    /// The program's own texts.
+    pub locals: &'a [LocalText],
+    /// The user's name, which no path tells.
+    pub user: Option<&'a str>,
+    /// The hub's cache.
+    pub cache: Option<&'a Path>,
+}
+
+impl Surroundings<'_> {
+    /// What a recipe's model is called.
+    pub(crate) fn model(&self, model_path: &str) -> ModelName {
+        self.model_name
+            .map_or_else(|| ModelName::of(model_path), ModelName::plain)
+    }
+}
+
 /// The recipe as it is written to a folder.
-pub fn written(recipe: &Recipe, target: &Path) -> Recipe {
+pub(crate) fn written(recipe: &Recipe, target: &Path, around: Surroundings<'_>) -> Recipe {
     let mut recipe = recipe.clone();
-    let user = environment::user_name();
-    let name = |path: &Path| written_path(path, target, user.as_deref());
-    let model = ModelName::of(&recipe.model_path);
+    let name = |path: &Path| written_path(path, target, around.user);
+    let model = around.model(&recipe.model_path);
     match model.id {
         Some(id) => {
             recipe.model_path = id;
             recipe.revision = model.commit.unwrap_or(recipe.revision);
         }
-        None if recipe.model_path != embedded::MODEL => recipe.model_path = name(Path::new(&recipe.model_path)),
+        None if around.model_name.is_none() => recipe.model_path = name(Path::new(&recipe.model_path)),
         None => {}
     }
     let evaluation = recipe.evaluation.eval_dataset.as_mut();
     for dataset in [&mut recipe.calibration.cal_dataset].into_iter().chain(evaluation) {
-        if let Ok(mix) = dataset.parse::<TextMix>() {
+        if let Ok(mix) = TextMix::parse(dataset, around.locals) {
             *dataset = mix.with_paths(&|path| name(path).into()).to_string();
         }
     }
@@ -85,7 +103,7 @@ pub fn written(recipe: &Recipe, target: &Path) -> Recipe {
 }
 
 /// Makes the paths of a recipe that was read from a file those of what lies relative to it.
-pub fn resolve(recipe: &mut Recipe, file: &Path) {
+pub fn resolve_paths(recipe: &mut Recipe, file: &Path) {
     let folder = file.parent().unwrap_or(Path::new(""));
     let found = |text: &str| {
         let relative = Path::new(text)
@@ -109,7 +127,7 @@ pub fn resolve(recipe: &mut Recipe, file: &Path) {
 }
 
 /// Where a text is from, without the folders that it was read from.
-pub fn origin(origin: &str, recipe: &Recipe) -> String {
+pub(crate) fn bare_origin(origin: &str, recipe: &Recipe, around: Surroundings<'_>) -> String {
     let datasets = [
         Some(&recipe.calibration.cal_dataset),
         recipe.evaluation.eval_dataset.as_ref(),
@@ -117,7 +135,7 @@ pub fn origin(origin: &str, recipe: &Recipe) -> String {
     let mixes: Vec<TextMix> = datasets
         .into_iter()
         .flatten()
-        .filter_map(|text| text.parse().ok())
+        .filter_map(|text| TextMix::parse(text, around.locals).ok())
         .collect();
     let mut paths: Vec<PathBuf> = mixes
         .iter()
@@ -130,7 +148,7 @@ pub fn origin(origin: &str, recipe: &Recipe) -> String {
             .cloned(),
     );
     // What is below the cache folder is the hub's.
-    paths.extend(environment::hub_cache().map(|cache| cache.join("repository")));
+    paths.extend(around.cache.map(|cache| cache.join("repository")));
     // The longest first: one may lie in another.
     paths.sort_by_key(|path| std::cmp::Reverse(path.as_os_str().len()));
     let mut text = origin.to_owned();
@@ -190,7 +208,25 @@ fn lexical(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
+
+    fn around() -> Surroundings<'static> {
+        static LOCALS: LazyLock<Vec<LocalText>> = LazyLock::new(|| {
+            vec![LocalText {
+                name: "stories".into(),
+                kind: "embedded".into(),
+                folder: PathBuf::new(),
+            }]
+        });
+        Surroundings {
+            model_name: None,
+            locals: &LOCALS,
+            user: None,
+            cache: None,
+        }
+    }
 
     #[test]
     fn paths_are_named_relative_to_the_recipe_or_bare() {
@@ -226,25 +262,25 @@ mod tests {
         recipe.calibration.cal_dataset = format!("stories:2,{}:1", at("notes.txt"));
         recipe.evaluation.eval_dataset = Some(at("a, b:2.txt"));
         recipe.evaluation.eval_tokens = Some(at("ids.safetensors").into());
-        let mut read = written(&recipe, &target);
+        let mut read = written(&recipe, &target, around());
         assert_eq!(read.model_path, "../model");
         assert_eq!(read.calibration.cal_dataset, "stories:2,../notes.txt:1");
         assert_eq!(read.evaluation.eval_dataset.as_deref(), Some("../a, b:2.txt"));
         let list = format!("\"{}\":0.5,stories:2", at("a, b:2.txt"));
         recipe.calibration.cal_dataset = list;
-        let mut with_odd_name = written(&recipe, &target);
+        let mut with_odd_name = written(&recipe, &target, around());
         assert_eq!(with_odd_name.calibration.cal_dataset, "\"../a, b:2.txt\":0.5,stories:2");
-        resolve(&mut with_odd_name, &target.join("transmla.toml"));
-        let mix: TextMix = with_odd_name.calibration.cal_dataset.parse().unwrap();
+        resolve_paths(&mut with_odd_name, &target.join("transmla.toml"));
+        let mix = TextMix::parse(&with_odd_name.calibration.cal_dataset, around().locals).unwrap();
         assert_eq!(
             mix.paths().map(lexical).collect::<Vec<_>>(),
             [place.path().join("a, b:2.txt")]
         );
         let text = read.to_toml().unwrap();
         assert!(!text.contains(place.path().to_str().unwrap()), "{text}");
-        resolve(&mut read, &target.join("transmla.toml"));
+        resolve_paths(&mut read, &target.join("transmla.toml"));
         assert_eq!(lexical(Path::new(&read.model_path)), place.path().join("model"));
-        let mix: TextMix = read.calibration.cal_dataset.parse().unwrap();
+        let mix = TextMix::parse(&read.calibration.cal_dataset, around().locals).unwrap();
         assert_eq!(
             mix.paths().map(lexical).collect::<Vec<_>>(),
             [place.path().join("notes.txt")]
@@ -255,7 +291,7 @@ mod tests {
             model_path: "org/model".into(),
             ..Recipe::default()
         };
-        resolve(&mut other, &target.join("transmla.toml"));
+        resolve_paths(&mut other, &target.join("transmla.toml"));
         assert_eq!(
             (other.model_path.as_str(), other.calibration.cal_dataset.as_str()),
             ("org/model", "wikitext2")
@@ -273,7 +309,7 @@ mod tests {
             model_path: snapshot.to_str().unwrap().into(),
             ..Recipe::default()
         };
-        let written = written(&recipe, place.path());
+        let written = written(&recipe, place.path(), around());
         assert_eq!(
             (written.model_path.as_str(), written.revision.as_str()),
             ("org/tiny", "abc")
@@ -297,7 +333,7 @@ mod tests {
             file.display()
         );
         assert_eq!(
-            origin(&told, &recipe),
+            bare_origin(&told, &recipe, around()),
             "4 x notes.txt, paragraphs, the file as a whole; embedded stories"
         );
     }

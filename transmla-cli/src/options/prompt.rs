@@ -1,0 +1,49 @@
+//! The options that give a prompt.
+
+use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use transmla_core::checkpoint::read_regular_text;
+
+/// Most bytes of a prompt.
+const LARGEST_PROMPT: u64 = 16 << 20;
+
+/// The text to continue or to answer.
+#[derive(Debug, Args)]
+pub struct PromptArguments {
+    /// Text to continue, or with --chat to answer; `-` or nothing reads standard input
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
+
+    /// File with that text
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    prompt_file: Option<PathBuf>,
+}
+
+impl PromptArguments {
+    /// The prompt.
+    ///
+    /// # Errors
+    /// A file or an input that cannot be read, is too large or not UTF-8; none at all at a terminal.
+    pub fn read(&self) -> anyhow::Result<String> {
+        let stdin = std::io::stdin();
+        match (&self.prompt, &self.prompt_file) {
+            (_, Some(file)) => Ok(read_regular_text(file, LARGEST_PROMPT)?),
+            (Some(text), _) if text != "-" => Ok(text.clone()),
+            (None, _) if stdin.is_terminal() => {
+                bail!("no prompt was given: use --prompt TEXT, --prompt-file FILE, or pipe a text into the command")
+            }
+            _ => {
+                let mut text = String::new();
+                let read = stdin.lock().take(LARGEST_PROMPT + 1).read_to_string(&mut text);
+                read.context("cannot read the prompt from standard input")?;
+                if text.len() as u64 > LARGEST_PROMPT {
+                    bail!("the prompt on standard input has over {} MiB", LARGEST_PROMPT >> 20);
+                }
+                Ok(text)
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The options that say how tokens are drawn.
+
+use clap::Args;
+use transmla_core::generate::{Sampler, Sampling};
+
+use super::values;
+
+/// How tokens are drawn.
+#[derive(Debug, Args)]
+pub struct SamplingArguments {
+    /// 0 takes the most likely token; higher values take more chances
+    #[arg(long, value_name = "T", value_parser = values::temperature, allow_negative_numbers = true)]
+    temperature: Option<f64>,
+
+    /// Draw among this many of the most likely tokens
+    #[arg(long, value_name = "K", value_parser = values::positive)]
+    top_k: Option<usize>,
+
+    /// Draw among the most likely tokens that have this probability together
+    #[arg(long, value_name = "P", value_parser = values::probability)]
+    top_p: Option<f64>,
+
+    /// Draw among tokens with at least this share of the most likely one's probability
+    #[arg(long, value_name = "SHARE", value_parser = values::portion)]
+    min_p: Option<f64>,
+
+    /// Make tokens that are in the text already less likely; 1 for no penalty
+    #[arg(long, value_name = "PENALTY", value_parser = values::penalty)]
+    repetition_penalty: Option<f64>,
+
+    /// Seed of the draw
+    #[arg(long, value_name = "SEED", default_value_t = 42)]
+    seed: u64,
+}
+
+impl SamplingArguments {
+    /// A sampler; what was not given is as in `default`.
+    pub fn sampler(&self, default: Sampling) -> Sampler {
+        let sampling = Sampling {
+            temperature: self.temperature.unwrap_or(default.temperature),
+            top_k: self.top_k.or(default.top_k),
+            top_p: self.top_p.unwrap_or(default.top_p),
+            min_p: self.min_p.unwrap_or(default.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(default.repetition_penalty),
+        };
+        Sampler::new(sampling, self.seed)
+    }
+}

@@ -1,0 +1,56 @@
+//! What is kept in memory, by how much of it may be used.
+
+use transmla_core::model::{carried_tensors, model_tensors};
+use transmla_core::{ModelConfig, Residency};
+use transmla_eval::{EvalOptions, LOGITS_AT_ONCE};
+
+use crate::solve::peak_bytes;
+use crate::spec::plan::Plan;
+use crate::text::plan::TextPlan;
+
+/// Most bytes of hidden states kept at once, however much memory is allowed.
+const MOST_STATE_BYTES: u64 = 256 << 20;
+
+/// Memory of the program itself: code, allocator, thread stacks.
+const PROGRAM_BYTES: u64 = 16 << 20;
+
+/// Bytes of a number while it is computed with.
+const FLOAT: u64 = size_of::<f32>() as u64;
+
+/// Whether a model's weights are kept in memory: they are if they take at most half of `max_memory` bytes.
+pub fn residency(config: &ModelConfig, max_memory: u64) -> Residency {
+    let numbers: u64 = model_tensors(config).iter().map(|spec| spec.elements() as u64).sum();
+    match numbers * FLOAT <= max_memory / 2 {
+        true => Residency::Loaded,
+        false => Residency::Streamed,
+    }
+}
+
+/// How an evaluation goes through a model: a quarter of `max_memory` bytes is for hidden states.
+pub fn eval_options(batch_size: usize, max_memory: u64) -> EvalOptions {
+    EvalOptions {
+        batch_size,
+        state_bytes: (max_memory / 4).min(MOST_STATE_BYTES),
+    }
+}
+
+/// Numbers of a model, output head and multi-token-prediction layers included.
+pub fn parameters(config: &ModelConfig) -> u64 {
+    let (own, carried) = (model_tensors(config), carried_tensors(config));
+    own.iter().chain(&carried).map(|spec| spec.elements() as u64).sum()
+}
+
+/// Estimated peak of a whole conversion in bytes.
+pub(crate) fn conversion_bytes(plan: &Plan, texts: &TextPlan, residency: Residency) -> u64 {
+    let source = plan.source();
+    let kept = match residency {
+        Residency::Loaded => FLOAT * parameters(source),
+        Residency::Streamed => 0,
+    };
+    let evaluation = texts.window_tokens().map_or(0, |window| {
+        let logits = (LOGITS_AT_ONCE as u64).min(window as u64 * source.vocab_size as u64);
+        FLOAT * (3 * logits + (source.vocab_size * source.hidden_size) as u64)
+    });
+    let (samples, tokens) = texts.calibration_shape();
+    PROGRAM_BYTES + kept + evaluation.max(peak_bytes(plan, samples, tokens))
+}

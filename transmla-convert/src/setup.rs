@@ -1,0 +1,69 @@
+//! What a conversion has around it, beside its recipe.
+
+use std::path::PathBuf;
+
+use burn::tensor::Device;
+use transmla_core::hub::HubOptions;
+
+use crate::output::names::{ModelName, Surroundings, bare_origin};
+use crate::spec::recipe::Recipe;
+use crate::text::source::LocalText;
+
+/// What conversions run on and where they find things; nothing in it changes what a recipe makes, but for the device's rounding.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Where models run.
+    pub device: Device,
+    /// Weights are kept in memory if they take at most half of so many bytes, else read layer by layer.
+    pub max_memory: u64,
+    /// How models and datasets of the hub are had.
+    pub hub: HubOptions,
+    /// Texts of the program's own.
+    pub texts: Vec<LocalText>,
+    /// Where the model is, if that was found out already.
+    pub model_folder: Option<PathBuf>,
+    /// What the model goes by, if `model_path` of the recipe is a name of the program's own, no path and no repository.
+    pub model_name: Option<String>,
+    /// A name, that of the user for instance, that no path in a written file may tell.
+    pub hidden_name: Option<String>,
+    /// Whether an existing folder is replaced, if it holds nothing but what a conversion has written.
+    pub replace: bool,
+}
+
+impl Default for Setup {
+    /// The default device, a GiB of memory, and no hub.
+    fn default() -> Self {
+        Self {
+            device: Device::default(),
+            max_memory: 1 << 30,
+            hub: HubOptions::default(),
+            texts: Vec::new(),
+            model_folder: None,
+            model_name: None,
+            hidden_name: None,
+            replace: false,
+        }
+    }
+}
+
+impl Setup {
+    /// What written files may say.
+    pub(crate) fn surroundings(&self) -> Surroundings<'_> {
+        Surroundings {
+            model_name: self.model_name.as_deref(),
+            locals: &self.texts,
+            user: self.hidden_name.as_deref(),
+            cache: self.hub.cache.as_deref(),
+        }
+    }
+
+    /// What written files call a model.
+    pub fn name_of(&self, model_path: &str) -> ModelName {
+        self.surroundings().model(model_path)
+    }
+
+    /// Where a text is from, as a [`Warning`](crate::Warning) or an observer has it, without the folders that it was read from.
+    pub fn bare_origin(&self, origin: &str, recipe: &Recipe) -> String {
+        bare_origin(origin, recipe, self.surroundings())
+    }
+}

@@ -1,0 +1,6 @@
+//! The text that a conversion is calibrated and evaluated on: datasets, mixes of them, noise, token files.
+
+pub mod corpus;
+pub mod mix;
+pub mod plan;
+pub mod source;
