@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use transmla_convert::{Plan, Recipe, Sweep, has_refinement};
+use transmla_convert::{Plan, Recipe, Setup, Sweep, TextPurpose, has_refinement};
 use transmla_core::{Checkpoint, ModelConfig};
+use transmla_report::Fact;
 
 pub use self::arguments::SweepArguments;
 use self::arguments::{Curve, Files};
@@ -17,6 +18,7 @@ use self::outcome::{Outcome, Point};
 use self::progress::SweepProgress;
 use crate::advice::with_hint;
 use crate::convert::save_path::{self, Inputs};
+use crate::convert::stages::ReadText;
 use crate::interrupt;
 use crate::model::ModelFolder;
 use crate::printer::Printer;
@@ -98,6 +100,8 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
         curves: &curves,
         total_seconds: started.elapsed().as_secs_f64(),
         peak_bytes: memory::peak_bytes(),
+        facts: calibration_facts(&progress.stages.texts, &around.setup, &recipe),
+        recipe: common_lines(&recipes_of(planned.plans(), &models, &around.setup)?),
     };
     // What took long is shown even if it cannot be written.
     let written = write(&outcome, &outputs);
@@ -155,6 +159,37 @@ fn announcement(model: &str, curves: &[Curve], models: &[Model]) -> String {
     let curves: Vec<String> = curves.iter().map(of_curve).collect();
     let models = table::plural(models.len(), "model");
     format!("Sweep: {model} to {models}: {}", curves.join("; "))
+}
+
+/// The texts that the models are calibrated on.
+fn calibration_facts(texts: &[ReadText], setup: &Setup, recipe: &Recipe) -> Vec<Fact> {
+    let calibration = texts.iter().filter(|text| text.purpose == TextPurpose::Calibration);
+    let mut facts: Vec<Fact> = calibration
+        .map(|text| Fact {
+            name: "Calibration".into(),
+            value: text.describe("sample", setup, recipe),
+        })
+        .collect();
+    facts.dedup();
+    facts
+}
+
+/// What the models' folders say, or would say, of how they were made.
+fn recipes_of(plans: &[Plan], models: &[Model], setup: &Setup) -> anyhow::Result<Vec<String>> {
+    let recipes = plans.iter().zip(models);
+    let text = |(plan, model): (&Plan, &Model)| Ok(setup.recipe_toml(plan.recipe(), &model.folder)?);
+    recipes.map(text).collect()
+}
+
+/// The lines that all texts have, in the order of the first.
+fn common_lines(texts: &[String]) -> String {
+    let Some((first, others)) = texts.split_first() else {
+        return String::new();
+    };
+    let in_all = |line: &&str| others.iter().all(|text| text.lines().any(|other| other == *line));
+    // A comment says what the whole file is.
+    let lines = first.lines().filter(|line| !line.starts_with('#')).filter(in_all);
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn write(outcome: &Outcome<'_>, files: &Files) -> anyhow::Result<()> {

@@ -2,9 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::conversion_page::page;
-use crate::error::ReportError;
-
 /// One conversion. What is not known stays empty, and its part of the page is left out.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -110,14 +107,4 @@ pub struct Sample {
     pub original: Option<String>,
     /// What the result goes on with.
     pub converted: String,
-}
-
-impl ConversionReport {
-    /// The page, as one HTML file.
-    ///
-    /// # Errors
-    /// [`ReportError::Draw`].
-    pub fn html(&self) -> Result<String, ReportError> {
-        page(self)
-    }
 }

@@ -6,8 +6,18 @@ use crate::format::{bytes, change, count, percent, seconds, three_digits};
 use crate::html::{Page, Tile, escape, figure, table};
 use crate::pictures::{before_after, curves, phases, rotary};
 
+impl ConversionReport {
+    /// The page, as one HTML file.
+    ///
+    /// # Errors
+    /// [`ReportError::Draw`].
+    pub fn html(&self) -> Result<String, ReportError> {
+        page(self)
+    }
+}
+
 /// Sections appear where something is known of them.
-pub(crate) fn page(report: &ConversionReport) -> Result<String, ReportError> {
+fn page(report: &ConversionReport) -> Result<String, ReportError> {
     let title = format!("{}: conversion to latent attention", report.model);
     let mut page = Page::new(
         &title,

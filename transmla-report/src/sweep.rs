@@ -3,9 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::conversion::{Fact, Measured};
-use crate::error::ReportError;
-use crate::pictures::trade_off;
-use crate::sweep_page::page;
 
 /// Several models of one original.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -56,22 +53,4 @@ pub struct SweepPoint {
     pub partial_rope: Option<f64>,
     /// Frequency folding (published method).
     pub freqfold: Option<usize>,
-}
-
-impl SweepReport {
-    /// The page, as one HTML file.
-    ///
-    /// # Errors
-    /// [`ReportError::Draw`].
-    pub fn html(&self) -> Result<String, ReportError> {
-        page(self)
-    }
-
-    /// Perplexity by size of the cache, as one SVG file. Points whose perplexity is not finite are left out.
-    ///
-    /// # Errors
-    /// [`ReportError::Draw`].
-    pub fn svg(&self) -> Result<String, ReportError> {
-        trade_off::file(self)
-    }
 }

@@ -7,8 +7,26 @@ use crate::html::{Page, Tile, escape, table};
 use crate::pictures::trade_off;
 use crate::sweep::{SweepPoint, SweepReport};
 
+impl SweepReport {
+    /// The page, as one HTML file.
+    ///
+    /// # Errors
+    /// [`ReportError::Draw`].
+    pub fn html(&self) -> Result<String, ReportError> {
+        page(self)
+    }
+
+    /// Perplexity by size of the cache, as one SVG file. Points whose perplexity is not finite are left out.
+    ///
+    /// # Errors
+    /// [`ReportError::Draw`].
+    pub fn svg(&self) -> Result<String, ReportError> {
+        trade_off::file(self)
+    }
+}
+
 /// Sections appear where something is known of them.
-pub(crate) fn page(report: &SweepReport) -> Result<String, ReportError> {
+fn page(report: &SweepReport) -> Result<String, ReportError> {
     let title = format!("{}: perplexity by size of the KV cache", report.model);
     let subtitle = format!("Perplexity by size of the KV cache, on {}", report.evaluation);
     let mut page = Page::new(

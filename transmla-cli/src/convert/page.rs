@@ -10,31 +10,19 @@ use transmla_report as page;
 use transmla_report::{ConversionReport, Fact, Measured, Phase, RopeFigures, Sample};
 
 use super::plan_view::style;
-use super::progress::StageTime;
+use super::stages::{ReadText, StageTime};
 use crate::{memory, table};
 
 /// The page's name in the folder of its model.
 pub const PAGE: &str = "report.html";
 
 /// What a page is made from beside the finished model.
+#[derive(Debug)]
 pub struct Origin<'a> {
     /// What written files may tell.
     pub setup: &'a Setup,
     /// When the conversion began.
     pub started: Instant,
-}
-
-/// A text that was read.
-#[derive(Debug, Clone)]
-pub struct ReadText {
-    /// What for.
-    pub purpose: TextPurpose,
-    /// Sequences.
-    pub sequences: usize,
-    /// Tokens of each.
-    pub tokens: usize,
-    /// Where it is from, folders and all.
-    pub origin: String,
 }
 
 impl Origin<'_> {
@@ -60,9 +48,7 @@ impl Origin<'_> {
         };
         let text = |purpose: TextPurpose, unit: &str| {
             let read = texts.iter().find(|text| text.purpose == purpose)?;
-            let origin = self.setup.bare_origin(&read.origin, recipe);
-            let sequences = table::plural(read.sequences, unit);
-            Some(format!("{sequences} of {} tokens of {origin}", read.tokens))
+            Some(read.describe(unit, self.setup, recipe))
         };
         let phase = |stage: &StageTime| Phase {
             name: stage.label.clone(),
@@ -78,7 +64,11 @@ impl Origin<'_> {
             converted: measured(after, report.mla),
             partial_rope: report.partial_rope.map(|it| it.perplexity),
             rank: plan.latent().kv_lora_rank,
-            layers: report.layers.iter().map(|layer| of_layer(plan, layer, figures)).collect(),
+            layers: report
+                .layers
+                .iter()
+                .map(|layer| of_layer(plan, layer, figures))
+                .collect(),
             phases: stages.iter().map(phase).collect(),
             total_seconds: Some(self.started.elapsed().as_secs_f64()),
             peak_bytes: memory::peak_bytes(),
@@ -113,7 +103,10 @@ fn facts(plan: &Plan, freqfold: Option<usize>, calibration: Option<String>) -> V
             )),
         ),
         ("Form", Some(style(plan))),
-        ("Made for", plan.recipe().engine.map(|engine: Engine| engine.to_string())),
+        (
+            "Made for",
+            plan.recipe().engine.map(|engine: Engine| engine.to_string()),
+        ),
     ];
     let known = |(name, value): (&str, Option<String>)| {
         Some(Fact {

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use transmla_convert::{Plan, Report};
 use transmla_eval::Perplexity;
-use transmla_report::{Measured, SweepCurve, SweepPoint, SweepReport};
+use transmla_report::{Fact, Measured, SweepCurve, SweepPoint, SweepReport};
 
 use super::arguments::{Curve, Files};
 use crate::table::{self, Table};
@@ -30,6 +30,10 @@ pub struct Outcome<'a> {
     pub total_seconds: f64,
     /// The most memory in use.
     pub peak_bytes: Option<u64>,
+    /// What else all models have in common.
+    pub facts: Vec<Fact>,
+    /// What their recipes have in common.
+    pub recipe: String,
 }
 
 /// A converted model.
@@ -111,8 +115,9 @@ impl Outcome<'_> {
             curves: self.curves.iter().map(curve).collect(),
             total_seconds: Some(self.total_seconds),
             peak_bytes: self.peak_bytes,
+            facts: self.facts.clone(),
+            recipe: Some(self.recipe.clone()).filter(|recipe| !recipe.is_empty()),
             generator: concat!("transmla ", env!("CARGO_PKG_VERSION")).into(),
-            ..SweepReport::default()
         }
     }
 

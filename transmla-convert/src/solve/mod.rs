@@ -39,7 +39,7 @@ pub fn has_refinement(name: MethodName) -> bool {
 }
 
 /// The method of a recipe and its steps, in a few words.
-pub(crate) fn summary(recipe: &Recipe) -> String {
+pub fn summary(recipe: &Recipe) -> String {
     method(recipe.method).summary(recipe)
 }
 
