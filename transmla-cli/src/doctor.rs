@@ -1,6 +1,7 @@
 //! `transmla doctor`: whether this machine and this binary are ready, and what to do where they are not.
 
 mod checks;
+mod finding;
 mod folders;
 mod hub;
 mod system;
@@ -9,6 +10,7 @@ use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 
+use self::finding::{Finding, State};
 use crate::options::output::OutputArguments;
 use crate::printer::Printer;
 use crate::table::plural;
@@ -26,54 +28,6 @@ pub struct DoctorArguments {
 
     #[command(flatten)]
     output: OutputArguments,
-}
-
-/// How a check came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    Ok,
-    Warn,
-    Fail,
-}
-
-/// What one check found.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Finding {
-    name: &'static str,
-    state: State,
-    found: String,
-    fix: Option<String>,
-}
-
-impl Finding {
-    /// All is well.
-    fn ok(name: &'static str, found: impl Into<String>) -> Self {
-        let found = found.into();
-        Self {
-            name,
-            state: State::Ok,
-            found,
-            fix: None,
-        }
-    }
-
-    /// Something will be slow, or missing for some uses.
-    fn warn(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self {
-            state: State::Warn,
-            fix: Some(fix.into()),
-            ..Self::ok(name, found)
-        }
-    }
-
-    /// Something does not work.
-    fn fail(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self {
-            state: State::Fail,
-            ..Self::warn(name, found, fix)
-        }
-    }
 }
 
 /// All findings, for programs.

@@ -2,13 +2,20 @@
 //!
 //! | floor | what it holds |
 //! | --- | --- |
+//! | `conversion`, `sweep` | [`Conversion`], [`Sweep`]: from recipes to models with recipe and card |
+//! | `setup`, `memory` | [`Setup`]: device, hub, texts; what is kept in memory |
 //! | `execute` | [`convert()`], [`convert_all`]: planned conversions with model and text at hand |
 //! | `output` | companions of the weights, model card, GGUF, list of files, resume cache, verification |
 //! | `solve` | how latent attention is found: a folder for each method |
 //! | `layer` | weights of a layer, text through layers, DeepSeek's tensors, norms of latents |
+//! | `text` | calibration and evaluation text: datasets, mixes, noise, token files |
 //! | `spec` | [`Recipe`], [`Plan`], engines, what is supported, errors, [`Observer`] and [`Report`] |
 //!
 //! A floor uses itself and those below it. `tests/floors.rs` reads the imports.
+//!
+//! # Example
+//!
+//! What [`Conversion`] does, with a model and a text at hand:
 //!
 //! ```
 //! use burn::tensor::Device;
@@ -77,7 +84,7 @@ pub use spec::figures::LayerFigures;
 pub use spec::hint::Hint;
 pub use spec::options::{Engine, FileFormat, FreqFold, FreqFoldError, MethodName, Style};
 pub use spec::plan::Plan;
-pub use spec::recipe::{CalibrationText, EvaluationText, RECIPE_FIELDS, Recipe, RecipeError};
+pub use spec::recipe::{CalibrationText, EvaluationText, RECIPE_FIELDS, Recipe, RecipeError, WrittenFiles};
 pub use spec::report::{Finished, LayerReport, Observer, Report, SavedLayer, Silent, Stage, TextPurpose, Warning};
 pub use spec::support::{approximation, auto_obstacle, stock_obstacle};
 pub use sweep::{PlannedSweep, Sweep, has_weights};

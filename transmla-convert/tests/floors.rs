@@ -14,7 +14,7 @@ const FLOORS: [&str; 5] = ["spec", "text", "layer", "solve", "output"];
 const PROGRAMS: [&str; 3] = ["transmla-cli", "benches", "xtask"];
 
 /// Crates that still have circles.
-const WITH_CIRCLES: &[&str] = &["transmla-core", "transmla-calib"];
+const WITH_CIRCLES: &[&str] = &["transmla-core"];
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

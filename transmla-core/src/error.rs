@@ -60,6 +60,12 @@ pub enum CoreError {
     /// There is no token to continue.
     #[error("there is no token to start from: the prompt is empty")]
     EmptyPrompt,
+    /// A model that makes its layers from others could not make one.
+    #[error("{source}")]
+    Made {
+        /// What failed.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The accelerator failed to run a computation.
     #[error("the device failed: {0}")]
     Execution(String),

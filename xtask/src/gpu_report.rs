@@ -33,7 +33,7 @@ use program::Programs;
   cargo xtask gpu-report --device cuda --output report
   cargo xtask gpu-report --device cuda --pack programs")]
 pub struct Arguments {
-    /// What to compute on: cuda[:N] or wgpu[:N]
+    /// What to compute on: cuda, cuda:N, wgpu or wgpu:N
     #[arg(long, value_name = "DEVICE", default_value = "cuda")]
     device: Device,
 

@@ -2,7 +2,7 @@
 
 use transmla_core::DeviceChoice;
 
-use super::Finding;
+use super::finding::Finding;
 use super::system::{Memory, Processor};
 use crate::table;
 
@@ -130,7 +130,7 @@ pub fn memory(memory: Option<Memory>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
+    use super::super::finding::State;
     use super::*;
 
     #[test]

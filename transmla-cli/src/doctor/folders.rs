@@ -4,7 +4,7 @@ use std::path::Path;
 
 use transmla_core::checkpoint::Place;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::{environment, table};
 
 /// Room that a small conversion takes.
@@ -93,7 +93,7 @@ fn folder(folder: &Folder<'_>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
+    use super::super::finding::State;
     use super::*;
 
     fn found(path: &Path, needed: bool) -> Finding {

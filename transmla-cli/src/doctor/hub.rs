@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use transmla_core::hub::{HubOptions, HubTimeouts, reach};
 
-use super::Finding;
+use super::finding::Finding;
 use crate::environment;
 use crate::printer::Printer;
 

@@ -28,3 +28,4 @@ mod sweep;
 mod texts;
 mod usage;
 mod verify;
+mod walkthrough;

@@ -58,10 +58,7 @@ pub(crate) fn list_files(writer: &CheckpointWriter) -> Result<(), ConvertError> 
         false => "# The files of this model; `transmla convert --force` replaces these and no others.\n".to_owned(),
     };
     // A table at the end stands for itself, whatever is before it.
-    let list = toml::to_string(&Manifest { files }).map_err(|source| ConvertError::Toml {
-        file: RECIPE_FILE,
-        source,
-    })?;
+    let list = toml::to_string(&Manifest { files }).map_err(ConvertError::encode(RECIPE_FILE))?;
     text.push_str(&format!("\n{list}"));
     writer.write_file(RECIPE_FILE, text.as_bytes())?;
     Ok(())

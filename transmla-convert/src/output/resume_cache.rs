@@ -145,7 +145,7 @@ impl LayerStore for ResumeCache {
         };
         let checksum = label.checksum_with(&contents);
         label.checksum = hex(&checksum);
-        let text = serde_json::to_vec(&label).map_err(|source| ConvertError::Json { file: LABEL, source })?;
+        let text = serde_json::to_vec(&label).map_err(ConvertError::encode(LABEL))?;
         writer.write_file(LABEL, &text)?;
         writer.commit()?;
         self.follow(&checksum);
@@ -211,7 +211,7 @@ struct Origin<'a> {
 
 /// Stands for everything that the first layer follows from.
 fn start(plan: &Plan, text: &TokenBatch, origin: &Origin<'_>) -> Result<Fingerprint, ConvertError> {
-    let json = |file, map| serde_json::to_string(map).map_err(|source| ConvertError::Json { file, source });
+    let json = |file, map| serde_json::to_string(map).map_err(ConvertError::encode(file));
     // By name, so that whoever adds a choice decides whether layers follow from it.
     let Recipe {
         method,

@@ -170,21 +170,13 @@ pub enum ConvertError {
         /// Tokens that are possible.
         longest: usize,
     },
-    /// What is to be written cannot be told as JSON.
+    /// What is to be written cannot be told in the form of its file.
     #[error("cannot write {file}: {source}")]
-    Json {
+    Encode {
         /// The file.
         file: &'static str,
         /// What failed.
-        source: serde_json::Error,
-    },
-    /// The list of files cannot be told as TOML.
-    #[error("cannot write {file}: {source}")]
-    Toml {
-        /// The file.
-        file: &'static str,
-        /// What failed.
-        source: toml::ser::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// There are too few calibration samples.
     #[error("{found} calibration sample(s), at least {needed} are needed: {why}")]
@@ -214,6 +206,13 @@ impl ConvertError {
         move |error| Self::Doing {
             doing,
             source: Box::new(error.into()),
+        }
+    }
+
+    pub(crate) fn encode<E: Into<Box<dyn std::error::Error + Send + Sync>>>(file: &'static str) -> impl Fn(E) -> Self {
+        move |error| Self::Encode {
+            file,
+            source: error.into(),
         }
     }
 

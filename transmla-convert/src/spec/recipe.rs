@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use transmla_core::StorageDtype;
 
 use crate::spec::options::{Engine, FileFormat, FreqFold, MethodName, Style};
@@ -70,7 +70,17 @@ pub struct Recipe {
     pub evaluation: EvaluationText,
     /// The list of written files that a conversion appends; it says nothing on how to repeat it.
     #[serde(skip_serializing)]
-    pub files: IgnoredAny,
+    pub files: WrittenFiles,
+}
+
+/// The place of a list of files in a recipe; what is in it is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WrittenFiles;
+
+impl<'de> Deserialize<'de> for WrittenFiles {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
 }
 
 /// The fields of a [`Recipe`] that texts of this library name.
@@ -165,7 +175,7 @@ impl Default for Recipe {
             max_shard_size: 5_000_000_000,
             calibration: CalibrationText::default(),
             evaluation: EvaluationText::default(),
-            files: IgnoredAny,
+            files: WrittenFiles,
         }
     }
 }
@@ -203,10 +213,10 @@ impl Default for EvaluationText {
 pub enum RecipeError {
     /// Not TOML, a key that is not known, or a value of the wrong kind; says the line.
     #[error("not a conversion recipe: {0}")]
-    Read(#[from] toml::de::Error),
+    Read(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A value that TOML cannot hold.
     #[error("the recipe cannot be written as TOML: {0}")]
-    Write(#[from] toml::ser::Error),
+    Write(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A number that must be positive is zero.
     #[error("not a conversion recipe: {0} is 0; expected a positive integer")]
     Zero(
@@ -232,7 +242,7 @@ impl Recipe {
     /// # Errors
     /// [`RecipeError::Write`] for numbers beyond TOML's 64 signed bits.
     pub fn to_toml(&self) -> Result<String, RecipeError> {
-        let body = toml::to_string(self)?;
+        let body = toml::to_string(self).map_err(|error| RecipeError::Write(error.into()))?;
         Ok(format!(
             "# How this model was made. `transmla convert --recipe` with this file makes it again.\n{body}"
         ))
@@ -243,7 +253,7 @@ impl Recipe {
     /// # Errors
     /// [`RecipeError::Read`] with the line, [`RecipeError::Zero`], [`RecipeError::NoModel`].
     pub fn from_toml(text: &str) -> Result<Self, RecipeError> {
-        let recipe: Self = toml::from_str(text)?;
+        let recipe: Self = toml::from_str(text).map_err(|error| RecipeError::Read(error.into()))?;
         recipe.check()?;
         Ok(recipe)
     }

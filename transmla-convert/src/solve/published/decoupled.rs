@@ -121,7 +121,9 @@ impl LayeredModel for DecoupledModel<'_> {
         self.decouple(self.source.layer(index)?, index)
             .map_err(|error| match error {
                 ConvertError::Core(error) => error,
-                other => CoreError::Execution(other.to_string()),
+                other => CoreError::Made {
+                    source: Box::new(other),
+                },
             })
     }
 
