@@ -24,6 +24,7 @@ pub fn reach(options: &HubOptions) -> Result<String, CheckpointError> {
         )),
         // It is there, and what is asked of it later is something else.
         Err(Failure::Status(status, _)) if status < 500 => Ok(address),
+        Err(Failure::Network(problem)) => Err(fail(&address, problem)),
         Err(failure) => Err(fail(&address, failure.explain("", client.has_token()))),
     }
 }

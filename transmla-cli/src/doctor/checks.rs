@@ -1,5 +1,6 @@
 //! The processor, the backends and the memory.
 
+use burn::tensor::Device;
 use transmla_core::DeviceChoice;
 
 use super::finding::Finding;
@@ -93,6 +94,7 @@ fn devices(name: &'static str, devices: &[String], fix: &str) -> Finding {
 /// What is computed on unless `--device` says otherwise.
 fn automatic() -> Finding {
     match DeviceChoice::Auto.open() {
+        Ok(device) if device == Device::flex() => Finding::ok("device", "--device auto takes the CPU"),
         Ok(device) => Finding::ok("device", format!("--device auto takes {device:?}")),
         Err(error) => Finding::fail("device", error.to_string(), "use --device cpu"),
     }

@@ -67,7 +67,10 @@ fn folder(folder: &Folder<'_>) -> Finding {
         .unwrap_or(Path::new("."));
     let probed = tempfile::Builder::new().prefix(".transmla-").tempfile_in(existing);
     if let Err(error) = probed {
-        let found = format!("{shown} cannot be written to: {error}");
+        // Without the name of the file that was tried.
+        let error = error.to_string();
+        let why = error.split(" at path ").next().unwrap_or_default();
+        let found = format!("{shown} cannot be written to: {why}");
         return match folder.needed {
             true => Finding::fail(name, found, fix),
             false => Finding::warn(name, found, fix),
