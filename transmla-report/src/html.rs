@@ -35,7 +35,8 @@ impl Page {
         }
         self.0 += "<dl class=\"tiles\">\n";
         for Tile { name, value, note } in tiles {
-            let [name, value, note] = [name, value, note].map(|text| escape(text));
+            // A number keeps its unit.
+            let [name, value, note] = [name, value, note].map(|text| escape(text).replace(" %", "\u{a0}%"));
             let _ = writeln!(
                 self.0,
                 "<div><dt>{name}</dt><dd>{value}</dd><dd class=\"note\">{note}</dd></div>"

@@ -147,9 +147,9 @@ fn a_conversion_has_all_parts_that_are_known() {
         .collect();
     for text in [
         "org/model",
-        "41.7 %",
+        "41.7\u{a0}%",
         "384 → 160 numbers per token and layer",
-        "original 34.6, +12.7 %",
+        "original 34.6, +12.7\u{a0}%",
         "64 s",
         "rank 28",
         "layer 2: output (held-out) 6.00 %",
@@ -177,7 +177,7 @@ fn what_is_not_known_is_left_out() {
         ..ConversionReport::default()
     };
     let page = unmeasured.html().unwrap();
-    assert!(page.contains("41.7 %") && parts(&page).is_empty(), "{page}");
+    assert!(page.contains("41.7\u{a0}%") && parts(&page).is_empty(), "{page}");
     // The published method refines nothing and has no error of outputs.
     let mut published = conversion();
     published.partial_rope = Some(36.0);
