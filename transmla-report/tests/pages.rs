@@ -352,10 +352,9 @@ fn every_point_of_a_sweep_is_in_its_place() {
         panic!("{places:?}")
     };
     let hint = |end: &str| {
-        let titles = of("title").into_iter();
+        let mut titles = of("title").into_iter();
         let title = titles
-            .filter(|node| node.text().is_some_and(|text| text.ends_with(end)))
-            .next_back()
+            .rfind(|node| node.text().is_some_and(|text| text.ends_with(end)))
             .unwrap();
         let circle = title.parent().unwrap();
         ["cx", "cy"].map(|name| circle.attribute(name).unwrap().parse::<f64>().unwrap())

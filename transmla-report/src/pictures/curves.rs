@@ -20,6 +20,9 @@ const POINTS: usize = 160;
 /// Least share that a logarithmic axis shows.
 const LEAST: f64 = 1e-5;
 
+/// Places of a curve.
+type Points = Vec<(f64, f64)>;
+
 /// What is known of the errors of each layer, as a share in percent.
 type Series = (&'static str, RGBColor, fn(&LayerFigures) -> Option<f64>);
 
@@ -33,17 +36,15 @@ const ERRORS: [Series; 3] = [
 
 /// Errors by layer; nothing where none is known.
 pub(crate) fn errors(report: &ConversionReport) -> Result<Option<String>, ReportError> {
-    let known: Vec<(&str, RGBColor, Vec<(f64, f64)>)> = ERRORS
-        .iter()
-        .map(|(name, colour, value)| {
-            let point = |layer: &LayerFigures| {
-                let value = value(layer).filter(|value| value.is_finite())?;
-                Some((layer.layer as f64, 100.0 * value.max(0.0)))
-            };
-            (*name, *colour, report.layers.iter().filter_map(point).collect())
-        })
-        .filter(|(_, _, points): &(_, _, Vec<_>)| !points.is_empty())
-        .collect();
+    let points = |(name, colour, value): &Series| {
+        let point = |layer: &LayerFigures| {
+            let value = value(layer).filter(|value| value.is_finite())?;
+            Some((layer.layer as f64, 100.0 * value.max(0.0)))
+        };
+        let points: Points = report.layers.iter().filter_map(point).collect();
+        (!points.is_empty()).then_some((*name, *colour, points))
+    };
+    let known: Vec<(&str, RGBColor, Points)> = ERRORS.iter().filter_map(points).collect();
     if known.is_empty() {
         return Ok(None);
     }
@@ -85,7 +86,7 @@ pub(crate) fn errors(report: &ConversionReport) -> Result<Option<String>, Report
 
 /// What a latent of each rank leaves out, by layer; nothing where no spectrum is known.
 pub(crate) fn spectrum(report: &ConversionReport) -> Result<Option<String>, ReportError> {
-    let curves: Vec<(usize, Vec<(f64, f64)>)> = report
+    let curves: Vec<(usize, Points)> = report
         .layers
         .iter()
         .filter_map(|layer| Some((layer.layer, left_out(&layer.spectrum)?)))
@@ -145,7 +146,7 @@ pub(crate) fn spectrum(report: &ConversionReport) -> Result<Option<String>, Repo
 }
 
 /// Share of the energy beyond each rank, at some ranks.
-fn left_out(spectrum: &[f64]) -> Option<Vec<(f64, f64)>> {
+fn left_out(spectrum: &[f64]) -> Option<Points> {
     let energy = |value: &f64| if value.is_finite() { value.max(0.0) } else { 0.0 };
     let total: f64 = spectrum.iter().map(energy).sum();
     if total <= 0.0 {
@@ -169,7 +170,7 @@ fn left_out(spectrum: &[f64]) -> Option<Vec<(f64, f64)>> {
 /// Held-out error by steps of refinement, by layer; nothing where nothing was refined.
 pub(crate) fn refinement(report: &ConversionReport) -> Result<Option<String>, ReportError> {
     let known = |(step, error): &(usize, f64)| (error.is_finite() && *error > 0.0).then_some((*step as f64, *error));
-    let curves: Vec<(usize, Vec<(f64, f64)>)> = report
+    let curves: Vec<(usize, Points)> = report
         .layers
         .iter()
         .map(|layer| (layer.layer, layer.refinement.iter().filter_map(known).collect()))
@@ -201,7 +202,7 @@ pub(crate) fn refinement(report: &ConversionReport) -> Result<Option<String>, Re
         let mut chart = frame.chart(area)?;
         by_depth(&mut chart, &curves, low, 1.4)?;
         depth_legend(area, &curves)?;
-        let last = |(layer, points): &(usize, Vec<(f64, f64)>)| {
+        let last = |(layer, points): &(usize, Points)| {
             let (step, error) = *points.last()?;
             let place = chart.backend_coord(&(step, 100.0 * error));
             let text = format!("layer {layer}: {} → {}", percent(points[0].1), percent(error));
@@ -219,9 +220,9 @@ fn layer_axis(report: &ConversionReport) -> Axis {
 }
 
 /// One line for each layer, light for the first and dark for the last, down to a least share.
-fn by_depth(chart: &mut Chart<'_, '_>, curves: &[(usize, Vec<(f64, f64)>)], least: f64, width: f64) -> Drawn<()> {
+fn by_depth(chart: &mut Chart<'_, '_>, curves: &[(usize, Points)], least: f64, width: f64) -> Drawn<()> {
     for (index, (_, points)) in curves.iter().enumerate() {
-        let shown: Vec<(f64, f64)> = points
+        let shown: Points = points
             .iter()
             .take_while(|(_, share)| *share >= least)
             .map(|(x, share)| (*x, 100.0 * share))
@@ -251,7 +252,7 @@ fn legend(area: &Area<'_>, entries: &[(&str, RGBColor)]) -> Drawn<()> {
 }
 
 /// First and last layer at the ends of the ramp, above a picture.
-fn depth_legend(area: &Area<'_>, curves: &[(usize, Vec<(f64, f64)>)]) -> Drawn<()> {
+fn depth_legend(area: &Area<'_>, curves: &[(usize, Points)]) -> Drawn<()> {
     let (Some((first, _)), Some((last, _))) = (curves.first(), curves.last()) else {
         return Ok(());
     };
