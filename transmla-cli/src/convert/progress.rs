@@ -56,12 +56,10 @@ impl<'a> Progress<'a> {
     }
 
     /// The same for one conversion, whose model writes samples, if somebody reads them, and gets a page, if one is wanted.
-    pub fn with_page(self, page: Option<Origin<'a>>) -> Self {
-        Self {
-            sampled: page.is_some() || self.printer.is_text(),
-            page,
-            ..self
-        }
+    pub fn with_page(mut self, page: Option<Origin<'a>>) -> Self {
+        self.sampled = page.is_some() || self.printer.is_text();
+        self.page = page;
+        self
     }
 
     /// What both models write; a conversion that is done does not fail for it.
