@@ -137,7 +137,7 @@ pub enum CheckpointError {
         value: f32,
     },
     /// A value does not fit the number format it must be stored in.
-    #[error("tensor {name}: value {value} does not fit {dtype}; use --dtype bf16 or fp32")]
+    #[error("tensor {name}: value {value} does not fit {dtype}; use bf16 or fp32 as `dtype`")]
     Overflow {
         /// The tensor's name.
         name: String,

@@ -7,7 +7,8 @@ use crate::{bench, chat, completions, convert, doctor, eval, export, generate, i
 /// Convert language models with grouped-query attention to multi-head latent attention.
 ///
 /// A converted model keeps a small latent per token instead of keys and values, so its KV cache shrinks. Layers are fitted
-/// to a calibration text, one after another; the whole model is not fine-tuned. Models are folders in hub layout, ids on the Hugging Face hub, or `embedded`, a small one in this binary.
+/// to a calibration text, one after another; the whole model is not fine-tuned. Models are folders in hub layout, ids on
+/// the Hugging Face hub, or `embedded`, a small one in this binary.
 #[derive(Debug, Parser)]
 #[command(name = "transmla", version, max_term_width = 110, after_help = EXAMPLES)]
 pub struct Arguments {

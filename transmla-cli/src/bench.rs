@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use anyhow::Context;
+use burn::tensor::Device;
 use clap::Args;
 use serde::Serialize;
 use transmla_core::{Decoder, KvCache, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch, host_values};
@@ -13,12 +15,13 @@ use crate::options::model_name::model_name;
 use crate::options::output::OutputArguments;
 use crate::options::values;
 use crate::printer::Printer;
+use crate::room;
 use crate::table;
 
 /// Measure how fast a model decodes, and what its KV cache takes.
 ///
 /// The cache is filled with random numbers, as if a text of the given length had been read; then tokens are decoded one by
-/// one, and the median time of a step is told. Weights are kept in memory.
+/// one, and the median time of a step is reported. Weights are kept in memory.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BenchArguments {
@@ -56,6 +59,15 @@ const EXAMPLES: &str = "\
 Examples:
   transmla bench --model-path outputs --against org/model
   transmla bench --model-path outputs --context 8192 --batch 1 --cache-dtype bf16 --json";
+
+impl BenchArguments {
+    /// Tokens of the longest sequence at the end of its measurement.
+    fn longest(&self) -> usize {
+        let context = self.context.iter().copied().max().unwrap_or(0);
+        // One more before the measurement begins.
+        context.saturating_add(self.new_tokens).saturating_add(1)
+    }
+}
 
 #[derive(Debug, Serialize)]
 struct BenchResult {
@@ -115,11 +127,8 @@ fn measure(
     printer: &Printer,
 ) -> anyhow::Result<Measured> {
     let config = ModelConfig::read(folder.path())?;
-    let longest = arguments
-        .context
-        .iter()
-        .max()
-        .map_or(0, |context| context + arguments.new_tokens + 1);
+    check_room(&config, arguments)?;
+    let longest = arguments.longest();
     if longest > config.max_position_embeddings {
         printer.warn(format!(
             "{path}: {longest} tokens are more than the model's context of {}; the time is the same",
@@ -145,6 +154,27 @@ fn measure(
         numbers_per_token_and_layer: model.config().attention.cache_numbers(),
         cache_dtype,
         steps,
+    })
+}
+
+/// Checks that there is memory for the largest cache, and for the random numbers of a layer that it is filled with.
+fn check_room(config: &ModelConfig, arguments: &BenchArguments) -> anyhow::Result<()> {
+    if arguments.device.open()? != Device::flex() {
+        return Ok(());
+    }
+    let batch = arguments.batch.iter().copied().max().unwrap_or(0);
+    let tokens = arguments.longest().saturating_mul(batch);
+    let numbers = config.attention.cache_numbers().saturating_mul(tokens);
+    let cache = numbers
+        .saturating_mul(config.num_hidden_layers)
+        .saturating_mul(arguments.cache_dtype.bytes());
+    let bytes = cache.saturating_add(numbers.saturating_mul(size_of::<f32>()));
+    room::check(bytes as u64).with_context(|| {
+        format!(
+            "the KV cache of {batch} x {} tokens would be {}; give a smaller --context or --batch",
+            arguments.longest(),
+            table::bytes(cache as u64)
+        )
     })
 }
 

@@ -75,7 +75,7 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     let model = &plan.recipe().model_path;
     let view = PlanView {
         model,
-        target: &arguments.save_path,
+        save_path: &arguments.save_path,
         planned: &planned,
     };
     if arguments.dry_run {
@@ -86,7 +86,7 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     let total_seconds = started.elapsed().as_secs_f64();
     let summary = Summary {
         model,
-        target: &arguments.save_path,
+        save_path: &arguments.save_path,
         plan,
         report: &report,
         text: progress.evaluation_text.as_deref(),

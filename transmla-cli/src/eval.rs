@@ -24,7 +24,7 @@ use crate::table::{self, Table};
 #[command(
     group = ArgGroup::new("text").required(true),
     mut_arg("seqlen", |argument| argument.help(SEQLEN)),
-    mut_arg("max_windows", |argument| argument.help("Most windows to measure [default: all]")),
+    mut_arg("max_windows", |argument| argument.help("Maximum number of windows [default: all]")),
     after_help = EXAMPLES
 )]
 pub struct EvalArguments {
@@ -34,7 +34,7 @@ pub struct EvalArguments {
     #[command(flatten)]
     text: WindowArguments,
 
-    /// Windows that go through a layer together
+    /// Windows per batch
     #[arg(long, value_name = "N", default_value = "2", value_parser = values::positive)]
     batch_size: usize,
 
@@ -90,10 +90,10 @@ pub fn run(arguments: &EvalArguments) -> anyhow::Result<()> {
         table::plural(windows.tokens.batch(), "window"),
         windows.tokens.sequence()
     ));
-    let other = arguments.against.as_ref().map(|other| {
-        let folder = ModelFolder::locate(other, &arguments.model.revision, &printer)?;
+    let other = arguments.against.as_ref().map(|name| {
+        let folder = ModelFolder::locate(name, &arguments.model.revision, &printer)?;
         let model = folder.open(&arguments.compute)?;
-        Ok::<(ModelFolder, Decoder), anyhow::Error>((folder, model))
+        Ok::<(&str, ModelFolder, Decoder), anyhow::Error>((name, folder, model))
     });
     let other = other.transpose()?;
     let model = folder.open(&arguments.compute)?;
@@ -101,18 +101,19 @@ pub fn run(arguments: &EvalArguments) -> anyhow::Result<()> {
     let measured = under_bar(&printer, "Perplexity", |bar| {
         perplexity(&model, &windows.tokens, &options, bar)
     })?;
-    let against = other.map(|(_folder, other)| {
-        under_bar(&printer, "Divergence", |bar| {
+    let against = other.map(|(name, _folder, other)| {
+        let compared = under_bar(&printer, "Divergence", |bar| {
             divergence(&model, &other, &windows.tokens, &options, bar)
+        })?;
+        Ok::<Comparison, anyhow::Error>(Comparison {
+            model_path: name.to_owned(),
+            kl: compared.kl,
+            top1_agreement: compared.top1_agreement,
+            max_logit_difference: compared.max_logit_difference,
+            positions: compared.positions,
         })
     });
-    let against = against.transpose()?.map(|compared| Comparison {
-        model_path: arguments.against.clone().unwrap_or_default(),
-        kl: compared.kl,
-        top1_agreement: compared.top1_agreement,
-        max_logit_difference: compared.max_logit_difference,
-        positions: compared.positions,
-    });
+    let against = against.transpose()?;
     let result = EvalResult {
         perplexity: measured.perplexity,
         mean_nll: measured.mean_nll,

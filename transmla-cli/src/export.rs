@@ -2,26 +2,29 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Args;
+use serde_json::json;
 use transmla_convert::write_gguf;
 
 use crate::options::device::DeviceArguments;
 use crate::options::model::ModelArguments;
+use crate::options::output::OutputArguments;
 use crate::output_file::OutputFile;
 use crate::printer::Printer;
 use crate::table;
 
 /// Write a converted model as a GGUF file, which llama.cpp runs.
 ///
-/// The model must be in stock form (--style deepseek-v3). Number formats stay; quantise with llama.cpp's own tool. The file has
-/// one epsilon for all norms; a short text through the model says how large it may be.
+/// The model must be in stock form (--style deepseek-v3). Number formats are kept; quantise with llama.cpp's own tool. A GGUF
+/// file has one epsilon for all norms, which is found by running the model on a short text.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  transmla export --model-path outputs --output outputs.gguf")]
 pub struct ExportArguments {
     #[command(flatten)]
     model: ModelArguments,
 
-    /// The file to write
+    /// File to write
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
 
@@ -36,13 +39,12 @@ pub struct ExportArguments {
     #[arg(long)]
     force: bool,
 
-    /// Print nothing but errors
-    #[arg(long, short)]
-    quiet: bool,
+    #[command(flatten)]
+    printing: OutputArguments,
 }
 
 pub fn run(arguments: &ExportArguments) -> anyhow::Result<()> {
-    let printer = Printer::text(arguments.quiet);
+    let printer = Printer::from(&arguments.printing);
     let file = OutputFile {
         option: "--output",
         path: &arguments.output,
@@ -59,7 +61,10 @@ pub fn run(arguments: &ExportArguments) -> anyhow::Result<()> {
         arguments.pre_tokenizer.as_deref(),
         &device,
     )?;
-    let bytes = std::fs::metadata(&arguments.output).map_or(0, |data| data.len());
+    let data = std::fs::metadata(&arguments.output);
+    let bytes = data
+        .with_context(|| format!("cannot read {}", arguments.output.display()))?
+        .len();
     printer.note(format!("Wrote {}, {}", arguments.output.display(), table::bytes(bytes)));
-    Ok(())
+    printer.data(&json!({ "output": arguments.output, "bytes": bytes }))
 }

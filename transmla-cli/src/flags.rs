@@ -7,9 +7,10 @@ use std::error::Error;
 
 use transmla_calib::CalibError;
 use transmla_convert::{ConvertError, Hint, RECIPE_FIELDS};
+use transmla_core::{CheckpointError, CoreError};
 
-/// Fields that are no part of a recipe.
-const OTHER_FIELDS: [&str; 1] = ["kv_budget"];
+/// Fields that are no part of a recipe, and their flags.
+const OTHER_FLAGS: [(&str, &str); 2] = [("kv_budget", "--kv-budget"), ("replace", "--force")];
 
 /// Arguments and fields of `transmla-calib`, and their flags.
 const TEXT_FLAGS: [(&str, &str); 3] = [
@@ -23,10 +24,14 @@ pub fn message(error: &(dyn Error + 'static)) -> String {
     if let Some(error) = error.downcast_ref() {
         return of_text(error);
     }
-    match error.downcast_ref() {
+    // A cause inside the same type is boxed.
+    let boxed = || error.downcast_ref::<Box<ConvertError>>().map(AsRef::as_ref);
+    match error.downcast_ref().or_else(boxed) {
         Some(ConvertError::Option(hint)) => of_hint(hint),
-        Some(ConvertError::Calib(error)) => of_text(error),
+        Some(ConvertError::Calib(error) | ConvertError::Tokenizer(error)) => of_text(error),
+        Some(ConvertError::ReadText { source, .. }) => message(source.as_ref()),
         Some(known) => spell(&known.to_string()),
+        None if error.is::<CoreError>() || error.is::<CheckpointError>() => spell(&error.to_string()),
         None => error.to_string(),
     }
 }
@@ -48,8 +53,11 @@ fn of_hint(hint: &Hint) -> String {
 /// A text of a library with flags in the place of settings.
 pub fn spell(text: &str) -> String {
     let mut spelled = text.to_owned();
-    for field in RECIPE_FIELDS.iter().chain(&OTHER_FIELDS) {
+    for field in RECIPE_FIELDS {
         spelled = replace(&spelled, field, &flag(field));
+    }
+    for (field, flag) in OTHER_FLAGS {
+        spelled = replace(&spelled, field, flag);
     }
     spelled
 }
@@ -102,6 +110,17 @@ mod tests {
         let expected = "cannot mix calibration texts: 2 texts cannot share 1 samples; use --cal-nsamples 2";
         assert_eq!(message(&few), expected);
         assert_eq!(message(&ConvertError::Calib(few)), expected);
+    }
+
+    /// A cause may be boxed, and says flags all the same.
+    #[test]
+    fn causes_name_flags() {
+        let cause = ConvertError::FewSamples {
+            found: 1,
+            needed: 2,
+            why: "give `freqfold` a number",
+        };
+        assert!(message(&Box::new(cause)).ends_with("give --freqfold a number"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::conversation::chat_template;
 use crate::model::ModelFolder;
 use crate::options::device::DeviceArguments;
 use crate::options::model::ModelArguments;
+use crate::options::output::OutputArguments;
 use crate::options::prompt::PromptArguments;
 use crate::options::sampling::SamplingArguments;
 use crate::options::values;
@@ -36,7 +37,7 @@ pub struct GenerateArguments {
     #[arg(long, value_name = "TEXT", requires = "chat")]
     system: Option<String>,
 
-    /// Most tokens to generate
+    /// Maximum number of new tokens
     #[arg(long, value_name = "N", default_value = "128", value_parser = values::positive)]
     max_new_tokens: usize,
 
@@ -50,9 +51,8 @@ pub struct GenerateArguments {
     #[command(flatten)]
     device: DeviceArguments,
 
-    /// Print nothing but the text and errors
-    #[arg(long, short)]
-    quiet: bool,
+    #[command(flatten)]
+    printing: OutputArguments,
 }
 
 const EXAMPLES: &str = "\
@@ -63,7 +63,7 @@ Examples:
 
 /// Everything that can be found wrong without reading a weight is found first.
 pub fn run(arguments: &GenerateArguments) -> anyhow::Result<()> {
-    let printer = Printer::text(arguments.quiet);
+    let printer = Printer::from(&arguments.printing);
     let prompt = arguments.prompt.read()?;
     let folder = ModelFolder::locate(&arguments.model.model_path, &arguments.model.revision, &printer)?;
     let config = ModelConfig::read(folder.path())?;
@@ -88,20 +88,32 @@ pub fn run(arguments: &GenerateArguments) -> anyhow::Result<()> {
                 .map(|text| ChatMessage::system(text.as_str()))
                 .into_iter()
                 .collect();
-            messages.push(ChatMessage::user(prompt));
+            messages.push(ChatMessage::user(prompt.as_str()));
             let ids = tokenizer.encode(&template.render(&messages, true)?, false)?;
             (ids, settings.sampling)
         }
         None => {
             let ids = writer.prompt_ids(&prompt)?;
-            printer.written(&prompt)?;
+            if printer.is_text() {
+                printer.written(&prompt)?;
+            }
             (ids, Sampling::default())
         }
     };
     let mut cache = writer.cache(ids.len(), arguments.cache_dtype);
     let mut sampler = arguments.sampling.sampler(sampling);
-    let written = writer.write(&mut cache, &ids, &mut sampler, &mut |text| printer.written(text));
-    printer.written("\n")?;
-    writer.describe(&written?, &printer);
-    Ok(())
+    let mut text = String::new();
+    let written = writer.write(&mut cache, &ids, &mut sampler, &mut |piece| {
+        text.push_str(piece);
+        match printer.is_text() {
+            true => printer.written(piece),
+            false => Ok(()),
+        }
+    });
+    if printer.is_text() {
+        printer.written("\n")?;
+    }
+    let written = written?;
+    writer.describe(&written, &printer);
+    printer.data(&written.json(&prompt, &text))
 }

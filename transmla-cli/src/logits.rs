@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
+use serde_json::json;
 use transmla_core::checkpoint::{read_input_ids, write_logits};
 use transmla_core::{LayeredModel, ModelConfig};
 
 use crate::options::compute::ComputeArguments;
 use crate::options::model::ModelArguments;
+use crate::options::output::OutputArguments;
 use crate::output_file::OutputFile;
 use crate::printer::Printer;
 use crate::table;
@@ -29,7 +31,7 @@ pub struct LogitsArguments {
     #[arg(long, value_name = "FILE")]
     input_ids: PathBuf,
 
-    /// Where the logits go
+    /// File to write the logits to
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
 
@@ -40,13 +42,12 @@ pub struct LogitsArguments {
     #[command(flatten)]
     compute: ComputeArguments,
 
-    /// Print nothing but errors
-    #[arg(long, short)]
-    quiet: bool,
+    #[command(flatten)]
+    printing: OutputArguments,
 }
 
 pub fn run(arguments: &LogitsArguments) -> anyhow::Result<()> {
-    let printer = Printer::text(arguments.quiet);
+    let printer = Printer::from(&arguments.printing);
     let output = arguments.output.display();
     let file = OutputFile {
         option: "--output",
@@ -81,7 +82,7 @@ pub fn run(arguments: &LogitsArguments) -> anyhow::Result<()> {
     write_logits(&arguments.output, &logits, shape)?;
     let numbers = table::count(logits.len() as u64);
     printer.note(format!("Wrote logits {shape:?}, {numbers} numbers, to {output}"));
-    Ok(())
+    printer.data(&json!({ "output": arguments.output, "shape": shape }))
 }
 
 /// Finds out that the output cannot be written before it is computed.

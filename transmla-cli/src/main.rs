@@ -6,7 +6,7 @@
 //! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `chat`, `bench`, `doctor`, `completions`, `man` | one module per command |
 //! | `model`, `text`, `mix`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
 //! | `output_file`, `links` | whether a file may be written, by whatever names it is reached, and writing it |
-//! | `printer`, `downloads`, `table`, `memory`, `environment`, `interrupt` | the only places that print, that read the system, and that hear signals |
+//! | `printer`, `downloads`, `table`, `memory`, `room`, `environment`, `interrupt` | the only places that print, that read the system, and that hear signals |
 
 mod advice;
 mod arguments;
@@ -35,6 +35,7 @@ mod model;
 mod options;
 mod output_file;
 mod printer;
+mod room;
 mod setup;
 mod sweep;
 mod table;

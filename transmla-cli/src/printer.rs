@@ -55,6 +55,14 @@ impl Printer {
         }
     }
 
+    /// Prints a result that is nothing more than a note for people: as JSON, or not at all.
+    pub fn data(&self, json: &impl Serialize) -> anyhow::Result<()> {
+        match self.form {
+            Form::Text => Ok(()),
+            Form::Json => self.result("", json),
+        }
+    }
+
     /// Prints a piece of what a model writes at once: as it is into files, and without what would steer a terminal to one.
     pub fn written(&self, text: &str) -> anyhow::Result<()> {
         match std::io::stdout().is_terminal() {
@@ -102,7 +110,7 @@ impl Printer {
         } else {
             ProgressDrawTarget::hidden()
         };
-        let style = ProgressStyle::with_template("{msg:32} {bar:30} {percent:>3}%  {elapsed} (left {eta})");
+        let style = ProgressStyle::with_template("{msg:32} {bar:20} {percent:>3}%  {elapsed} (left {eta})");
         let bar = ProgressBar::with_draw_target(None, target).with_message(visible(label).into_owned());
         // The template is fixed; were it wrong, the default style would do.
         bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))

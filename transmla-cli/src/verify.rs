@@ -27,7 +27,7 @@ use crate::table::Table;
 #[command(
     mut_arg("dataset", |argument| argument.help(DATASET)),
     mut_arg("seqlen", |argument| argument.help("Tokens per window [default: 128, or as in --tokens]")),
-    mut_arg("max_windows", |argument| argument.help("Most windows to compare on [default: 4]")),
+    mut_arg("max_windows", |argument| argument.help("Maximum number of windows [default: 4]")),
     after_help = EXAMPLES
 )]
 pub struct VerifyArguments {

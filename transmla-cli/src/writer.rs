@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use serde_json::{Value, json};
 use transmla_calib::TextTokenizer;
 use transmla_core::generate::{Finish, Generation, Sampler, next_logits};
 use transmla_core::{Decoder, KvCache, LayeredModel, ModelConfig, StorageDtype};
@@ -33,6 +34,22 @@ pub struct Written {
     time: Duration,
     cache_bytes: usize,
     cache_dtype: StorageDtype,
+}
+
+impl Written {
+    /// For programs.
+    pub fn json(&self, prompt: &str, text: &str) -> Value {
+        json!({
+            "prompt": prompt,
+            "text": text,
+            "prompt_tokens": self.prompt_tokens,
+            "new_tokens": self.ids.len(),
+            "prompt_seconds": self.prompt_time.as_secs_f64(),
+            "seconds": self.time.as_secs_f64(),
+            "cache_bytes": self.cache_bytes,
+            "cache_dtype": self.cache_dtype.to_string(),
+        })
+    }
 }
 
 impl Writer<'_> {

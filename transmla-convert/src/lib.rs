@@ -76,7 +76,7 @@ pub use setup::Setup;
 pub use solve::evaluation::Evaluation;
 pub use solve::published::decouple::{Decoupled, decouple};
 pub use solve::published::decoupled::DecoupledModel;
-pub use solve::{default_noise, default_refinement, has_refinement, peak_bytes, refinement, summary as method_summary};
+pub use solve::{default_noise, default_refinement, describe_method, has_refinement, peak_bytes, refinement};
 pub use spec::budget::{default_shapes, shapes_for_budget};
 pub use spec::engine::GGUF_FILE;
 pub use spec::error::{ConvertError, TextNameError};

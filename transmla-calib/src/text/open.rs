@@ -15,13 +15,27 @@ pub(crate) const SUPPORTED: &str =
 /// Largest window that a zstd file may ask for, as a power of two; the zstd program accepts the same.
 const ZSTD_WINDOW: u32 = 27;
 
-/// Opens a regular file. Anything else (a pipe, a device, a socket) is refused before it is opened.
+/// What stands in the place of a large file in a git repository whose large files were not fetched.
+const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+
+/// Opens a regular file. Anything else (a pipe, a device, a socket) is refused before it is opened, and so is the pointer to a
+/// file that Git LFS has not fetched.
 pub(crate) fn regular(path: &Path) -> Result<File, CalibError> {
     let fail = |e| CalibError::io("read", path, e);
     check_regular(path, &std::fs::metadata(path).map_err(fail)?)?;
-    let file = File::open(path).map_err(fail)?;
+    let mut file = File::open(path).map_err(fail)?;
     // It may have been replaced in the meantime.
     check_regular(path, &file.metadata().map_err(fail)?)?;
+    let mut head = Vec::new();
+    (&mut file)
+        .take(POINTER.len() as u64)
+        .read_to_end(&mut head)
+        .map_err(fail)?;
+    if head == POINTER {
+        let problem = "it is a pointer of Git LFS to the file, not the file itself, which `git lfs pull` fetches";
+        return Err(CalibError::corrupt(path, problem));
+    }
+    file.rewind().map_err(fail)?;
     Ok(file)
 }
 

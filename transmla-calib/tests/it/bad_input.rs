@@ -20,6 +20,19 @@ fn error_of(name: &str, bytes: &[u8]) -> CalibError {
     error
 }
 
+/// What is in a repository whose large files were not fetched.
+#[test]
+fn pointers_of_git_lfs() {
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
+    for name in ["a.txt", "a.jsonl", "a.parquet", "a.txt.gz"] {
+        let error = error_of(name, pointer).to_string();
+        assert!(error.contains("git lfs pull"), "{error}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let text = write(folder.path(), "a.txt", b"version https://git-lfs is not a pointer\n");
+    assert_eq!(load_path(&text, Split::Test).unwrap().rows.len(), 1);
+}
+
 #[test]
 fn names_and_paths() {
     for (name, source) in [

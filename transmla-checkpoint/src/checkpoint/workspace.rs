@@ -265,7 +265,10 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn exists(target: &Path) -> CheckpointError {
-    let error = io::Error::new(io::ErrorKind::AlreadyExists, "it already exists (--force replaces it)");
+    let error = io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        "it already exists (`replace` overwrites it)",
+    );
     CheckpointError::io("create", target, error)
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use transmla_convert::{
     FileFormat, LARGEST_RECIPE, MethodName, Recipe, default_shapes, has_refinement, resolve_paths, shapes_for_budget,
 };
@@ -20,8 +20,8 @@ use crate::options::values::{self, AutoOr};
 
 /// Convert a model with grouped-query attention to multi-head latent attention.
 ///
-/// Without --model-path the small model inside this binary is converted, with stories for text: a way to see how it
-/// goes. The plan is shown first, and whatever can be seen to fail fails before a weight is read.
+/// Without --model-path, the small model in this binary is converted on a text of stories, as a demonstration. The plan is
+/// shown first, and errors that can be foreseen are reported before a weight is read.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ConvertArguments {
@@ -77,7 +77,7 @@ struct ShapeArguments {
     #[arg(long, value_name = "R", value_parser = values::positive)]
     kv_lora_rank: Option<usize>,
 
-    /// Width of the one shared rotary key [default: that of half of the cache; with --kv-lora-rank: 64, or less in heads
+    /// Width of the shared rotary key [default: that of half of the cache; with --kv-lora-rank: 64, or less in heads
     /// that are narrower; embedded: 8]
     #[arg(long, value_name = "WIDTH", value_parser = values::positive)]
     qk_mqa_dim: Option<usize>,
@@ -92,25 +92,7 @@ struct ShapeArguments {
 
     /// Files to write [default: safetensors; --target llama.cpp: gguf]
     #[arg(long, value_enum, value_name = "FORMAT")]
-    format: Option<FormatName>,
-}
-
-/// The name of a form of files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum FormatName {
-    /// A folder in hub layout
-    Safetensors,
-    /// The same with one GGUF file as weights, for llama.cpp
-    Gguf,
-}
-
-impl From<FormatName> for FileFormat {
-    fn from(name: FormatName) -> Self {
-        match name {
-            FormatName::Safetensors => Self::Safetensors,
-            FormatName::Gguf => Self::Gguf,
-        }
-    }
+    format: Option<FileFormat>,
 }
 
 const EXAMPLES: &str = "\
@@ -178,6 +160,6 @@ impl ShapeArguments {
         set(&mut recipe.kv_lora_rank, self.kv_lora_rank);
         set(&mut recipe.qk_mqa_dim, self.qk_mqa_dim);
         set(&mut recipe.collapse, self.collapse.map(|AutoOr(number)| number));
-        set(&mut recipe.format, self.format.map(|name| Some(name.into())));
+        set(&mut recipe.format, self.format.map(Some));
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Instant;
 
 use transmla_convert::{
-    Engine, Finished, LayerFigures, LayerReport, Plan, RECIPE_FILE, Setup, TextPurpose, method_summary,
+    Engine, Finished, LayerFigures, LayerReport, Plan, RECIPE_FILE, Setup, TextPurpose, describe_method,
 };
 use transmla_report as page;
 use transmla_report::{ConversionReport, Fact, Measured, Phase, RopeFigures, Sample};
@@ -57,7 +57,7 @@ impl Origin<'_> {
         };
         let report = ConversionReport {
             model: name.id.unwrap_or(name.name),
-            method: method_summary(recipe),
+            method: describe_method(plan),
             facts: facts(plan, report.freqfold, text(TextPurpose::Calibration, "sample")),
             evaluation: text(TextPurpose::Evaluation, "window"),
             original: measured(before, report.original),

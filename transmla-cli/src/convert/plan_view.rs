@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use transmla_convert::{
-    FileFormat, FreqFold, MethodName, Plan, PlannedConversion, approximation, parameters, refinement,
-};
+use transmla_convert::{FileFormat, Plan, PlannedConversion, approximation, describe_method, parameters, refinement};
 use transmla_core::TensorSpec;
 use transmla_core::config::LatentStyle;
 
@@ -18,7 +16,7 @@ pub struct PlanView<'a> {
     /// The model as it was asked for.
     pub model: &'a str,
     /// Where the result goes.
-    pub target: &'a Path,
+    pub save_path: &'a Path,
     /// What is done.
     pub planned: &'a PlannedConversion,
 }
@@ -36,7 +34,7 @@ impl PlanView<'_> {
     pub fn table(&self) -> Table {
         let plan = self.planned.plan();
         let (source, latent, grouped) = (plan.source(), plan.latent(), plan.grouped());
-        let mut table = Table::new(format!("Plan: {} -> {}", self.model, self.target.display()));
+        let mut table = Table::new(format!("Plan: {} -> {}", self.model, self.save_path.display()));
         table.row(
             "model",
             format!(
@@ -70,7 +68,7 @@ impl PlanView<'_> {
                 latent.kv_lora_rank, latent.qk_rope_head_dim
             ),
         );
-        table.row("method", self.method());
+        table.row("method", describe_method(plan));
         let (before, after) = plan.cache_numbers();
         let share = table::change(before, after);
         table.row(
@@ -116,24 +114,6 @@ impl PlanView<'_> {
         table
     }
 
-    fn method(&self) -> String {
-        let options = self.planned.plan().recipe();
-        match (options.method, options.freqfold) {
-            (MethodName::Transmla, FreqFold::Fixed(fold)) => format!("transmla, freqfold {fold}"),
-            (MethodName::Transmla, FreqFold::Auto) => {
-                let candidates: Vec<String> = self.planned.plan().freqfolds().iter().map(usize::to_string).collect();
-                format!(
-                    "transmla, freqfold one of {}, by held-out calibration text",
-                    candidates.join(", ")
-                )
-            }
-            (MethodName::Coherent, _) => match refinement(options) {
-                0 => "coherent".into(),
-                steps => format!("coherent, refined in {}", table::plural(steps, "step")),
-            },
-        }
-    }
-
     /// For programs.
     pub fn json(&self) -> Value {
         let plan = self.planned.plan();
@@ -142,7 +122,7 @@ impl PlanView<'_> {
         json!({
             "dry_run": true,
             "model_path": self.model,
-            "save_path": self.target,
+            "save_path": self.save_path,
             "method": plan.recipe().method,
             "refine": refinement(plan.recipe()),
             "shapes": shapes(plan),

@@ -14,19 +14,22 @@ use crate::setup::parse_mix;
 ///
 /// What is there already must be replaced on purpose, and only what a conversion has written is replaced. A dry run is
 /// told of that, and fails only where nothing could be written at all.
-pub fn check(target: &Path, force: bool, dry_run: bool, printer: &Printer) -> anyhow::Result<()> {
-    let path = target.display();
-    if target.file_name().is_none() && !target.exists() {
+pub fn check(save_path: &Path, force: bool, dry_run: bool, printer: &Printer) -> anyhow::Result<()> {
+    let path = save_path.display();
+    if save_path.file_name().is_none() && !save_path.exists() {
         bail!("--save-path {path} has no folder name; give a path such as outputs");
     }
     // Nothing makes a folder only to leave it again.
-    if let Some(part) = target.ancestors().find(|part| part.ends_with("..") && !part.exists()) {
+    if let Some(part) = save_path
+        .ancestors()
+        .find(|part| part.ends_with("..") && !part.exists())
+    {
         let part = part.display();
         bail!("cannot create --save-path {path}: {part} leads through a folder that does not exist; leave it out");
     }
-    let parent = match Place::of(target) {
+    let parent = match Place::of(save_path) {
         Ok(place) if place.is_inside() => place.folder().to_path_buf(),
-        _ => existing_parent(target),
+        _ => existing_parent(save_path),
     };
     if !parent.is_dir() {
         let parent = parent.display();
@@ -37,7 +40,7 @@ pub fn check(target: &Path, force: bool, dry_run: bool, printer: &Printer) -> an
         let parent = parent.display();
         format!("cannot create --save-path {path}: {parent} cannot be written to; choose another --save-path")
     })?;
-    match is_free(target, force) {
+    match is_free(save_path, force) {
         Err(problem) if dry_run => printer.warn(format!("{problem:#}")),
         result => result?,
     }
@@ -45,32 +48,32 @@ pub fn check(target: &Path, force: bool, dry_run: bool, printer: &Printer) -> an
 }
 
 /// Checks that nothing is there that may not be replaced, and that no other process is at it.
-fn is_free(target: &Path, force: bool) -> anyhow::Result<()> {
-    let path = target.display();
+fn is_free(save_path: &Path, force: bool) -> anyhow::Result<()> {
+    let path = save_path.display();
     // Of a folder that links lead to, the link would be replaced and the folder left.
-    if let Some(end) = end_of_link(target) {
+    if let Some(end) = end_of_link(save_path) {
         let end = end.display();
         bail!("--save-path {path} is a link to {end}; to write there, give that path as --save-path");
     }
-    if target.symlink_metadata().is_ok() {
+    if save_path.symlink_metadata().is_ok() {
         if !force {
             bail!("--save-path {path} exists; pass --force to replace it, or choose another --save-path");
         }
-        if target.file_name().is_none() {
+        if save_path.file_name().is_none() {
             bail!("--save-path {path} cannot be replaced; give a folder by its name");
         }
-        check_replaceable(target).with_context(|| format!("--force does not replace --save-path {path}"))?;
+        check_replaceable(save_path).with_context(|| format!("--force does not replace --save-path {path}"))?;
     }
     // The conversion claims it for as long as it takes; this is to know before there is work that would be lost.
-    if Place::of(target)?.folder().is_dir() {
-        drop(Claim::of(target).with_context(|| format!("--save-path {path} is in use"))?);
+    if Place::of(save_path)?.folder().is_dir() {
+        drop(Claim::of(save_path).with_context(|| format!("--save-path {path} is in use"))?);
     }
     Ok(())
 }
 
 /// Where a path that is a link itself leads to; also one with a slash or a dot behind it.
-fn end_of_link(target: &Path) -> Option<PathBuf> {
-    let place = Place::of(target).ok()?;
+fn end_of_link(save_path: &Path) -> Option<PathBuf> {
+    let place = Place::of(save_path).ok()?;
     let end = place.target().read_link().ok()?;
     let end = place.target().parent().map_or(end.clone(), |parent| parent.join(&end));
     Some(real_path(&end))
@@ -78,11 +81,11 @@ fn end_of_link(target: &Path) -> Option<PathBuf> {
 
 /// Checks that there is room for the models; a dry run is only told of it.
 pub fn check_room<'a>(
-    targets: impl IntoIterator<Item = (&'a Path, &'a Plan)>,
+    models: impl IntoIterator<Item = (&'a Path, &'a Plan)>,
     dry_run: bool,
     printer: &Printer,
 ) -> anyhow::Result<()> {
-    match check_space(targets) {
+    match check_space(models) {
         Err(problem) if dry_run => printer.warn(problem),
         result => result?,
     }
@@ -128,15 +131,15 @@ impl Inputs {
 
     /// Checks that saving replaces none of them, by whatever names and links they are reached, and that nothing is saved
     /// into the hub's cache.
-    pub fn check_outside(&self, target: &Path) -> anyhow::Result<()> {
-        let (path, real_target) = (target.display(), real_path(target));
+    pub fn check_outside(&self, save_path: &Path) -> anyhow::Result<()> {
+        let (path, real_place) = (save_path.display(), real_path(save_path));
         for (what, input) in &self.0 {
-            if everything_of(input).any(|part| part.starts_with(&real_target)) {
+            if everything_of(input).any(|part| part.starts_with(&real_place)) {
                 let input = input.display();
                 bail!("--save-path {path} would replace {what}, {input}; choose another --save-path");
             }
         }
-        if in_hub_cache(&real_target) {
+        if in_hub_cache(&real_place) {
             bail!("--save-path {path} is inside the cache of the hub, which is not to be written to; choose another");
         }
         Ok(())
@@ -149,8 +152,8 @@ fn everything_of(input: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 /// `models--ORG--NAME/snapshots/…`, whose files are links to what other programs share.
-fn in_hub_cache(target: &Path) -> bool {
-    let names: Vec<_> = target.iter().map(|name| name.to_string_lossy()).collect();
+fn in_hub_cache(save_path: &Path) -> bool {
+    let names: Vec<_> = save_path.iter().map(|name| name.to_string_lossy()).collect();
     names.windows(2).any(|pair| {
         let kinds = ["models--", "datasets--", "spaces--"];
         kinds.iter().any(|kind| pair[0].starts_with(kind)) && ["snapshots", "blobs", "refs"].contains(&&*pair[1])
@@ -158,8 +161,11 @@ fn in_hub_cache(target: &Path) -> bool {
 }
 
 /// The nearest folder above that exists; the working directory for a bare name.
-fn existing_parent(target: &Path) -> PathBuf {
-    let above = target.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty());
+fn existing_parent(save_path: &Path) -> PathBuf {
+    let above = save_path
+        .ancestors()
+        .skip(1)
+        .filter(|path| !path.as_os_str().is_empty());
     let mut existing = above.filter(|path| path.exists());
     existing.next().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
@@ -168,8 +174,8 @@ fn existing_parent(target: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn problem(target: &Path, force: bool, dry_run: bool) -> String {
-        let checked = check(target, force, dry_run, &Printer::text(true));
+    fn problem(save_path: &Path, force: bool, dry_run: bool) -> String {
+        let checked = check(save_path, force, dry_run, &Printer::text(true));
         checked.map_or_else(|error| format!("{error:#}"), |()| String::new())
     }
 
@@ -224,13 +230,13 @@ mod tests {
         recipe.calibration.cal_dataset = format!("{}:2,wikitext2:1", texts.join("a.txt").display());
         recipe.evaluation.eval_tokens = Some(root.join("ids.safetensors"));
         let recipe_file = root.join("recipes/r.toml");
-        let problem = |target: &Path| {
+        let problem = |save_path: &Path| {
             let inputs = Inputs::of(&recipe, &model, Some(&recipe_file));
             inputs
-                .check_outside(target)
+                .check_outside(save_path)
                 .map_or_else(|error| error.to_string(), |()| String::new())
         };
-        for (target, word) in [
+        for (save_path, word) in [
             (model.clone(), "the model to convert"),
             (root.to_path_buf(), "the model to convert"),
             (model.join("mla"), ""),
@@ -242,11 +248,11 @@ mod tests {
             (root.join("out"), ""),
             (root.join("hub/models--a--b/snapshots/main/mla"), "cache of the hub"),
         ] {
-            let found = problem(&target);
+            let found = problem(&save_path);
             assert!(
                 found.contains(word) && found.is_empty() == word.is_empty(),
                 "{}: {found}",
-                target.display()
+                save_path.display()
             );
         }
     }
@@ -288,7 +294,7 @@ mod tests {
         std::fs::create_dir(&model).unwrap();
         std::fs::create_dir(&stored).unwrap();
         std::fs::write(stored.join("weights"), "").unwrap();
-        let check = |target: &Path| Inputs::of(&Recipe::default(), &model, None).check_outside(target);
+        let check = |save_path: &Path| Inputs::of(&Recipe::default(), &model, None).check_outside(save_path);
         assert!(check(&stored).is_ok());
         // A model whose weights are links, as the hub's cache has them.
         symlink(stored.join("weights"), model.join("model.safetensors")).unwrap();

@@ -17,7 +17,7 @@ pub struct Summary<'a> {
     /// The model as it was asked for.
     pub model: &'a str,
     /// Where the result is.
-    pub target: &'a Path,
+    pub save_path: &'a Path,
     /// What was done.
     pub plan: &'a Plan,
     /// What was measured.
@@ -91,7 +91,7 @@ impl Summary<'_> {
             .iter()
             .map(|stage| (stage.name.clone(), json!(stage.peak_bytes)));
         JsonSummary {
-            save_path: self.target,
+            save_path: self.save_path,
             model_path: self.model,
             method: plan.recipe().method,
             refine: refinement(plan.recipe()),
@@ -141,7 +141,7 @@ impl Summary<'_> {
     /// For people.
     pub fn text(&self) -> String {
         let (plan, report) = (self.plan, self.report);
-        let mut table = Table::new(format!("Converted {}: {}", self.model, self.target.display()));
+        let mut table = Table::new(format!("Converted {}: {}", self.model, self.save_path.display()));
         let (grouped, latent) = (plan.grouped(), plan.latent());
         table.row(
             "attention",
@@ -247,7 +247,7 @@ impl Summary<'_> {
     }
 
     fn next_command(&self) -> String {
-        let model = quoted(&self.target.display().to_string());
+        let model = quoted(&self.save_path.display().to_string());
         let engine = match self.plan.recipe().file_format() {
             FileFormat::Gguf => Some(Engine::LlamaCpp),
             FileFormat::Safetensors => self.plan.recipe().engine,

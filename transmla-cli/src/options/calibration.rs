@@ -39,22 +39,22 @@ pub struct CalibrationArguments {
     #[arg(long, value_name = "N", value_parser = values::positive)]
     cal_max_seqlen: Option<usize>,
 
-    /// Share of the samples in which random words stand, so that text unlike the calibration's survives [default: 25%;
+    /// Share of the samples that contain random words, which other kinds of text need [default: 25%;
     /// --method transmla and --cal-tokens: none]
     #[arg(long, value_name = "SHARE", value_parser = values::share, conflicts_with = "cal_tokens")]
     cal_noise: Option<f64>,
 
-    /// Samples that go through a layer together [default: 8]
+    /// Samples per batch [default: 8]
     #[arg(long, value_name = "N", value_parser = values::positive)]
     cal_batch_size: Option<usize>,
 
-    /// Seed of the draw of samples [default: 42]
+    /// Seed for drawing samples [default: 42]
     #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
 }
 
 impl CalibrationArguments {
-    /// Sets what is given.
+    /// Sets the fields whose options are given.
     pub fn apply(&self, recipe: &mut Recipe) {
         let text = &mut recipe.calibration;
         if let Some(dataset) = &self.cal_dataset {

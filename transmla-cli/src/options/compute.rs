@@ -11,7 +11,7 @@ pub struct ComputeArguments {
     #[command(flatten)]
     pub device: DeviceArguments,
 
-    /// Keep weights in memory if they take at most half of this, else read them layer by layer
+    /// Memory limit; weights stay in memory if they take at most half of it, else they are read layer by layer
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = values::size)]
     pub max_memory: u64,
 }

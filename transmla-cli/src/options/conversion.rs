@@ -21,7 +21,7 @@ pub struct ConversionArguments {
 }
 
 impl ConversionArguments {
-    /// Sets what is given.
+    /// Sets the fields whose options are given.
     pub fn apply(&self, recipe: &mut Recipe) {
         self.form.apply(recipe);
         self.calibration.apply(recipe);

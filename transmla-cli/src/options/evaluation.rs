@@ -13,7 +13,7 @@ use crate::setup::parse_source;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Evaluation")]
 pub struct EvaluationArguments {
-    /// Windows that go through a layer together; 0 for no evaluation [default: 2]
+    /// Windows per batch; 0 for no evaluation [default: 2]
     #[arg(long, value_name = "N")]
     ppl_eval_batch_size: Option<usize>,
 
@@ -29,13 +29,13 @@ pub struct EvaluationArguments {
     #[arg(long, value_name = "N", value_parser = values::positive)]
     eval_seqlen: Option<usize>,
 
-    /// Most windows to measure [default: all]
+    /// Maximum number of windows [default: all]
     #[arg(long, value_name = "K", value_parser = values::positive)]
     eval_max_windows: Option<usize>,
 }
 
 impl EvaluationArguments {
-    /// Sets what is given.
+    /// Sets the fields whose options are given.
     pub fn apply(&self, recipe: &mut Recipe) {
         let text = &mut recipe.evaluation;
         set(&mut text.ppl_eval_batch_size, self.ppl_eval_batch_size);

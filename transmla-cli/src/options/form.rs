@@ -15,12 +15,12 @@ pub struct FormArguments {
     #[arg(long, value_name = "R", value_parser = values::positive)]
     q_lora_rank: Option<usize>,
 
-    /// Adjacent RoPE frequencies that share one rotation, for --method transmla; auto tries on held-out text [default:
-    /// auto]
+    /// Adjacent RoPE frequencies that share one rotation, for --method transmla; auto picks the best on held-out
+    /// calibration text [default: auto]
     #[arg(long, value_name = "auto|N")]
     freqfold: Option<AutoOr>,
 
-    /// How much larger than values the keys count in the joint PCA of --method transmla [default: 1]
+    /// Weight of the keys relative to the values in the joint PCA of --method transmla [default: 1]
     #[arg(long, value_name = "RATIO")]
     balance_kv_ratio: Option<f64>,
 
@@ -32,11 +32,11 @@ pub struct FormArguments {
     #[arg(long, value_enum, value_name = "STYLE", conflicts_with = "deepseek_style")]
     style: Option<Style>,
 
-    /// The published flag: --style deepseek-v3, or with =false --style family
+    /// As in the published converter: --style deepseek-v3, or with =false --style family
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     deepseek_style: Option<bool>,
 
-    /// The program that is to run the model: what it cannot run is refused before any work [default: any]
+    /// Program that will run the model; what it cannot run is refused before any work [default: any]
     #[arg(long, value_enum, value_name = "ENGINE")]
     target: Option<Engine>,
 
@@ -48,13 +48,13 @@ pub struct FormArguments {
     #[arg(long, value_name = "NAME")]
     pre_tokenizer: Option<String>,
 
-    /// Largest file of weights [default: 5GB]
+    /// Maximum size of a file of weights [default: 5GB]
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     max_shard_size: Option<u64>,
 }
 
 impl FormArguments {
-    /// Sets what is given.
+    /// Sets the fields whose options are given.
     pub fn apply(&self, recipe: &mut Recipe) {
         set(&mut recipe.q_lora_rank, self.q_lora_rank.map(Some));
         set(

@@ -8,19 +8,19 @@ use super::values;
 /// How tokens are drawn.
 #[derive(Debug, Args)]
 pub struct SamplingArguments {
-    /// 0 takes the most likely token; higher values take more chances
+    /// Sampling temperature; 0 always takes the most likely token
     #[arg(long, value_name = "T", value_parser = values::temperature, allow_negative_numbers = true)]
     temperature: Option<f64>,
 
-    /// Draw among this many of the most likely tokens
+    /// Sample from this many of the most likely tokens
     #[arg(long, value_name = "K", value_parser = values::positive)]
     top_k: Option<usize>,
 
-    /// Draw among the most likely tokens that have this probability together
+    /// Sample from the most likely tokens that have this probability together
     #[arg(long, value_name = "P", value_parser = values::probability)]
     top_p: Option<f64>,
 
-    /// Draw among tokens with at least this share of the most likely one's probability
+    /// Sample from tokens with at least this share of the most likely one's probability
     #[arg(long, value_name = "SHARE", value_parser = values::portion)]
     min_p: Option<f64>,
 
@@ -28,7 +28,7 @@ pub struct SamplingArguments {
     #[arg(long, value_name = "PENALTY", value_parser = values::penalty)]
     repetition_penalty: Option<f64>,
 
-    /// Seed of the draw
+    /// Seed for sampling
     #[arg(long, value_name = "SEED", default_value_t = 42)]
     seed: u64,
 }

@@ -33,7 +33,7 @@ impl SourceArguments {
         matches!(self.model_path.as_deref(), None | Some(embedded::MODEL))
     }
 
-    /// Sets what is given.
+    /// Sets the fields whose options are given.
     pub fn apply(&self, recipe: &mut Recipe) {
         set(&mut recipe.model_path, self.model_path.clone());
         set(&mut recipe.revision, self.revision.clone());

@@ -1,61 +1,75 @@
 //! What the value of an option may be.
 
+use std::error::Error;
+use std::fmt;
 use std::str::FromStr;
 
 use transmla_core::checkpoint::parse_size;
 
+/// What the value of an option should have been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected(pub &'static str);
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected {}", self.0)
+    }
+}
+
+impl Error for Expected {}
+
 /// A positive integer.
-pub fn positive(text: &str) -> Result<usize, String> {
+pub fn positive(text: &str) -> Result<usize, Expected> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),
-        _ => Err("expected a positive integer".into()),
+        _ => Err(Expected("a positive integer")),
     }
 }
 
 /// A size in bytes, with or without a unit.
-pub fn size(text: &str) -> Result<u64, String> {
-    parse_size(text).map_err(|_| "expected a size such as 5GB, 200MB or 2GiB".into())
+pub fn size(text: &str) -> Result<u64, Expected> {
+    parse_size(text).map_err(|_| Expected("a size such as 5GB, 200MB or 2GiB"))
 }
 
 /// A share such as `25%` or `0.25`; its range is checked against the model.
-pub fn share(text: &str) -> Result<f64, String> {
+pub fn share(text: &str) -> Result<f64, Expected> {
     let number = |text: &str| text.trim().parse::<f64>().ok().filter(|number| number.is_finite());
     let share = match text.strip_suffix('%') {
         Some(percent) => number(percent).map(|percent| percent / 100.0),
         None => number(text).filter(|share| *share <= 1.0),
     };
-    share.ok_or_else(|| "expected a share such as 25% or 0.25".into())
+    share.ok_or(Expected("a share such as 25% or 0.25"))
 }
 
 /// A temperature: zero or more.
-pub fn temperature(text: &str) -> Result<f64, String> {
+pub fn temperature(text: &str) -> Result<f64, Expected> {
     match text.parse::<f64>() {
         Ok(number) if number >= 0.0 && number.is_finite() => Ok(number),
-        _ => Err("expected a number of 0 or more".into()),
+        _ => Err(Expected("a number of 0 or more")),
     }
 }
 
 /// A probability above zero.
-pub fn probability(text: &str) -> Result<f64, String> {
+pub fn probability(text: &str) -> Result<f64, Expected> {
     match text.parse::<f64>() {
         Ok(number) if number > 0.0 && number <= 1.0 => Ok(number),
-        _ => Err("expected a number above 0, at most 1".into()),
+        _ => Err(Expected("a number above 0, at most 1")),
     }
 }
 
 /// A share of a whole: 0 to 1.
-pub fn portion(text: &str) -> Result<f64, String> {
+pub fn portion(text: &str) -> Result<f64, Expected> {
     match text.parse::<f64>() {
         Ok(number) if (0.0..=1.0).contains(&number) => Ok(number),
-        _ => Err("expected a number of 0 to 1".into()),
+        _ => Err(Expected("a number of 0 to 1")),
     }
 }
 
 /// A repetition penalty: above zero.
-pub fn penalty(text: &str) -> Result<f64, String> {
+pub fn penalty(text: &str) -> Result<f64, Expected> {
     match text.parse::<f64>() {
         Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
-        _ => Err("expected a number above 0, such as 1.1".into()),
+        _ => Err(Expected("a number above 0, such as 1.1")),
     }
 }
 
@@ -64,14 +78,14 @@ pub fn penalty(text: &str) -> Result<f64, String> {
 pub struct AutoOr(pub Option<usize>);
 
 impl FromStr for AutoOr {
-    type Err = String;
+    type Err = Expected;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Expected> {
         match text {
             "auto" => Ok(Self(None)),
             number => match positive(number) {
                 Ok(number) => Ok(Self(Some(number))),
-                Err(_) => Err("expected auto or a positive integer".into()),
+                Err(_) => Err(Expected("auto or a positive integer")),
             },
         }
     }

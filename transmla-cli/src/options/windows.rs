@@ -36,7 +36,7 @@ pub struct WindowArguments {
     #[arg(long, value_name = "N", value_parser = values::positive)]
     seqlen: Option<usize>,
 
-    /// Most windows to measure
+    /// Maximum number of windows
     #[arg(long, value_name = "K", value_parser = values::positive)]
     max_windows: Option<usize>,
 }

@@ -13,12 +13,12 @@ use crate::options::compute::ComputeArguments;
 use crate::options::conversion::ConversionArguments;
 use crate::options::output::OutputArguments;
 use crate::options::source::SourceArguments;
-use crate::options::values;
+use crate::options::values::{self, Expected};
 use crate::output_file::OutputFile;
 
 /// Convert a model to several sizes of the KV cache and show what each costs in perplexity.
 ///
-/// The picture to choose a budget by: perplexity against KV numbers per token and layer, for each method. Work that the
+/// The picture has perplexity against KV numbers per token and layer for each method, to choose a budget by. Work that the
 /// conversions have in common is done once. Every perplexity is that of a converted model read back from its files,
 /// the same that `transmla convert` reports; the files are temporary (in TMPDIR) unless --save-path is given.
 #[derive(Debug, Args)]
@@ -95,9 +95,9 @@ pub enum Budget {
 }
 
 impl FromStr for Budget {
-    type Err = String;
+    type Err = Expected;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Expected> {
         match text.split_once('+') {
             Some((rope, rank)) => match (values::positive(rope.trim()), values::positive(rank.trim())) {
                 (Ok(rope), Ok(rank)) => Some(Self::Shapes(rope, rank)),
@@ -105,7 +105,9 @@ impl FromStr for Budget {
             },
             None => values::share(text).ok().map(Self::Share),
         }
-        .ok_or_else(|| "expected two widths such as 8+28 (qk-mqa-dim + kv-lora-rank) or a share such as 25%".into())
+        .ok_or(Expected(
+            "two widths such as 8+28 (qk-mqa-dim + kv-lora-rank) or a share such as 25%",
+        ))
     }
 }
 

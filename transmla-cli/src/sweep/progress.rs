@@ -9,12 +9,12 @@ use crate::printer::Printer;
 pub struct SweepProgress<'a> {
     printer: &'a Printer,
     pub stages: Progress<'a>,
-    /// Curve and widths of each target.
+    /// Curve and widths of each model.
     names: Vec<(String, String)>,
 }
 
 impl<'a> SweepProgress<'a> {
-    /// Nothing is done yet; `names` are the curve and the widths of each target.
+    /// Nothing is done yet; `names` are the curve and the widths of each model.
     pub fn new(printer: &'a Printer, names: Vec<(String, String)>) -> Self {
         Self {
             printer,
@@ -53,16 +53,16 @@ impl Observer for SweepProgress<'_> {
         self.stages.end(stage, perplexity);
     }
 
-    fn converting(&mut self, targets: &[usize]) {
-        let curve = targets.first().map_or("", |first| &self.names[*first].0);
-        let widths: Vec<&str> = targets.iter().map(|index| self.names[*index].1.as_str()).collect();
+    fn converting(&mut self, models: &[usize]) {
+        let curve = models.first().map_or("", |first| &self.names[*first].0);
+        let widths: Vec<&str> = models.iter().map(|index| self.names[*index].1.as_str()).collect();
         self.printer.note(format!("{curve} at {}", widths.join(", ")));
     }
 
-    fn converted(&mut self, target: usize, report: &Report) {
-        self.stages.converted(target, report);
+    fn converted(&mut self, model: usize, report: &Report) {
+        self.stages.converted(model, report);
         if let Some(measured) = report.mla {
-            let (curve, widths) = &self.names[target];
+            let (curve, widths) = &self.names[model];
             let perplexity = measured.perplexity;
             self.printer
                 .note(format!("  {curve} at {widths} has perplexity {perplexity:.4}"));

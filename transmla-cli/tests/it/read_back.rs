@@ -206,6 +206,53 @@ fn bench_sets_two_models_side_by_side() {
     assert!(text.contains("tokens/s") && !text.contains("speed-up"), "{text}");
 }
 
+/// What goes to files, or to stdout as it comes, has a result for programs too.
+#[test]
+fn every_command_prints_json() {
+    let (place, _) = converted(&[]);
+    write_ids(&place.path("ids.safetensors"), &[1, 2], [1, 2]);
+    let (outputs, ids) = (place.arg("outputs"), place.arg("ids.safetensors"));
+    let (gguf, logits) = (place.arg("model.gguf"), place.arg("logits.safetensors"));
+    let json = |arguments: &[&str]| transmla(&[arguments, &["--json", "--model-path", &outputs]].concat()).json();
+    let exported = json(&["export", "--output", &gguf]);
+    assert_eq!(exported["bytes"], std::fs::metadata(&gguf).unwrap().len());
+    let written = json(&["logits", "--input-ids", &ids, "--output", &logits]);
+    assert_eq!(written["shape"], serde_json::json!([1, 2, 512]));
+    let generated = json(&["generate", "--prompt", "Once upon a time", "--max-new-tokens", "5"]);
+    assert_eq!(generated["new_tokens"], 5);
+    let text = transmla(&[
+        "generate",
+        "--prompt",
+        "Once upon a time",
+        "--max-new-tokens",
+        "5",
+        "--model-path",
+        &outputs,
+    ]);
+    let text = text.succeeds();
+    assert_eq!(
+        text.trim_end(),
+        format!("Once upon a time{}", generated["text"].as_str().unwrap()).trim_end()
+    );
+}
+
+#[test]
+fn bench_takes_no_cache_that_memory_cannot_hold() {
+    for context in ["1000000000000", "18446744073709551615"] {
+        let arguments = [
+            "bench",
+            "--model-path",
+            "embedded",
+            "--batch",
+            "8",
+            "--context",
+            context,
+        ];
+        let words = ["the KV cache of 8 x", "TiB", "--context", "are needed"];
+        transmla(&arguments).fails(1, &words);
+    }
+}
+
 #[test]
 fn bad_input_to_the_other_commands() {
     let place = Workplace::new();

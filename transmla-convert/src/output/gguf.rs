@@ -32,14 +32,14 @@ use crate::spec::plan::Plan;
 /// llama.cpp runs it by its absorbed form, with one latent per token in the cache. The file has one epsilon for all norms, so the
 /// residual stream is rescaled for one that makes ordinary numbers of the latents: the model runs a short built-in text on
 /// `device` for it. `pre_tokenizer` is llama.cpp's name for how a byte-level tokenizer splits text, where that cannot be told
-/// from tokenizer.json. Without `replace`, a target that exists, or has come to exist when the file is done, is left alone.
+/// from tokenizer.json. Without `replace`, a file that exists, or has come to exist when the file is done, is left alone.
 ///
 /// # Errors
 /// The model is not in stock form or has lost its latents, its tokenizer cannot be expressed, a tensor cannot be read, or the
-/// file not written; the target exists (and `replace` is not set).
+/// file not written; the file exists (and `replace` is not set).
 pub fn write_gguf(
     folder: &Path,
-    target: &Path,
+    path: &Path,
     replace: bool,
     pre_tokenizer: Option<&str>,
     device: &Device,
@@ -87,7 +87,7 @@ pub fn write_gguf(
         dtype,
     };
     let stream = CalibrationStream::new(&model, &text, 1, false)?;
-    file.write(&model, stream, (target, replace), vocabulary)
+    file.write(&model, stream, (path, replace), vocabulary)
 }
 
 /// Whether a source's tokenizer can go into a GGUF file, where the plan asks for one.
@@ -131,7 +131,7 @@ impl File {
         &self,
         model: &Decoder,
         mut stream: CalibrationStream,
-        (target, replace): (&Path, bool),
+        (path, replace): (&Path, bool),
         vocabulary: Vec<(String, GgufValue)>,
     ) -> Result<(), ConvertError> {
         let (config, latent) = (model.config(), &self.latent);
@@ -139,7 +139,7 @@ impl File {
         keys.extend(vocabulary);
         let entries = entries(config, latent, self.query_rank);
         let tensor = |entry: &Entry| GgufTensor {
-            name: entry.target.clone(),
+            name: entry.name.clone(),
             shape: target_shape(entry, config, latent),
             // ggml's norms take f32 weights.
             dtype: if entry.shape.len() == 1 {
@@ -148,7 +148,7 @@ impl File {
                 self.dtype
             },
         };
-        let mut writer = GgufWriter::create(target, &keys, entries.iter().map(tensor).collect(), replace)?;
+        let mut writer = GgufWriter::create(path, &keys, entries.iter().map(tensor).collect(), replace)?;
         let mut current: Option<Layer> = None;
         for entry in &entries {
             if let Some(index) = entry.layer
@@ -164,7 +164,7 @@ impl File {
                 Part::Whole => values,
                 kept => part(kept, &values, config, latent),
             };
-            writer.write(&entry.target, &values)?;
+            writer.write(&entry.name, &values)?;
         }
         Ok(writer.commit()?)
     }

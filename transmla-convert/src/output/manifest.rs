@@ -83,27 +83,27 @@ fn add_files(folder: &Path, path: &str, files: &mut BTreeMap<String, u64>) -> Re
 ///
 /// # Errors
 /// [`ConvertError::NotOurs`] with the first few names of what it holds besides.
-pub fn check_replaceable(target: &Path) -> Result<(), ConvertError> {
+pub fn check_replaceable(save_path: &Path) -> Result<(), ConvertError> {
     // Where it will be written, which is not where the system looks if a path leads out of a folder that is not there.
-    let place = Place::of(target)?;
-    let target = place.target();
-    if target.symlink_metadata().is_err() {
+    let place = Place::of(save_path)?;
+    let save_path = place.target();
+    if save_path.symlink_metadata().is_err() {
         return Ok(());
     }
     let refuse = |problem: String| {
         Err(ConvertError::NotOurs {
-            folder: target.to_path_buf(),
+            folder: save_path.to_path_buf(),
             problem,
         })
     };
-    if !target.is_dir() {
+    if !save_path.is_dir() {
         return refuse("it is no folder".into());
     }
     let names = place.contents()?;
     if names.is_empty() {
         return Ok(());
     }
-    let text = match read_regular_text(&target.join(RECIPE_FILE), LARGEST_RECIPE) {
+    let text = match read_regular_text(&save_path.join(RECIPE_FILE), LARGEST_RECIPE) {
         Ok(text) => text,
         Err(CheckpointError::File { problem, .. }) => {
             return refuse(format!("its {RECIPE_FILE} cannot be read: {problem}"));
@@ -121,13 +121,13 @@ pub fn check_replaceable(target: &Path) -> Result<(), ConvertError> {
             let named = |name: &OsString| name.to_string_lossy().into_owned();
             let mut strangers = Vec::new();
             for name in names.iter().map(named) {
-                manifest.add_strangers(target, name, &mut strangers);
+                manifest.add_strangers(save_path, name, &mut strangers);
             }
             strangers
         }
         // As versions wrote it that listed no files.
-        Err(_) if is_converted(target) => {
-            let known = |name: &&OsString| is_written_name(name) && target.join(name).is_file();
+        Err(_) if is_converted(save_path) => {
+            let known = |name: &&OsString| is_written_name(name) && save_path.join(name).is_file();
             let strange = names.iter().filter(|name| !known(name));
             strange.map(|name| name.to_string_lossy().into_owned()).collect()
         }
@@ -199,12 +199,12 @@ fn few(names: Vec<String>) -> String {
 ///
 /// # Errors
 /// [`ConvertError::Space`] with what is needed and what is free.
-pub fn check_space<'a>(targets: impl IntoIterator<Item = (&'a Path, &'a Plan)>) -> Result<(), ConvertError> {
+pub fn check_space<'a>(models: impl IntoIterator<Item = (&'a Path, &'a Plan)>) -> Result<(), ConvertError> {
     let mut needed = 0u64;
     let mut folder = None;
-    for (target, plan) in targets {
+    for (save_path, plan) in models {
         needed = needed.saturating_add(disk_bytes(plan));
-        folder = folder.or(Some(target));
+        folder = folder.or(Some(save_path));
     }
     let Some(folder) = folder else { return Ok(()) };
     let place = Place::of(folder)?;

@@ -78,9 +78,9 @@ impl Surroundings<'_> {
 }
 
 /// The recipe as it is written to a folder.
-pub(crate) fn written(recipe: &Recipe, target: &Path, around: Surroundings<'_>) -> Recipe {
+pub(crate) fn written(recipe: &Recipe, save_path: &Path, around: Surroundings<'_>) -> Recipe {
     let mut recipe = recipe.clone();
-    let name = |path: &Path| written_path(path, target, around.user);
+    let name = |path: &Path| written_path(path, save_path, around.user);
     let model = around.model(&recipe.model_path);
     match model.id {
         Some(id) => {
@@ -160,11 +160,11 @@ pub(crate) fn bare_origin(origin: &str, recipe: &Recipe, around: Surroundings<'_
     text
 }
 
-/// A path as a file in the folder `target` names it.
-fn written_path(path: &Path, target: &Path, user: Option<&str>) -> String {
-    let (path, target) = (lexical(path), lexical(target));
+/// A path as a file in the folder `save_path` names it.
+fn written_path(path: &Path, save_path: &Path, user: Option<&str>) -> String {
+    let (path, save_path) = (lexical(path), lexical(save_path));
     let bare = || format!("./{}", bare_name(&path));
-    let Some(place) = target.parent().filter(|place| place.parent().is_some()) else {
+    let Some(place) = save_path.parent().filter(|place| place.parent().is_some()) else {
         return bare();
     };
     let Ok(rest) = path.strip_prefix(place) else {
@@ -234,8 +234,8 @@ mod tests {
         for folder in ["work/models/llama", "work/model", "elsewhere/model", "work/alice/model"] {
             std::fs::create_dir_all(place.path().join(folder)).unwrap();
         }
-        let target = place.path().join("work/outputs");
-        let name = |path: &str| written_path(&place.path().join(path), &target, Some("alice"));
+        let save_path = place.path().join("work/outputs");
+        let name = |path: &str| written_path(&place.path().join(path), &save_path, Some("alice"));
         assert_eq!(name("work/model"), "../model");
         assert_eq!(name("work/model/"), "../model");
         assert_eq!(name("work/outputs/../models/llama"), "../models/llama");
@@ -252,8 +252,8 @@ mod tests {
             std::fs::write(place.path().join(file), "x").unwrap();
         }
         std::fs::create_dir_all(place.path().join("model")).unwrap();
-        let target = place.path().join("outputs");
-        std::fs::create_dir(&target).unwrap();
+        let save_path = place.path().join("outputs");
+        std::fs::create_dir(&save_path).unwrap();
         let at = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
         let mut recipe = Recipe {
             model_path: at("model"),
@@ -262,15 +262,15 @@ mod tests {
         recipe.calibration.cal_dataset = format!("stories:2,{}:1", at("notes.txt"));
         recipe.evaluation.eval_dataset = Some(at("a, b:2.txt"));
         recipe.evaluation.eval_tokens = Some(at("ids.safetensors").into());
-        let mut read = written(&recipe, &target, around());
+        let mut read = written(&recipe, &save_path, around());
         assert_eq!(read.model_path, "../model");
         assert_eq!(read.calibration.cal_dataset, "stories:2,../notes.txt:1");
         assert_eq!(read.evaluation.eval_dataset.as_deref(), Some("../a, b:2.txt"));
         let list = format!("\"{}\":0.5,stories:2", at("a, b:2.txt"));
         recipe.calibration.cal_dataset = list;
-        let mut with_odd_name = written(&recipe, &target, around());
+        let mut with_odd_name = written(&recipe, &save_path, around());
         assert_eq!(with_odd_name.calibration.cal_dataset, "\"../a, b:2.txt\":0.5,stories:2");
-        resolve_paths(&mut with_odd_name, &target.join("transmla.toml"));
+        resolve_paths(&mut with_odd_name, &save_path.join("transmla.toml"));
         let mix = TextMix::parse(&with_odd_name.calibration.cal_dataset, around().locals).unwrap();
         assert_eq!(
             mix.paths().map(lexical).collect::<Vec<_>>(),
@@ -278,7 +278,7 @@ mod tests {
         );
         let text = read.to_toml().unwrap();
         assert!(!text.contains(place.path().to_str().unwrap()), "{text}");
-        resolve_paths(&mut read, &target.join("transmla.toml"));
+        resolve_paths(&mut read, &save_path.join("transmla.toml"));
         assert_eq!(lexical(Path::new(&read.model_path)), place.path().join("model"));
         let mix = TextMix::parse(&read.calibration.cal_dataset, around().locals).unwrap();
         assert_eq!(
@@ -291,7 +291,7 @@ mod tests {
             model_path: "org/model".into(),
             ..Recipe::default()
         };
-        resolve_paths(&mut other, &target.join("transmla.toml"));
+        resolve_paths(&mut other, &save_path.join("transmla.toml"));
         assert_eq!(
             (other.model_path.as_str(), other.calibration.cal_dataset.as_str()),
             ("org/model", "wikitext2")

@@ -129,8 +129,8 @@ impl LayerStore for ResumeCache {
         let Some(folder) = &self.folder else { return Ok(()) };
         let tensors = assemble::tensors(report.layer, attention, None, 1.0)?;
         let (_, _, specs) = plan.solved_attention(report.layer);
-        let target = layer_folder(folder, report.layer);
-        let mut writer = CheckpointWriter::create(&target, &specs, StorageDtype::F32, u64::MAX, true)?;
+        let place = layer_folder(folder, report.layer);
+        let mut writer = CheckpointWriter::create(&place, &specs, StorageDtype::F32, u64::MAX, true)?;
         for (name, values) in &tensors {
             writer.write(name, values)?;
         }

@@ -23,6 +23,9 @@ pub(crate) trait Method: Sync {
     /// The method and its steps, in a few words.
     fn summary(&self, recipe: &Recipe) -> String;
 
+    /// The method and how it will go about a plan, for people.
+    fn describe(&self, plan: &Plan) -> String;
+
     /// Share of the calibration samples with random words in them, where a recipe does not say it.
     fn noise(&self) -> f64;
 

@@ -39,8 +39,13 @@ pub fn has_refinement(name: MethodName) -> bool {
 }
 
 /// The method of a recipe and its steps, in a few words.
-pub fn summary(recipe: &Recipe) -> String {
+pub(crate) fn summary(recipe: &Recipe) -> String {
     method(recipe.method).summary(recipe)
+}
+
+/// The method of a plan and how it will go about it, for people.
+pub fn describe_method(plan: &Plan) -> String {
+    method(plan.recipe().method).describe(plan)
 }
 
 /// Share of the calibration samples with random words in them, by method where a recipe does not say it.

@@ -369,6 +369,26 @@ mod tests {
     }
 
     #[test]
+    fn fields_are_keys_of_the_file() {
+        let full = Recipe {
+            refine: Some(3),
+            q_lora_rank: Some(9),
+            engine: Some(Engine::Vllm),
+            format: Some(FileFormat::Gguf),
+            evaluation: EvaluationText {
+                eval_dataset: Some("ptb".into()),
+                ..EvaluationText::default()
+            },
+            ..Recipe::default()
+        };
+        let text = full.to_toml().unwrap();
+        for field in RECIPE_FIELDS {
+            let line = format!("\n{} = ", field.replace('_', "-"));
+            assert!(text.contains(&line), "{field}: {text}");
+        }
+    }
+
+    #[test]
     fn llama_cpp_reads_gguf_unless_told_otherwise() {
         for (lines, format) in [
             ("", FileFormat::Safetensors),

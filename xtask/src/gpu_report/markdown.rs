@@ -9,6 +9,9 @@ pub fn wrong_results(check: &Value) -> usize {
     list(check, "results").filter(|result| result["right"] != true).count()
 }
 
+/// Writes what a stage found, on models of so many layers.
+type Section = fn(&mut String, &Value, &Value);
+
 /// All of the report.
 pub fn render(report: &Map<String, Value>) -> String {
     let machine = &report["machine"];
@@ -22,7 +25,7 @@ pub fn render(report: &Map<String, Value>) -> String {
         machine["cores"],
         report["device"].as_str().unwrap_or_default(),
     );
-    let sections: [(&str, fn(&mut String, &Value, &Value)); 4] = [
+    let sections: [(&str, Section); 4] = [
         ("check", check),
         ("attend", attend),
         ("decode", decode),

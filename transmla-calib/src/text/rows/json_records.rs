@@ -200,5 +200,18 @@ pub(crate) fn describe(line: usize, error: &serde_json::Error) -> String {
     let reason = text
         .rsplit_once(" at line ")
         .map_or(text.as_str(), |(reason, _)| reason);
-    format!("line {line}, column {}: {reason}", error.column())
+    format!("line {line}, column {}: {}", error.column(), shortened(reason))
+}
+
+/// Most characters of a reason, which may quote a whole line.
+const REASON: usize = 160;
+
+/// Its beginning and its end, if it is long.
+fn shortened(reason: &str) -> String {
+    let characters: Vec<char> = reason.chars().collect();
+    if characters.len() <= REASON {
+        return reason.to_owned();
+    }
+    let (start, end) = (&characters[..REASON / 2], &characters[characters.len() - REASON / 2..]);
+    start.iter().chain(&[' ', '…', ' ']).chain(end).collect()
 }

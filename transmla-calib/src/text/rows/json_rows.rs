@@ -191,6 +191,11 @@ mod tests {
         assert!(problem(b"{\"q\": \"a\", \"a\": \"b\"}").contains("q (string)"));
         assert!(problem(b"\"just a string\"").contains("line 1"));
         assert!(problem(b"{\"text\": \"a\"").contains("EOF"));
+        let long = problem(format!("\"{}\"\n\"b\"\n", "words ".repeat(1000)).as_bytes());
+        assert!(
+            long.contains("line 1") && long.contains("expected") && long.len() < 400,
+            "{long}"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use transmla_core::{LatentConfig, ModelConfig};
 
 /// A tensor of the file, and where it comes from.
 pub(super) struct Entry {
-    pub target: String,
+    pub name: String,
     /// Its name in a checkpoint.
     pub source: String,
     /// Its shape there.
@@ -47,12 +47,12 @@ pub(super) fn entries(config: &ModelConfig, latent: &LatentConfig, query_rank: O
         heads * latent.query_width(),
     );
     let mut entries = Vec::new();
-    let mut add = |layer: Option<usize>, target: String, source: String, shape: &[usize], place: Place| {
+    let mut add = |layer: Option<usize>, name: String, source: String, shape: &[usize], place: Place| {
         entries.push(Entry {
-            target: format!("{target}.weight"),
+            name: format!("{name}.weight"),
             source: format!("{source}.weight"),
             shape: shape.to_vec(),
-            part: match target.rsplit('.').next() {
+            part: match name.rsplit('.').next() {
                 Some("attn_k_b") => Part::Keys,
                 Some("attn_v_b") => Part::Values,
                 _ => Part::Whole,
@@ -73,13 +73,13 @@ pub(super) fn entries(config: &ModelConfig, latent: &LatentConfig, query_rank: O
     let up = [heads * (latent.qk_nope_head_dim + latent.v_head_dim), rank];
     for layer in 0..config.num_hidden_layers {
         let prefix = layer_prefix(layer);
-        let mut of_layer = |target: &str, source: &str, shape: &[usize], place: Place| {
-            let (target, source) = (format!("blk.{layer}.{target}"), format!("{prefix}.{source}"));
-            add(Some(layer), target, source, shape, place);
+        let mut of_layer = |name: &str, source: &str, shape: &[usize], place: Place| {
+            let (name, source) = (format!("blk.{layer}.{name}"), format!("{prefix}.{source}"));
+            add(Some(layer), name, source, shape, place);
         };
         of_layer("attn_norm", "input_layernorm", &[hidden], Place::InputNorm);
-        let mut attention = |target: &str, source: &str, shape: &[usize]| {
-            of_layer(target, &format!("self_attn.{source}"), shape, Place::Attention);
+        let mut attention = |name: &str, source: &str, shape: &[usize]| {
+            of_layer(name, &format!("self_attn.{source}"), shape, Place::Attention);
         };
         match query_rank {
             None => attention("attn_q", "q_proj", &[queries, hidden]),

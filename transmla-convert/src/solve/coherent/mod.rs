@@ -41,6 +41,14 @@ impl Method for Coherent {
         format!("coherent, {} refinement steps", steps_of(recipe))
     }
 
+    fn describe(&self, plan: &Plan) -> String {
+        match steps_of(plan.recipe()) {
+            0 => "coherent".into(),
+            1 => "coherent, refined in 1 step".into(),
+            steps => format!("coherent, refined in {steps} steps"),
+        }
+    }
+
     fn noise(&self) -> f64 {
         NOISE
     }

@@ -15,7 +15,7 @@ use crate::solve::evaluation::evaluate;
 use crate::solve::memory::Needs;
 use crate::solve::method::{Job, Method, Output, Solver};
 use crate::spec::error::ConvertError;
-use crate::spec::options::MethodName;
+use crate::spec::options::{FreqFold, MethodName};
 use crate::spec::plan::Plan;
 use crate::spec::recipe::Recipe;
 use crate::spec::report::{Observer, Report, Stage};
@@ -35,6 +35,19 @@ impl Method for Published {
 
     fn summary(&self, _: &Recipe) -> String {
         "transmla".into()
+    }
+
+    fn describe(&self, plan: &Plan) -> String {
+        match plan.recipe().freqfold {
+            FreqFold::Fixed(fold) => format!("transmla, freqfold {fold}"),
+            FreqFold::Auto => {
+                let candidates: Vec<String> = plan.freqfolds().iter().map(usize::to_string).collect();
+                format!(
+                    "transmla, freqfold one of {}, by held-out calibration text",
+                    candidates.join(", ")
+                )
+            }
+        }
     }
 
     fn noise(&self) -> f64 {

@@ -86,6 +86,10 @@ pub(super) fn receive<E: Float>(
 /// Reads the rows of a block, in vectors. Behind the last row that there is it reads that one again, so that nothing in shared
 /// memory is left to chance.
 #[cube]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a tensor of a kernel cannot be passed with its strides"
+)]
 fn fetch<E: Float>(
     rows: &[Vector<E, Const<8>>],
     waiting: &mut Array<Vector<E, Const<8>>>,
@@ -119,9 +123,7 @@ fn place<E: Float>(
     for load in 0..loads {
         let index = UNIT_POS as usize + load * comptime!(tile.units());
         let place = at + index / vectors * stride + index % vectors;
-        if comptime!((load + 1) * tile.units() <= tile.tokens * vectors) {
-            block[place] = waiting[load];
-        } else if index < comptime!(tile.tokens * vectors) {
+        if comptime!((load + 1) * tile.units() <= tile.tokens * vectors) || index < comptime!(tile.tokens * vectors) {
             block[place] = waiting[load];
         }
     }

@@ -245,7 +245,8 @@ pub(super) fn write_statistics(
     #[comptime] tile: TensorTile,
 ) {
     let row = UNIT_POS as usize / comptime!(tile.units_of_row());
-    if UNIT_POS as usize % comptime!(tile.units_of_row()) == 0 && row < present {
+    let place = UNIT_POS as usize % comptime!(tile.units_of_row());
+    if place == 0 && row < present {
         let at = first + row * stride;
         statistics[2 * at] = largest;
         statistics[2 * at + 1] = total;

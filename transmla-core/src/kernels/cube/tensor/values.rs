@@ -64,7 +64,8 @@ pub(super) fn divide(
     let columns = comptime!(tile.own_columns());
     // The last factors have been read by all.
     sync_cube();
-    if UNIT_POS as usize % comptime!(tile.units_of_row()) == 0 {
+    let place = UNIT_POS as usize % comptime!(tile.units_of_row());
+    if place == 0 {
         // A row that sees no token has no weights.
         change[UNIT_POS as usize / comptime!(tile.units_of_row())] = select(total > 0.0f32, 1.0f32 / total, 1.0f32);
     }
