@@ -13,9 +13,6 @@ const FLOORS: [&str; 5] = ["spec", "text", "layer", "solve", "output"];
 /// Crates that may print and read the environment.
 const PROGRAMS: [&str; 3] = ["transmla-cli", "benches", "xtask"];
 
-/// Crates that still have circles.
-const WITH_CIRCLES: &[&str] = &["transmla-core"];
-
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -57,13 +54,7 @@ fn files_use_their_own_floor_and_those_below() {
 fn no_file_uses_itself_through_others() {
     for name in crates() {
         let circles = Sources::read(&workspace().join(&name)).circles();
-        match WITH_CIRCLES.contains(&name.as_str()) {
-            true => assert!(
-                !circles.is_empty(),
-                "{name} has no circle any more: take it from the list"
-            ),
-            false => assert!(circles.is_empty(), "{name}: {circles:#?}"),
-        }
+        assert!(circles.is_empty(), "{name}: {circles:#?}");
     }
 }
 

@@ -10,6 +10,8 @@ use transmla_core::checkpoint::read_regular_text;
 /// Most bytes of a prompt.
 const LARGEST_PROMPT: u64 = 16 << 20;
 
+const NO_PROMPT: &str = "no prompt was given: use --prompt TEXT, --prompt-file FILE, or pipe a text into the command";
+
 /// The text to continue or to answer.
 #[derive(Debug, Args)]
 pub struct PromptArguments {
@@ -26,21 +28,22 @@ impl PromptArguments {
     /// The prompt.
     ///
     /// # Errors
-    /// A file or an input that cannot be read, is too large or not UTF-8; none at all at a terminal.
+    /// A file or an input that cannot be read, is too large or not UTF-8; none at all.
     pub fn read(&self) -> anyhow::Result<String> {
         let stdin = std::io::stdin();
         match (&self.prompt, &self.prompt_file) {
             (_, Some(file)) => Ok(read_regular_text(file, LARGEST_PROMPT)?),
             (Some(text), _) if text != "-" => Ok(text.clone()),
-            (None, _) if stdin.is_terminal() => {
-                bail!("no prompt was given: use --prompt TEXT, --prompt-file FILE, or pipe a text into the command")
-            }
+            (None, _) if stdin.is_terminal() => bail!(NO_PROMPT),
             _ => {
                 let mut text = String::new();
                 let read = stdin.lock().take(LARGEST_PROMPT + 1).read_to_string(&mut text);
                 read.context("cannot read the prompt from standard input")?;
                 if text.len() as u64 > LARGEST_PROMPT {
                     bail!("the prompt on standard input has over {} MiB", LARGEST_PROMPT >> 20);
+                }
+                if text.is_empty() && self.prompt.is_none() {
+                    bail!(NO_PROMPT);
                 }
                 Ok(text)
             }

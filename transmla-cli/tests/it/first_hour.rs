@@ -48,6 +48,13 @@ fn a_file_or_an_address_in_place_of_a_model() {
 }
 
 #[test]
+fn a_prompt_that_was_forgotten() {
+    // Standard input is empty here.
+    let words = ["no prompt was given", "--prompt TEXT", "--prompt-file FILE"];
+    transmla(&["generate", "--model-path", "embedded"]).fails(1, &words);
+}
+
+#[test]
 fn help_by_any_name() {
     let long = transmla(&["convert", "--help"]).succeeds();
     assert_eq!(transmla(&["help", "convert"]).succeeds(), long);

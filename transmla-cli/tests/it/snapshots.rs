@@ -42,6 +42,7 @@ fn help() {
         "inspect",
         "generate",
         "bench",
+        "chat",
         "doctor",
         "completions",
         "man",

@@ -54,7 +54,6 @@ fn wrong_usage_has_its_own_exit_code() {
             ["--batch-size", "positive"],
         ),
         ("logits --model-path embedded", ["--input-ids", "--output"]),
-        ("generate --model-path embedded", ["--prompt", "required"]),
         (
             "generate --model-path embedded --prompt x --temperature -1",
             ["--temperature", "a number of 0 or more"],

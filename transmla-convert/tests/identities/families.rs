@@ -267,7 +267,7 @@ fn stock_form_is_refused_by_feature() {
         let config = ModelConfig::read(&folder).unwrap();
         let error = Plan::new(&config, &options).unwrap_err().to_string();
         assert!(
-            error.contains("--style deepseek-v3") && error.contains(word),
+            error.contains("style = \"deepseek-v3\"") && error.contains(word),
             "{name}: {error}"
         );
     }

@@ -1,7 +1,7 @@
 //! Families that add nothing, biases apart.
 
 use proptest::prelude::*;
-use transmla_convert::{FreqFold, Plan, Recipe, Style};
+use transmla_convert::{ConvertError, FreqFold, Plan, RECIPE_FIELDS, Recipe, Style};
 use transmla_core::ModelConfig;
 
 use crate::common::write_random_model;
@@ -93,7 +93,11 @@ proptest! {
                 prop_assert!(after <= before);
                 prop_assert!(!plan.freqfolds().is_empty());
             }
-            Err(error) => prop_assert!(error.to_string().contains("try --"), "{error}"),
+            Err(ConvertError::Option(hint)) => {
+                let names = RECIPE_FIELDS.contains(&hint.field) && !hint.found.is_empty();
+                prop_assert!(names && !hint.allowed.is_empty() && !hint.suggestion.is_empty(), "{hint}");
+            }
+            Err(error) => prop_assert!(false, "{error}"),
         }
     }
 }

@@ -6,7 +6,7 @@ use transmla_checkpoint::CheckpointError;
 use transmla_checkpoint::checkpoint::read_regular_text;
 use transmla_checkpoint::config::ModelConfig;
 
-use super::Sampling;
+use super::sampler::Sampling;
 
 /// Most bytes of generation_config.json.
 const LARGEST_FILE: u64 = 1 << 20;

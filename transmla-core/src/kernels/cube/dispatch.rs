@@ -10,7 +10,7 @@ use super::problem::Problem;
 use crate::kernels::cached_values::CachedValues;
 
 /// The fused form of [`decode_tensors`](crate::kernels::decode_tensors); nothing where it does not apply.
-pub(in crate::kernels) fn decode(
+pub(crate) fn decode(
     q: &Tensor<4>,
     keys: &Tensor<4>,
     values: &CachedValues,
@@ -28,7 +28,7 @@ pub(in crate::kernels) fn decode(
 }
 
 /// How the kernel goes about these; nothing where it does not apply.
-pub(in crate::kernels) fn plan(
+pub(crate) fn plan(
     q: &Tensor<4>,
     keys: &Tensor<4>,
     values: &CachedValues,
