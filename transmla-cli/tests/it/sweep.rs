@@ -79,6 +79,16 @@ fn has_the_numbers_of_conversions_one_by_one() {
     ];
     assert_eq!(kept, [&expected[..], &["transmla-4-12", "transmla-8-28"]].concat());
 
+    assert_eq!(
+        names(&place.path("picture")),
+        ["report.html", "sweep.json", "sweep.svg"]
+    );
+    let page = fs::read_to_string(place.path("picture/report.html")).unwrap();
+    for model in models {
+        let perplexity = format!("<td>{:.4}</td>", model["perplexity"].as_f64().unwrap());
+        assert!(page.contains(&perplexity), "{perplexity}: {page}");
+    }
+    assert!(!page.contains(&place.arg("")), "{page}");
     let picture = fs::read_to_string(place.path("picture/sweep.svg")).unwrap();
     let document = roxmltree::Document::parse(&picture).unwrap();
     let titles: Vec<&str> = document
