@@ -42,7 +42,7 @@ fn has_the_numbers_of_conversions_one_by_one() {
         let shape = ["method", "refine", "qk_mqa_dim", "kv_lora_rank"].map(|key| model[key].to_string());
         let [method, refine, rope, rank] = shape.each_ref().map(|word| word.trim_matches('"'));
         let more = format!(
-            "--method {method} --refine {refine} --qk-mqa-dim {rope} --kv-lora-rank {rank} --save-path {target} --force"
+            "--method {method} --refine {refine} --qk-mqa-dim {rope} --kv-lora-rank {rank} --save-path {target} --force --no-report"
         );
         let alone = transmla(&quick("convert", &place, &more)).json();
         assert_eq!(alone["perplexity"]["mla"], model["perplexity"], "{model}");
