@@ -1,26 +1,27 @@
 //! `transmla convert`: from arguments to a converted model.
 
 pub mod arguments;
+mod page;
 mod plan_view;
 pub mod progress;
+mod samples;
 pub mod save_path;
+pub mod stages;
 mod summary;
 
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
-use burn::tensor::Device;
-use transmla_calib::TextTokenizer;
-use transmla_convert::{Conversion, FileFormat};
-use transmla_core::generate::{GenerationSettings, Sampler};
+use transmla_convert::Conversion;
 use transmla_core::hub::is_path;
-use transmla_core::model::model_tensors;
-use transmla_core::{Checkpoint, Decoder, LayeredModel, ModelConfig, Residency, StorageDtype};
+use transmla_core::{Checkpoint, ModelConfig};
 
 pub use self::arguments::ConvertArguments;
+use self::page::Origin;
 use self::plan_view::PlanView;
 use self::progress::Progress;
+use self::samples::first_sentences;
 use self::save_path::Inputs;
 use self::summary::Summary;
 use crate::advice::with_hint;
@@ -29,16 +30,6 @@ use crate::model::ModelFolder;
 use crate::options::budget;
 use crate::printer::{Hint, Printer};
 use crate::setup::Surroundings;
-use crate::writer::Writer;
-
-/// Models of more parameters write no sample text: that would read all weights again.
-const LARGEST_SAMPLED: usize = 300_000_000;
-
-/// What a converted model continues as a sample.
-const SAMPLE_PROMPT: &str = "Once upon a time";
-
-/// Most tokens of the sample.
-const SAMPLE_TOKENS: usize = 60;
 
 /// Everything that can be found wrong without reading a weight is found first.
 pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
@@ -64,7 +55,11 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     }
     arguments.apply_budget(&mut recipe, &config)?;
     let around = Surroundings::of(&recipe, &folder, &arguments.compute, arguments.force, &printer)?;
-    let mut progress = Progress::new(&printer);
+    let page = (!arguments.no_report).then_some(Origin {
+        setup: &around.setup,
+        started,
+    });
+    let mut progress = Progress::new(&printer).with_page(page);
     let conversion = Conversion::new(recipe)?.with(around.setup.clone());
     let planned = conversion.plan(&mut progress).map_err(with_hint)?;
     let plan = planned.plan();
@@ -99,69 +94,9 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
         total_seconds,
         cpu_seconds: memory::cpu_seconds(),
         peak_bytes: memory::peak_bytes(),
-        sample: match plan.recipe().file_format() {
-            FileFormat::Safetensors => sample(arguments, plan.source(), &around.setup.device, &printer),
-            FileFormat::Gguf => None,
-        },
+        sample: first_sentences(&progress.samples),
         has_tokenizer: arguments.save_path.join("tokenizer.json").is_file(),
     };
     printer.note("");
     printer.result(&summary.text(), &summary.json())
-}
-
-fn numbers(config: &ModelConfig) -> usize {
-    model_tensors(config)
-        .iter()
-        .map(transmla_core::TensorSpec::elements)
-        .sum()
-}
-
-/// A few sentences by the model as it was saved, for people, if it is small and has a tokenizer.
-fn sample(arguments: &ConvertArguments, source: &ModelConfig, device: &Device, printer: &Printer) -> Option<String> {
-    let folder = &arguments.save_path;
-    let small = numbers(source) < LARGEST_SAMPLED;
-    if !printer.is_text() || !small || !folder.join("tokenizer.json").is_file() {
-        return None;
-    }
-    let written = || {
-        let tokenizer = TextTokenizer::from_folder(folder)?;
-        let model = Decoder::open(folder, device, Residency::Loaded)?;
-        let settings = GenerationSettings::from_folder(folder, model.config())?;
-        let writer = Writer {
-            model: &model,
-            tokenizer: &tokenizer,
-            stop_ids: &settings.stop_ids,
-            max_new_tokens: SAMPLE_TOKENS,
-        };
-        let ids = writer.prompt_ids(SAMPLE_PROMPT)?;
-        let mut cache = writer.cache(ids.len(), StorageDtype::F32);
-        let mut text = SAMPLE_PROMPT.to_owned();
-        writer.write(&mut cache, &ids, &mut Sampler::greedy(), &mut |piece| {
-            text.push_str(piece);
-            Ok(())
-        })?;
-        anyhow::Ok(text)
-    };
-    match written() {
-        Ok(text) => Some(whole_sentences(&text)),
-        // The conversion itself is done.
-        Err(error) => {
-            printer.warn(format!("no sample text: {error}"));
-            None
-        }
-    }
-}
-
-/// The text up to its last sentence that is whole, on one line and without what would steer a terminal.
-fn whole_sentences(text: &str) -> String {
-    let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).collect();
-    let line = words
-        .into_iter()
-        .filter(|word| !word.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ");
-    match line.rfind(['.', '!', '?']) {
-        Some(end) => line[..=end].to_owned(),
-        None => format!("{line} …"),
-    }
 }

@@ -1,19 +1,16 @@
 //! `transmla sweep`: what each budget costs in perplexity, as a table and a picture.
 
 mod arguments;
-mod axis;
-mod labels;
 mod outcome;
-mod plot;
 mod progress;
-mod svg;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use transmla_convert::{Plan, Recipe, Sweep, has_refinement};
+use transmla_convert::{Plan, Recipe, Setup, Sweep, TextPurpose, has_refinement};
 use transmla_core::{Checkpoint, ModelConfig};
+use transmla_report::Fact;
 
 pub use self::arguments::SweepArguments;
 use self::arguments::{Curve, Files};
@@ -21,6 +18,7 @@ use self::outcome::{Outcome, Point};
 use self::progress::SweepProgress;
 use crate::advice::with_hint;
 use crate::convert::save_path::{self, Inputs};
+use crate::convert::stages::ReadText;
 use crate::interrupt;
 use crate::model::ModelFolder;
 use crate::printer::Printer;
@@ -49,7 +47,7 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
     outputs.check()?;
     let folder = ModelFolder::locate(&recipe.model_path, &recipe.revision, &printer)?;
     let read = Inputs::of(&recipe, folder.path(), None);
-    for output in outputs.picture().into_iter().chain(outputs.figures()) {
+    for output in outputs.all() {
         output.check_not_read(read.paths())?;
         output.check_not_of_model(&recipe.model_path, folder.path())?;
     }
@@ -102,6 +100,8 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
         curves: &curves,
         total_seconds: started.elapsed().as_secs_f64(),
         peak_bytes: memory::peak_bytes(),
+        facts: calibration_facts(&progress.stages.texts, &around.setup, &recipe),
+        recipe: common_lines(&recipes_of(planned.plans(), &models, &around.setup)?),
     };
     // What took long is shown even if it cannot be written.
     let written = write(&outcome, &outputs);
@@ -161,6 +161,37 @@ fn announcement(model: &str, curves: &[Curve], models: &[Model]) -> String {
     format!("Sweep: {model} to {models}: {}", curves.join("; "))
 }
 
+/// The texts that the models are calibrated on.
+fn calibration_facts(texts: &[ReadText], setup: &Setup, recipe: &Recipe) -> Vec<Fact> {
+    let calibration = texts.iter().filter(|text| text.purpose == TextPurpose::Calibration);
+    let mut facts: Vec<Fact> = calibration
+        .map(|text| Fact {
+            name: "Calibration".into(),
+            value: text.describe("sample", setup, recipe),
+        })
+        .collect();
+    facts.dedup();
+    facts
+}
+
+/// What the models' folders say, or would say, of how they were made.
+fn recipes_of(plans: &[Plan], models: &[Model], setup: &Setup) -> anyhow::Result<Vec<String>> {
+    let recipes = plans.iter().zip(models);
+    let text = |(plan, model): (&Plan, &Model)| Ok(setup.recipe_toml(plan.recipe(), &model.folder)?);
+    recipes.map(text).collect()
+}
+
+/// The lines that all texts have, in the order of the first.
+fn common_lines(texts: &[String]) -> String {
+    let Some((first, others)) = texts.split_first() else {
+        return String::new();
+    };
+    let in_all = |line: &&str| others.iter().all(|text| text.lines().any(|other| other == *line));
+    // A comment says what the whole file is.
+    let lines = first.lines().filter(|line| !line.starts_with('#')).filter(in_all);
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 fn write(outcome: &Outcome<'_>, files: &Files) -> anyhow::Result<()> {
     let mut figures = outcome.json();
     for model in figures["models"].as_array_mut().into_iter().flatten() {
@@ -170,10 +201,15 @@ fn write(outcome: &Outcome<'_>, files: &Files) -> anyhow::Result<()> {
     }
     let mut json = serde_json::to_string_pretty(&figures)?;
     json.push('\n');
-    for (file, contents) in [(files.picture(), plot::svg(outcome)), (files.figures(), json)] {
-        if let Some(file) = file {
-            file.write(contents.as_bytes())?;
-        }
+    if let Some(file) = files.figures() {
+        file.write(json.as_bytes())?;
+    }
+    let report = outcome.report();
+    if let Some(file) = files.picture() {
+        file.write(report.svg()?.as_bytes())?;
+    }
+    if let Some(file) = files.page() {
+        file.write(report.html()?.as_bytes())?;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::spec::engine::GGUF_FILE;
 use crate::spec::error::ConvertError;
 use crate::spec::options::{FileFormat, MethodName};
 use crate::spec::plan::Plan;
-use crate::spec::report::{Observer, Report, Stage};
+use crate::spec::report::{Finished, Observer, Report, Stage};
 
 /// Everything that a planned conversion needs.
 #[derive(Debug, Clone, Copy)]
@@ -117,12 +117,8 @@ pub fn convert_all(requests: &Requests<'_>, observer: &mut dyn Observer) -> Resu
         let mut taken: Vec<CheckpointWriter> = group.iter().filter_map(|index| writers[*index].take()).collect();
         let found = requests.solve(&group, &mut taken, &mut solvers, observer)?;
         for ((index, writer), report) in group.into_iter().zip(taken).zip(found) {
-            let mla = requests.finish(&entries[index], writer, observer)?;
-            reports[index] = Report {
-                original,
-                mla,
-                ..report
-            };
+            let report = Report { original, ..report };
+            reports[index] = requests.finish(&entries[index], writer, report, observer)?;
             observer.converted(index, &reports[index]);
         }
     }
@@ -224,18 +220,35 @@ impl<'a> Requests<'a> {
     }
 
     /// Writes the rest of an entry whose attention is written, measures it and puts it in its place, if it is to be kept.
+    /// Gives the report with what was measured.
     fn finish(
         &self,
         entry: &Entry<'_>,
         mut writer: CheckpointWriter,
+        report: Report,
         observer: &mut dyn Observer,
-    ) -> Result<Option<transmla_eval::Perplexity>, ConvertError> {
+    ) -> Result<Report, ConvertError> {
         write_rest(entry.plan, self.source, entry.extra_files, &mut writer)?;
         writer.finish()?;
         let device = self.source.device();
         let converted = Decoder::open(writer.work_folder(), device, Residency::Streamed)?;
         let measured = evaluate(self.evaluation, &converted, Stage::EvaluateConverted, observer)?;
         drop(converted);
+        let report = Report {
+            mla: measured,
+            ..report
+        };
+        if entry.keep {
+            let finished = Finished {
+                plan: entry.plan,
+                source: self.source,
+                folder: writer.work_folder(),
+                report: &report,
+            };
+            for (name, contents) in observer.finished(&finished) {
+                writer.write_file(&name, &contents)?;
+            }
+        }
         let recipe = entry.plan.recipe();
         if recipe.file_format() == FileFormat::Gguf {
             let folder = writer.work_folder();
@@ -257,6 +270,6 @@ impl<'a> Requests<'a> {
             writer.commit()?;
         }
         forget(entry.save_path)?;
-        Ok(measured)
+        Ok(report)
     }
 }

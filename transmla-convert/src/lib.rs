@@ -80,11 +80,12 @@ pub use solve::{default_noise, default_refinement, describe_method, has_refineme
 pub use spec::budget::{default_shapes, shapes_for_budget};
 pub use spec::engine::GGUF_FILE;
 pub use spec::error::{ConvertError, TextNameError};
+pub use spec::figures::LayerFigures;
 pub use spec::hint::Hint;
 pub use spec::options::{Engine, FileFormat, FreqFold, FreqFoldError, MethodName, Style};
 pub use spec::plan::Plan;
 pub use spec::recipe::{CalibrationText, EvaluationText, RECIPE_FIELDS, Recipe, RecipeError, WrittenFiles};
-pub use spec::report::{LayerReport, Observer, Report, SavedLayer, Silent, Stage, TextPurpose, Warning};
+pub use spec::report::{Finished, LayerReport, Observer, Report, SavedLayer, Silent, Stage, TextPurpose, Warning};
 pub use spec::support::{approximation, auto_obstacle, stock_obstacle};
 pub use sweep::{PlannedSweep, Sweep, has_weights};
 pub use text::corpus::{Corpus, TextReader, check_length, default_window, read_tokenizer, warn_of_long_windows};

@@ -1,11 +1,12 @@
 //! What a conversion has around it, beside its recipe.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use transmla_core::hub::HubOptions;
 
-use crate::output::names::{ModelName, Surroundings, bare_origin};
+use crate::output::names::{ModelName, Surroundings, bare_origin, written};
+use crate::spec::error::ConvertError;
 use crate::spec::recipe::Recipe;
 use crate::text::source::LocalText;
 
@@ -60,6 +61,14 @@ impl Setup {
     /// What written files call a model.
     pub fn name_of(&self, model_path: &str) -> ModelName {
         self.surroundings().model(model_path)
+    }
+
+    /// A recipe as it is written into a model's folder, where paths are relative to it.
+    ///
+    /// # Errors
+    /// [`ConvertError::Recipe`] for a value that TOML does not have.
+    pub fn recipe_toml(&self, recipe: &Recipe, folder: &Path) -> Result<String, ConvertError> {
+        Ok(written(recipe, folder, self.surroundings()).to_toml()?)
     }
 
     /// Where a text is from, as a [`Warning`](crate::Warning) or an observer has it, without the folders that it was read from.

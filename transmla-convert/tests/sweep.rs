@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use transmla_convert::{
-    Entry, Evaluation, FreqFold, MethodName, Observer, Plan, Recipe, Report, Request, Requests, Silent, Stage, convert,
-    convert_all,
+    Entry, Evaluation, Finished, FreqFold, LayerFigures, MethodName, Observer, Plan, Recipe, Report, Request, Requests,
+    Silent, Stage, convert, convert_all,
 };
 use transmla_core::checkpoint::read_input_ids;
 use transmla_core::{Decoder, LayeredModel, Residency};
@@ -18,6 +18,7 @@ struct Log {
     stages: Vec<Stage>,
     groups: Vec<Vec<usize>>,
     done: Vec<(usize, Report)>,
+    solved: Vec<(usize, LayerFigures)>,
 }
 
 impl Observer for Log {
@@ -31,6 +32,17 @@ impl Observer for Log {
 
     fn converting(&mut self, models: &[usize]) {
         self.groups.push(models.to_vec());
+    }
+
+    fn solved(&mut self, model: usize, figures: &LayerFigures) {
+        let model = self.groups.last().unwrap()[model];
+        self.solved.push((model, figures.clone()));
+    }
+
+    fn finished(&mut self, finished: &Finished<'_>) -> Vec<(String, Vec<u8>)> {
+        assert!(finished.folder.join("model.safetensors").is_file());
+        let text = format!("{:?}", finished.report.mla);
+        vec![("page.html".into(), text.into_bytes())]
     }
 
     fn converted(&mut self, model: usize, report: &Report) {
@@ -57,6 +69,32 @@ fn options(method: MethodName, rope_dim: usize, rank: usize) -> Recipe {
 
 fn path(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+}
+
+fn check_figures(plan: &Plan, figures: &[&LayerFigures], report: &Report) {
+    assert_eq!(figures.len(), report.layers.len());
+    let (rope_dim, rank) = (plan.latent().qk_rope_head_dim, plan.latent().kv_lora_rank);
+    for (figures, layer) in figures.iter().zip(&report.layers) {
+        assert_eq!(figures.layer, layer.layer);
+        let kept = figures.spectrum[..rank].iter().sum::<f64>() / figures.spectrum.iter().sum::<f64>();
+        assert!(
+            (kept - layer.kept_energy).abs() < 1e-9,
+            "{kept} and {}",
+            layer.kept_energy
+        );
+        assert!(figures.spectrum.is_sorted_by(|a, b| a >= b));
+        assert_eq!(
+            (figures.slot_energy.len(), figures.slot_energy[0].len()),
+            (rope_dim / 2, 4)
+        );
+        let carried: f64 = figures.slot_energy.iter().flatten().sum();
+        assert!((0.1..4.0).contains(&carried), "{:?}", figures.slot_energy);
+        let steps: Vec<usize> = figures.refinement.iter().map(|(step, _)| *step).collect();
+        match plan.recipe().refine {
+            Some(2) => assert_eq!(steps, [0, 1, 2]),
+            _ => assert!(steps.is_empty()),
+        }
+    }
 }
 
 #[test]
@@ -123,6 +161,15 @@ fn as_one_by_one_but_with_shared_work_once() {
     assert!(log.done.iter().all(|(model, report)| *report == reports[*model]));
 
     for (index, plan) in plans.iter().enumerate() {
+        let figures: Vec<&LayerFigures> = log
+            .solved
+            .iter()
+            .filter(|(model, _)| *model == index)
+            .map(|(_, it)| it)
+            .collect();
+        check_figures(plan, &figures, &reports[index]);
+        let page = fs::read_to_string(swept[index].join("page.html")).ok();
+        assert_eq!(page, (index != dropped).then(|| format!("{:?}", reports[index].mla)));
         let alone = place("alone", index);
         let request = Request {
             plan,
@@ -137,6 +184,8 @@ fn as_one_by_one_but_with_shared_work_once() {
         if index == dropped {
             continue;
         }
+        let recipe = fs::read_to_string(swept[index].join("transmla.toml")).unwrap();
+        assert!(recipe.contains("\n\"page.html\" = "), "{recipe}");
         for file in ["model.safetensors", "config.json", "tokenizer.json"] {
             let [one, other] = [&swept[index], &alone].map(|folder| fs::read(folder.join(file)).unwrap());
             assert!(one == other, "model {index}: {file} differs");

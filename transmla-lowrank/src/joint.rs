@@ -36,6 +36,8 @@ pub struct KvFactors {
     pub ratio: f64,
     /// Share of the energy of balanced keys and values that the latent keeps, in `0..=1`.
     pub kept_energy: f64,
+    /// Energy of each direction that a latent of full rank would have, descending, all of `N + G·d_v`.
+    pub spectrum: Vec<f64>,
 }
 
 impl KvFactors {
@@ -120,6 +122,7 @@ pub fn joint_pca(input: &KvInput<'_>, moment: MatRef<'_, f64>, spec: &JointPca) 
         value_up,
         ratio,
         kept_energy: components.kept_energy(),
+        spectrum: components.spectrum(),
     })
 }
 

@@ -111,6 +111,7 @@ pub fn metric_pca(
         value_up,
         ratio: 1.0,
         kept_energy: components.kept_energy(),
+        spectrum: components.spectrum(),
     })
 }
 

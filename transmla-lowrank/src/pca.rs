@@ -17,9 +17,14 @@ pub struct PrincipalComponents {
 }
 
 impl PrincipalComponents {
+    /// All `n` eigenvalues of the undamped moment, descending, none negative.
+    pub fn spectrum(&self) -> Vec<f64> {
+        // Rounding can make the eigenvalues of a rank-deficient moment slightly negative.
+        self.values.iter().map(|value| (value - self.shift).max(0.0)).collect()
+    }
+
     /// Share of the undamped moment's trace that the `r` components keep, in `0..=1`; 1 for a moment of zero.
     pub fn kept_energy(&self) -> f64 {
-        // Rounding can make the eigenvalues of a rank-deficient moment slightly negative.
         let energy = |values: &[f64]| values.iter().map(|value| (value - self.shift).max(0.0)).sum::<f64>();
         let total = energy(&self.values);
         if total > 0.0 {

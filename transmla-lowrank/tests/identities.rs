@@ -124,6 +124,8 @@ proptest! {
         let total = trace(&joint);
         prop_assert!((layer.balanced_error(&factors) - discarded).abs() < 1e-10 * total);
         prop_assert!((factors.kept_energy - (1.0 - discarded / total)).abs() < 1e-10);
+        prop_assert_eq!(factors.spectrum.len(), layer.full_rank());
+        prop_assert!((factors.spectrum[rank..].iter().sum::<f64>() - discarded).abs() < 1e-10 * total);
         // The same error measured as it arises: y - R Rᵀ y, under the moment.
         let projected = &components.vectors * (components.vectors.transpose() * &balanced);
         let residual = quadratic_form((&balanced - &projected).as_ref(), layer.moment.as_ref()).unwrap();

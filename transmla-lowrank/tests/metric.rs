@@ -165,6 +165,7 @@ proptest! {
         let cost = layer.cost(layer.reproduced(&factors).as_ref());
         prop_assert!((cost - discarded).abs() < 1e-9 * total, "{cost} and {discarded}");
         prop_assert!((factors.kept_energy - (1.0 - discarded / total)).abs() < 1e-9);
+        prop_assert!((factors.spectrum[rank..].iter().sum::<f64>() - discarded).abs() < 1e-9 * total);
         prop_assert_eq!(factors.ratio, 1.0);
     }
 

@@ -124,7 +124,7 @@ impl Decoupling {
     }
 
     /// Checks the matrices: the fields are public.
-    fn check_heads(
+    pub(crate) fn check_heads(
         &self,
         what: &'static str,
         matrices: &[Mat<f64>],

@@ -12,6 +12,7 @@
 //! | [`mod@rororope`] | [`rororope()`]: from the keys' second moment to a [`Decoupling`] |
 //! | [`mod@coherent`] | [`coherent()`]: the same by the effect on the attention output, given an [`AttentionProfile`] |
 //! | [`decoupling`] | [`Decoupling`]: the split, applied to key and query weights |
+//! | [`energy`] | [`slot_energy()`]: which pairs the slots of a rotary key serve |
 //!
 //! # Conventions
 //!
@@ -54,6 +55,7 @@
 mod check;
 pub mod coherent;
 pub mod decoupling;
+pub mod energy;
 mod error;
 pub mod fold;
 pub mod rororope;
@@ -61,6 +63,7 @@ pub mod shape;
 
 pub use coherent::{AttentionProfile, CoherentSplit, Eligibility, coherent};
 pub use decoupling::{Decoupling, SplitKeys};
+pub use energy::slot_energy;
 pub use error::RopeError;
 pub use faer;
 pub use fold::FoldSpec;

@@ -2,7 +2,7 @@
 
 use faer::{Mat, MatRef};
 use proptest::prelude::*;
-use transmla_rope::{Decoupling, FoldSpec, HeadShape, SplitKeys, rororope};
+use transmla_rope::{Decoupling, FoldSpec, HeadShape, RopeError, SplitKeys, rororope, slot_energy};
 
 use random::{frequencies, random};
 
@@ -246,4 +246,54 @@ fn a_rank_deficient_moment_of_many_heads_has_an_orthogonal_basis() {
     let split = decoupling.split_keys(layer.keys.as_ref()).unwrap();
     // Real and imaginary parts of five inputs span ten directions, all of which fit the one group's sixteen slots.
     assert!(split.nope.norm_max() < 1e-10, "{}", split.nope.norm_max());
+}
+
+#[test]
+fn slots_carry_the_power_of_their_keys() {
+    let shape = HeadShape::new(4, 2, 8).unwrap();
+    let layer = layer(shape, 3);
+    let fold = FoldSpec::new(shape, 4, 2).unwrap();
+    let split = rororope(layer.moment.as_ref(), shape, &fold).unwrap();
+    let shares = slot_energy(&split, layer.moment.as_ref()).unwrap();
+    assert_eq!((shares.len(), shares[0].len()), (2, 4));
+    let power = |pair: usize| -> f64 {
+        let dims = (0..2).flat_map(|head| [8 * head + pair, 8 * head + pair + 4]);
+        dims.map(|dim| layer.moment[(dim, dim)]).sum()
+    };
+    let rotary = split.split_keys(layer.keys.as_ref()).unwrap().rope;
+    for (slot, shares) in shares.iter().enumerate() {
+        let carried: f64 = shares.iter().enumerate().map(|(pair, share)| share * power(pair)).sum();
+        let own: f64 = [slot, slot + 2]
+            .iter()
+            .map(|row| rotary.row(*row).squared_norm_l2())
+            .sum();
+        assert!((carried - own).abs() < 1e-9 * own, "slot {slot}: {carried} and {own}");
+        // Of the pairs of other folds it has nothing.
+        assert!(
+            shares
+                .iter()
+                .enumerate()
+                .all(|(pair, share)| (pair / 2 == slot) == (*share > 1e-9)),
+            "{shares:?}"
+        );
+    }
+    let narrow = Mat::<f64>::zeros(8, 8);
+    assert!(matches!(
+        slot_energy(&split, narrow.as_ref()),
+        Err(RopeError::Shape { .. })
+    ));
+}
+
+#[test]
+fn a_slot_that_is_a_pair_carries_all_of_it() {
+    let shape = HeadShape::new(1, 1, 4).unwrap();
+    let layer = layer(shape, 5);
+    let split = rororope(layer.moment.as_ref(), shape, &FoldSpec::new(shape, 4, 1).unwrap()).unwrap();
+    let shares = slot_energy(&split, layer.moment.as_ref()).unwrap();
+    for (slot, row) in shares.iter().enumerate() {
+        for (pair, share) in row.iter().enumerate() {
+            let expected = if slot == pair { 1.0 } else { 0.0 };
+            assert!((share - expected).abs() < 1e-9, "{shares:?}");
+        }
+    }
 }

@@ -36,6 +36,10 @@ pub struct ConvertArguments {
     #[arg(long)]
     pub force: bool,
 
+    /// Write no report.html, the page of what was done and measured, beside the model
+    #[arg(long)]
+    pub no_report: bool,
+
     /// Show the plan, from config.json and the weights' headers alone, and stop
     #[arg(long)]
     pub dry_run: bool,

@@ -3,23 +3,14 @@
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use transmla_convert::{Observer, Report, SavedLayer, Stage, TextPurpose, Warning};
+use transmla_convert::{Finished, LayerFigures, Observer, Report, SavedLayer, Stage, TextPurpose, Warning};
+use transmla_report::Sample;
 
+use super::page::{Origin, PAGE};
+use super::samples::samples;
+use super::stages::{ReadText, StageTime, label, name};
 use crate::printer::Printer;
 use crate::{interrupt, memory, table};
-
-/// What a stage took.
-#[derive(Debug, Clone)]
-pub struct StageTime {
-    /// Name in JSON.
-    pub name: String,
-    /// Name for people.
-    pub label: String,
-    /// Wall time.
-    pub seconds: f64,
-    /// The most memory in use up to the end of the stage.
-    pub peak_bytes: Option<u64>,
-}
 
 /// Shows bars, keeps times.
 #[derive(Debug)]
@@ -34,6 +25,16 @@ pub struct Progress<'a> {
     pub stages: Vec<StageTime>,
     /// What is evaluated on.
     pub evaluation_text: Option<String>,
+    /// The texts that were read.
+    pub texts: Vec<ReadText>,
+    /// What both models wrote.
+    pub samples: Vec<Sample>,
+    /// How layers were solved.
+    figures: Vec<LayerFigures>,
+    /// What a page is made from, if one is wanted.
+    page: Option<Origin<'a>>,
+    /// Whether finished models write samples.
+    sampled: bool,
 }
 
 impl<'a> Progress<'a> {
@@ -46,6 +47,29 @@ impl<'a> Progress<'a> {
             outdated: false,
             stages: Vec::new(),
             evaluation_text: None,
+            texts: Vec::new(),
+            samples: Vec::new(),
+            figures: Vec::new(),
+            page: None,
+            sampled: false,
+        }
+    }
+
+    /// The same for one conversion, whose model writes samples, if somebody reads them, and gets a page, if one is wanted.
+    pub fn with_page(mut self, page: Option<Origin<'a>>) -> Self {
+        self.sampled = page.is_some() || self.printer.is_text();
+        self.page = page;
+        self
+    }
+
+    /// What both models write; a conversion that is done does not fail for it.
+    fn write_samples(&mut self, finished: &Finished<'_>) {
+        let bar = self.printer.bar("Write sample texts");
+        let written = samples(finished);
+        bar.finish_and_clear();
+        match written {
+            Ok(samples) => self.samples = samples,
+            Err(error) => self.printer.warn(format!("no sample text: {error}")),
         }
     }
 }
@@ -72,6 +96,12 @@ impl Observer for Progress<'_> {
         if purpose == TextPurpose::Evaluation {
             self.evaluation_text = Some(origin.to_owned());
         }
+        self.texts.push(ReadText {
+            purpose,
+            sequences,
+            tokens,
+            origin: origin.to_owned(),
+        });
     }
 
     fn refining(&mut self, layer: usize, error: f64) {
@@ -98,6 +128,28 @@ impl Observer for Progress<'_> {
                 ));
             }
             _ => {}
+        }
+    }
+
+    fn solved(&mut self, _: usize, figures: &LayerFigures) {
+        if self.page.is_some() {
+            self.figures.push(figures.clone());
+        }
+    }
+
+    fn finished(&mut self, finished: &Finished<'_>) -> Vec<(String, Vec<u8>)> {
+        if self.sampled {
+            self.write_samples(finished);
+        }
+        let Some(origin) = &self.page else {
+            return Vec::new();
+        };
+        match origin.page(finished, &self.figures, &self.stages, &self.texts, self.samples.clone()) {
+            Ok(page) => vec![(PAGE.to_owned(), page.into_bytes())],
+            Err(error) => {
+                self.printer.warn(format!("no {PAGE}: {error}"));
+                Vec::new()
+            }
         }
     }
 
@@ -135,31 +187,5 @@ impl Drop for Progress<'_> {
         if let Some((bar, _)) = &self.current {
             bar.finish_and_clear();
         }
-    }
-}
-
-fn label(stage: Stage) -> String {
-    match stage {
-        Stage::EvaluateOriginal => "Evaluate the original".into(),
-        Stage::Decouple => "Decouple RoPE".into(),
-        Stage::TryFreqfold(fold) => format!("Try freqfold {fold}"),
-        Stage::EvaluateDecoupled => "Evaluate partial RoPE".into(),
-        Stage::Gradients => "Take gradients".into(),
-        Stage::Compress => "Factorise and write".into(),
-        Stage::EvaluateConverted => "Evaluate the MLA model".into(),
-        other => format!("{other:?}"),
-    }
-}
-
-fn name(stage: Stage) -> String {
-    match stage {
-        Stage::EvaluateOriginal => "evaluate_original".into(),
-        Stage::Decouple => "decouple".into(),
-        Stage::TryFreqfold(fold) => format!("try_freqfold_{fold}"),
-        Stage::EvaluateDecoupled => "evaluate_partial_rope".into(),
-        Stage::Gradients => "gradients".into(),
-        Stage::Compress => "compress".into(),
-        Stage::EvaluateConverted => "evaluate_mla".into(),
-        other => format!("{other:?}").to_lowercase(),
     }
 }

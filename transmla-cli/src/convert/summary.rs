@@ -8,7 +8,7 @@ use transmla_convert::{Engine, FileFormat, LayerReport, Plan, Report, refinement
 use transmla_eval::Perplexity;
 
 use super::plan_view::{class, left_out, shapes, style};
-use super::progress::StageTime;
+use super::stages::StageTime;
 use crate::flags;
 use crate::table::{self, Table};
 

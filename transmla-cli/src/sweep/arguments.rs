@@ -45,8 +45,8 @@ pub struct SweepArguments {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     refine: Vec<usize>,
 
-    /// Folder for sweep.svg and sweep.json
-    #[arg(long, value_name = "FOLDER", default_value = "sweep", conflicts_with_all = ["svg", "figures"])]
+    /// Folder for sweep.svg, sweep.json and report.html
+    #[arg(long, value_name = "FOLDER", default_value = "sweep", conflicts_with_all = ["svg", "figures", "report"])]
     output: PathBuf,
 
     /// File for the picture, instead of --output
@@ -57,11 +57,15 @@ pub struct SweepArguments {
     #[arg(long, value_name = "FILE")]
     figures: Option<PathBuf>,
 
+    /// File for the page with picture, table and recipe, instead of --output
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+
     /// Keep the converted models, in folders such as transmla-8-28 of this folder
     #[arg(long, value_name = "FOLDER")]
     pub save_path: Option<PathBuf>,
 
-    /// Replace the picture and the figures, and models that are in the folders of --save-path
+    /// Replace the picture, the figures and the page, and models that are in the folders of --save-path
     #[arg(long)]
     pub force: bool,
 
@@ -164,6 +168,8 @@ pub struct Files {
     pub svg: Option<PathBuf>,
     /// The figures.
     pub figures: Option<PathBuf>,
+    /// The page.
+    pub report: Option<PathBuf>,
 }
 
 impl Files {
@@ -177,6 +183,17 @@ impl Files {
         self.file("--figures", self.figures.as_deref())
     }
 
+    /// The page.
+    pub fn page(&self) -> Option<OutputFile<'_>> {
+        self.file("--report", self.report.as_deref())
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<OutputFile<'_>> {
+        let all = [self.picture(), self.figures(), self.page()];
+        all.into_iter().flatten().collect()
+    }
+
     fn file<'a>(&self, option: &'static str, path: Option<&'a Path>) -> Option<OutputFile<'a>> {
         Some(OutputFile {
             option: self.folder.unwrap_or(option),
@@ -188,15 +205,16 @@ impl Files {
     /// Makes the folders that they are in.
     ///
     /// # Errors
-    /// A folder that cannot be made or written to, one file for both, or a file that may not be replaced.
+    /// A folder that cannot be made or written to, one file for two of them, or a file that may not be replaced.
     pub fn check(&self) -> anyhow::Result<()> {
-        if let (Some(picture), Some(figures)) = (self.picture(), &self.figures)
-            && picture.is_same(figures)
-        {
-            let path = figures.display();
-            bail!("--svg and --figures are one file, {path}; give each its own");
+        let all = self.all();
+        for (index, output) in all.iter().enumerate() {
+            if let Some(same) = all[..index].iter().find(|other| other.is_same(output.path)) {
+                let (one, other, path) = (same.option, output.option, output.path.display());
+                bail!("{one} and {other} are one file, {path}; give each its own");
+            }
         }
-        for output in self.picture().into_iter().chain(self.figures()) {
+        for output in all {
             output.check_free()?;
             let (file, path) = (output.path, output.path.display());
             let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -248,18 +266,20 @@ impl SweepArguments {
 
     /// The files to write.
     pub fn files(&self) -> Files {
-        match (&self.svg, &self.figures) {
-            (None, None) => Files {
+        match (&self.svg, &self.figures, &self.report) {
+            (None, None, None) => Files {
                 force: self.force,
                 folder: Some("--output"),
                 svg: Some(self.output.join("sweep.svg")),
                 figures: Some(self.output.join("sweep.json")),
+                report: Some(self.output.join("report.html")),
             },
-            (svg, figures) => Files {
+            (svg, figures, report) => Files {
                 force: self.force,
                 folder: None,
                 svg: svg.clone(),
                 figures: figures.clone(),
+                report: report.clone(),
             },
         }
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use transmla_convert::{Plan, Report};
 use transmla_eval::Perplexity;
+use transmla_report::{Fact, Measured, SweepCurve, SweepPoint, SweepReport};
 
 use super::arguments::{Curve, Files};
 use crate::table::{self, Table};
@@ -29,6 +30,10 @@ pub struct Outcome<'a> {
     pub total_seconds: f64,
     /// The most memory in use.
     pub peak_bytes: Option<u64>,
+    /// What else all models have in common.
+    pub facts: Vec<Fact>,
+    /// What their recipes have in common.
+    pub recipe: String,
 }
 
 /// A converted model.
@@ -79,6 +84,41 @@ impl Outcome<'_> {
     /// A cache as a share of the original, in percent.
     pub fn percent(&self, cache: usize) -> f64 {
         100.0 * cache as f64 / self.original_cache as f64
+    }
+
+    /// For the picture and the page.
+    pub fn report(&self) -> SweepReport {
+        let point = |point: &Point<'_>| SweepPoint {
+            rope_dim: point.rope_dim,
+            rank: point.rank,
+            cache: point.cache,
+            perplexity: point.perplexity,
+            partial_rope: point.partial_rope,
+            freqfold: point.freqfold,
+        };
+        let curve = |curve: &Curve| SweepCurve {
+            label: curve.label(),
+            points: self
+                .points
+                .iter()
+                .filter(|point| point.curve == *curve)
+                .map(point)
+                .collect(),
+        };
+        SweepReport {
+            model: self.model.to_owned(),
+            evaluation: self.evaluation(),
+            original: Measured {
+                cache: self.original_cache,
+                perplexity: self.original.map(|measured| measured.perplexity),
+            },
+            curves: self.curves.iter().map(curve).collect(),
+            total_seconds: Some(self.total_seconds),
+            peak_bytes: self.peak_bytes,
+            facts: self.facts.clone(),
+            recipe: Some(self.recipe.clone()).filter(|recipe| !recipe.is_empty()),
+            generator: concat!("transmla ", env!("CARGO_PKG_VERSION")).into(),
+        }
     }
 
     /// For programs.
@@ -162,7 +202,11 @@ impl Outcome<'_> {
         if let Some(peak) = self.peak_bytes {
             table.row("peak memory", table::bytes(peak));
         }
-        for (label, file) in [("picture", &files.svg), ("figures", &files.figures)] {
+        for (label, file) in [
+            ("picture", &files.svg),
+            ("figures", &files.figures),
+            ("page", &files.report),
+        ] {
             if let Some(file) = file {
                 table.row(label, file.display().to_string());
             }

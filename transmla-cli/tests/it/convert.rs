@@ -40,6 +40,7 @@ fn without_arguments_the_embedded_model_is_converted() {
         "config.json",
         "generation_config.json",
         "model.safetensors",
+        "report.html",
         "tokenizer.json",
     ];
     let found = names(&place.path("outputs"));

@@ -61,7 +61,7 @@ fn twenty_lines_convert_as_the_command_does() {
             &["--method", "transmla"],
         ),
     ] {
-        transmla(&place.convert(&[more, &["--force"]].concat())).succeeds();
+        transmla(&place.convert(&[more, &["--force", "--no-report"]].concat())).succeeds();
         let recipe = Recipe {
             method: changes.method,
             refine: (changes.method == MethodName::Coherent).then_some(2),

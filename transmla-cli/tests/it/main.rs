@@ -19,6 +19,7 @@ mod read_back;
 mod readmes;
 mod recipes;
 mod reliability;
+mod report;
 mod save_path;
 mod snapshots;
 #[cfg(unix)]

@@ -87,6 +87,7 @@ fn nothing_written_names_a_path_of_this_machine() {
     );
     // A sweep's picture and figures too.
     let (model, figures, picture) = (place.arg("model"), place.arg("sweep/s.json"), place.arg("sweep/s.svg"));
+    let page = place.arg("sweep/s.html");
     std::fs::create_dir(place.path("sweep")).unwrap();
     let text = place.arg("texts/notes.txt");
     let save = place.arg("kept");
@@ -104,6 +105,8 @@ fn nothing_written_names_a_path_of_this_machine() {
         &picture,
         "--figures",
         &figures,
+        "--report",
+        &page,
     ];
     transmla(&[&words[..], &given].concat()).succeeds();
     assert_silent(&place.path("sweep"), &secrets);

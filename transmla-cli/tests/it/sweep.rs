@@ -42,7 +42,7 @@ fn has_the_numbers_of_conversions_one_by_one() {
         let shape = ["method", "refine", "qk_mqa_dim", "kv_lora_rank"].map(|key| model[key].to_string());
         let [method, refine, rope, rank] = shape.each_ref().map(|word| word.trim_matches('"'));
         let more = format!(
-            "--method {method} --refine {refine} --qk-mqa-dim {rope} --kv-lora-rank {rank} --save-path {target} --force"
+            "--method {method} --refine {refine} --qk-mqa-dim {rope} --kv-lora-rank {rank} --save-path {target} --force --no-report"
         );
         let alone = transmla(&quick("convert", &place, &more)).json();
         assert_eq!(alone["perplexity"]["mla"], model["perplexity"], "{model}");
@@ -79,6 +79,16 @@ fn has_the_numbers_of_conversions_one_by_one() {
     ];
     assert_eq!(kept, [&expected[..], &["transmla-4-12", "transmla-8-28"]].concat());
 
+    assert_eq!(
+        names(&place.path("picture")),
+        ["report.html", "sweep.json", "sweep.svg"]
+    );
+    let page = fs::read_to_string(place.path("picture/report.html")).unwrap();
+    for model in models {
+        let perplexity = format!("<td>{:.4}</td>", model["perplexity"].as_f64().unwrap());
+        assert!(page.contains(&perplexity), "{perplexity}: {page}");
+    }
+    assert!(!page.contains(&place.arg("")), "{page}");
     let picture = fs::read_to_string(place.path("picture/sweep.svg")).unwrap();
     let document = roxmltree::Document::parse(&picture).unwrap();
     let titles: Vec<&str> = document

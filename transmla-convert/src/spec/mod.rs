@@ -3,6 +3,7 @@
 pub mod budget;
 pub mod engine;
 pub mod error;
+pub mod figures;
 pub mod hint;
 pub mod options;
 pub mod plan;

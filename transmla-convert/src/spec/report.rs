@@ -1,9 +1,13 @@
 //! What a conversion tells while it runs and when it is done.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use transmla_core::Decoder;
 use transmla_eval::Perplexity;
+
+use crate::spec::figures::LayerFigures;
+use crate::spec::plan::Plan;
 
 /// A part of a conversion that takes time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,6 +160,15 @@ pub trait Observer {
     /// What becomes of a layer in the resume cache.
     fn saved_layer(&mut self, _layer: usize, _state: SavedLayer) {}
 
+    /// A layer was solved, of one of the models that [`Self::converting`] named last, by its place among them.
+    fn solved(&mut self, _model: usize, _figures: &LayerFigures) {}
+
+    /// A model that is kept is written and measured; gives more files for its folder, as name and contents, which are listed
+    /// with its own.
+    fn finished(&mut self, _finished: &Finished<'_>) -> Vec<(String, Vec<u8>)> {
+        Vec::new()
+    }
+
     /// The stages that follow are of these of a sweep's models, by index.
     fn converting(&mut self, _models: &[usize]) {}
 
@@ -214,4 +227,17 @@ pub struct Report {
     pub freqfold_trials: Vec<(usize, f64)>,
     /// Each layer's figures.
     pub layers: Vec<LayerReport>,
+}
+
+/// A model whose files are written and measured, before its folder takes its place.
+#[derive(Debug, Clone, Copy)]
+pub struct Finished<'a> {
+    /// What was done.
+    pub plan: &'a Plan,
+    /// The original.
+    pub source: &'a Decoder,
+    /// Where the files are for now: safetensors, also where they will be one GGUF file.
+    pub folder: &'a Path,
+    /// What was measured.
+    pub report: &'a Report,
 }

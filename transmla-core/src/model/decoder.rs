@@ -80,6 +80,14 @@ impl Decoder {
         }
     }
 
+    /// Whether the weights are kept.
+    pub fn residency(&self) -> Residency {
+        match self.layers {
+            Some(_) => Residency::Loaded,
+            None => Residency::Streamed,
+        }
+    }
+
     /// The checkpoint behind the model.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint

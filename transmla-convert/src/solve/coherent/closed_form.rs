@@ -6,7 +6,7 @@ use transmla_core::model::Rotary;
 use transmla_core::model::attention::{GroupedAttention, LatentAttention};
 use transmla_core::{Decoder, LayeredModel};
 use transmla_lowrank::{KvInput, OutputMetric, metric_pca, quadratic_form};
-use transmla_rope::{AttentionProfile, CoherentSplit, Eligibility, coherent};
+use transmla_rope::{AttentionProfile, CoherentSplit, Decoupling, Eligibility, coherent, slot_energy};
 
 use crate::layer::assemble;
 use crate::layer::factors::{Factors, Queries};
@@ -54,6 +54,10 @@ pub(crate) struct ClosedForm {
     pub key_error: Option<f64>,
     /// What the error of the attention output costs on the held-out sequences.
     pub cost: f64,
+    /// Energy of the latent's directions at full rank, in the metric of the output.
+    pub spectrum: Vec<f64>,
+    /// Share of each key pair's energy that each slot carries, `[slot][pair]`.
+    pub slot_energy: Vec<Vec<f64>>,
 }
 
 /// Solves every candidate and keeps the best.
@@ -70,16 +74,20 @@ pub(crate) fn closed_form(problem: &LayerProblem<'_>) -> Result<ClosedForm, Conv
         pair_power: &statistics.pair_power,
     };
     let queries = factorise_queries(plan, layer, weights.q.as_ref(), problem.moment)?;
-    let mut best: Option<ClosedForm> = None;
+    let mut best: Option<(ClosedForm, Decoupling)> = None;
     for eligibility in CANDIDATES {
         let split =
             coherent(key_moment.as_ref(), shape, &slots, &profile, eligibility).map_err(ConvertError::rope(layer))?;
         let candidate = solve(problem, &weights, &queries, &statistics, split)?;
-        if best.as_ref().is_none_or(|best| candidate.cost < best.cost) {
+        if best.as_ref().is_none_or(|(best, _)| candidate.0.cost < best.cost) {
             best = Some(candidate);
         }
     }
-    best.ok_or(ConvertError::Activations { layer })
+    let (best, split) = best.ok_or(ConvertError::Activations { layer })?;
+    Ok(ClosedForm {
+        slot_energy: slot_energy(&split, key_moment.as_ref()).map_err(ConvertError::rope(layer))?,
+        ..best
+    })
 }
 
 /// Statistics of one layer, on the host.
@@ -142,7 +150,7 @@ fn solve(
     queries: &Queries,
     statistics: &Statistics,
     split: CoherentSplit,
-) -> Result<ClosedForm, ConvertError> {
+) -> Result<(ClosedForm, Decoupling), ConvertError> {
     let (plan, layer) = (problem.plan, problem.layer);
     let keys = split
         .decoupling
@@ -163,7 +171,7 @@ fn solve(
         REGULARISATION,
     )
     .map_err(ConvertError::lowrank(layer))?;
-    let kept_energy = kv.kept_energy;
+    let (kept_energy, spectrum) = (kv.kept_energy, kv.spectrum.clone());
     let factors = Factors {
         kv,
         rope_keys: keys.rope,
@@ -174,10 +182,13 @@ fn solve(
     let q_norm = problem.attention.q_norm.as_ref();
     let attention = assemble::attention(plan, layer, &factors, q_norm, output, problem.source.device())?;
     let cost = output_cost(&attention, problem.choice, problem.rotary)?;
-    Ok(ClosedForm {
+    let form = ClosedForm {
         attention,
         kept_energy,
         key_error: problem.keys.map(|keys| keys.error),
         cost,
-    })
+        spectrum,
+        slot_energy: Vec::new(),
+    };
+    Ok((form, factors.decoupling))
 }

@@ -43,13 +43,21 @@ pub(crate) struct Refinement<'a> {
     pub steps: usize,
 }
 
+/// A refined layer.
+pub(crate) struct Refined {
+    /// The best on the held-out sequences.
+    pub attention: LatentAttention,
+    /// Held-out error after so many steps, where it was looked at.
+    pub errors: Vec<(usize, f64)>,
+}
+
 /// Minimises the error of the residual stream on the training sequences, one a step; gives the parameters that are best on
 /// the held-out ones. `step_done` hears of each step and of its error before it, relative as in [`residual_error`].
 pub(crate) fn refine(
     start: LatentAttention,
     problem: &Refinement<'_>,
     step_done: &mut dyn FnMut(f64),
-) -> Result<LatentAttention, CoreError> {
+) -> Result<Refined, CoreError> {
     let Refinement { steps, norm, .. } = *problem;
     let device = start.o.weight.device();
     let hidden = start.kv_down.weight.dims()[1];
@@ -64,6 +72,7 @@ pub(crate) fn refine(
 
     let mut current = turn(start, &basis.clone().transpose());
     let mut best = (held_out_error(&current)?, current.clone());
+    let mut errors = vec![(0, best.0)];
     let mut optimisers = optimisers(&current, &held_out, problem.rotary)?;
     // An attention that adds nothing leaves nothing to be relative to, and no gradient.
     let power = contribution(&training, norm)? / training.len().max(1) as f64;
@@ -93,12 +102,16 @@ pub(crate) fn refine(
         step_done(relative);
         if (step + 1) * CHECKS % steps < CHECKS || step + 1 == steps {
             let error = held_out_error(&current)?;
+            errors.push((step + 1, error));
             if error < best.0 {
                 best = (error, current.clone());
             }
         }
     }
-    Ok(turn(best.1, &basis))
+    Ok(Refined {
+        attention: turn(best.1, &basis),
+        errors,
+    })
 }
 
 /// The attention for inputs that are turned by the transpose of `rotation`: its weights on them, times `rotation`.

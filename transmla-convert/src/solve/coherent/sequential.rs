@@ -13,9 +13,10 @@ use crate::solve::coherent::closed_form::{LayerProblem, closed_form};
 use crate::solve::coherent::example::{examples, residual_error};
 use crate::solve::coherent::loss_gradients::{LossGradients, Parts};
 use crate::solve::coherent::output_regression::regress_output;
-use crate::solve::coherent::refine::{Refinement, refine};
+use crate::solve::coherent::refine::{Refined, Refinement, refine};
 use crate::solve::method::{Job, Output};
 use crate::spec::error::ConvertError;
+use crate::spec::figures::LayerFigures;
 use crate::spec::recipe::Recipe;
 use crate::spec::report::{LayerReport, Observer, Stage};
 
@@ -77,8 +78,10 @@ pub(crate) fn sequential(
                     attention: grouped,
                     parts: split.apply(&examples),
                 };
-                let (attention, report) = unsolved.solve(&job, &student, &mut |error| step(error, observer))?;
+                let (attention, report, figures) =
+                    unsolved.solve(&job, &student, &mut |error| step(error, observer))?;
                 output.layers.keep(plan, &attention, &report, observer)?;
+                observer.solved(0, &figures);
                 (attention, report)
             }
         };
@@ -127,7 +130,7 @@ impl Unsolved<'_> {
         job: &Job<'_>,
         student: &CalibrationStream,
         step: &mut dyn FnMut(Option<f64>),
-    ) -> Result<(LatentAttention, LayerReport), ConvertError> {
+    ) -> Result<(LatentAttention, LayerReport, LayerFigures), ConvertError> {
         let (plan, index, layer, grouped) = (job.plan, self.index, self.layer, self.attention);
         let rotary = student.rotary();
         let moment = student.moment(layer)?;
@@ -153,8 +156,11 @@ impl Unsolved<'_> {
         };
         let closed = closed_form(&problem)?;
         let norm = layer.attention_output_norm.as_ref();
-        let attention = match steps_of(plan.recipe()) {
-            0 => closed.attention,
+        let Refined { attention, errors } = match steps_of(plan.recipe()) {
+            0 => Refined {
+                attention: closed.attention,
+                errors: Vec::new(),
+            },
             steps => {
                 let problem = Refinement {
                     moment: per_token.as_ref(),
@@ -183,6 +189,12 @@ impl Unsolved<'_> {
             key_error: closed.key_error,
             output_error: Some(error),
         };
-        Ok((attention, report))
+        let figures = LayerFigures {
+            layer: index,
+            spectrum: closed.spectrum,
+            slot_energy: closed.slot_energy,
+            refinement: errors,
+        };
+        Ok((attention, report, figures))
     }
 }

@@ -1,7 +1,10 @@
 //! The second pass of the published method: the decoupled model, layer by layer, factorised to every rank at once.
 
+use faer::MatRef;
 use transmla_core::LayeredModel;
 use transmla_core::model::attention::{Attention, DecoupledQueries};
+use transmla_lowrank::quadratic_form;
+use transmla_rope::{Decoupling, slot_energy};
 
 use crate::layer::assemble;
 use crate::layer::latent_norm::latent_norms;
@@ -12,6 +15,7 @@ use crate::solve::published::compress::factorise;
 use crate::solve::published::decoupled::DecoupledModel;
 use crate::solve::queries::factorise_queries;
 use crate::spec::error::ConvertError;
+use crate::spec::figures::LayerFigures;
 use crate::spec::report::{LayerReport, Observer, Stage};
 
 /// Streams the decoupled model over the calibration text of `job`, whose plan counts for what all outputs have in
@@ -48,17 +52,12 @@ pub(crate) fn second_pass(
         };
         let moment = stream.moment(&layer)?;
         let weights = HostWeights::read(model.source(), plan, index, model.keys(index))?;
-        for (output, reports) in outputs.iter_mut().zip(&mut reports) {
+        let decoupling = model.decoupling(index);
+        let slot_energy = energy_of_slots(index, &decoupling, weights.k.as_ref(), moment.matrix())?;
+        for (model_index, (output, reports)) in outputs.iter_mut().zip(&mut reports).enumerate() {
             let plan = output.job.plan;
             let queries = factorise_queries(plan, index, weights.q.as_ref(), moment.matrix())?;
-            let factors = factorise(
-                plan,
-                index,
-                &weights,
-                &queries,
-                model.decoupling(index),
-                moment.matrix(),
-            )?;
+            let factors = factorise(plan, index, &weights, &queries, decoupling.clone(), moment.matrix())?;
             let attention = assemble::attention(plan, index, &factors, q_norm, decoupled.o.clone(), model.device())?;
             let attention = assemble::written(plan, attention);
             let norms = latent_norms(plan, &attention, &stream, &layer)?;
@@ -71,6 +70,15 @@ pub(crate) fn second_pass(
                 key_error: model.keys(index).map(|keys| keys.error),
                 output_error: None,
             });
+            observer.solved(
+                model_index,
+                &LayerFigures {
+                    layer: index,
+                    spectrum: factors.kv.spectrum,
+                    slot_energy: slot_energy.clone(),
+                    refinement: Vec::new(),
+                },
+            );
         }
         drop((weights, moment));
         // Nothing is asked of the text behind the last layer.
@@ -84,4 +92,15 @@ pub(crate) fn second_pass(
     observer.advance(total, total);
     observer.end(Stage::Compress, None);
     Ok(reports)
+}
+
+/// What the slots carry of a layer's keys, given the second moment of its inputs.
+fn energy_of_slots(
+    layer: usize,
+    decoupling: &Decoupling,
+    keys: MatRef<'_, f64>,
+    moment: MatRef<'_, f64>,
+) -> Result<Vec<Vec<f64>>, ConvertError> {
+    let keys = quadratic_form(keys, moment).map_err(ConvertError::lowrank(layer))?;
+    slot_energy(decoupling, keys.as_ref()).map_err(ConvertError::rope(layer))
 }

@@ -1,4 +1,8 @@
-//! An axis of a plot: positions and round ticks.
+//! An axis of a picture: positions and round ticks.
+
+use std::ops::Range;
+
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 
 /// Ticks that are enough.
 const FEW: usize = 4;
@@ -16,28 +20,51 @@ const DIGITS: [&[f64]; 4] = [
     ],
 ];
 
-/// A range of values on a range of pixels.
+/// A range of values.
 #[derive(Debug, Clone, Copy)]
-pub struct Axis {
+pub(crate) struct Axis {
     /// Smallest and largest value; for a logarithmic axis positive.
     pub values: (f64, f64),
-    /// Their places.
-    pub pixels: (f64, f64),
     /// Whether equal distances are equal ratios.
     pub logarithmic: bool,
+    /// Whether only whole numbers have ticks.
+    pub whole: bool,
 }
 
 impl Axis {
-    /// Where a value is.
-    pub fn place(&self, value: f64) -> f64 {
+    /// From 0 or any other value on; equal distances are equal differences.
+    pub fn linear(low: f64, high: f64) -> Self {
+        Self {
+            values: (low, high),
+            logarithmic: false,
+            whole: false,
+        }
+    }
+
+    /// The same for values that are counted.
+    pub fn whole(low: f64, high: f64) -> Self {
+        Self {
+            whole: true,
+            ..Self::linear(low, high)
+        }
+    }
+
+    /// Equal distances are equal ratios.
+    pub fn logarithmic(low: f64, high: f64) -> Self {
+        Self {
+            logarithmic: true,
+            ..Self::linear(low, high)
+        }
+    }
+
+    /// Where a value is, from 0 at the smallest to 1 at the largest.
+    pub fn share(&self, value: f64) -> f64 {
         let scale = |value: f64| if self.logarithmic { value.ln() } else { value };
         let (low, high) = (scale(self.values.0), scale(self.values.1));
-        let share = if high > low {
-            (scale(value) - low) / (high - low)
-        } else {
-            0.5
-        };
-        self.pixels.0 + share * (self.pixels.1 - self.pixels.0)
+        match high > low {
+            true => (scale(value) - low) / (high - low),
+            false => 0.5,
+        }
     }
 
     /// Round values, ascending.
@@ -49,7 +76,27 @@ impl Axis {
                 return ticks;
             }
         }
-        linear_ticks(low, high)
+        linear_ticks(low, high, if self.whole { 1.0 } else { 0.0 })
+    }
+}
+
+impl Ranged for Axis {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, (start, end): (i32, i32)) -> i32 {
+        (f64::from(start) + self.share(*value) * f64::from(end - start)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        match hint.weight().allow_light_points() {
+            true => Vec::new(),
+            false => self.ticks(),
+        }
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.values.0..self.values.1
     }
 }
 
@@ -61,8 +108,8 @@ fn logarithmic_ticks(low: f64, high: f64, digits: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-fn linear_ticks(low: f64, high: f64) -> Vec<f64> {
-    let rough = (high - low) / MOST_STEPS;
+fn linear_ticks(low: f64, high: f64, least: f64) -> Vec<f64> {
+    let rough = ((high - low) / MOST_STEPS).max(least);
     if rough <= 0.0 || !rough.is_finite() {
         return vec![low];
     }
@@ -75,7 +122,7 @@ fn linear_ticks(low: f64, high: f64) -> Vec<f64> {
 }
 
 /// A tick's value without trailing zeros.
-pub fn label(tick: f64) -> String {
+pub(crate) fn label(tick: f64) -> String {
     let digits = (5 - tick.abs().max(1e-9).log10().floor() as i32).clamp(0, 9) as usize;
     let text = format!("{tick:.digits$}");
     match text.contains('.') {
@@ -90,9 +137,8 @@ mod tests {
 
     fn axis(low: f64, high: f64, logarithmic: bool) -> Axis {
         Axis {
-            values: (low, high),
-            pixels: (500.0, 100.0),
             logarithmic,
+            ..Axis::linear(low, high)
         }
     }
 
@@ -106,6 +152,7 @@ mod tests {
         assert_eq!(axis(3.0, 6e5, true).ticks(), [10.0, 100.0, 1e3, 1e4, 1e5]);
         assert_eq!(axis(3.0, 150.0, true).ticks(), [5.0, 10.0, 20.0, 50.0, 100.0]);
         assert_eq!(axis(34.0, 34.4, true).ticks().len(), 9);
+        assert_eq!(Axis::whole(-0.5, 4.5).ticks(), [0.0, 1.0, 2.0, 3.0, 4.0]);
         assert_eq!(["0.3", "12", "1000000"], [0.3, 12.0, 1e6].map(label)[..]);
     }
 
@@ -119,7 +166,7 @@ mod tests {
                     let ticks = axis.ticks();
                     assert!((2..=16).contains(&ticks.len()), "{axis:?}: {ticks:?}");
                     assert!(ticks.is_sorted_by(|a, b| a < b), "{axis:?}: {ticks:?}");
-                    let inside = |tick: &f64| (99.9..500.1).contains(&axis.place(*tick));
+                    let inside = |tick: &f64| (-0.001..1.001).contains(&axis.share(*tick));
                     assert!(ticks.iter().all(inside), "{axis:?}: {ticks:?}");
                 }
             }
