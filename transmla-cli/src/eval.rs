@@ -3,8 +3,8 @@
 use clap::{ArgGroup, Args};
 use serde::Serialize;
 use transmla_convert::{Corpus, default_window, eval_options, warn_of_long_windows};
-use transmla_core::{Decoder, LayeredModel};
-use transmla_eval::{divergence, perplexity};
+use transmla_core::{Decoder, ModelConfig};
+use transmla_eval::{EvalOptions, Perplexity, divergence, perplexity};
 
 use crate::evaluation_bar::under_bar;
 use crate::model::ModelFolder;
@@ -19,7 +19,8 @@ use crate::table::{self, Table};
 
 /// Measure the perplexity of a model, original or converted.
 ///
-/// The text is cut into windows of equal length; every token but a window's first is predicted.
+/// A text is cut into windows of equal length; every token but a window's first is predicted. Standard errors are of the spread
+/// between windows.
 #[derive(Debug, Args)]
 #[command(
     group = ArgGroup::new("text").required(true),
@@ -55,12 +56,13 @@ const EXAMPLES: &str = "\
 Examples:
   transmla eval --model-path outputs --dataset wikitext2
   transmla eval --model-path outputs --tokens test.safetensors --max-windows 12 --json
-  transmla eval --model-path org/model --dataset ptb --against outputs";
+  transmla eval --model-path org/model --dataset wikitext2,ptb --against outputs";
 
+/// What was measured on one text.
 #[derive(Debug, Serialize)]
-struct EvalResult {
-    perplexity: f64,
-    mean_nll: f64,
+struct TextResult {
+    #[serde(flatten)]
+    measured: Measured,
     windows: usize,
     predictions: usize,
     seqlen: usize,
@@ -70,92 +72,164 @@ struct EvalResult {
     against: Option<Comparison>,
 }
 
+/// A perplexity, and nats per token.
+#[derive(Debug, Serialize)]
+struct Measured {
+    perplexity: f64,
+    mean_nll: f64,
+    /// Of `mean_nll`; null for a single window.
+    standard_error: Option<f64>,
+}
+
 #[derive(Debug, Serialize)]
 struct Comparison {
     model_path: String,
+    #[serde(flatten)]
+    measured: Measured,
     kl: f64,
     top1_agreement: f64,
     max_logit_difference: f64,
     positions: usize,
 }
 
+/// Results on several texts.
+#[derive(Debug, Serialize)]
+struct TextResults<'a> {
+    texts: &'a [TextResult],
+}
+
+/// A model that is compared with, its name, and the folder that it is read from.
+struct Other<'a> {
+    name: &'a str,
+    model: Decoder,
+    _folder: ModelFolder,
+}
+
 pub fn run(arguments: &EvalArguments) -> anyhow::Result<()> {
     let printer = Printer::from(&arguments.output);
     let folder = arguments.model.locate(&printer)?;
-    let config = transmla_core::ModelConfig::read(folder.path())?;
-    let windows = read_windows(arguments, &folder, &config, &printer)?;
-    printer.note(format!(
-        "Text: {}, {} of {} tokens",
-        windows.origin,
-        table::plural(windows.tokens.batch(), "window"),
-        windows.tokens.sequence()
-    ));
+    let config = ModelConfig::read(folder.path())?;
+    let layers = config.num_hidden_layers;
+    let corpora = read_windows(arguments, &folder, &config, &printer)?;
     let other = arguments.against.as_ref().map(|name| {
         let folder = ModelFolder::locate(name, &arguments.model.revision, &printer)?;
         let model = folder.open(&arguments.compute)?;
-        Ok::<(&str, ModelFolder, Decoder), anyhow::Error>((name, folder, model))
+        anyhow::Ok(Other {
+            name,
+            model,
+            _folder: folder,
+        })
     });
     let other = other.transpose()?;
     let model = folder.open(&arguments.compute)?;
     let options = eval_options(arguments.batch_size, arguments.compute.max_memory);
-    let measured = under_bar(&printer, "Perplexity", |bar| {
-        perplexity(&model, &windows.tokens, &options, bar)
-    })?;
-    let against = other.map(|(name, _folder, other)| {
-        let compared = under_bar(&printer, "Divergence", |bar| {
-            divergence(&model, &other, &windows.tokens, &options, bar)
-        })?;
-        Ok::<Comparison, anyhow::Error>(Comparison {
-            model_path: name.to_owned(),
-            kl: compared.kl,
-            top1_agreement: compared.top1_agreement,
-            max_logit_difference: compared.max_logit_difference,
-            positions: compared.positions,
+    let mut results = Vec::with_capacity(corpora.len());
+    for corpus in corpora {
+        let measuring = Measuring {
+            model: &model,
+            other: other.as_ref(),
+            options,
+            printer: &printer,
+        };
+        results.push(measuring.on(corpus, &arguments.model.model_path)?);
+    }
+    let tables: Vec<String> = results.iter().map(|result| describe(result, layers)).collect();
+    match &results[..] {
+        [one] => printer.result(&tables[0], one),
+        several => printer.result(&tables.join("\n"), &TextResults { texts: several }),
+    }
+}
+
+/// What texts are measured with.
+struct Measuring<'a> {
+    model: &'a Decoder,
+    other: Option<&'a Other<'a>>,
+    options: EvalOptions,
+    printer: &'a Printer,
+}
+
+impl Measuring<'_> {
+    fn on(&self, corpus: Corpus, model_path: &str) -> anyhow::Result<TextResult> {
+        let windows = &corpus.tokens;
+        self.printer.note(format!(
+            "Text: {}, {} of {} tokens",
+            corpus.origin,
+            table::plural(windows.batch(), "window"),
+            windows.sequence()
+        ));
+        let of = |model: &Decoder, label: &str| {
+            under_bar(self.printer, label, |bar| {
+                perplexity(model, windows, &self.options, bar)
+            })
+        };
+        let measured = of(self.model, "Perplexity")?;
+        let compare = |other: &Other<'_>| {
+            let theirs = of(&other.model, "Perplexity of the other")?;
+            let compared = under_bar(self.printer, "Divergence", |bar| {
+                divergence(self.model, &other.model, windows, &self.options, bar)
+            })?;
+            anyhow::Ok(Comparison {
+                model_path: other.name.to_owned(),
+                measured: theirs.into(),
+                kl: compared.kl,
+                top1_agreement: compared.top1_agreement,
+                max_logit_difference: compared.max_logit_difference,
+                positions: compared.positions,
+            })
+        };
+        Ok(TextResult {
+            measured: measured.into(),
+            windows: measured.windows,
+            predictions: measured.predictions,
+            seqlen: windows.sequence(),
+            model_path: model_path.to_owned(),
+            against: self.other.map(compare).transpose()?,
+            text: corpus.origin,
         })
-    });
-    let against = against.transpose()?;
-    let result = EvalResult {
-        perplexity: measured.perplexity,
-        mean_nll: measured.mean_nll,
-        windows: measured.windows,
-        predictions: measured.predictions,
-        seqlen: windows.tokens.sequence(),
-        text: windows.origin,
-        model_path: arguments.model.model_path.clone(),
-        against,
-    };
-    printer.result(&describe(&result, model.config().num_hidden_layers), &result)
+    }
+}
+
+impl From<Perplexity> for Measured {
+    fn from(found: Perplexity) -> Self {
+        Self {
+            perplexity: found.perplexity,
+            mean_nll: found.mean_nll,
+            standard_error: found.standard_error,
+        }
+    }
 }
 
 fn read_windows(
     arguments: &EvalArguments,
     folder: &ModelFolder,
-    config: &transmla_core::ModelConfig,
+    config: &ModelConfig,
     printer: &Printer,
-) -> anyhow::Result<Corpus> {
+) -> anyhow::Result<Vec<Corpus>> {
     let defaults = DefaultWindows {
         sequence: default_window(config).0,
         most: None,
     };
-    let Some(corpus) = arguments.text.read(defaults, folder.path(), config, printer)? else {
+    let corpora = arguments.text.read(defaults, folder.path(), config, printer)?;
+    let Some(first) = corpora.first() else {
         // The group of the two is required.
         anyhow::bail!("give --dataset or --tokens");
     };
-    warn_of_long_windows(corpus.tokens.sequence(), config, &mut |it| printer.warn(it));
-    Ok(corpus)
+    warn_of_long_windows(first.tokens.sequence(), config, &mut |it| printer.warn(it));
+    Ok(corpora)
 }
 
-fn describe(result: &EvalResult, layers: usize) -> String {
+fn describe(result: &TextResult, layers: usize) -> String {
     let mut table = Table::new(format!("{}, {layers} layers", result.model_path));
-    table.row("perplexity", format!("{:.4}", result.perplexity));
-    table.row("mean nll", format!("{:.6} nats per token", result.mean_nll));
     let windows = table::plural(result.windows, "window");
+    table.row("perplexity", perplexity_text(&result.measured));
+    table.row("mean nll", nll_text(&result.measured));
     table.row(
         "text",
         format!("{windows} of {} tokens, {}", result.seqlen, result.text),
     );
     if let Some(other) = &result.against {
         table.row("against", other.model_path.clone());
+        table.row("", format!("perplexity {}", perplexity_text(&other.measured)));
         table.row("", format!("KL divergence {:.6} nats per token", other.kl));
         table.row(
             "",
@@ -170,4 +244,18 @@ fn describe(result: &EvalResult, layers: usize) -> String {
         );
     }
     table.to_string()
+}
+
+fn perplexity_text(measured: &Measured) -> String {
+    match measured.standard_error {
+        Some(error) => format!("{:.4} ± {:.4}", measured.perplexity, error * measured.perplexity),
+        None => format!("{:.4}", measured.perplexity),
+    }
+}
+
+fn nll_text(measured: &Measured) -> String {
+    match measured.standard_error {
+        Some(error) => format!("{:.6} ± {error:.6} nats per token", measured.mean_nll),
+        None => format!("{:.6} nats per token", measured.mean_nll),
+    }
 }

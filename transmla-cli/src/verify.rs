@@ -285,7 +285,11 @@ fn windows(
         sequence: SEQLEN,
         most: Some(WINDOWS),
     };
-    if let Some(corpus) = arguments.text.read(defaults, folder.path(), config, printer)? {
+    let mut given = arguments.text.read(defaults, folder.path(), config, printer)?;
+    if given.len() > 1 {
+        bail!("verify compares on one text: give one --dataset; `transmla eval` takes several");
+    }
+    if let Some(corpus) = given.pop() {
         return Ok(corpus);
     }
     let (sequence, windows) = (arguments.text.seqlen_or(SEQLEN), arguments.text.max_windows_or(WINDOWS));

@@ -15,6 +15,9 @@ pub struct Perplexity {
     pub perplexity: f64,
     /// Mean over windows of the mean negative log-likelihood within a window, in nats per token.
     pub mean_nll: f64,
+    /// Standard error of `mean_nll`, from the spread of the windows; nothing for a single window. That of the perplexity is
+    /// this times the perplexity, to first order.
+    pub standard_error: Option<f64>,
     /// Number of windows.
     pub windows: usize,
     /// Number of predicted tokens.
@@ -77,9 +80,17 @@ pub fn perplexity(
     Ok(Perplexity {
         perplexity: mean_nll.exp(),
         mean_nll,
+        standard_error: standard_error(&window_nll, mean_nll),
         windows: window_nll.len(),
         predictions: window_nll.len() * (sequence - 1),
     })
+}
+
+/// Standard error of a mean of independent values.
+fn standard_error(values: &[f64], mean: f64) -> Option<f64> {
+    let count = values.len() as f64;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (values.len() > 1).then(|| (squares / (count - 1.0) / count).sqrt())
 }
 
 /// Sum over a window of -log p(next token), from its residual stream `[seq, hidden]`.
@@ -112,10 +123,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_error_of_a_mean_is_of_its_values_spread() {
+        // Deviations -1, 0, 1: variance 1, over three values.
+        assert_eq!(standard_error(&[1.0, 2.0, 3.0], 2.0), Some((1.0f64 / 3.0).sqrt()));
+        assert_eq!(standard_error(&[2.0, 2.0], 2.0), Some(0.0));
+        assert_eq!(standard_error(&[2.0], 2.0), None);
+    }
+
+    #[test]
     fn half_of_the_vocabulary_is_a_guess() {
         let of = |perplexity: f64| Perplexity {
             perplexity,
             mean_nll: perplexity.ln(),
+            standard_error: None,
             windows: 1,
             predictions: 1,
         };

@@ -19,9 +19,10 @@ const ANOTHER_TEXT: &str =
 /// A text, or exact token ids, in windows of equal length.
 #[derive(Debug, Args)]
 pub struct WindowArguments {
-    /// Text: wikitext2, ptb, c4, alpaca, stories, or a file or folder; its test split is used
-    #[arg(long, value_name = "NAME|PATH", value_parser = parse_source, group = "text")]
-    dataset: Option<TextSource>,
+    /// Text: wikitext2, ptb, c4, alpaca, stories, or a file or folder; its test split is used. Several with commas between
+    /// are measured one by one
+    #[arg(long, value_name = "NAME|PATH", value_parser = parse_source, value_delimiter = ',', group = "text")]
+    dataset: Vec<TextSource>,
 
     /// Column that is the text, if the file has columns [default: text, sentence, content, messages, conversations, or the
     /// only one of strings]
@@ -51,40 +52,43 @@ pub struct DefaultWindows {
 }
 
 impl WindowArguments {
-    /// Reads the windows, if there is a text.
+    /// Reads the windows of every text; none where no text is given.
     ///
     /// # Errors
-    /// The text cannot be read, has not enough tokens for a window, or does not fit the model.
+    /// A text cannot be read, has not enough tokens for a window, or does not fit the model.
     pub fn read(
         &self,
         defaults: DefaultWindows,
         folder: &Path,
         config: &ModelConfig,
         printer: &Printer,
-    ) -> anyhow::Result<Option<Corpus>> {
+    ) -> anyhow::Result<Vec<Corpus>> {
         let most = self.max_windows.or(defaults.most);
-        let corpus = match (&self.tokens, &self.dataset) {
-            (Some(file), _) => Corpus::from_file(file, most, self.seqlen, config, &mut |it| printer.warn(it))?,
-            (None, Some(source)) => {
-                let tokenizer = read_tokenizer(folder, &mut |it| printer.warn(it))?;
-                let sequence = self.seqlen.unwrap_or(defaults.sequence);
-                let (texts, _unpacked) = texts_of(source)?;
-                let reader = TextReader {
-                    config,
-                    hub: &environment::hub_options(printer),
-                    locals: &texts,
-                    column: self.text_column.as_deref(),
-                };
-                Corpus::windows(source, sequence, most, &tokenizer, &reader).context(Hint(ANOTHER_TEXT))?
-            }
-            (None, None) => return Ok(None),
+        if let Some(file) = &self.tokens {
+            let corpus = Corpus::from_file(file, most, self.seqlen, config, &mut |it| printer.warn(it))?;
+            return Ok(vec![corpus]);
+        }
+        if self.dataset.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tokenizer = read_tokenizer(folder, &mut |it| printer.warn(it))?;
+        let sequence = self.seqlen.unwrap_or(defaults.sequence);
+        let read = |source| {
+            let (texts, _unpacked) = texts_of(source)?;
+            let reader = TextReader {
+                config,
+                hub: &environment::hub_options(printer),
+                locals: &texts,
+                column: self.text_column.as_deref(),
+            };
+            Corpus::windows(source, sequence, most, &tokenizer, &reader).context(Hint(ANOTHER_TEXT))
         };
-        Ok(Some(corpus))
+        self.dataset.iter().map(read).collect()
     }
 
     /// Whether there is a text.
     pub fn is_given(&self) -> bool {
-        self.tokens.is_some() || self.dataset.is_some()
+        self.tokens.is_some() || !self.dataset.is_empty()
     }
 
     /// Tokens per window, or what a command takes instead.

@@ -41,6 +41,60 @@ fn eval_finds_the_perplexity_that_the_conversion_reported() {
 }
 
 #[test]
+fn eval_measures_several_texts_and_says_how_sure_it_is() {
+    let (place, _) = converted(&[]);
+    std::fs::write(
+        place.path("own.txt"),
+        "Once upon a time there was a cat. It sat on a mat.\n".repeat(40),
+    )
+    .unwrap();
+    let (model, own) = (place.arg("outputs"), place.arg("own.txt"));
+    let eval = |dataset: &str, more: &[&str]| {
+        let line = ["eval", "--model-path", &model, "--dataset", dataset, "--seqlen", "32"];
+        transmla(&[&line[..], &["--max-windows", "3"], more].concat())
+    };
+    let both = eval(&format!("stories,{own}"), &["--against", "embedded", "--json"]).json();
+    let texts = both["texts"].as_array().unwrap();
+    assert_eq!(texts.len(), 2, "{both}");
+    for (text, name) in texts.iter().zip(["stories", own.as_str()]) {
+        let alone = eval(name, &["--against", "embedded", "--json"]).json();
+        assert_eq!(text, &alone);
+        let error = alone["standard_error"].as_f64().unwrap();
+        assert!(error > 0.0 && error < alone["mean_nll"].as_f64().unwrap(), "{alone}");
+        // The other model's perplexity is what it has by itself.
+        let line = [
+            "eval",
+            "--model-path",
+            "embedded",
+            "--dataset",
+            name,
+            "--seqlen",
+            "32",
+            "--max-windows",
+            "3",
+            "--json",
+        ];
+        assert_eq!(alone["against"]["perplexity"], transmla(&line).json()["perplexity"]);
+    }
+    let printed = eval(&format!("stories,{own}"), &[]).succeeds();
+    assert_eq!(printed.matches(" ± ").count(), 4, "{printed}");
+    let single = transmla(&[
+        "eval",
+        "--model-path",
+        &model,
+        "--dataset",
+        "stories",
+        "--seqlen",
+        "32",
+        "--max-windows",
+        "1",
+    ]);
+    assert!(!single.succeeds().contains('±'));
+    let line = ["verify", "--model-path", &model, "--dataset", "stories,ptb"];
+    transmla(&line).fails(1, &["one text"]);
+}
+
+#[test]
 fn logits_and_eval_agree() {
     let (place, _) = converted(&["--dtype", "fp32"]);
     let (ids, output, model) = (
