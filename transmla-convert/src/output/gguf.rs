@@ -98,7 +98,7 @@ pub fn check_gguf(plan: &Plan, source: &Path) -> Result<(), ConvertError> {
     match plan.recipe().file_format() {
         FileFormat::Safetensors => Ok(()),
         FileFormat::Gguf => {
-            vocabulary::keys(source, &plan.converted(), plan.recipe().pre_tokenizer.as_deref()).map(|_| ())
+            vocabulary::keys(source, plan.converted(), plan.recipe().pre_tokenizer.as_deref()).map(|_| ())
         }
     }
 }

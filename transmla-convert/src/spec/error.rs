@@ -12,8 +12,8 @@ use transmla_rope::RopeError;
 
 use crate::spec::hint::Hint;
 use crate::spec::options::Engine;
+use crate::spec::purpose::TextPurpose;
 use crate::spec::recipe::RecipeError;
-use crate::spec::report::TextPurpose;
 
 /// A name that is no text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -7,6 +7,7 @@ pub mod figures;
 pub mod hint;
 pub mod options;
 pub mod plan;
+pub mod purpose;
 pub mod recipe;
 pub mod recipe_forms;
 pub mod report;

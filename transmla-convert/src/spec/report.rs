@@ -8,6 +8,7 @@ use transmla_eval::Perplexity;
 
 use crate::spec::figures::LayerFigures;
 use crate::spec::plan::Plan;
+use crate::spec::purpose::TextPurpose;
 
 /// A part of a conversion that takes time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,24 +45,6 @@ pub enum SavedLayer {
     Outdated,
     /// An earlier run has saved it, and its files are not what was written: it is refined again.
     Damaged,
-}
-
-/// What a text is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TextPurpose {
-    /// To calibrate on.
-    Calibration,
-    /// To measure perplexities on.
-    Evaluation,
-}
-
-impl fmt::Display for TextPurpose {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Calibration => "Calibration text",
-            Self::Evaluation => "Evaluation text",
-        })
-    }
 }
 
 /// What somebody should know of, though nothing has failed.

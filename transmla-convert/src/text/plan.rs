@@ -6,8 +6,9 @@ use transmla_calib::{SampleSpec, TextTokenizer};
 use transmla_core::ModelConfig;
 
 use crate::spec::error::ConvertError;
+use crate::spec::purpose::TextPurpose;
 use crate::spec::recipe::Recipe;
-use crate::spec::report::{Observer, TextPurpose, Warning};
+use crate::spec::report::{Observer, Warning};
 use crate::text::corpus::{Corpus, TextReader, check_length, default_window, read_tokenizer, warn_of_long_windows};
 use crate::text::mix::TextMix;
 use crate::text::source::{LocalText, TextSource};

@@ -6,7 +6,6 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::features::{MmaConfig, TypeUsage};
 use cubecl::ir::{DeviceProperties, ElemType, FloatKind};
-use cubecl::prelude::*;
 
 use super::problem::Problem;
 use super::tensor::{TensorTile, VECTOR};
