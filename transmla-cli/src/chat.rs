@@ -32,7 +32,7 @@ pub struct ChatArguments {
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
 
-    /// Most tokens of an answer
+    /// Most tokens of an answer; at most half of the context
     #[arg(long, value_name = "N", default_value = "512", value_parser = values::positive)]
     max_new_tokens: usize,
 

@@ -1,5 +1,7 @@
 //! `transmla generate`: text from a model, token by token.
 
+use std::path::Path;
+
 use clap::Args;
 use transmla_calib::{ChatMessage, TextTokenizer};
 use transmla_core::generate::{GenerationSettings, Sampling};
@@ -68,7 +70,7 @@ pub fn run(arguments: &GenerateArguments) -> anyhow::Result<()> {
     let folder = ModelFolder::locate(&arguments.model.model_path, &arguments.model.revision, &printer)?;
     let config = ModelConfig::read(folder.path())?;
     let tokenizer = TextTokenizer::from_folder(folder.path())?;
-    let mut settings = GenerationSettings::from_folder(folder.path(), &config)?;
+    let mut settings = settings(folder.path(), &config, arguments.chat, &printer)?;
     let template = match arguments.chat {
         true => Some(chat_template(folder.path(), &tokenizer, &mut settings)?),
         false => None,
@@ -116,4 +118,15 @@ pub fn run(arguments: &GenerateArguments) -> anyhow::Result<()> {
     let written = written?;
     writer.describe(&written, &printer);
     printer.data(&written.json(&prompt, &text))
+}
+
+/// The model's settings for generation. Without a chat only their stop ids count, and a damaged file is no reason to stop.
+fn settings(folder: &Path, config: &ModelConfig, chat: bool, printer: &Printer) -> anyhow::Result<GenerationSettings> {
+    match GenerationSettings::from_folder(folder, config) {
+        Err(error) if !chat => {
+            printer.warn(format!("{error}; only the stop ids of config.json are used"));
+            Ok(GenerationSettings::of_config(config))
+        }
+        other => Ok(other?),
+    }
 }

@@ -27,7 +27,40 @@ pub fn run(arguments: &ManArguments, command: Command) -> anyhow::Result<()> {
     command.build();
     let pages = 1 + command.get_subcommands().count();
     clap_mangen::generate_to(command, folder).with_context(fail)?;
+    for entry in std::fs::read_dir(folder).with_context(fail)? {
+        let path = entry.with_context(fail)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("transmla") && name.ends_with(".1") {
+            let page = std::fs::read_to_string(&path).with_context(fail)?;
+            std::fs::write(&path, with_examples_as_they_are(&page)).with_context(fail)?;
+        }
+    }
     let pages = table::plural(pages, "page");
     Printer::text(false).note(format!("Wrote {pages} to {}", folder.display()));
     Ok(())
+}
+
+/// A page whose examples keep their lines: what follows the options of a command is no running text.
+fn with_examples_as_they_are(page: &str) -> String {
+    let Some((before, examples)) = page.split_once(".SH EXTRA\n") else {
+        return page.to_owned();
+    };
+    let (examples, after) = match examples.split_once("\n.SH ") {
+        Some((examples, after)) => (examples, format!("\n.SH {after}")),
+        None => (examples.trim_end(), "\n".to_owned()),
+    };
+    format!("{before}.SH EXAMPLES\n.nf\n{examples}\n.fi{after}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn examples_keep_their_lines() {
+        let page = ".SH NAME\nx\n.SH EXTRA\nExamples:\n  a\n  b\n.SH VERSION\nv1\n";
+        let expected = ".SH NAME\nx\n.SH EXAMPLES\n.nf\nExamples:\n  a\n  b\n.fi\n.SH VERSION\nv1\n";
+        assert_eq!(with_examples_as_they_are(page), expected);
+        assert_eq!(with_examples_as_they_are(".SH NAME\nx\n"), ".SH NAME\nx\n");
+    }
 }

@@ -11,6 +11,8 @@
 //! | `text` | calibration and evaluation text: datasets, mixes, noise, token files |
 //! | `spec` | [`Recipe`], [`Plan`], engines, what is supported, errors, [`Observer`] and [`Report`] |
 //!
+//! The crates whose types stand in public signatures are re-exported; burn is `transmla_core::burn`.
+//!
 //! A floor uses itself and those below it. `tests/floors.rs` reads the imports.
 //!
 //! # Example
@@ -61,6 +63,8 @@ mod solve;
 mod spec;
 mod sweep;
 mod text;
+
+pub use {transmla_calib, transmla_core, transmla_eval};
 
 pub use conversion::{Conversion, PlannedConversion};
 pub use execute::{Entry, Request, Requests, convert, convert_all};

@@ -17,7 +17,7 @@ pub struct Setup {
     pub device: Device,
     /// Weights are kept in memory if they take at most half of so many bytes, else read layer by layer.
     pub max_memory: u64,
-    /// How models and datasets of the hub are had.
+    /// Access to models and datasets on the hub.
     pub hub: HubOptions,
     /// Texts of the program's own.
     pub texts: Vec<LocalText>,

@@ -65,7 +65,7 @@ impl Sweep {
     /// Finds the model and plans; see [`Conversion::plan`](crate::Conversion::plan).
     ///
     /// # Errors
-    /// As there.
+    /// As for [`Conversion::plan`](crate::Conversion::plan).
     pub fn plan(self, observer: &mut dyn Observer) -> Result<PlannedSweep, ConvertError> {
         let planned = plan_all(&self.setup, self.recipes, observer)?;
         Ok(PlannedSweep {
@@ -82,7 +82,7 @@ pub struct PlannedSweep {
     folder: PathBuf,
     config: ModelConfig,
     plans: Vec<Plan>,
-    /// Each plan's.
+    /// The texts of each plan.
     texts: Vec<TextPlan>,
     /// Nothing where there are no weights.
     source: Option<Decoder>,

@@ -83,14 +83,12 @@ fn a_folder_has_its_template_in_one_of_three_places() {
     };
     let string = config(json!("string {{ bos_token }}{{ eos_token }}"));
     let named = config(json!([{"name": "rag", "template": "rag"}, {"name": "default", "template": "named"}]));
-    let alone = config(json!([{"name": "rag", "template": "alone"}]));
     let jinja = ("chat_template.jinja", "own file {{ bos_token }}");
-    let cases: [(&[(&str, &str)], Option<&str>); 6] = [
+    let cases: [(&[(&str, &str)], Option<&str>); 5] = [
         (&[], None),
         (&[("tokenizer_config.json", "{}")], None),
         (&[("tokenizer_config.json", &string)], Some("string <b><e>")),
         (&[("tokenizer_config.json", &named)], Some("named")),
-        (&[("tokenizer_config.json", &alone)], Some("alone")),
         (&[("tokenizer_config.json", &string), jinja], Some("own file <b>")),
     ];
     for (files, expected) in cases {
@@ -103,7 +101,11 @@ fn a_folder_has_its_template_in_one_of_three_places() {
 #[test]
 fn what_is_no_template_is_an_error_that_says_why() {
     let two = json!({"chat_template": [{"name": "a", "template": ""}, {"name": "b", "template": ""}]}).to_string();
-    let cases: [(&str, &str, &str); 5] = [
+    let alone = json!({"chat_template": [{"name": "rag", "template": "rag"}]}).to_string();
+    let empty = json!({"chat_template": []}).to_string();
+    let cases: [(&str, &str, &str); 7] = [
+        ("tokenizer_config.json", &alone, "found: rag"),
+        ("tokenizer_config.json", &empty, "found: none"),
         ("chat_template.jinja", "line\n{% if %}", "line 2"),
         (
             "tokenizer_config.json",

@@ -29,7 +29,8 @@ pub fn samples(finished: &Finished<'_>) -> anyhow::Result<Vec<Sample>> {
     }
     let tokenizer = TextTokenizer::from_folder(folder)?;
     let converted = Decoder::open(folder, source.device(), Residency::Loaded)?;
-    let settings = GenerationSettings::from_folder(folder, converted.config())?;
+    let settings = GenerationSettings::from_folder(folder, converted.config())
+        .unwrap_or_else(|_| GenerationSettings::of_config(converted.config()));
     let by = |model: &Decoder, prompt: &str| -> anyhow::Result<String> {
         let writer = Writer {
             model,

@@ -47,7 +47,7 @@ pub fn check(save_path: &Path, force: bool, dry_run: bool, printer: &Printer) ->
     Ok(())
 }
 
-/// Checks that nothing is there that may not be replaced, and that no other process is at it.
+/// Checks that nothing is there that may not be replaced, and that no other process writes there.
 fn is_free(save_path: &Path, force: bool) -> anyhow::Result<()> {
     let path = save_path.display();
     // Of a folder that links lead to, the link would be replaced and the folder left.

@@ -9,7 +9,7 @@ use crate::table;
 
 const MEBIBYTE: u64 = 1 << 20;
 
-/// Below this not even the embedded model converts in peace.
+/// The least memory that a conversion of the embedded model needs with some to spare.
 const LEAST_MEMORY: u64 = 256 * MEBIBYTE;
 
 /// Parameters of models, and what a conversion of them takes with the default options (docs/families.md).

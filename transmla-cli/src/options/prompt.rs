@@ -32,7 +32,7 @@ impl PromptArguments {
     pub fn read(&self) -> anyhow::Result<String> {
         let stdin = std::io::stdin();
         match (&self.prompt, &self.prompt_file) {
-            (_, Some(file)) => Ok(read_regular_text(file, LARGEST_PROMPT)?),
+            (_, Some(file)) => Ok(without_line_end(read_regular_text(file, LARGEST_PROMPT)?)),
             (Some(text), _) if text != "-" => Ok(text.clone()),
             (None, _) if stdin.is_terminal() => bail!(NO_PROMPT),
             _ => {
@@ -45,8 +45,19 @@ impl PromptArguments {
                 if text.is_empty() && self.prompt.is_none() {
                     bail!(NO_PROMPT);
                 }
-                Ok(text)
+                Ok(without_line_end(text))
             }
         }
     }
+}
+
+/// A text without the line end that files and `echo` end with, as a shell takes the output of a command.
+fn without_line_end(mut text: String) -> String {
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    text
 }

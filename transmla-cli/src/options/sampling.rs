@@ -8,7 +8,8 @@ use super::values;
 /// How tokens are drawn.
 #[derive(Debug, Args)]
 pub struct SamplingArguments {
-    /// Sampling temperature; 0 always takes the most likely token
+    /// Sampling temperature; 0 always takes the most likely token [default: 1 with --top-k, --top-p or --min-p, else 0, or
+    /// in a chat what the model's settings say]
     #[arg(long, value_name = "T", value_parser = values::temperature, allow_negative_numbers = true)]
     temperature: Option<f64>,
 
@@ -36,8 +37,15 @@ pub struct SamplingArguments {
 impl SamplingArguments {
     /// A sampler; what was not given is as in `default`.
     pub fn sampler(&self, default: Sampling) -> Sampler {
+        let filtered = self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();
         let sampling = Sampling {
-            temperature: self.temperature.unwrap_or(default.temperature),
+            temperature: self
+                .temperature
+                .unwrap_or(match filtered && default.temperature == 0.0 {
+                    // Who says what to draw among wants to draw.
+                    true => 1.0,
+                    false => default.temperature,
+                }),
             top_k: self.top_k.or(default.top_k),
             top_p: self.top_p.unwrap_or(default.top_p),
             min_p: self.min_p.unwrap_or(default.min_p),

@@ -5,7 +5,7 @@ use transmla_convert::{Observer, Report, SavedLayer, Stage, TextPurpose, Warning
 use crate::convert::progress::Progress;
 use crate::printer::Printer;
 
-/// That of its conversions, and whose turn it is.
+/// The progress of a sweep: that of each conversion, and the model that it is of.
 pub struct SweepProgress<'a> {
     printer: &'a Printer,
     pub stages: Progress<'a>,

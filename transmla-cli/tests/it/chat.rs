@@ -105,11 +105,17 @@ fn a_prompt_comes_from_an_option_a_file_or_standard_input() {
     assert_eq!(generate(&["--prompt-file", file.to_str().unwrap()], ""), expected);
     assert_eq!(generate(&[], "Once upon a time"), expected);
     assert_eq!(generate(&["--prompt", "-"], "Once upon a time"), expected);
+    // As `echo` writes it.
+    assert_eq!(generate(&[], "Once upon a time\n"), expected);
+    assert_eq!(generate(&[], "Once upon a time\r\n"), expected);
     // One token to choose from is the most likely one, whatever the temperature.
     let narrow = ["--prompt", "Once upon a time", "--temperature", "2"];
     for filter in [["--top-k", "1"], ["--min-p", "1"]] {
         assert_eq!(generate(&[&narrow[..], &filter].concat(), ""), expected);
     }
+    // A filter without a temperature draws.
+    let drawn = |seed: &str| generate(&["--prompt", "Once upon a time", "--top-p", "0.99", "--seed", seed], "");
+    assert!((1..9).any(|seed| drawn(&seed.to_string()) != expected));
     let penalised = generate(&["--prompt", "Once upon a time", "--repetition-penalty", "1000"], "");
     assert_ne!(penalised, expected);
 }
@@ -132,6 +138,20 @@ fn what_cannot_be_chatted_with_says_why() {
     assert!(!succeeded && stderr.contains("context of 8"), "{stderr}");
     // The model ends a text behind its end.
     std::fs::write(Path::new(&model).join("generation_config.json"), "[]").unwrap();
-    let line = ["generate", "--model-path", &model, "--prompt", "x"];
-    transmla(&line).fails(1, &["generation_config.json", "expected an object"]);
+    let line = [
+        "generate",
+        "--model-path",
+        &model,
+        "--prompt",
+        "x",
+        "--max-new-tokens",
+        "2",
+    ];
+    transmla(&[&line[..], &["--chat"]].concat()).fails(1, &["generation_config.json", "expected an object"]);
+    let ran = transmla(&line);
+    assert!(
+        ran.stderr.contains("generation_config.json: expected an object"),
+        "{ran:?}"
+    );
+    ran.succeeds();
 }

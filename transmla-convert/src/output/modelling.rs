@@ -29,7 +29,7 @@ pub(crate) fn companion(name: &str, contents: Vec<u8>) -> Result<Vec<u8>, Conver
     if name != GENERATION_CONFIG {
         return Ok(contents);
     }
-    // What is not JSON is none of our business, and what needs no change stays as it is.
+    // What is not JSON, or needs no change, is copied as it is.
     let Ok(mut keys) = serde_json::from_slice::<Map<String, Value>>(&contents) else {
         return Ok(contents);
     };

@@ -32,7 +32,7 @@ pub struct Corpus {
 pub struct TextReader<'a> {
     /// The model's configuration.
     pub config: &'a ModelConfig,
-    /// How datasets of the hub are had.
+    /// Access to datasets on the hub.
     pub hub: &'a HubOptions,
     /// Texts of the program's own.
     pub locals: &'a [LocalText],

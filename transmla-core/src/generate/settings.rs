@@ -21,16 +21,21 @@ pub struct GenerationSettings {
 }
 
 impl GenerationSettings {
+    /// Those of a model without `generation_config.json`: the stop ids of config.json, and the most likely tokens.
+    pub fn of_config(config: &ModelConfig) -> Self {
+        Self {
+            stop_ids: config.eos_token_ids.clone(),
+            sampling: Sampling::default(),
+        }
+    }
+
     /// Those of a model's folder.
     ///
     /// # Errors
     /// A `generation_config.json` that cannot be read or is not a JSON object.
     pub fn from_folder(folder: &Path, config: &ModelConfig) -> Result<Self, CheckpointError> {
         let file = folder.join("generation_config.json");
-        let mut settings = Self {
-            stop_ids: config.eos_token_ids.clone(),
-            sampling: Sampling::default(),
-        };
+        let mut settings = Self::of_config(config);
         if !file.exists() {
             return Ok(settings);
         }
@@ -39,7 +44,8 @@ impl GenerationSettings {
             path: file.clone(),
             problem,
         };
-        let json: serde_json::Value = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        let json: serde_json::Value =
+            serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| damaged(error.to_string()))?;
         if !json.is_object() {
             return Err(damaged("expected an object".into()));
         }

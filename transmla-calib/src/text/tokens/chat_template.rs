@@ -207,16 +207,19 @@ fn source_of(folder: &Path, config: Option<&Json>) -> Result<Option<(String, Str
             Some(Json::Array(named)) => {
                 let name = |entry: &Json| entry.get("name").and_then(Json::as_str).unwrap_or_default().to_owned();
                 let names: Vec<String> = named.iter().map(name).collect();
-                let wanted = match named.len() {
-                    1 => named.first(),
-                    _ => named.iter().find(|entry| name(entry) == DEFAULT),
-                };
+                let wanted = named.iter().find(|entry| name(entry) == DEFAULT);
                 let source = wanted.and_then(|entry| entry.get("template")).and_then(Json::as_str);
                 return match source {
                     Some(source) => Ok(Some((file, source.to_owned()))),
                     None => Err(CalibError::unusable_template(
                         file,
-                        format!("no template is named {DEFAULT}; found: {}", names.join(", ")),
+                        format!(
+                            "no template is named {DEFAULT}; found: {}",
+                            match names.is_empty() {
+                                true => "none".to_owned(),
+                                false => names.join(", "),
+                            }
+                        ),
                     )),
                 };
             }

@@ -50,7 +50,7 @@ impl FusedDecode for Cube {
         let sums = empty(&[heads, rows, *splits, problem.value_width]);
         let statistics = empty(&[heads, rows, *splits, 2]);
         attend(&client, &plan, q, keys, values, &sums, &statistics);
-        // What the sums were written in, if not more than the values' width is made of.
+        // The width of vectors that the sums were written in, or the widest that this kernel reads.
         let vector = plan.vector.min(JOIN_VECTOR);
         let value_width = problem.value_width / vector;
         let vectors = heads * rows * value_width;
@@ -119,7 +119,7 @@ fn attend(
     let cube = CubeDim::new_1d(units as u32);
     let (q, keys, values) = (q.into_buffer_arg(), keys.into_buffer_arg(), values.into_buffer_arg());
     let (sums, statistics) = (sums.clone().into_buffer_arg(), statistics.clone().into_buffer_arg());
-    // SAFETY: there are as many as is said.
+    // SAFETY: the buffer was made from `lengths`, so it has `lengths.len()` numbers.
     let lengths =
         unsafe { BufferArg::from_raw_parts(client.create_from_slice(u32::as_bytes(&lengths)), lengths.len()) };
     let format = element(problem.dtype);
