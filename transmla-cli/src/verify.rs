@@ -285,11 +285,10 @@ fn windows(
         sequence: SEQLEN,
         most: Some(WINDOWS),
     };
-    let mut given = arguments.text.read(defaults, folder.path(), config, printer)?;
-    if given.len() > 1 {
+    if arguments.text.has_several() {
         bail!("verify compares on one text: give one --dataset; `transmla eval` takes several");
     }
-    if let Some(corpus) = given.pop() {
+    if let Some(corpus) = arguments.text.read(defaults, folder.path(), config, printer)?.pop() {
         return Ok(corpus);
     }
     let (sequence, windows) = (arguments.text.seqlen_or(SEQLEN), arguments.text.max_windows_or(WINDOWS));

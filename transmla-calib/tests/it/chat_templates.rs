@@ -58,8 +58,11 @@ fn without_a_time_templates_have_a_date_of_their_own() {
     assert_eq!(parse(source).at(recorded_day()).render(&[], false).unwrap(), "2024");
 }
 
+/// Names and contents of files.
+type Files<'a> = &'a [(&'a str, &'a str)];
+
 /// A folder with files of these contents.
-fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+fn folder(files: Files<'_>) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, contents) in files {
         std::fs::write(folder.path().join(name), contents).unwrap();
@@ -67,7 +70,7 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     folder
 }
 
-fn rendered(files: &[(&str, &str)]) -> Result<Option<String>, CalibError> {
+fn rendered(files: Files<'_>) -> Result<Option<String>, CalibError> {
     let folder = folder(files);
     let template = ChatTemplate::from_folder(folder.path())?;
     template
@@ -84,7 +87,7 @@ fn a_folder_has_its_template_in_one_of_three_places() {
     let string = config(json!("string {{ bos_token }}{{ eos_token }}"));
     let named = config(json!([{"name": "rag", "template": "rag"}, {"name": "default", "template": "named"}]));
     let jinja = ("chat_template.jinja", "own file {{ bos_token }}");
-    let cases: [(&[(&str, &str)], Option<&str>); 5] = [
+    let cases: [(Files<'_>, Option<&str>); 5] = [
         (&[], None),
         (&[("tokenizer_config.json", "{}")], None),
         (&[("tokenizer_config.json", &string)], Some("string <b><e>")),

@@ -86,6 +86,11 @@ impl WindowArguments {
         self.dataset.iter().map(read).collect()
     }
 
+    /// Whether there is more than one text.
+    pub fn has_several(&self) -> bool {
+        self.dataset.len() > 1
+    }
+
     /// Whether there is a text.
     pub fn is_given(&self) -> bool {
         self.tokens.is_some() || !self.dataset.is_empty()
