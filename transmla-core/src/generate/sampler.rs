@@ -118,30 +118,19 @@ impl Sampler {
         order.sort_unstable_by(likeliest_first(logits));
         order.truncate(top_k.unwrap_or(usize::MAX).max(1));
         let largest = f64::from(logits[order[0]]);
-        // cumulative[i]: probability of the i + 1 most likely tokens together, in units of the most likely one's.
-        let cumulative: Vec<f64> = order
+        // Probabilities in units of the most likely one's, falling; cumulative[i] is that of the i + 1 most likely together.
+        let share = |id: &usize| ((f64::from(logits[*id]) - largest) / temperature).exp();
+        let shares: Vec<f64> = order.iter().map(share).collect();
+        let cumulative: Vec<f64> = shares
             .iter()
-            .map(|id| ((f64::from(logits[*id]) - largest) / temperature).exp())
-            .take_while(|share| *share >= min_p)
             .scan(0.0, |sum, share| {
                 *sum += share;
                 Some(*sum)
             })
             .collect();
-        let at = |sum: f64| {
-            cumulative
-                .partition_point(|below| *below < sum)
-                .min(cumulative.len() - 1)
-        };
-        let total: f64 = match min_p > 0.0 {
-            // `top_p` counts what `min_p` takes away afterwards.
-            true => order
-                .iter()
-                .map(|id| ((f64::from(logits[*id]) - largest) / temperature).exp())
-                .sum(),
-            false => cumulative[cumulative.len() - 1],
-        };
-        let kept = cumulative[at(top_p * total)];
+        let last = shares.partition_point(|share| *share >= min_p).max(1) - 1;
+        let at = |sum: f64| cumulative.partition_point(|below| *below < sum).min(last);
+        let kept = cumulative[at(top_p * cumulative[cumulative.len() - 1])];
         order[at(self.rng.random::<f64>() * kept)]
     }
 }
