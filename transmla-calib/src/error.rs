@@ -41,6 +41,21 @@ pub enum CalibError {
         /// The files that are there.
         found: String,
     },
+    /// A dataset folder has no records of a split.
+    #[error(
+        "{}: no parquet or JSON file of the split {split}{}; expected for instance {}{split}-00000-of-00001.parquet",
+        folder.display(),
+        config.as_ref().map(|config| format!(" of {config}")).unwrap_or_default(),
+        config.as_ref().map(|config| format!("{config}/")).unwrap_or_default()
+    )]
+    NoRecords {
+        /// The folder.
+        folder: PathBuf,
+        /// The split asked for.
+        split: String,
+        /// The configuration asked for.
+        config: Option<String>,
+    },
     /// A dataset file has no text column.
     #[error(
         "{}: no text column{}: expected text, sentence, content, messages, conversations or a single column of strings, or \

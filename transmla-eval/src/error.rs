@@ -21,6 +21,14 @@ pub enum EvalError {
         /// Index of the window.
         window: usize,
     },
+    /// A request for a log-likelihood that has no answer.
+    #[error("request {index} cannot be scored: {problem}")]
+    Request {
+        /// Its index.
+        index: usize,
+        /// Why.
+        problem: String,
+    },
     /// The two models have different vocabularies.
     #[error(
         "the models have vocabularies of {first} and {second} tokens; only models with the same one can be compared"

@@ -4,11 +4,13 @@
 //! | --- | --- |
 //! | `perplexity` | [`perplexity()`]: the published protocol, mean negative log-likelihood of windows of equal length |
 //! | `divergence` | [`divergence()`]: how far the predictions of a second model are from those of a first |
+//! | `likelihood` | [`log_likelihoods()`]: log-likelihoods of continuations, what they have in common computed once |
 //! | `forward` | [`EvalOptions`]: running windows through a model, layer by layer |
+//! | `tasks` | tasks with questions and known answers, as lm-evaluation-harness scores them (feature `tasks`) |
 //! | `observer` | [`Observer`]: progress |
 //! | `error` | [`EvalError`] |
 //!
-//! Both measures work on any [`LayeredModel`](transmla_core::LayeredModel) and go through it layer by layer: a streamed model
+//! All of them work on any [`LayeredModel`](transmla_core::LayeredModel) and go through it layer by layer: a streamed model
 //! reads each layer once per group of windows and never holds more than one.
 //!
 //! ```
@@ -36,14 +38,20 @@
 mod divergence;
 mod error;
 mod forward;
+mod likelihood;
 mod observer;
 mod perplexity;
+#[cfg(feature = "tasks")]
+pub mod tasks;
 
 // What models and batches of this crate's signatures come from.
+#[cfg(feature = "tasks")]
+pub use transmla_calib;
 pub use transmla_core;
 
 pub use divergence::{Divergence, divergence};
 pub use error::EvalError;
 pub use forward::{EvalOptions, LOGITS_AT_ONCE};
+pub use likelihood::{Likelihood, Request, ScoringOptions, log_likelihoods};
 pub use observer::{Observer, Silent};
 pub use perplexity::{Perplexity, perplexity};

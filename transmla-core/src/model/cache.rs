@@ -24,6 +24,40 @@ pub enum LayerCache {
 }
 
 impl LayerCache {
+    /// An empty cache of one layer with room for `capacity` tokens per sequence.
+    pub fn new(config: &ModelConfig, capacity: usize, dtype: StorageDtype) -> Self {
+        match &config.attention {
+            AttentionConfig::Grouped(grouped) => {
+                let rows = CachedRows::new(grouped.num_key_value_heads, grouped.head_dim, capacity, dtype);
+                Self::Grouped {
+                    keys: rows.clone(),
+                    values: rows,
+                }
+            }
+            AttentionConfig::Latent(_) => Self::Latent {
+                rows: CachedRows::new(1, config.attention.cache_numbers(), capacity, dtype),
+            },
+        }
+    }
+
+    /// Copies of sequences by index, in the given order; a sequence may be there several times, or not at all. Texts that begin
+    /// alike go on from copies of what they share.
+    ///
+    /// # Panics
+    /// If there is no such sequence.
+    #[must_use]
+    pub fn copies_of(&self, sequences: &[usize]) -> Self {
+        match self {
+            Self::Grouped { keys, values } => Self::Grouped {
+                keys: keys.copies_of(sequences),
+                values: values.copies_of(sequences),
+            },
+            Self::Latent { rows } => Self::Latent {
+                rows: rows.copies_of(sequences),
+            },
+        }
+    }
+
     fn rows(&self) -> (&CachedRows, Option<&CachedRows>) {
         match self {
             Self::Grouped { keys, values } => (keys, Some(values)),
@@ -36,7 +70,8 @@ impl LayerCache {
         of(one) + other.map_or(0, of)
     }
 
-    fn truncate(&mut self, lengths: &[usize]) {
+    /// Cuts each sequence to a number of tokens, if it has more: what follows the end of a padded sequence is forgotten.
+    pub fn truncate(&mut self, lengths: &[usize]) {
         match self {
             Self::Grouped { keys, values } => {
                 keys.truncate(lengths);
@@ -88,20 +123,10 @@ impl KvCache {
 
     /// The same in any storage format. Attention computes in `f32`.
     pub fn with_dtype(config: &ModelConfig, capacity: usize, dtype: StorageDtype) -> Self {
-        let layer = || match &config.attention {
-            AttentionConfig::Grouped(grouped) => {
-                let rows = CachedRows::new(grouped.num_key_value_heads, grouped.head_dim, capacity, dtype);
-                LayerCache::Grouped {
-                    keys: rows.clone(),
-                    values: rows,
-                }
-            }
-            AttentionConfig::Latent(_) => LayerCache::Latent {
-                rows: CachedRows::new(1, config.attention.cache_numbers(), capacity, dtype),
-            },
-        };
         Self {
-            layers: (0..config.num_hidden_layers).map(|_| layer()).collect(),
+            layers: (0..config.num_hidden_layers)
+                .map(|_| LayerCache::new(config, capacity, dtype))
+                .collect(),
             dtype,
             lengths: Vec::new(),
         }

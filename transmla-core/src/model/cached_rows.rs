@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use transmla_checkpoint::StorageDtype;
 
 use super::formats::{float, format_on};
@@ -136,6 +136,33 @@ impl CachedRows {
             for (head, buffer) in buffers.iter_mut().enumerate() {
                 buffer.truncate(self.lengths[head / self.heads] * self.width);
             }
+        }
+    }
+
+    /// Copies of sequences by index.
+    ///
+    /// # Panics
+    /// If there is no such sequence.
+    pub(super) fn copies_of(&self, sequences: &[usize]) -> Self {
+        let kept = self.kept.as_ref().map(|kept| match kept {
+            Kept::Host(buffers) => {
+                let heads = |sequence: &usize| buffers[sequence * self.heads..(sequence + 1) * self.heads].iter();
+                Kept::Host(sequences.iter().flat_map(heads).cloned().collect())
+            }
+            Kept::Device(rows) => Kept::Device(rows.as_ref().map(|rows| {
+                let indices: Vec<i32> = sequences.iter().map(|sequence| *sequence as i32).collect();
+                let count = indices.len();
+                let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [count]), &rows.device());
+                Box::new((**rows).clone().select(0, indices))
+            })),
+        });
+        Self {
+            lengths: match self.lengths.is_empty() {
+                true => Vec::new(),
+                false => sequences.iter().map(|sequence| self.lengths[*sequence]).collect(),
+            },
+            kept,
+            ..*self
         }
     }
 

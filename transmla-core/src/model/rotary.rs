@@ -28,7 +28,7 @@ impl Rotary {
     }
 
     /// The table for `count` tokens of each of several sequences, which begin at different positions.
-    pub(super) fn of_each(rope: &RopeConfig, starts: &[usize], count: usize, device: &Device) -> Self {
+    pub fn of_each(rope: &RopeConfig, starts: &[usize], count: usize, device: &Device) -> Self {
         let first = starts.first().copied().unwrap_or(0);
         if starts.iter().all(|start| *start == first) {
             return Self::new(rope, first..first + count, device);

@@ -92,6 +92,17 @@ impl TextTokenizer {
         self.0.id_of(token)
     }
 
+    /// The token that starts a text where nothing else does, and how it is spelled: `bos_token` of `tokenizer_config.json`, else
+    /// `eos_token`.
+    pub fn start_token(&self) -> Option<(u32, String)> {
+        let folder = self.0.path().parent()?;
+        let keys = ["bos_token", "eos_token"];
+        let token = keys
+            .into_iter()
+            .find_map(|key| tokenizer_file::config_token(folder, key))?;
+        Some((self.id_of(&token)?, token))
+    }
+
     /// A decoder for ids that arrive one at a time.
     pub fn stream(&self, skip_special: bool) -> TextStream<'_> {
         TextStream::new(&self.0, skip_special)

@@ -65,6 +65,15 @@ pub(crate) fn config_flag(folder: &Path, flag: &str) -> Option<bool> {
     config.get(flag)?.as_bool()
 }
 
+/// The text of a special token that `tokenizer_config.json` beside a tokenizer names, if it can be read.
+pub(crate) fn config_token(folder: &Path, key: &str) -> Option<String> {
+    let bytes = read_limited(&folder.join("tokenizer_config.json"), CONFIG).ok()??;
+    let config: Value = serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes)).ok()?;
+    let token = config.get(key)?;
+    let text = token.as_str().or_else(|| token.get("content")?.as_str())?;
+    Some(text.to_owned())
+}
+
 fn read_limited(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, CalibError> {
     let mut bytes = Vec::new();
     let file = regular(path)?;

@@ -1,0 +1,39 @@
+//! Tasks: questions with known answers, scored by log-likelihoods (feature `tasks`).
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `spec`, `catalogue` | what a task is, in TOML; the tasks that are known by name |
+//! | `template`, `item` | texts of a record, and the record as questions and answers |
+//! | `prompt`, `pair` | examples and chats in front of a question; texts as token ids |
+//! | `prepare` | all requests of the selected tasks |
+//! | `score`, `statistics` | figures and their standard errors |
+//! | `compare` | what changed from one model to another |
+//! | `needle` | needles in haystacks |
+//! | `output` | results and samples as lm-evaluation-harness writes them |
+//! | `python_random`, `python_text` | Python's random numbers and methods of strings, where results depend on them |
+//!
+//! Tasks follow lm-evaluation-harness (Gao et al., 2021) to the token, and `mmlu_cloze` follows lighteval.
+
+mod catalogue;
+mod compare;
+mod error;
+mod item;
+mod needle;
+mod output;
+mod pair;
+mod prepare;
+mod prompt;
+mod python_random;
+mod python_text;
+mod score;
+mod spec;
+mod statistics;
+mod template;
+
+pub use catalogue::{Part, Selected, select, task_names};
+pub use compare::Flips;
+pub use error::TaskError;
+pub use output::RunFacts;
+pub use prepare::{ModelText, PreparedItem, PreparedTask, PreparedTasks, TaskData, TaskOptions};
+pub use score::{Figure, ScoredGroup, ScoredItem, ScoredTask, TaskScores};
+pub use spec::{Choices, FewshotRule, Group, Mean, Metric, PairRule, TaskKind, TaskSpec};
