@@ -9,8 +9,12 @@ choice is what the model would have written.
 import json
 import os
 import sys
+import tempfile
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+# A cache that outlives the run would give the rows of older files of the same name.
+CACHE = tempfile.TemporaryDirectory()
+os.environ["HF_DATASETS_CACHE"] = CACHE.name
 
 import lm_eval
 import torch
