@@ -71,6 +71,10 @@ pub struct Arguments {
     #[arg(long, value_name = "ITEMS")]
     tasks: Option<usize>,
 
+    /// Keep the converted models in this folder, and score those that are there without converting them again
+    #[arg(long, value_name = "FOLDER", requires = "tasks")]
+    models: Option<PathBuf>,
+
     /// Few samples, windows and steps, to see that it works; writes only to an --output that is given
     #[arg(long)]
     quick: bool,
@@ -93,7 +97,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let setups = arguments.setups(temporary.path())?;
     let chosen = arguments.choose(&setups, &store)?;
     if !chosen.is_empty() {
-        let tool = Tool::build(temporary.path())?;
+        let tool = Tool::build(temporary.path(), arguments.models.as_deref())?;
         for (done, (setup, cell)) in chosen.iter().enumerate() {
             let name = setup.model.name_of(*cell);
             println!("[{}/{}] {name}", done + 1, chosen.len());
@@ -264,7 +268,10 @@ mod tests {
         assert_eq!(chosen("--cells 8+28 --refine 7", &store).unwrap(), ["8+28/refined"]);
         assert_eq!(chosen("--cells 8+28 --again", &store).unwrap().len(), 3);
         // Nothing has been scored.
-        assert_eq!(chosen("--cells 8+28/coherent --tasks 5", &store).unwrap(), ["original", "8+28/coherent"]);
+        assert_eq!(
+            chosen("--cells 8+28/coherent --tasks 5", &store).unwrap(),
+            ["original", "8+28/coherent"]
+        );
     }
 
     #[test]

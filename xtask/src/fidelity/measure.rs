@@ -12,11 +12,12 @@ use super::scores::{Scorer, Scores};
 use super::store::{Cell, Evaluated};
 use crate::cargo::{root, transmla};
 
-/// The binary, and a folder for models.
+/// The binary, a folder for what is temporary, and perhaps one for models that are kept.
 #[derive(Debug)]
 pub struct Tool {
     binary: PathBuf,
     folder: PathBuf,
+    models: Option<PathBuf>,
     revision: Option<String>,
 }
 
@@ -47,21 +48,29 @@ struct Cache {
 }
 
 impl Tool {
-    /// Builds the binary; models go into `folder`.
-    pub fn build(folder: &Path) -> anyhow::Result<Self> {
+    /// Builds the binary; models go into `models`, else into `folder` for as long as they are needed.
+    pub fn build(folder: &Path, models: Option<&Path>) -> anyhow::Result<Self> {
         let binary = transmla()?;
         Ok(Self {
             binary,
             folder: folder.to_path_buf(),
+            models: models.map(Path::to_path_buf),
             revision: revision(),
         })
     }
 
     /// Converts a model, measures it if `whole`, scores it on so many items of each task, and removes it.
+    ///
+    /// A model that was kept is not converted again, unless its conversion is measured.
     pub fn measure(&self, setup: &Setup, id: CellId, whole: bool, tasks: Option<usize>) -> anyhow::Result<Found> {
-        let target = self.folder.join("model");
+        let name = setup.model.name_of(id).replace('/', "-");
+        let target = match &self.models {
+            Some(models) => models.join(name),
+            None => self.folder.join("model"),
+        };
         let (model, converted) = match id.way {
             Way::Original => (setup.path.as_os_str(), None),
+            _ if !whole && target.join("config.json").exists() => (target.as_os_str(), None),
             _ => (target.as_os_str(), Some(self.convert(setup, id, &target)?)),
         };
         let mut found = Found::default();
@@ -72,7 +81,7 @@ impl Tool {
             let (binary, folder) = (&self.binary, &self.folder);
             found.scores = Some(Scorer { binary, folder, limit }.score(setup, model)?);
         }
-        if converted.is_some() {
+        if converted.is_some() && self.models.is_none() {
             std::fs::remove_dir_all(&target).with_context(|| format!("cannot remove {}", target.display()))?;
         }
         Ok(found)
