@@ -77,7 +77,7 @@ def main():
     output, sys.stdout = sys.stdout, sys.stderr
     say = lambda value: print(json.dumps(value, default=str), file=output, flush=True)
     say({"lm_eval": lm_eval.__version__, "transformers": transformers.__version__, "torch": torch.__version__})
-    model = HFLM(pretrained=folder, dtype="float32", device="cpu", batch_size=1)
+    model = HFLM(pretrained=folder, dtype="float32", device="cpu", batch_size=8)
     manager = TaskManager()
     for run in runs:
         say(score(model, manager, run))
