@@ -45,7 +45,7 @@ pub use self::options::{HubOptions, HubTimeouts};
 pub use self::reach::reach;
 use crate::checkpoint::companion_names::is_companion;
 use crate::error::CheckpointError;
-pub use crate::repository::{CachedRepo, RepoKind, cached_repo};
+pub use crate::repository::{CachedRepo, RepoKind, cached_repo, is_repo_id};
 
 /// Whether a model argument names a folder rather than a hub id.
 ///

@@ -45,6 +45,7 @@
 //!     save_path: &save_path,
 //!     replace: false,
 //!     extra_files: &[],
+//!     card: None,
 //! };
 //! convert(&request, &mut Silent)?;
 //! assert!(Decoder::open(&save_path, &Device::flex(), Residency::Streamed).is_ok());

@@ -140,6 +140,7 @@ fn as_one_by_one_but_with_shared_work_once() {
             replace: false,
             keep: index != dropped,
             extra_files: &[],
+            card: None,
         })
         .collect();
     let mut log = Log::default();
@@ -179,6 +180,7 @@ fn as_one_by_one_but_with_shared_work_once() {
             save_path: &alone,
             replace: false,
             extra_files: &[],
+            card: None,
         };
         assert_eq!(convert(&request, &mut Silent).unwrap(), reports[index], "model {index}");
         if index == dropped {

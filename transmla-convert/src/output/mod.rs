@@ -2,6 +2,7 @@
 
 pub mod card;
 pub mod companions;
+pub mod front_matter;
 pub mod gguf;
 pub mod json;
 pub mod lost_rows;
