@@ -75,6 +75,7 @@ pub use memory::{eval_options, parameters, residency};
 pub use output::card::{ModelCard, model_card};
 pub use output::gguf::{check_gguf, write_gguf};
 pub use output::manifest::{LARGEST_RECIPE, RECIPE_FILE, check_replaceable, check_space, disk_bytes};
+pub use output::model_files::ModelFiles;
 pub use output::names::{ModelName, resolve_paths};
 pub use output::verify::{Check, SavedForm, WithoutLatentNorms, check_saved};
 pub use setup::Setup;

@@ -7,6 +7,7 @@ pub mod gguf;
 pub mod json;
 pub mod lost_rows;
 pub mod manifest;
+pub mod model_files;
 pub mod modelling;
 pub mod names;
 pub mod resume_cache;
