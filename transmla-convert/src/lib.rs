@@ -28,7 +28,7 @@
 //!
 //! let models = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../transmla-cli/models"));
 //! let source = Decoder::open(&models.join("stories260k"), &Device::flex(), Residency::Streamed)?;
-//! let recipe = Recipe { qk_mqa_dim: 8, kv_lora_rank: 28, ..Recipe::default() };
+//! let recipe = Recipe { qk_mqa_dim: Some(8), kv_lora_rank: Some(28), ..Recipe::default() };
 //! let plan = Plan::new(source.config(), &recipe)?;
 //! assert_eq!(plan.cache_numbers(), (64, 36));
 //!

@@ -13,11 +13,11 @@ use crate::output::gguf::check_gguf;
 use crate::output::manifest::RECIPE_FILE;
 use crate::output::names::{ModelName, bare_origin, written};
 use crate::setup::Setup;
-use crate::solve::default_noise;
 use crate::solve::evaluation::Evaluation;
+use crate::solve::{default_noise, has_refinement};
 use crate::spec::error::ConvertError;
 use crate::spec::plan::Plan;
-use crate::spec::recipe::Recipe;
+use crate::spec::recipe::{Recipe, RecipeError};
 use crate::spec::report::{Observer, Report, Warning};
 use crate::text::corpus::{Corpus, TextReader};
 use crate::text::plan::{LazyTokenizer, TextPlan};
@@ -101,6 +101,7 @@ pub(crate) fn plan_all(
         (None, None) => return Err(ConvertError::Sweep("it has no recipe")),
     };
     let config = ModelConfig::read(&folder)?;
+    recipes.iter().try_for_each(check_refinement)?;
     let mut plans = recipes
         .iter()
         .map(|recipe| Plan::new(&config, recipe))
@@ -134,6 +135,18 @@ pub(crate) fn plan_all(
         source,
         places: Vec::new(),
     })
+}
+
+/// Refuses refinement by a method that has none.
+fn check_refinement(recipe: &Recipe) -> Result<(), RecipeError> {
+    match recipe.refine {
+        Some(steps) if steps > 0 && !has_refinement(recipe.method) => Err(RecipeError::Number {
+            field: "refine",
+            found: steps.to_string(),
+            expected: "0, for the published method refines nothing",
+        }),
+        _ => Ok(()),
+    }
 }
 
 impl PlannedSweep {

@@ -43,6 +43,7 @@ fn help() {
         "generate",
         "bench",
         "chat",
+        "push",
         "doctor",
         "completions",
         "man",

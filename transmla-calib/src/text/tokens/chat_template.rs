@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 
 use crate::error::CalibError;
 use crate::text::tokens::python_json::python_json;
+use crate::text::tokens::python_methods::python_method;
 use crate::text::tokens::template_files::{DEFAULT_TEMPLATE, NamedTemplate, json_of, templates_of};
 
 /// One turn of a chat.
@@ -112,7 +113,7 @@ impl ChatTemplate {
             environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
             environment.set_fuel(Some(FUEL));
             environment.set_auto_escape_callback(|_| AutoEscape::None);
-            environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+            environment.set_unknown_method_callback(python_method);
             environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
                 Err(Error::new(ErrorKind::InvalidOperation, message))
             });
