@@ -322,8 +322,12 @@ mod tests {
     fn budgets_are_widths_or_shares() {
         assert_eq!("8+28".parse(), Ok(Budget::Shapes(8, 28)));
         assert_eq!("12.5%".parse(), Ok(Budget::Share(0.125)));
+        assert_eq!(
+            ("50".parse(), "0.5".parse()),
+            (Ok(Budget::Share(0.5)), Ok(Budget::Share(0.5)))
+        );
         assert_eq!(Budget::Share(0.125).to_string(), "12.5%");
-        for wrong in ["8", "8+", "+28", "0+28", "8+28+1", "8-28", ""] {
+        for wrong in ["half", "8+", "+28", "0+28", "8+28+1", "8-28", ""] {
             assert!(wrong.parse::<Budget>().is_err(), "{wrong}");
         }
     }

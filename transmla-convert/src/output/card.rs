@@ -89,8 +89,10 @@ pub fn model_card(plan: &Plan, card: &ModelCard<'_>, report: &Report) -> String 
             .into_iter()
             .filter_map(|(label, found)| Some((label, perplexity(&found?)))),
     );
-    if let Some(text) = card.evaluation.filter(|_| report.mla.is_some()) {
-        rows.push(("perplexities measured on", markdown(text)));
+    if let (Some(text), Some(found)) = (card.evaluation, report.mla) {
+        let windows = if found.windows == 1 { "window" } else { "windows" };
+        let text = format!("{} {windows} of {}", found.windows, markdown(text));
+        rows.push(("perplexities measured on", text));
     }
     text += "| | |\n| --- | --- |\n";
     for (label, value) in rows {
