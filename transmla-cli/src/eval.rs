@@ -1,26 +1,32 @@
-//! `transmla eval`: perplexity, and how far another model's predictions are.
+//! `transmla eval`: perplexity, how far another model's predictions are, and accuracy on tasks.
+
+mod tasks;
 
 use clap::{ArgGroup, Args};
 use serde::Serialize;
 use transmla_convert::{Corpus, default_window, eval_options, warn_of_long_windows};
 use transmla_core::{Decoder, ModelConfig};
-use transmla_eval::{EvalOptions, Perplexity, divergence, perplexity};
+use transmla_eval::{EvalOptions, Perplexity, ScoringOptions, divergence, perplexity};
 
+use self::tasks::Models;
 use crate::evaluation_bar::under_bar;
 use crate::model::ModelFolder;
 use crate::options::compute::ComputeArguments;
 use crate::options::model::ModelArguments;
 use crate::options::model_name::model_name;
 use crate::options::output::OutputArguments;
+use crate::options::tasks::TaskArguments;
 use crate::options::values;
 use crate::options::windows::{DefaultWindows, WindowArguments};
 use crate::printer::Printer;
 use crate::table::{self, Table};
 
-/// Measure the perplexity of a model, original or converted.
+/// Measure the perplexity of a model, original or converted, or its accuracy on tasks.
 ///
 /// A text is cut into windows of equal length; every token but a window's first is predicted. Standard errors are of the spread
 /// between windows.
+///
+/// Tasks are scored as lm-evaluation-harness scores them, by the log-likelihoods of the answers.
 #[derive(Debug, Args)]
 #[command(
     group = ArgGroup::new("text").required(true),
@@ -35,7 +41,10 @@ pub struct EvalArguments {
     #[command(flatten)]
     text: WindowArguments,
 
-    /// Windows per batch
+    #[command(flatten)]
+    tasks: TaskArguments,
+
+    /// Windows per batch; 256 tokens of tasks count as a window
     #[arg(long, value_name = "N", default_value = "2", value_parser = values::positive)]
     batch_size: usize,
 
@@ -56,7 +65,8 @@ const EXAMPLES: &str = "\
 Examples:
   transmla eval --model-path outputs --dataset wikitext2
   transmla eval --model-path outputs --tokens test.safetensors --max-windows 12 --json
-  transmla eval --model-path org/model --dataset wikitext2,ptb --against outputs";
+  transmla eval --model-path org/model --dataset wikitext2,ptb --against outputs
+  transmla eval --model-path outputs --tasks arc_easy,hellaswag,piqa --limit 200 --against org/model";
 
 /// What was measured on one text.
 #[derive(Debug, Serialize)]
@@ -108,6 +118,9 @@ struct Other<'a> {
 pub fn run(arguments: &EvalArguments) -> anyhow::Result<()> {
     let printer = Printer::from(&arguments.output);
     let folder = arguments.model.locate(&printer)?;
+    if !arguments.tasks.tasks.is_empty() {
+        return run_tasks(arguments, &folder, &printer);
+    }
     let config = ModelConfig::read(folder.path())?;
     let layers = config.num_hidden_layers;
     let corpora = read_windows(arguments, &folder, &config, &printer)?;
@@ -138,6 +151,29 @@ pub fn run(arguments: &EvalArguments) -> anyhow::Result<()> {
         [one] => printer.result(&tables[0], one),
         several => printer.result(&tables.join("\n"), &TextResults { texts: several }),
     }
+}
+
+/// Tokens of tasks that go through a layer together, for each window of a batch.
+const TASK_TOKENS: usize = 256;
+
+fn run_tasks(arguments: &EvalArguments, folder: &ModelFolder, printer: &Printer) -> anyhow::Result<()> {
+    let against = arguments.against.as_ref().map(|name| {
+        let folder = ModelFolder::locate(name, &arguments.model.revision, printer)?;
+        anyhow::Ok((name.as_str(), folder))
+    });
+    let against = against.transpose()?;
+    let scoring = ScoringOptions {
+        batch_tokens: TASK_TOKENS.saturating_mul(arguments.batch_size),
+        state_bytes: eval_options(arguments.batch_size, arguments.compute.max_memory).state_bytes,
+        ..ScoringOptions::default()
+    };
+    let models = Models {
+        name: &arguments.model.model_path,
+        folder,
+        open: &|folder| folder.open(&arguments.compute),
+        against: against.as_ref().map(|(name, folder)| (*name, folder)),
+    };
+    tasks::run(&arguments.tasks, &models, scoring, printer)
 }
 
 /// What texts are measured with.

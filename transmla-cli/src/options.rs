@@ -14,5 +14,6 @@ pub mod prompt;
 pub mod sampling;
 pub mod set;
 pub mod source;
+pub mod tasks;
 pub mod values;
 pub mod windows;

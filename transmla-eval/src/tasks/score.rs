@@ -5,7 +5,7 @@ use transmla_core::LayeredModel;
 use crate::error::EvalError;
 use crate::likelihood::{Likelihood, ScoringOptions, log_likelihoods};
 use crate::observer::Observer;
-use crate::tasks::catalogue::Selected;
+use crate::tasks::catalogue::{Part, Selected};
 use crate::tasks::error::TaskError;
 use crate::tasks::prepare::{PreparedItem, PreparedTask, PreparedTasks};
 use crate::tasks::spec::{Mean, Metric};
@@ -66,6 +66,21 @@ pub struct TaskScores {
     pub tasks: Vec<ScoredTask>,
     /// Groups, the whole before its parts.
     pub groups: Vec<ScoredGroup>,
+}
+
+impl TaskScores {
+    /// The tasks that a group is made of, those of its groups included.
+    pub fn members_of<'a>(&'a self, group: &'a ScoredGroup) -> Vec<&'a str> {
+        let of = |name: &'a String| match self
+            .groups
+            .iter()
+            .find(|inner| inner.name == *name && inner.name != group.name)
+        {
+            Some(inner) => inner.members.iter().map(String::as_str).collect(),
+            None => vec![name.as_str()],
+        };
+        group.members.iter().flat_map(of).collect()
+    }
 }
 
 impl PreparedTasks {
@@ -189,7 +204,7 @@ fn groups(selected: &Selected, tasks: &[ScoredTask]) -> Vec<ScoredGroup> {
         version: spec.version,
     };
     let find = |name: &String| tasks.iter().find(|task| task.name == *name);
-    let subgroup = |(group, alias, parts): &(String, String, Vec<_>)| {
+    let subgroup = |(group, alias, parts): &(String, String, Vec<Part>)| {
         let names: Vec<String> = parts
             .iter()
             .map(|part: &crate::tasks::catalogue::Part| part.name.clone())
@@ -215,12 +230,7 @@ fn pooled(kind: Mean, index: usize, parts: &[&ScoredTask]) -> Figure {
     let figures = parts.iter().map(|part| (part.figures[index], part.items.len()));
     let total: usize = parts.iter().map(|part| part.items.len()).sum();
     let count = parts.len() as f64;
-    let value = figures.clone().map(|(figure, records)| match kind {
-        Mean::OfRecords => figure.value * records as f64 / total as f64,
-        Mean::OfParts => figure.value / count,
-    });
     let value = match kind {
-        // As the harness adds: first the sum.
         Mean::OfRecords => {
             figures
                 .clone()
@@ -228,7 +238,7 @@ fn pooled(kind: Mean, index: usize, parts: &[&ScoredTask]) -> Figure {
                 .sum::<f64>()
                 / total as f64
         }
-        Mean::OfParts => value.sum(),
+        Mean::OfParts => figures.clone().map(|(figure, _)| figure.value).sum::<f64>() / count,
     };
     let errors: Option<Vec<(f64, usize)>> = figures
         .clone()

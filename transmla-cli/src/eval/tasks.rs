@@ -1,0 +1,376 @@
+//! `transmla eval --tasks`: accuracy on questions with known answers.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::{Instant, SystemTime};
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+use transmla_calib::ChatTemplate;
+use transmla_convert::{parameters, read_tokenizer};
+use transmla_core::ModelConfig;
+use transmla_eval::ScoringOptions;
+use transmla_eval::tasks::{
+    Figure, Flips, ModelText, PreparedTasks, RunFacts, TaskData, TaskError, TaskOptions, TaskScores, select,
+};
+
+use crate::environment;
+use crate::evaluation_bar::under_bar;
+use crate::model::ModelFolder;
+use crate::options::tasks::TaskArguments;
+use crate::output_file::OutputFile;
+use crate::printer::{Hint, Printer};
+use crate::table;
+
+/// What a model that is asked and one that it is compared with are.
+pub struct Models<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its files.
+    pub folder: &'a ModelFolder,
+    /// Opens a model's weights.
+    pub open: &'a dyn Fn(&ModelFolder) -> anyhow::Result<transmla_core::Decoder>,
+    /// What it is compared with.
+    pub against: Option<(&'a str, &'a ModelFolder)>,
+}
+
+/// A row of what was found.
+#[derive(Debug, Serialize)]
+struct Row {
+    task: String,
+    alias: String,
+    records: usize,
+    shots: Option<usize>,
+    figures: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    against: Option<Against>,
+    /// Whether it is part of a group, whose figures stand for it where people read.
+    #[serde(skip)]
+    is_part: bool,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Value {
+    metric: &'static str,
+    value: f64,
+    standard_error: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Against {
+    figures: Vec<Value>,
+    /// Right by the model, wrong by the other, and the other way round.
+    lost: usize,
+    gained: usize,
+    kl: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Found<'a> {
+    model_path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    against: Option<&'a str>,
+    tasks: Vec<Row>,
+    requests: usize,
+    seconds: f64,
+}
+
+/// What to do where a dataset cannot be had.
+const OTHER_DATA: &str = "--tasks-data FOLDER reads datasets that lie there as on the hub, ORGANISATION/NAME";
+
+pub fn run(
+    arguments: &TaskArguments,
+    models: &Models<'_>,
+    scoring: ScoringOptions,
+    printer: &Printer,
+) -> anyhow::Result<()> {
+    let started = Instant::now();
+    check_output(arguments, models)?;
+    let folder = models.folder.path();
+    let config = ModelConfig::read(folder)?;
+    let options = arguments.options();
+    let prepared = prepare(arguments, &options, folder, &config, printer)?;
+    let requests = prepared.requests();
+    printer.note(format!(
+        "{} of {}",
+        table::plural(requests, "request"),
+        table::plural(prepared.tasks.len(), "task")
+    ));
+    let score = |folder: &ModelFolder, label: &str| -> anyhow::Result<TaskScores> {
+        let model = (models.open)(folder)?;
+        Ok(under_bar(printer, label, |bar| prepared.score(&model, &scoring, bar))?)
+    };
+    let scores = score(models.folder, "Score")?;
+    let others = models.against.map(|(name, folder)| {
+        let other = ModelConfig::read(folder.path())?;
+        if other.vocab_size != config.vocab_size {
+            bail!(
+                "{name} has a vocabulary of {} tokens, {} one of {}; only models with the same one can be compared",
+                other.vocab_size,
+                models.name,
+                config.vocab_size
+            );
+        }
+        score(folder, "Score the other")
+    });
+    let others = others.transpose()?;
+    let seconds = started.elapsed().as_secs_f64();
+    let facts = RunFacts {
+        model_name: models.name.to_owned(),
+        program: format!("transmla {}", env!("CARGO_PKG_VERSION")),
+        date: since_1970(),
+        seconds,
+        max_length: config.max_position_embeddings,
+        parameters: parameters(&config),
+    };
+    write(arguments, &options, &prepared, &scores, &facts)?;
+    let found = Found {
+        model_path: models.name,
+        against: models.against.map(|(name, _)| name),
+        tasks: rows(&prepared, &scores, others.as_ref()),
+        requests,
+        seconds,
+    };
+    printer.result(&describe(&found), &found)
+}
+
+fn prepare(
+    arguments: &TaskArguments,
+    options: &TaskOptions,
+    folder: &Path,
+    config: &ModelConfig,
+    printer: &Printer,
+) -> anyhow::Result<PreparedTasks> {
+    let selected = select(&arguments.tasks)?;
+    let tokenizer = read_tokenizer(folder, &mut |it| printer.warn(it))?;
+    let template = match options.apply_chat_template {
+        true => ChatTemplate::from_folder(folder)?.map(|template| template.at(SystemTime::now())),
+        false => None,
+    };
+    let data = TaskData {
+        root: arguments.tasks_data.clone(),
+        hub: environment::hub_options(printer),
+    };
+    let text = ModelText {
+        tokenizer: &tokenizer,
+        template: template.as_ref(),
+        max_length: config.max_position_embeddings,
+    };
+    PreparedTasks::new(selected, &data, &text, options).map_err(|error| {
+        let of_data = matches!(error, TaskError::Text(_));
+        let error = anyhow::Error::from(error);
+        if of_data {
+            error.context(Hint(OTHER_DATA))
+        } else {
+            error
+        }
+    })
+}
+
+fn since_1970() -> f64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// Whether results go into one file.
+fn is_file(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "json")
+}
+
+fn output_file<'a>(path: &'a Path) -> OutputFile<'a> {
+    OutputFile {
+        option: "--output",
+        path,
+        force: false,
+    }
+}
+
+/// Finds out that results cannot be written before they are there.
+fn check_output(arguments: &TaskArguments, models: &Models<'_>) -> anyhow::Result<()> {
+    let Some(path) = &arguments.output_path else {
+        return Ok(());
+    };
+    if !is_file(path) {
+        return std::fs::create_dir_all(path).with_context(|| format!("cannot create --output {}", path.display()));
+    }
+    if arguments.log_samples {
+        bail!("--log-samples writes a file for each task: give --output a folder");
+    }
+    let file = output_file(path);
+    file.check_free()?;
+    file.check_not_of_model(models.name, models.folder.path())
+}
+
+fn write(
+    arguments: &TaskArguments,
+    options: &TaskOptions,
+    prepared: &PreparedTasks,
+    scores: &TaskScores,
+    facts: &RunFacts,
+) -> anyhow::Result<()> {
+    let Some(path) = &arguments.output_path else {
+        return Ok(());
+    };
+    let results = prepared.results_json(scores, options, facts);
+    if is_file(path) {
+        return output_file(path).write(results.as_bytes());
+    }
+    // The harness tells runs apart by when they were.
+    let date = date_of(facts.date);
+    output_file(&path.join(format!("results_{date}.json"))).write(results.as_bytes())?;
+    if arguments.log_samples {
+        for (task, text) in prepared.samples_jsonl(scores) {
+            output_file(&path.join(format!("samples_{task}_{date}.jsonl"))).write(text.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+/// As in `2026-01-31T23-59-59.000001`, in UTC.
+fn date_of(seconds: f64) -> String {
+    let (whole, micros) = (seconds.floor() as i64, ((seconds - seconds.floor()) * 1e6) as i64);
+    let (days, rest) = (whole.div_euclid(86_400), whole.rem_euclid(86_400));
+    // Days to a date (Hinnant, "chrono-compatible low-level date algorithms").
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = year_of_era + 400 * era + i64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}-{minute:02}-{second:02}.{micros:06}")
+}
+
+fn values(figures: &[Figure]) -> Vec<Value> {
+    let value = |figure: &Figure| Value {
+        metric: figure.metric.name(),
+        value: figure.value,
+        standard_error: figure.error,
+    };
+    figures.iter().map(value).collect()
+}
+
+fn rows(prepared: &PreparedTasks, scores: &TaskScores, others: Option<&TaskScores>) -> Vec<Row> {
+    let flips = others
+        .map(|others| prepared.compare(scores, others))
+        .unwrap_or_default();
+    let mut found = Vec::new();
+    for group in &scores.groups {
+        let inside = |flips: &&Flips| scores.members_of(group).contains(&flips.task.as_str());
+        let parts: Vec<&Flips> = flips.iter().filter(inside).collect();
+        let other = others.and_then(|others| others.groups.iter().find(|other| other.name == group.name));
+        found.push(Row {
+            task: group.name.clone(),
+            alias: group.alias.clone(),
+            records: group.records,
+            shots: None,
+            figures: values(&group.figures),
+            against: other.map(|other| against(&other.figures, &parts)),
+            is_part: false,
+        });
+    }
+    for (index, (task, scored)) in prepared.tasks.iter().zip(&scores.tasks).enumerate() {
+        let other = others.map(|others| &others.tasks[index]);
+        let parts: Vec<&Flips> = flips.get(index).into_iter().collect();
+        found.push(Row {
+            task: scored.name.clone(),
+            alias: task.part.alias.clone(),
+            records: scored.items.len(),
+            shots: Some(task.shots),
+            figures: values(&scored.figures),
+            against: other.map(|other| against(&other.figures, &parts)),
+            is_part: scores.groups.iter().any(|group| group.members.contains(&scored.name)),
+        });
+    }
+    found
+}
+
+fn against(figures: &[Figure], parts: &[&Flips]) -> Against {
+    let records: usize = parts.iter().map(|part| part.records).sum();
+    let kl = |part: &&Flips| part.kl.map(|kl| kl * part.records as f64);
+    let sum: Option<f64> = parts.iter().map(kl).sum();
+    Against {
+        figures: values(figures),
+        lost: parts.iter().map(|part| part.lost).sum(),
+        gained: parts.iter().map(|part| part.gained).sum(),
+        kl: sum.filter(|_| records > 0).map(|sum| sum / records as f64),
+    }
+}
+
+fn describe(found: &Found<'_>) -> String {
+    let mut text = found.model_path.to_owned();
+    if let Some(other) = found.against {
+        let _ = write!(text, " against {other}");
+    }
+    let _ = write!(
+        text,
+        "\n  {:<24} {:>7} {:>5}  {:<10} {}",
+        "task", "records", "shots", "metric", "value"
+    );
+    for row in found.tasks.iter().filter(|row| !row.is_part) {
+        let shots = row.shots.map_or(String::new(), |shots| shots.to_string());
+        for (index, figure) in row.figures.iter().enumerate() {
+            let (task, records, shots) = match index {
+                0 => (row.task.as_str(), row.records.to_string(), shots.as_str()),
+                _ => ("", String::new(), ""),
+            };
+            let _ = write!(
+                text,
+                "\n  {task:<24} {records:>7} {shots:>5}  {:<10} {}",
+                figure.metric,
+                number(figure)
+            );
+            if let Some(other) = row.against.as_ref().and_then(|other| other.figures.get(index)) {
+                let _ = write!(text, ", other {}", number(other));
+            }
+        }
+        if let Some(other) = &row.against {
+            let kl = other
+                .kl
+                .map_or(String::new(), |kl| format!(", KL of the answers {kl:.4}"));
+            let _ = write!(
+                text,
+                "\n  {:<24} {:>7} {:>5}  right by one alone: {} here, {} there{kl}",
+                "", "", "", other.lost, other.gained
+            );
+        }
+    }
+    let _ = write!(
+        text,
+        "\n  {} in {}\n",
+        table::plural(found.requests, "request"),
+        table::seconds(found.seconds)
+    );
+    text
+}
+
+fn number(figure: &Value) -> String {
+    let show = |value: f64| match value.abs() {
+        large if large >= 1e5 => format!("{value:.3e}"),
+        _ => format!("{value:.4}"),
+    };
+    match figure.standard_error {
+        Some(error) => format!("{} ± {}", show(figure.value), show(error)),
+        None => show(figure.value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_of_the_calendar() {
+        assert_eq!(date_of(0.0), "1970-01-01T00-00-00.000000");
+        assert_eq!(date_of(951_827_696.5), "2000-02-29T12-34-56.500000");
+        assert_eq!(date_of(1_767_225_599.0), "2025-12-31T23-59-59.000000");
+    }
+}
