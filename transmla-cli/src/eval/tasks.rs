@@ -312,35 +312,35 @@ fn describe(found: &Found<'_>) -> String {
     }
     let _ = write!(
         text,
-        "\n  {:<24} {:>7} {:>5}  {:<10} {}",
-        "task", "records", "shots", "metric", "value"
+        "\n  {:<24} {:>7} {:>5}  {:<16} value",
+        "task", "records", "shots", "metric"
     );
+    let mut line = |task: &str, records: &str, shots: &str, metric: &str, value: &str| {
+        let _ = write!(text, "\n  {task:<24} {records:>7} {shots:>5}  {metric:<16} {value}");
+    };
     for row in found.tasks.iter().filter(|row| !row.is_part) {
         let shots = row.shots.map_or(String::new(), |shots| shots.to_string());
         for (index, figure) in row.figures.iter().enumerate() {
-            let (task, records, shots) = match index {
-                0 => (row.task.as_str(), row.records.to_string(), shots.as_str()),
-                _ => ("", String::new(), ""),
-            };
-            let _ = write!(
-                text,
-                "\n  {task:<24} {records:>7} {shots:>5}  {:<10} {}",
-                figure.metric,
-                number(figure)
-            );
+            match index {
+                0 => line(
+                    &row.task,
+                    &row.records.to_string(),
+                    &shots,
+                    figure.metric,
+                    &number(figure),
+                ),
+                _ => line("", "", "", figure.metric, &number(figure)),
+            }
             if let Some(other) = row.against.as_ref().and_then(|other| other.figures.get(index)) {
-                let _ = write!(text, ", other {}", number(other));
+                line("", "", "", &format!("{}, other", figure.metric), &number(other));
             }
         }
         if let Some(other) = &row.against {
-            let kl = other
-                .kl
-                .map_or(String::new(), |kl| format!(", KL of the answers {kl:.4}"));
-            let _ = write!(
-                text,
-                "\n  {:<24} {:>7} {:>5}  right by one alone: {} here, {} there{kl}",
-                "", "", "", other.lost, other.gained
-            );
+            line("", "", "", "right here only", &other.lost.to_string());
+            line("", "", "", "right there only", &other.gained.to_string());
+            if let Some(kl) = other.kl {
+                line("", "", "", "KL of answers", &format!("{kl:.4} nats"));
+            }
         }
     }
     let _ = write!(

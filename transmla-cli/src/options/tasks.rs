@@ -17,35 +17,35 @@ pub struct TaskArguments {
     pub tasks: Vec<String>,
 
     /// Folder that has the datasets under the names that they have on the hub [default: the hub]
-    #[arg(long, value_name = "FOLDER", requires = "tasks")]
+    #[arg(long, value_name = "FOLDER", requires = "tasks", conflicts_with_all = ["dataset", "tokens"])]
     pub tasks_data: Option<PathBuf>,
 
     /// Examples in front of each question
-    #[arg(long, value_name = "N", default_value = "0", requires = "tasks")]
+    #[arg(long, value_name = "N", default_value = "0", requires = "tasks", conflicts_with_all = ["dataset", "tokens"])]
     pub num_fewshot: usize,
 
     /// Records of each task: a number, or below 1 a share [default: all]
-    #[arg(long, value_name = "N", value_parser = limit, requires = "tasks")]
+    #[arg(long, value_name = "N", value_parser = limit, requires = "tasks", conflicts_with_all = ["dataset", "tokens"])]
     pub limit: Option<f64>,
 
     /// Ask as a chat, by the model's own chat template
-    #[arg(long, requires = "tasks")]
+    #[arg(long, requires = "tasks", conflicts_with_all = ["dataset", "tokens"])]
     pub apply_chat_template: bool,
 
     /// Whether examples in a chat are turns of their own
-    #[arg(long, value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set, requires = "tasks")]
+    #[arg(long, value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set, requires = "tasks", conflicts_with_all = ["dataset", "tokens"])]
     pub fewshot_as_multiturn: bool,
 
     /// Instructions in front of everything
-    #[arg(long, value_name = "TEXT", requires = "tasks")]
+    #[arg(long, value_name = "TEXT", requires = "tasks", conflicts_with_all = ["dataset", "tokens"])]
     pub system_instruction: Option<String>,
 
     /// Lengths of the texts of `needle`, in tokens [default: 256, 512, 1024 ... up to the model's context]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = values::positive, requires = "tasks")]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = values::positive, requires = "tasks", conflicts_with_all = ["dataset", "tokens"])]
     pub needle_lengths: Vec<usize>,
 
     /// Where results go, as lm-evaluation-harness writes them: a folder, or a .json file
-    #[arg(long = "output", value_name = "PATH", requires = "tasks")]
+    #[arg(long = "output", value_name = "PATH", requires = "tasks", conflicts_with_all = ["dataset", "tokens"])]
     pub output_path: Option<PathBuf>,
 
     /// Write every record with its answers as well

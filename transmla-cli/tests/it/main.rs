@@ -27,6 +27,7 @@ mod snapshots;
 mod special_files;
 mod support;
 mod sweep;
+mod tasks;
 mod texts;
 #[path = "../../../transmla-checkpoint/tests/hub/upload_server.rs"]
 mod upload_server;
