@@ -41,9 +41,6 @@ pub struct EvalArguments {
     #[command(flatten)]
     text: WindowArguments,
 
-    #[command(flatten)]
-    tasks: TaskArguments,
-
     /// Windows per batch; 256 tokens of tasks count as a window
     #[arg(long, value_name = "N", default_value = "2", value_parser = values::positive)]
     batch_size: usize,
@@ -57,6 +54,10 @@ pub struct EvalArguments {
 
     #[command(flatten)]
     output: OutputArguments,
+
+    // Last: its heading is that of everything behind it.
+    #[command(flatten)]
+    tasks: TaskArguments,
 }
 
 const SEQLEN: &str = "Tokens per window [default: 2048, or the model's context if that is shorter, or as in --tokens]";
