@@ -30,6 +30,9 @@ use super::send::{Kind, Reply};
 use crate::error::CheckpointError;
 use crate::repository::{RepoKind, is_repo_id};
 
+/// The branch that every repository has.
+const MAIN: &str = "main";
+
 /// Where files go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upload<'a> {
@@ -162,12 +165,12 @@ impl Target<'_> {
             wanted["visibility"] = json!("private");
         }
         let made = self.post(&self.client.named("/api/repos/create")?, Kind::Json, &wanted);
-        self.unless_there(made)
+        self.unless_there(made, MAIN)
     }
 
     /// Makes the branch, if it is not there; the main one is, and what others propose to change is made elsewhere.
     fn make_branch(&self) -> Result<(), Failure> {
-        if self.revision == "main" || self.revision.starts_with("refs/") {
+        if self.revision == MAIN || self.revision.starts_with("refs/") {
             return Ok(());
         }
         let branch = encode(self.revision, false);
@@ -175,12 +178,12 @@ impl Target<'_> {
             .client
             .named(&format!("/api/models/{}/branch/{branch}", self.repo))?;
         let made = self.post(&address, Kind::Json, &json!({}));
-        self.unless_there(made)
+        self.unless_there(made, self.revision)
     }
 
     /// Whether something is there now: 409 says that it was; who may write to it alone need not be allowed to make it.
-    fn unless_there(&self, made: Result<Reply, Failure>) -> Result<(), Failure> {
-        let is_there = || list(self.client, RepoKind::Model, self.repo, self.revision).is_ok();
+    fn unless_there(&self, made: Result<Reply, Failure>, branch: &str) -> Result<(), Failure> {
+        let is_there = || list(self.client, RepoKind::Model, self.repo, branch).is_ok();
         match made {
             Ok(_) | Err(Failure::Status(409, _)) => Ok(()),
             Err(Failure::Status(403, _)) if is_there() => Ok(()),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use transmla_checkpoint::CheckpointError;
 use transmla_checkpoint::hub::{HubOptions, HubTimeouts, Upload, Uploaded, upload};
 
-use crate::upload_server::{UploadServer, sha256};
+use crate::upload_server::{Files, Repository, UploadServer, sha256};
 
 /// 10 bytes that go beside the commit.
 const WEIGHTS: &[u8] = b"0123456789";
@@ -159,6 +159,30 @@ fn a_branch_is_made_where_there_is_none() {
     assert_eq!(server.files("me/tiny", "main").len(), 1);
 }
 
+/// Who may write to a repository need not be allowed to make one.
+#[test]
+fn a_repository_that_is_there_need_not_be_made() {
+    let (server, folder) = (UploadServer::start(), folder());
+    let branch = Upload {
+        revision: "half",
+        ..to("me/tiny")
+    };
+    let send = || upload(folder.path(), &names(), &branch, &options(&server));
+    server.state.lock().unwrap().faults.push(("/repos/create", 403, "", 2));
+    assert!(problem(send()).contains("needs write access"));
+    let there = Repository {
+        branches: [("main".to_owned(), Files::new())].into(),
+        ..Repository::default()
+    };
+    server
+        .state
+        .lock()
+        .unwrap()
+        .repositories
+        .insert("me/tiny".into(), there);
+    assert_eq!(send().unwrap().committed, names());
+}
+
 #[test]
 fn what_is_to_be_private_is_never_shown() {
     let (server, folder) = (UploadServer::start(), folder());
@@ -243,11 +267,7 @@ fn hostile_answers_are_refused() {
     };
     let cases = [
         ("/preupload/", "[]".to_owned(), "does not answer as a hub does"),
-        (
-            "/preupload/",
-            r#"{"files": []}"#.into(),
-            "does not say how README.md is stored",
-        ),
+        ("/preupload/", r#"{"files": []}"#.into(), "no storage for README.md"),
         ("/batch", r#"{"objects": []}"#.into(), "about other files"),
         (
             "/batch",

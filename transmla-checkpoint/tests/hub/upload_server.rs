@@ -1,5 +1,6 @@
 //! A hub on the loopback interface that takes uploads: repositories, branches, the questions before a commit, large files in one
-//! piece or in parts at an address without the token, and commits.
+//! piece or in parts at an address without the token, and commits. `huggingface_hub` 2.4, without Xet, uploads to it by the same
+//! requests.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -158,6 +159,7 @@ fn respond(state: &mut State, asked: &Asked, hosts: &[String; 2]) -> Reply {
         }
         ("POST", ["complete", oid]) => complete(state, oid, &json_of(&asked.body)),
         ("POST", ["verify", oid]) => plain(if state.large.contains_key(*oid) { 200 } else { 404 }, &json!({})),
+        ("POST", ["api", "validate-yaml"]) => plain(200, &json!({"errors": [], "warnings": []})),
         _ => plain(404, &json!({ "error": "no such address" })),
     }
 }
@@ -181,8 +183,10 @@ fn create(state: &mut State, wanted: &Value) -> Reply {
         branches: [("main".to_owned(), first)].into(),
         messages: Vec::new(),
     };
+    // Python's client wants to know where it is.
+    let answer = json!({ "url": format!("http://127.0.0.1/{id}") });
     state.repositories.insert(id, repository);
-    plain(200, &json!({}))
+    plain(200, &answer)
 }
 
 fn of_repository(state: &mut State, asked: &Asked, id: &str, rest: &[&str]) -> Reply {
@@ -225,7 +229,10 @@ fn of_repository(state: &mut State, asked: &Asked, id: &str, rest: &[&str]) -> R
         "commit" => match commit(&state.large, files, &asked.body) {
             Ok(message) => {
                 repository.messages.push(message);
-                plain(200, &json!({ "success": true, "commitOid": "ab".repeat(20) }))
+                plain(
+                    200,
+                    &json!({ "success": true, "commitOid": "ab".repeat(20), "commitUrl": "http://127.0.0.1/a/b/commit/c" }),
+                )
             }
             Err(problem) => plain(400, &json!({ "error": problem })),
         },

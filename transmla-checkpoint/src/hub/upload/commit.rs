@@ -15,6 +15,9 @@ use crate::hub::send::Kind;
 /// Files that are asked about together.
 const TOGETHER: usize = 256;
 
+/// Most bytes of a file in a commit itself, which is held in memory; the hub takes some 10 MB.
+const LARGEST_IN_GIT: u64 = 64 << 20;
+
 /// How the hub stores a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Storage {
@@ -59,14 +62,11 @@ pub(super) fn storages(target: &Target<'_>, files: &[&LocalFile]) -> Result<Vec<
             storages.push(match mode.map(|mode| (mode.should_ignore, mode.upload_mode.as_str())) {
                 Some((true, _)) => Storage::Ignored,
                 // Its storage of large files takes no empty ones.
-                Some((_, "regular")) => Storage::Git,
+                Some((_, "regular")) if file.size <= LARGEST_IN_GIT => Storage::Git,
                 Some((_, "lfs")) if file.size == 0 => Storage::Git,
                 Some((_, "lfs")) => Storage::Large,
                 _ => {
-                    return Err(Failure::Refused(format!(
-                        "the hub does not say how {} is stored",
-                        file.name
-                    )));
+                    return Err(Failure::Refused(format!("the hub has no storage for {}", file.name)));
                 }
             });
         }
