@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `local_file` | a file with its hashes |
 //! | `large_files` | contents that go beside the commit |
+//! | `target` | where they go |
 //! | `commit` | which those are, and the commit |
 //!
 //! The hub's protocol, as its Python client speaks it: the repository and the branch are made if they are missing; files that
@@ -14,6 +15,7 @@
 mod commit;
 mod large_files;
 mod local_file;
+mod target;
 
 use std::path::Path;
 
@@ -21,6 +23,7 @@ use serde_json::{Value, json};
 
 use self::commit::{Storage, commit, storages};
 use self::local_file::LocalFile;
+use self::target::Target;
 use super::address::{Address, encode};
 use super::client::{Client, Failure};
 use super::listing::{Listing, list};
@@ -61,14 +64,6 @@ pub struct Uploaded {
     pub unchanged: Vec<String>,
     /// Files that the repository's `.gitignore` leaves out.
     pub ignored: Vec<String>,
-}
-
-/// A repository, a branch, and how they are reached.
-struct Target<'a> {
-    client: &'a Client<'a>,
-    options: &'a HubOptions,
-    repo: &'a str,
-    revision: &'a str,
 }
 
 /// Uploads files of a folder, by their names in it.

@@ -5,8 +5,8 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Target;
 use super::local_file::LocalFile;
+use super::target::Target;
 use crate::hub::address::encode;
 use crate::hub::client::Failure;
 use crate::hub::names::Commit;

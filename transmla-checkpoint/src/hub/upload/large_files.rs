@@ -5,8 +5,8 @@ use std::io::{self, Read};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::Target;
 use super::local_file::LocalFile;
+use super::target::Target;
 use crate::hub::address::Address;
 use crate::hub::client::{Failure, cut};
 use crate::hub::observer::HubEvent;
