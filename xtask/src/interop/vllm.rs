@@ -10,7 +10,7 @@ use super::child::output;
 use crate::cargo::root;
 use crate::synth;
 
-const SCRIPT: &str = include_str!("vllm.py");
+const SCRIPT: &str = include_str!("in_vllm.py");
 
 /// A Llama with 1024 cached numbers per token. vLLM's kernels for CPUs take latents of 512 + 64 alone, so small models will not do.
 const MODEL: &str = "xtask/src/interop/wide-llama.json";
@@ -56,7 +56,7 @@ impl Compared {
 pub fn compare(python: &Path, binary: &Path, folder: &Path, tolerance: f64) -> anyhow::Result<Vec<String>> {
     let source = folder.join("wide-llama");
     synth::write(&root().join(MODEL), &source, "fp32", 1 << 30, 42)?;
-    let script = folder.join("vllm.py");
+    let script = folder.join("in_vllm.py");
     std::fs::write(&script, SCRIPT).context("cannot write the script")?;
     let mut failures = Vec::new();
     for (index, (name, options)) in FORMS.iter().enumerate() {
