@@ -15,6 +15,7 @@ mod odd;
 mod privacy;
 #[cfg(unix)]
 mod processes;
+mod push;
 mod read_back;
 mod readmes;
 mod recipes;
@@ -27,6 +28,8 @@ mod special_files;
 mod support;
 mod sweep;
 mod texts;
+#[path = "../../../transmla-checkpoint/tests/hub/upload_server.rs"]
+mod upload_server;
 mod usage;
 mod verify;
 mod walkthrough;
