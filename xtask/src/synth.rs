@@ -1,6 +1,6 @@
 //! `cargo xtask synth`: random weights in the shape of a model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
@@ -38,6 +38,20 @@ pub struct Arguments {
 
 /// Runs the task.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    write(
+        &arguments.config,
+        &arguments.output,
+        &arguments.dtype,
+        arguments.shard_size,
+        arguments.seed,
+    )
+}
+
+/// Writes a folder of random weights for a config.json.
+///
+/// # Errors
+/// The generator cannot be built, or fails.
+pub fn write(config: &Path, output: &Path, dtype: &str, shard_size: u64, seed: u64) -> anyhow::Result<()> {
     let mut cargo = cargo();
     // The command-line program is selected too, so that burn is not compiled again.
     cargo.args(["build", "--release", "--quiet"]);
@@ -54,12 +68,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Beside this program.
     let program = std::env::current_exe()?.with_file_name("examples").join("synth");
     let status = Command::new(&program)
-        .args([&arguments.config, &arguments.output])
-        .args([
-            &arguments.dtype,
-            &arguments.shard_size.to_string(),
-            &arguments.seed.to_string(),
-        ])
+        .args([config, output])
+        .args([dtype, &shard_size.to_string(), &seed.to_string()])
         .status()
         .with_context(|| format!("cannot start {}", program.display()))?;
     ensure!(status.success(), "the generator failed ({status})");

@@ -17,6 +17,16 @@ pub enum MethodName {
     Coherent,
 }
 
+impl MethodName {
+    /// Whether it can fit the slots of the rotary key to frequencies that the original does not have: those of an unscaled RoPE.
+    pub const fn fits_frequencies(self) -> bool {
+        match self {
+            Self::Transmla => false,
+            Self::Coherent => true,
+        }
+    }
+}
+
 impl fmt::Display for MethodName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -3,7 +3,7 @@
 use transmla_core::ModelConfig;
 use transmla_core::config::{Activation, NormPlacement, NormWeight, RopeScaling};
 
-use crate::spec::options::{Engine, FileFormat, MethodName};
+use crate::spec::options::{Engine, FileFormat};
 use crate::spec::recipe::Recipe;
 
 /// What a latent model cannot have exactly even with every rank and position kept; nothing for most families.
@@ -21,6 +21,17 @@ pub fn approximation(source: &ModelConfig) -> Option<&'static str> {
 ///
 /// Biases are the exception: without a program it is transformers that counts, and the others refuse such a model by name.
 pub fn stock_obstacle(source: &ModelConfig, recipe: &Recipe) -> Option<String> {
+    obstacle(source, recipe, recipe.method.fits_frequencies())
+}
+
+/// Why a conversion that is not told a form takes the family's own: [`stock_obstacle`], and slots of a scaled RoPE that only a fit
+/// could make unscaled, which is for those who ask for it.
+pub fn auto_obstacle(source: &ModelConfig, recipe: &Recipe) -> Option<String> {
+    obstacle(source, recipe, false)
+}
+
+/// [`stock_obstacle`] where slots may or may not be fitted to the frequencies of an unscaled RoPE.
+fn obstacle(source: &ModelConfig, recipe: &Recipe, fitted: bool) -> Option<String> {
     let biases = source
         .grouped()
         .is_some_and(|grouped| grouped.qkv_bias || grouped.output_bias);
@@ -30,7 +41,7 @@ pub fn stock_obstacle(source: &ModelConfig, recipe: &Recipe) -> Option<String> {
     };
     let has_biases = matches!(engine, None | Some(Engine::Transformers));
     let family = source.family;
-    let obstacle = if source.experts.is_some() {
+    let reason = if source.experts.is_some() {
         "the model's experts are chosen by a softmax, DeepSeek-V3's by a sigmoid"
     } else if family.norm_placement != NormPlacement::Before || family.norm_weight != NormWeight::Plain {
         "the model has norms behind attention and MLP and soft-caps, which stock DeepSeek code has not"
@@ -44,10 +55,7 @@ pub fn stock_obstacle(source: &ModelConfig, recipe: &Recipe) -> Option<String> {
         "the model's biases go through a query latent, which a norm of its own (use_qkv_norm = true) would change"
     } else if source.activation != Activation::Silu {
         "the model's activation is not silu"
-    } else if source.rope.scaling != RopeScaling::Default
-        && !keeps_scaled_rope(recipe)
-        && recipe.method == MethodName::Transmla
-    {
+    } else if source.rope.scaling != RopeScaling::Default && !keeps_scaled_rope(recipe) && !fitted {
         return Some(format!(
             "its RoPE scaling ({}) is not in every engine's DeepSeek code; target = \"transformers\" keeps it, and style \
              = \"deepseek-v3\" with method = \"coherent\" fits its slots to the unscaled frequencies",
@@ -56,17 +64,7 @@ pub fn stock_obstacle(source: &ModelConfig, recipe: &Recipe) -> Option<String> {
     } else {
         return None;
     };
-    Some(obstacle.into())
-}
-
-/// Why a conversion that is not told a form takes the family's own: [`stock_obstacle`], and slots of a scaled RoPE that only a fit
-/// could make unscaled, which is for those who ask for it.
-pub fn auto_obstacle(source: &ModelConfig, recipe: &Recipe) -> Option<String> {
-    let exact = Recipe {
-        method: MethodName::Transmla,
-        ..recipe.clone()
-    };
-    stock_obstacle(source, &exact)
+    Some(reason.into())
 }
 
 /// Whether the stock form keeps the scaling of RoPE: transformers computes every kind, other engines YaRN at most.

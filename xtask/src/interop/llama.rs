@@ -1,10 +1,12 @@
 //! Converted models in llama.cpp, by way of GGUF and the npm package node-llama-cpp.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, ensure};
 use serde::Deserialize;
+
+use super::child::output;
 
 const SCRIPT: &str = include_str!("llama.mjs");
 
@@ -30,7 +32,7 @@ pub fn compare(
     if !folder.join("node_modules/node-llama-cpp").is_dir() {
         eprintln!("Installing node-llama-cpp into {}", folder.display());
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        run(Command::new("npm").arg("install").arg("--prefix").arg(folder).args([
+        output(Command::new("npm").arg("install").arg("--prefix").arg(folder).args([
             "--no-audit",
             "--no-fund",
             "--silent",
@@ -46,10 +48,10 @@ pub fn compare(
     for (_, path) in models {
         let mut export = Command::new(binary);
         export.args(["export", "-q", "--force", "--model-path"]).arg(path);
-        run(export.arg("--output").arg(file(path)))?;
+        output(export.arg("--output").arg(file(path)))?;
         command.arg(file(path));
     }
-    let lines = run(&mut command)?;
+    let lines = output(&mut command)?;
     println!("| model | llama.cpp, greedy text |\n| --- | --- |");
     let mut failures = Vec::new();
     let mut seen = 0;
@@ -59,7 +61,7 @@ pub fn compare(
         let (name, path) = found.with_context(|| format!("not asked for: {line}"))?;
         let mut generate = Command::new(binary);
         generate.args(["generate", "-q", "--max-new-tokens", TOKENS, "--prompt", prompt]);
-        let ours = run(generate.arg("--model-path").arg(path))?;
+        let ours = output(generate.arg("--model-path").arg(path))?;
         let same = ours.trim() == theirs.text.trim();
         println!("| {name} | {} |", if same { "same" } else { "DIFFERS" });
         if !same {
@@ -70,12 +72,4 @@ pub fn compare(
     }
     ensure!(seen == models.len(), "llama.cpp ran {seen} of {} models", models.len());
     Ok(failures)
-}
-
-/// Runs a command for its output.
-fn run(command: &mut Command) -> anyhow::Result<String> {
-    let output = command.stderr(Stdio::inherit()).output();
-    let output = output.with_context(|| format!("cannot start {command:?}"))?;
-    ensure!(output.status.success(), "{command:?} failed ({})", output.status);
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -77,43 +77,9 @@ pub(super) fn attend_part<E: Float, N: Size>(
         sync_cube();
         multiply::<E, N>(&queries, &block, &mut products, tile);
         sync_cube();
-        let mut pair = unit;
-        while pair < comptime!(tile.rows * tile.tokens) {
-            let mut product = products[pair];
-            for slice in 1..tile.slices {
-                product += products[slice * comptime!(tile.rows * tile.tokens) + pair];
-            }
-            let token = pair % tile.tokens;
-            let row = first_row + pair / tile.tokens;
-            let row_end = less(length + row % step.new + 1, step.new);
-            let seen = token < present && at + token < row_end && at + token >= less(row_end, step.window);
-            weights[pair] = select(seen, within_bound(product * step.scale, step.cap, tile.bounded), HIDDEN);
-            pair += tile.units;
-        }
+        score(&products, &mut weights, length, at, first_row, present, &step, tile);
         sync_cube();
-        if unit < tile.rows {
-            let mut highest = largest[unit];
-            for token in 0..tile.tokens {
-                highest = highest.max(weights[unit * tile.tokens + token]);
-            }
-            change[unit] = (largest[unit] - highest).exp();
-            largest[unit] = highest;
-        }
-        sync_cube();
-        let mut pair = unit;
-        while pair < comptime!(tile.rows * tile.tokens) {
-            let score = weights[pair];
-            weights[pair] = select(score > SEEN, (score - largest[pair / tile.tokens]).exp(), 0.0f32);
-            pair += tile.units;
-        }
-        sync_cube();
-        if unit < tile.rows {
-            let mut sum = total[unit] * change[unit];
-            for token in 0..tile.tokens {
-                sum += weights[unit * tile.tokens + token];
-            }
-            total[unit] = sum;
-        }
+        weigh(&mut weights, &mut largest, &mut total, &mut change, tile);
         if comptime!(tile.in_keys) {
             combine_keys::<E, N>(&mut own, &block, &weights, &change, present, tile);
         } else {
@@ -215,5 +181,72 @@ fn multiply<E: Float, N: Size>(
             products[(slice * tile.rows + row + r) * tile.tokens + token] = dot;
         }
         task += tile.units;
+    }
+}
+
+/// Scores of all rows and tokens of a block from the products of its slices; those that a row does not see are [`HIDDEN`].
+#[cube]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "where the block lies, beside what is read and written"
+)]
+fn score(
+    products: &Shared<[f32]>,
+    weights: &mut Shared<[f32]>,
+    length: usize,
+    at: usize,
+    first_row: usize,
+    present: usize,
+    step: &Step,
+    #[comptime] tile: Tile,
+) {
+    let mut pair = UNIT_POS as usize;
+    while pair < comptime!(tile.rows * tile.tokens) {
+        let mut product = products[pair];
+        for slice in 1..tile.slices {
+            product += products[slice * comptime!(tile.rows * tile.tokens) + pair];
+        }
+        let token = pair % tile.tokens;
+        let row = first_row + pair / tile.tokens;
+        let row_end = less(length + row % step.new + 1, step.new);
+        let seen = token < present && at + token < row_end && at + token >= less(row_end, step.window);
+        weights[pair] = select(seen, within_bound(product * step.scale, step.cap, tile.bounded), HIDDEN);
+        pair += tile.units;
+    }
+}
+
+/// Weights from scores by each row's largest score so far, which with the sums of weights is brought up to date; `change` is by
+/// how much sums of earlier blocks shrink.
+#[cube]
+fn weigh(
+    weights: &mut Shared<[f32]>,
+    largest: &mut Shared<[f32]>,
+    total: &mut Shared<[f32]>,
+    change: &mut Shared<[f32]>,
+    #[comptime] tile: Tile,
+) {
+    let unit = UNIT_POS as usize;
+    if unit < tile.rows {
+        let mut highest = largest[unit];
+        for token in 0..tile.tokens {
+            highest = highest.max(weights[unit * tile.tokens + token]);
+        }
+        change[unit] = (largest[unit] - highest).exp();
+        largest[unit] = highest;
+    }
+    sync_cube();
+    let mut pair = unit;
+    while pair < comptime!(tile.rows * tile.tokens) {
+        let score = weights[pair];
+        weights[pair] = select(score > SEEN, (score - largest[pair / tile.tokens]).exp(), 0.0f32);
+        pair += tile.units;
+    }
+    sync_cube();
+    if unit < tile.rows {
+        let mut sum = total[unit] * change[unit];
+        for token in 0..tile.tokens {
+            sum += weights[unit * tile.tokens + token];
+        }
+        total[unit] = sum;
     }
 }

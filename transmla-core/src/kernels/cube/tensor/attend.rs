@@ -8,7 +8,7 @@ use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
 use super::super::step::{HIDDEN, Step, part_of};
-use super::blocks::{Part, ask, read_queries, receive};
+use super::blocks::{ask, part_of_cube, read_queries, receive};
 use super::scores::{keep_queries, multiply, total_of_row, weigh, write_statistics};
 use super::tile::TensorTile;
 use super::values::{combine, divide, write_rows};
@@ -41,8 +41,8 @@ pub(in super::super) fn attend_part_tensor<E: Float>(
     let mut products = Shared::<[Vector<f32, Const<2>>]>::new_aligned_slice(comptime!(tile.product_room()), 16usize);
     let mut weights = Shared::<[Vector<E, Const<2>>]>::new_aligned_slice(comptime!(tile.weight_room()), 16usize);
     let mut change = Shared::<[f32]>::new_slice(comptime!(tile.rows()));
-    let mut waiting_keys = Array::<Vector<E, Const<8>>>::new(comptime!(tile.key_loads()));
-    let mut waiting_values = Array::<Vector<E, Const<8>>>::new(comptime!(tile.value_loads()));
+    let mut new_keys = Array::<Vector<E, Const<8>>>::new(comptime!(tile.key_loads()));
+    let mut new_values = Array::<Vector<E, Const<8>>>::new(comptime!(tile.value_loads()));
     let mut kept = Array::<Vector<E, Const<2>>>::new(comptime!(tile.kept_vectors()));
     let mut own = Array::<Vector<f32, Const<2>>>::new(comptime!(tile.own_vectors()));
     #[unroll]
@@ -55,16 +55,8 @@ pub(in super::super) fn attend_part_tensor<E: Float>(
     row[1] = 0.0f32.runtime();
 
     let (start, end) = part_of(length, split, &step, tile.tokens);
-    let part = Part {
-        first_row,
-        length,
-        keys_at: head / step.groups * step.key_batch + head % step.groups * step.key_group,
-        key_token: step.key_token,
-        values_at: head / step.groups * step.value_batch + head % step.groups * step.value_group,
-        value_token: step.value_token,
-        end,
-    };
-    ask::<E>(keys, values, &mut waiting_keys, &mut waiting_values, &part, start, tile);
+    let part = part_of_cube(&step, head, first_row, length, end);
+    ask::<E>(keys, values, &mut new_keys, &mut new_values, &part, start, tile);
     let first = head * step.rows + first_row;
     let present = step.rows - first_row;
     read_queries::<E>(q, &mut queries, first, present, tile);
@@ -72,15 +64,8 @@ pub(in super::super) fn attend_part_tensor<E: Float>(
         // The block whose scores come next, and the room of the one whose weights are there.
         let mut next = start + tile.tokens;
         let mut room = 0usize.runtime();
-        receive::<E>(
-            &waiting_keys,
-            &waiting_values,
-            &mut key_rooms,
-            &mut value_rooms,
-            room,
-            tile,
-        );
-        ask::<E>(keys, values, &mut waiting_keys, &mut waiting_values, &part, next, tile);
+        receive::<E>(&new_keys, &new_values, &mut key_rooms, &mut value_rooms, room, tile);
+        ask::<E>(keys, values, &mut new_keys, &mut new_values, &part, next, tile);
         sync_cube();
         keep_queries::<E>(&queries, &mut kept, tile);
         multiply::<E>(&queries, &kept, &key_rooms, room, &mut products, tile);
@@ -97,24 +82,9 @@ pub(in super::super) fn attend_part_tensor<E: Float>(
         );
         while next < end {
             let other = 1 - room;
-            receive::<E>(
-                &waiting_keys,
-                &waiting_values,
-                &mut key_rooms,
-                &mut value_rooms,
-                other,
-                tile,
-            );
+            receive::<E>(&new_keys, &new_values, &mut key_rooms, &mut value_rooms, other, tile);
             let behind = next + tile.tokens;
-            ask::<E>(
-                keys,
-                values,
-                &mut waiting_keys,
-                &mut waiting_values,
-                &part,
-                behind,
-                tile,
-            );
+            ask::<E>(keys, values, &mut new_keys, &mut new_values, &part, behind, tile);
             sync_cube();
             combine::<E>(&mut own, &key_rooms, &value_rooms, room, &weights, &change, tile);
             multiply::<E>(&queries, &kept, &key_rooms, other, &mut products, tile);
@@ -127,18 +97,11 @@ pub(in super::super) fn attend_part_tensor<E: Float>(
         combine::<E>(&mut own, &key_rooms, &value_rooms, room, &weights, &change, tile);
     }
     let total = total_of_row(&row, tile);
+    let at = first * step.splits + split;
     if comptime!(whole) {
         divide(&mut own, &mut change, total, tile);
     } else {
-        write_statistics(
-            row[0],
-            total,
-            statistics,
-            first * step.splits + split,
-            step.splits,
-            present,
-            tile,
-        );
+        write_statistics(row[0], total, statistics, at, step.splits, present, tile);
     }
-    write_rows(&own, sums, first * step.splits + split, step.splits, present, tile);
+    write_rows(&own, sums, at, step.splits, present, tile);
 }

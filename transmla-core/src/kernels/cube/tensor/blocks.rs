@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::super::step::smaller;
+use super::super::step::{Step, smaller};
 use super::tile::TensorTile;
 
 /// What one cube has of a sequence: query rows and tokens.
@@ -19,6 +19,20 @@ pub(super) struct Part {
     /// The same of values.
     pub(super) values_at: usize,
     pub(super) value_token: usize,
+}
+
+/// The part of a cube that has the rows from `first_row` of a key head, counted over all sequences, and tokens up to `end`.
+#[cube]
+pub(super) fn part_of_cube(step: &Step, head: usize, first_row: usize, length: usize, end: usize) -> Part {
+    Part {
+        first_row,
+        length,
+        end,
+        keys_at: head / step.groups * step.key_batch + head % step.groups * step.key_group,
+        key_token: step.key_token,
+        values_at: head / step.groups * step.value_batch + head % step.groups * step.value_group,
+        value_token: step.value_token,
+    }
 }
 
 /// Reads a block into registers, if there is one at that token.

@@ -1,0 +1,78 @@
+"""Runs a converted model in vLLM on a CPU and compares it with transmla's own decoder. Run by `cargo xtask interop --vllm`.
+
+Arguments: the transmla binary, the model's folder, a folder for files. Prints one JSON object.
+
+The rotary kernel that vLLM 0.32 has for CPUs (a custom op) is wrong for queries that are a slice of a larger tensor, which those of
+latent attention are: a DeepSeek-V3 model of transformers' own shows it. Without custom ops plain torch computes the same.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+NEW_TOKENS = 24
+PROMPTS = (5, 48)
+
+
+def prompts(vocabulary):
+    import torch
+
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randint(3, vocabulary, (length,), generator=generator).tolist() for length in PROMPTS]
+
+
+def our_logits(binary, path, ids, folder):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    given, output = (os.path.join(folder, name) for name in ("ids.safetensors", "logits.safetensors"))
+    save_file({"input_ids": torch.tensor([ids])}, given)
+    command = [binary, "logits", "-q", "--force", "--model-path", path, "--input-ids", given, "--output", output]
+    subprocess.run(command, check=True)
+    return load_file(output)["logits"][0].double()
+
+
+def main():
+    import torch
+    import vllm
+    from vllm import LLM, SamplingParams
+
+    binary, path, folder = sys.argv[1:]
+    with open(os.path.join(path, "config.json")) as file:
+        config = json.load(file)
+    model = LLM(
+        model=path,
+        dtype="float32",
+        skip_tokenizer_init=True,
+        enforce_eager=True,
+        max_model_len=128,
+        max_num_seqs=2,
+        compilation_config={"custom_ops": ["none"]},
+    )
+    # A text has a length, not an end.
+    sampling = SamplingParams(temperature=0, max_tokens=NEW_TOKENS, ignore_eos=True, prompt_logprobs=0, logprobs=0, detokenize=False)
+    asked = [{"prompt_token_ids": ids} for ids in prompts(config["vocab_size"])]
+    worst, greedy, count = 0.0, 0.0, 0
+    for out in model.generate(asked, sampling):
+        written = list(out.outputs[0].token_ids)
+        ids = list(out.prompt_token_ids) + written
+        logits = our_logits(binary, path, ids, folder)
+        ours = logits.log_softmax(-1)[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+        entries = [entry for entry in out.prompt_logprobs if entry] + list(out.outputs[0].logprobs)
+        theirs = torch.tensor([entry[token].logprob for entry, token in zip(entries, ids[1:], strict=True)], dtype=torch.float64)
+        worst = max(worst, float((ours - theirs).abs().max()))
+        start = len(ids) - len(written)
+        chosen = logits[start - 1 : -1]
+        greedy = max(greedy, float((chosen.amax(-1) - chosen.gather(1, torch.tensor(written)[:, None])[:, 0]).max()))
+        count += len(ids) - 1
+    print(json.dumps({"vllm": vllm.__version__, "tokens": count, "log_probability": worst, "greedy": greedy}), flush=True)
+
+
+if __name__ == "__main__":  # vLLM starts processes of its own, which import this file.
+    main()
