@@ -2,6 +2,7 @@
 
 use clap::{CommandFactory, Error, FromArgMatches, Parser, Subcommand};
 
+use crate::options::messages::MessageArguments;
 use crate::{bench, chat, completions, convert, doctor, eval, export, generate, inspect, logits, man, sweep, verify};
 
 /// Convert language models with grouped-query attention to multi-head latent attention.
@@ -14,6 +15,9 @@ use crate::{bench, chat, completions, convert, doctor, eval, export, generate, i
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
+
+    #[command(flatten)]
+    pub messages: MessageArguments,
 }
 
 const EXAMPLES: &str = "\

@@ -136,8 +136,8 @@ fn measure(
         ));
     }
     let model = folder.open_on(&arguments.device, config, Residency::Loaded)?;
-    let bar = printer.bar(path);
-    bar.set_length((arguments.context.len() * arguments.batch.len()) as u64);
+    let mut bar = printer.bar(&format!("Decode: {path}"));
+    let total = (arguments.context.len() * arguments.batch.len()) as u64;
     let mut steps = Vec::new();
     let mut cache_dtype = arguments.cache_dtype;
     for &context in &arguments.context {
@@ -145,10 +145,10 @@ fn measure(
             let (step, kept) = decode(&model, context, batch, arguments)?;
             steps.push(step);
             cache_dtype = kept;
-            bar.inc(1);
+            bar.step(total);
         }
     }
-    bar.finish_and_clear();
+    drop(bar);
     Ok(Measured {
         model_path: path.to_owned(),
         numbers_per_token_and_layer: model.config().attention.cache_numbers(),

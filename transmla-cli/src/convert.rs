@@ -15,7 +15,7 @@ use std::time::Instant;
 use anyhow::Context;
 use transmla_convert::Conversion;
 use transmla_core::hub::is_path;
-use transmla_core::{Checkpoint, ModelConfig};
+use transmla_core::{Checkpoint, ModelConfig, Residency};
 
 pub use self::arguments::ConvertArguments;
 use self::page::Origin;
@@ -82,6 +82,14 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
         return printer.result(&view.table().to_string(), &view.json());
     }
     printer.note(view.table());
+    printer.detail(format!(
+        "  device {}; the original's weights are {}",
+        arguments.compute.device,
+        match planned.residency() {
+            Residency::Loaded => "kept in memory",
+            Residency::Streamed => "read layer by layer",
+        }
+    ));
     let report = planned.run(&arguments.save_path, &mut progress).map_err(with_hint)?;
     let total_seconds = started.elapsed().as_secs_f64();
     let summary = Summary {

@@ -2,16 +2,17 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use indicatif::ProgressBar;
 use transmla_core::hub::{HubEvent, HubObserver};
 
+use crate::bar::Bar;
 use crate::printer::Printer;
+use crate::table;
 
 /// Draws a bar for each file, where somebody watches, and says what goes otherwise than hoped.
 #[derive(Debug)]
 pub struct Downloads {
     printer: Printer,
-    bar: Mutex<Option<ProgressBar>>,
+    fetching: Mutex<Option<(Bar, Option<u64>)>>,
 }
 
 impl Downloads {
@@ -19,32 +20,28 @@ impl Downloads {
     pub fn new(printer: &Printer) -> Self {
         Self {
             printer: *printer,
-            bar: Mutex::new(None),
+            fetching: Mutex::new(None),
         }
     }
 }
 
 impl HubObserver for Downloads {
     fn event(&self, event: &HubEvent<'_>) {
-        let mut bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             HubEvent::Started { file, bytes } => {
-                let started = self.printer.bar(&format!("Fetch {file}"));
-                if let Some(bytes) = bytes {
-                    started.set_length(*bytes);
-                }
-                *bar = Some(started);
+                // The one before is cleared first.
+                *fetching = None;
+                let size = bytes.map_or_else(String::new, |bytes| format!(", {}", table::bytes(bytes)));
+                self.printer.step(format!("Fetch {file}{size}"));
+                *fetching = Some((self.printer.download(&format!("Fetch {file}")), *bytes));
             }
             HubEvent::Progress { position } => {
-                if let Some(bar) = &*bar {
-                    bar.set_position(*position);
+                if let Some((bar, Some(bytes))) = &mut *fetching {
+                    bar.advance(*position, *bytes);
                 }
             }
-            HubEvent::Finished { .. } => {
-                if let Some(bar) = bar.take() {
-                    bar.finish_and_clear();
-                }
-            }
+            HubEvent::Finished { .. } => *fetching = None,
             HubEvent::Waiting { file } => self
                 .printer
                 .note(format!("Waiting for another process that fetches {file}")),

@@ -60,8 +60,21 @@ pub fn bytes(count: u64) -> String {
 pub fn seconds(duration: f64) -> String {
     match duration {
         short if short < 10.0 => format!("{short:.2} s"),
-        medium if medium < 120.0 => format!("{medium:.1} s"),
-        long => format!("{:.0} min {:.0} s", (long / 60.0).floor(), long % 60.0),
+        medium if medium < 119.95 => format!("{medium:.1} s"),
+        long => format!("{} min {} s", long.round() as u64 / 60, long.round() as u64 % 60),
+    }
+}
+
+/// A duration that is not known to the second: `5 s`, `40 s`, `4 min`, `1 h 5 min`.
+pub fn about(seconds: f64) -> String {
+    let seconds = seconds.max(0.0);
+    // Rounded before it is cut into units, so that no part of it is 60.
+    let minutes = (seconds / 60.0).round() as u64;
+    match seconds {
+        short if short < 19.5 => format!("{:.0} s", short.max(1.0)),
+        medium if medium < 117.5 => format!("{:.0} s", 5.0 * (medium / 5.0).round()),
+        _ if minutes < 60 => format!("{minutes} min"),
+        _ => format!("{} h {} min", minutes / 60, minutes % 60),
     }
 }
 
@@ -103,5 +116,10 @@ mod tests {
         assert_eq!(change(64, 36), "-43.8 %");
         assert_eq!(seconds(1.234), "1.23 s");
         assert_eq!(seconds(125.0), "2 min 5 s");
+        assert_eq!(seconds(119.97), "2 min 0 s");
+        assert_eq!(seconds(179.8), "3 min 0 s");
+        let durations = [0.2, 7.4, 19.6, 58.0, 117.4, 118.0, 3599.0, 7500.0];
+        let expected = ["1 s", "7 s", "20 s", "60 s", "115 s", "2 min", "1 h 0 min", "2 h 5 min"];
+        assert_eq!(durations.map(about), expected);
     }
 }

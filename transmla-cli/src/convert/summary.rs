@@ -78,6 +78,7 @@ impl Summary<'_> {
                 "kept_energy": it.kept_energy,
                 "key_error": it.key_error,
                 "output_error": it.output_error,
+                "stream_error": it.stream_error,
             })
         };
         let mut timings: Map<String, Value> = self

@@ -9,4 +9,5 @@ pub mod manifest;
 pub mod modelling;
 pub mod names;
 pub mod resume_cache;
+pub mod resume_start;
 pub mod verify;

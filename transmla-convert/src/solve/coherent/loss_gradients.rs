@@ -53,6 +53,8 @@ impl LossGradients {
         let batch_size = (cal_batch_size * job.calibration.sequence() / text.sequence()).max(1);
         let split = Split::new(text.batch().div_ceil(batch_size), batch_size * text.sequence());
         observer.begin(Stage::Gradients);
+        let total = (0..split.batches).filter(|batch| split.needs_gradients(*batch)).count();
+        let mut done = 0;
         let batches = (0..split.batches)
             .map(|batch| {
                 let start = batch * batch_size;
@@ -62,9 +64,11 @@ impl LossGradients {
                     .flatten();
                 let taken = wanted.map(|tokens| {
                     let layers = output_gradients(job.source, &tokens)?;
-                    layers.into_iter().map(HeldGradients::hold).collect()
+                    let held = layers.into_iter().map(HeldGradients::hold).collect();
+                    done += 1;
+                    observer.advance(done, total as u64);
+                    held
                 });
-                observer.advance(batch as u64 + 1, split.batches as u64);
                 taken.transpose()
             })
             .collect::<Result<_, CoreError>>()?;

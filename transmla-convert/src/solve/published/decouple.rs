@@ -140,6 +140,7 @@ fn fit(
     let total = (layers * streams.iter().map(CalibrationStream::batches).sum::<usize>()) as u64;
     let mut done = 0;
     for index in 0..layers {
+        observer.layer(index, layers);
         let layer = source.layer(index)?;
         let weights = HostWeights::read_keys(source, plan, index)?;
         let rotations = |keys: &Mat<f64>, moment: &SecondMoment, into: &mut Vec<Vec<KeyRotation>>| {
