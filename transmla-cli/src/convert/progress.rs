@@ -7,6 +7,7 @@ use transmla_convert::{
 };
 use transmla_report::Sample;
 
+use super::estimate::Estimate;
 use super::page::{Origin, PAGE};
 use super::samples::samples;
 use super::stages::{ReadText, StageTime, label, name};
@@ -47,6 +48,8 @@ pub struct Progress<'a> {
     reused: usize,
     /// The stages that are done.
     pub stages: Vec<StageTime>,
+    /// How long everything takes, where that was estimated.
+    pub estimate: Option<Estimate>,
     /// What is evaluated on.
     pub evaluation_text: Option<String>,
     /// The texts that were read.
@@ -71,6 +74,7 @@ impl<'a> Progress<'a> {
             resumes: true,
             reused: 0,
             stages: Vec::new(),
+            estimate: None,
             evaluation_text: None,
             texts: Vec::new(),
             samples: Vec::new(),
@@ -191,6 +195,11 @@ impl Observer for Progress<'_> {
             .note(format!("{purpose}: {sequences} x {tokens} tokens of {origin}"));
         if purpose == TextPurpose::Evaluation {
             self.evaluation_text = Some(origin.to_owned());
+            let known = self
+                .estimate
+                .as_ref()
+                .and_then(|estimate| estimate.with_windows(sequences));
+            known.iter().for_each(|time| self.printer.note(format!("Time: {time}")));
         }
         self.texts.push(ReadText {
             purpose,

@@ -32,7 +32,7 @@ pub struct Decoupled {
 }
 
 /// One in this many calibration samples is held out to choose the folding on.
-const HOLDOUT: usize = 8;
+pub(crate) const HOLDOUT: usize = 8;
 
 /// Streams the original model over the calibration text and fits the rotations of every layer.
 ///
