@@ -21,17 +21,56 @@ impl Table {
         self.rows.push((label.to_owned(), value.into()));
         self
     }
+
+    /// Adds a command, which is copied as it stands: where it is long, its lines end as a shell wants it.
+    pub fn command(&mut self, label: &str, command: &str) -> &mut Self {
+        let columns = COLUMNS - 4 - self.label_width().max(label.chars().count());
+        for (index, line) in continued(command, columns).into_iter().enumerate() {
+            self.row(if index == 0 { label } else { "" }, line);
+        }
+        self
+    }
+
+    fn label_width(&self) -> usize {
+        let labels = self.rows.iter().map(|(label, _)| label.chars().count());
+        labels.max().unwrap_or(0)
+    }
+}
+
+/// Columns of a terminal as it was made.
+const COLUMNS: usize = 80;
+
+/// A command in lines of so many columns, as far as its options allow it, which a shell reads as one.
+fn continued(command: &str, columns: usize) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    for part in command.split(" --") {
+        match parts.last_mut() {
+            // What is quoted stays together.
+            Some(last) if last.matches('\'').count() % 2 == 1 => last.push_str(&format!(" --{part}")),
+            Some(_) => parts.push(format!("--{part}")),
+            None => parts.push(part.to_owned()),
+        }
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + part.chars().count() + 3 <= columns => {
+                line.push_str(&format!(" {part}"));
+            }
+            Some(line) => {
+                line.push_str(" \\");
+                lines.push(format!("  {part}"));
+            }
+            None => lines.push(part),
+        }
+    }
+    lines
 }
 
 impl std::fmt::Display for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.title)?;
-        let width = self
-            .rows
-            .iter()
-            .map(|(label, _)| label.chars().count())
-            .max()
-            .unwrap_or(0);
+        let width = self.label_width();
         for (label, value) in &self.rows {
             write!(f, "\n  {label:width$}  {value}")?;
         }
@@ -105,6 +144,24 @@ pub fn plural(number: usize, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_commands_go_on_as_a_shell_reads_them() {
+        let command = "transmla generate --model-path /a/long/path --prompt 'Once upon -- a time'";
+        assert_eq!(continued(command, 80), [command]);
+        assert_eq!(
+            continued(command, 50),
+            [
+                "transmla generate --model-path /a/long/path \\",
+                "  --prompt 'Once upon -- a time'"
+            ]
+        );
+        let mut table = Table::new("Title");
+        table.row("label", "value").command("try next", command);
+        let text = table.to_string();
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.contains("\\\n              --prompt"), "{text}");
+    }
 
     #[test]
     fn numbers_are_readable() {

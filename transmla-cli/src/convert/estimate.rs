@@ -25,7 +25,7 @@ struct Rates {
 }
 
 impl Rates {
-    /// Those of this machine, now: what else runs on it counts.
+    /// Those of this machine when nothing else runs on it.
     fn measure(plan: &Plan, device: &Device) -> Result<Self, CoreError> {
         Ok(Self {
             products: rate(&Probe::products(plan, device))?,
@@ -39,18 +39,18 @@ impl Rates {
     }
 }
 
+/// The fastest of some pieces: others had to wait for something.
 fn rate(probe: &Probe) -> Result<f64, CoreError> {
     // The first has memory to take and kernels to compile.
     probe.run()?;
     let started = Instant::now();
-    let mut done = 0.0;
-    loop {
-        done += probe.run()?;
-        let elapsed = started.elapsed();
-        if elapsed >= TIMED {
-            return Ok(done / elapsed.as_secs_f64());
-        }
+    let mut best = 0.0f64;
+    while best == 0.0 || started.elapsed() < TIMED {
+        let piece = Instant::now();
+        let amount = probe.run()?;
+        best = best.max(amount / piece.elapsed().as_secs_f64().max(1e-9));
     }
+    Ok(best)
 }
 
 /// The time that a conversion will take.

@@ -213,7 +213,7 @@ impl Summary<'_> {
         if let Some(sample) = &self.sample {
             table.row("it writes", format!("\"{sample}\""));
         }
-        table.row("try next", self.next_command());
+        table.command("try next", &self.next_command());
         table.to_string()
     }
 

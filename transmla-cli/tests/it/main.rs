@@ -11,6 +11,7 @@ mod first_hour;
 mod hub;
 mod interop;
 mod library;
+mod messages;
 mod odd;
 mod privacy;
 #[cfg(unix)]
@@ -26,6 +27,8 @@ mod snapshots;
 mod special_files;
 mod support;
 mod sweep;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod texts;
 mod usage;
 mod verify;
