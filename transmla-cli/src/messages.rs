@@ -14,7 +14,7 @@ use self::layout::fold;
 pub use self::layout::shortened;
 pub use self::log_file::LogFile;
 pub use self::paint::ColourChoice;
-use self::paint::{paint_message, paint_result};
+use self::paint::{has_title, paint_message, paint_result};
 
 /// How much is said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,11 +101,11 @@ pub fn say(kind: Kind, text: &str) {
     if !is_shown(kind, settings().level, watched) {
         return;
     }
-    let text = match watched {
+    let folded = match watched {
         true => fold(text, columns(&console::Term::stderr())),
         false => text.to_owned(),
     };
-    let text = paint_message(&text);
+    let text = paint_message(&folded, has_title(text));
     above_bar(|| {
         // Where stderr is closed there is nobody to tell.
         let _ = writeln!(std::io::stderr().lock(), "{text}");
@@ -126,11 +126,11 @@ pub fn result(text: &str) -> String {
     if let Some(log) = &settings().log {
         log.write(text);
     }
-    let text = match std::io::stdout().is_terminal() {
+    let folded = match std::io::stdout().is_terminal() {
         true => fold(text, columns(&console::Term::stdout())),
         false => text.to_owned(),
     };
-    paint_result(&text)
+    paint_result(&folded, has_title(text))
 }
 
 fn columns(terminal: &console::Term) -> usize {
@@ -153,6 +153,15 @@ pub fn clear_bar() {
     let bar = BAR.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(bar) = bar {
         bar.finish_and_clear();
+    }
+}
+
+/// Leaves the line that a terminal is at, where it may hold a prompt or part of an answer, and removes a bar.
+pub fn leave_line() {
+    let has_bar = BAR.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+    clear_bar();
+    if !has_bar && std::io::stderr().is_terminal() {
+        let _ = writeln!(std::io::stderr().lock());
     }
 }
 

@@ -194,7 +194,7 @@ pub struct GoOn {
 
 /// Says that a signal ended the program, and at which layer the same command would go on.
 pub fn interrupted(go_on: Option<GoOn>) {
-    messages::clear_bar();
+    messages::leave_line();
     say(Kind::Error, &describe_interruption(go_on));
 }
 

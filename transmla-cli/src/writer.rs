@@ -150,7 +150,7 @@ impl Writer<'_> {
         let config = self.model.config();
         let per_second = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
         printer.note(format!(
-            "{} in {} ({:.1} tokens/s), prompt of {} in {} ({:.1} tokens/s)",
+            "{} in {} ({:.1}/s), prompt of {} in {} ({:.1}/s)",
             table::plural(written.ids.len(), "new token"),
             table::seconds(written.time.as_secs_f64()),
             per_second(written.ids.len(), written.time),

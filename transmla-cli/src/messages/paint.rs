@@ -40,7 +40,7 @@ fn starts() -> [(&'static str, Style); 4] {
 }
 
 /// A message with its colours.
-pub(super) fn paint_message(text: &str) -> String {
+pub(super) fn paint_message(text: &str, titled: bool) -> String {
     let starts = starts();
     let line = |line: &str| {
         let known = starts
@@ -52,27 +52,35 @@ pub(super) fn paint_message(text: &str) -> String {
         }
     };
     let painted: Vec<String> = text.split('\n').map(line).collect();
-    with_title(painted, |title| style(title).for_stderr().bold().to_string())
+    with_title(painted, titled, |title| style(title).for_stderr().bold().to_string())
 }
 
 /// What a result has that nobody should overlook.
 const ALARMS: [&str; 3] = ["WRONG:", "WARNING ", "FAIL "];
 
 /// A result with its colours.
-pub(super) fn paint_result(text: &str) -> String {
+pub(super) fn paint_result(text: &str, titled: bool) -> String {
     let line = |line: &str| match ALARMS.iter().find_map(|alarm| Some((alarm, line.split_once(alarm)?))) {
         Some((alarm, (before, after))) => format!("{before}{}{after}", style(alarm).red().bold()),
         None => line.to_owned(),
     };
     let painted: Vec<String> = text.split('\n').map(line).collect();
-    with_title(painted, |title| style(title).bold().to_string())
+    with_title(painted, titled, |title| style(title).bold().to_string())
 }
 
-/// The lines with the first set apart, if the others are indented below it.
-fn with_title(mut lines: Vec<String>, paint: impl Fn(&str) -> String) -> String {
-    let is_title = lines.len() > 1 && !lines[0].starts_with([' ', '\u{1b}']) && lines[1].starts_with("  ");
-    if is_title {
-        lines[0] = paint(&lines[0]);
+/// Whether a text has a first line that stands above others, which are indented.
+pub(super) fn has_title(text: &str) -> bool {
+    let mut lines = text.split('\n');
+    let first = lines.next().unwrap_or_default();
+    let starts = starts();
+    let is_message = starts.iter().any(|(start, _)| first.starts_with(start));
+    !is_message && !first.starts_with(' ') && lines.next().is_some_and(|second| second.starts_with("  "))
+}
+
+/// The lines with the first set apart, if it is a title.
+fn with_title(mut lines: Vec<String>, titled: bool, paint: impl Fn(&str) -> String) -> String {
+    if let (true, Some(first)) = (titled, lines.first_mut()) {
+        *first = paint(first);
     }
     lines.join("\n")
 }
@@ -83,14 +91,13 @@ mod tests {
 
     #[test]
     fn titles_stand_above_indented_lines() {
-        let title = |text: &str| {
-            with_title(text.split('\n').map(str::to_owned).collect(), |title| {
-                format!("<{title}>")
-            })
-        };
-        assert_eq!(title("a\n  b"), "<a>\n  b");
-        assert_eq!(title("a\nb"), "a\nb");
-        assert_eq!(title("a"), "a");
-        assert_eq!(title("  a\n  b"), "  a\n  b");
+        let titled = ["a\n  b", "a\nb", "a", "  a\n  b", "error: a\n  caused by: b"].map(has_title);
+        assert_eq!(titled, [true, false, false, false, false]);
+        let lines = vec!["a".to_owned(), "  b".to_owned()];
+        assert_eq!(
+            with_title(lines.clone(), true, |title| format!("<{title}>")),
+            "<a>\n  b"
+        );
+        assert_eq!(with_title(lines, false, |title| format!("<{title}>")), "a\n  b");
     }
 }
