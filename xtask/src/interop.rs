@@ -1,6 +1,7 @@
 //! `cargo xtask interop`: converted models in stock transformers, compared with our own decoder.
 
 mod llama;
+mod tasks;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,13 +16,15 @@ use crate::cargo::{root, transmla};
 /// Run every converted form in stock transformers and compare logits and greedy text with ours.
 ///
 /// Makes a Python environment outside the repository (torch, transformers, from PyPI) unless there is one, converts the
-/// small models of the repository to every form, and loads each with AutoModelForCausalLM.
+/// small models of the repository to every form, and loads each with AutoModelForCausalLM. With --tasks, lm-evaluation-harness
+/// scores the small model on the datasets of transmla-eval/tests/tasks instead, and `transmla eval --tasks` does the same.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask interop
   cargo xtask interop --cases stories260k,gemma2
   cargo xtask interop --smollm2 SmolLM2-135M-Instruct --wikitext wikitext-2-raw-v1
   cargo xtask interop --llama ~/.cache/transmla-llama
+  cargo xtask interop --tasks --smollm2 SmolLM2-135M-Instruct
   cargo xtask interop --record")]
 pub struct Arguments {
     /// The Python environment [default: transmla-interop in the user's cache folder]
@@ -32,19 +35,24 @@ pub struct Arguments {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     cases: Vec<String>,
 
-    /// Folder of SmolLM2-135M-Instruct, converted and compared as well
-    #[arg(long, value_name = "FOLDER", requires = "wikitext")]
+    /// Folder of SmolLM2-135M-Instruct, converted and compared as well; with --tasks scored as it is
+    #[arg(long, value_name = "FOLDER")]
     smollm2: Option<PathBuf>,
 
     /// Folder of wikitext-2, to calibrate SmolLM2 on
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", conflicts_with = "tasks")]
     wikitext: Option<PathBuf>,
 
     /// Compare the trained models in stock form with llama.cpp as well, its npm package in this folder
     #[arg(long, value_name = "FOLDER")]
     llama: Option<PathBuf>,
 
-    /// Keep what transformers gives as test data, in transmla-cli/tests/interop
+    /// Compare the scores of tasks with those of lm-evaluation-harness, and nothing else
+    #[arg(long, conflicts_with_all = ["cases", "llama"])]
+    tasks: bool,
+
+    /// Keep what transformers gives as test data, in transmla-cli/tests/interop; with --tasks, make the datasets anew and keep
+    /// what the harness gives, in transmla-eval/tests/tasks
     #[arg(long)]
     record: bool,
 }
@@ -127,8 +135,16 @@ impl Compared {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let python = environment(arguments.venv.as_deref())?;
+    let more = if arguments.tasks { tasks::PACKAGES } else { &[] };
+    let python = environment(arguments.venv.as_deref(), more)?;
     let binary = transmla()?;
+    if arguments.tasks {
+        return tasks::run(&python, &binary, arguments.smollm2.as_deref(), arguments.record);
+    }
+    ensure!(
+        arguments.smollm2.is_none() || arguments.wikitext.is_some(),
+        "--smollm2 needs --wikitext, to calibrate on"
+    );
     let cases = cases(arguments)?;
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     let mut requests = Vec::with_capacity(cases.len());
@@ -173,29 +189,31 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The Python of the environment, which is created if it does not exist.
-fn environment(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+/// The Python of the environment, which is created if it does not exist, with more packages than it always has.
+fn environment(given: Option<&Path>, more: &[&str]) -> anyhow::Result<PathBuf> {
     let folder = match given {
         Some(folder) => folder.to_path_buf(),
         None => cache_folder().context("there is no home folder; give --venv")?,
     };
     let python = folder.join("bin/python");
-    if python.is_file() {
-        return Ok(python);
-    }
-    eprintln!("Making {} (torch and transformers, from PyPI)", folder.display());
     let system = |command: &mut Command| -> anyhow::Result<()> {
         let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
         ensure!(status.success(), "{command:?} failed ({status})");
         Ok(())
     };
-    system(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-    let packages = ["torch", "transformers>=5", "safetensors", "numpy"];
-    system(
-        Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet"])
-            .args(packages),
-    )?;
+    let install = |packages: &[&str]| {
+        let install = ["-m", "pip", "install", "--quiet"];
+        system(Command::new(&python).args(install).args(packages))
+    };
+    if !python.is_file() {
+        eprintln!("Making {} (torch and transformers, from PyPI)", folder.display());
+        system(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+        install(&["torch", "transformers>=5", "safetensors", "numpy"])?;
+    }
+    if !more.is_empty() {
+        // Says and does nothing for those that are there.
+        install(more)?;
+    }
     Ok(python)
 }
 
