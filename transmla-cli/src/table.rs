@@ -104,7 +104,7 @@ pub fn seconds(duration: f64) -> String {
     }
 }
 
-/// A duration that is not known to the second: `5 s`, `40 s`, `4 min`, `1 h 5 min`.
+/// A duration that is not known to the second: `5 s`, `40 s`, `4 min`, `1 h 5 min`, `12 h`.
 pub fn about(seconds: f64) -> String {
     let seconds = seconds.max(0.0);
     // Rounded before it is cut into units, so that no part of it is 60.
@@ -113,7 +113,10 @@ pub fn about(seconds: f64) -> String {
         short if short < 19.5 => format!("{:.0} s", short.max(1.0)),
         medium if medium < 117.5 => format!("{:.0} s", 5.0 * (medium / 5.0).round()),
         _ if minutes < 60 => format!("{minutes} min"),
-        _ => format!("{} h {} min", minutes / 60, minutes % 60),
+        _ => match (minutes / 60, minutes % 60 / 5 * 5) {
+            (hours, 0) | (hours @ 10.., _) => format!("{hours} h"),
+            (hours, minutes) => format!("{hours} h {minutes} min"),
+        },
     }
 }
 
@@ -176,7 +179,7 @@ mod tests {
         assert_eq!(seconds(119.97), "2 min 0 s");
         assert_eq!(seconds(179.8), "3 min 0 s");
         let durations = [0.2, 7.4, 19.6, 58.0, 117.4, 118.0, 3599.0, 7500.0];
-        let expected = ["1 s", "7 s", "20 s", "60 s", "115 s", "2 min", "1 h 0 min", "2 h 5 min"];
+        let expected = ["1 s", "7 s", "20 s", "60 s", "115 s", "2 min", "1 h", "2 h 5 min"];
         assert_eq!(durations.map(about), expected);
     }
 }

@@ -94,7 +94,10 @@ impl Estimate {
                 "{} ({}), and {} for each window of {} tokens",
                 in_all(self.calibration()),
                 self.list(&|stage| !is_evaluation(stage)),
-                table::seconds(self.evaluations()),
+                match self.evaluations() {
+                    short if short < 10.0 => table::seconds(short),
+                    long => table::about(long),
+                },
                 self.window
             ),
         }
@@ -106,9 +109,19 @@ impl Estimate {
         (!self.windows_known).then(|| in_all(seconds))
     }
 
+    /// Stages and their times; foldings that may be tried are told together.
     fn list(&self, wanted: &dyn Fn(Stage) -> bool) -> String {
-        let stages = self.stages.iter().filter(|it| wanted(it.stage));
-        let parts = stages.map(|it| format!("{} {}", short(it.stage), table::about(self.rates.seconds(&it.work))));
+        let mut parts: Vec<(String, f64)> = Vec::new();
+        for it in self.stages.iter().filter(|it| wanted(it.stage)) {
+            let (name, seconds) = (short(it.stage), self.rates.seconds(&it.work));
+            match parts.last_mut() {
+                Some((last, sum)) if *last == name => *sum += seconds,
+                _ => parts.push((name, seconds)),
+            }
+        }
+        let parts = parts
+            .into_iter()
+            .map(|(name, seconds)| format!("{name} {}", table::about(seconds)));
         parts.collect::<Vec<_>>().join(", ")
     }
 
@@ -170,6 +183,7 @@ fn short(stage: Stage) -> String {
         Stage::EvaluateConverted => "MLA".into(),
         Stage::Decouple => "decoupling".into(),
         Stage::Gradients => "gradients".into(),
+        Stage::TryFreqfold(_) => "freqfolds".into(),
         Stage::Compress => "layers".into(),
         other => label(other),
     }
@@ -218,7 +232,7 @@ mod tests {
     fn windows_that_are_not_counted_yet_are_told_one_by_one() {
         assert_eq!(
             estimate(false).describe(),
-            "about 4 min, to within 30 % (gradients 10 s, layers 3 min), and 70.0 s for each window of 2048 tokens"
+            "about 4 min, to within 30 % (gradients 10 s, layers 3 min), and 70 s for each window of 2048 tokens"
         );
         assert_eq!(
             estimate(false).with_windows(10).as_deref(),

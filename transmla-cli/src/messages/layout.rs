@@ -23,8 +23,10 @@ fn folded(line: &str, columns: usize) -> String {
     let mut out = line[..start].to_owned();
     let mut used = start;
     let mut first = true;
-    for word in line[start..].split(' ') {
-        let word = shortened(word, room);
+    // A number stays with its per cent.
+    let line = line[start..].replace(" %", "\u{a0}%");
+    for word in line.split(' ') {
+        let word = shortened(&word.replace('\u{a0}', " "), room);
         let width = measure_text_width(&word);
         match first {
             true => first = false,
@@ -106,6 +108,8 @@ mod tests {
         assert_eq!(folded, "  label    one two three four\n           five six");
         let folded = fold("error: this is a sentence that is long", 30);
         assert_eq!(folded, "error: this is a sentence that\n  is long");
+        let folded = fold("           one two three 4.5 % of all", 30);
+        assert_eq!(folded, "           one two three\n           4.5 % of all");
         let folded = fold("           one two three four five", 30);
         assert_eq!(folded, "           one two three four\n           five");
         for columns in 30..60 {

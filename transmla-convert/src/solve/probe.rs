@@ -18,8 +18,8 @@ pub struct Probe {
 
 #[derive(Debug)]
 enum ProbeKind {
-    Products(Tensor<2>, Tensor<2>),
-    Elements(Tensor<2>),
+    Products(Box<[Tensor<2>; 2]>),
+    Elements(Box<Tensor<2>>),
     Host(Mat<f64>),
 }
 
@@ -45,7 +45,10 @@ impl Probe {
         let (inner, columns) = (source.hidden_size.min(WIDEST), source.intermediate_size.min(WIDEST));
         let rows = (LARGEST / (2 * inner * columns).max(1)).clamp(16, LONGEST);
         Self {
-            kind: ProbeKind::Products(numbers(rows, inner, device), numbers(inner, columns, device)),
+            kind: ProbeKind::Products(Box::new([
+                numbers(rows, inner, device),
+                numbers(inner, columns, device),
+            ])),
             amount: 2.0 * (rows * inner * columns) as f64,
         }
     }
@@ -54,7 +57,7 @@ impl Probe {
     pub fn elements(plan: &Plan, device: &Device) -> Self {
         let columns = plan.source().intermediate_size.min(WIDEST);
         Self {
-            kind: ProbeKind::Elements(numbers(LONGEST / 2, columns, device)),
+            kind: ProbeKind::Elements(Box::new(numbers(LONGEST / 2, columns, device))),
             amount: GATE * (LONGEST / 2 * columns) as f64,
         }
     }
@@ -74,8 +77,14 @@ impl Probe {
     /// The device fails.
     pub fn run(&self) -> Result<f64, CoreError> {
         match &self.kind {
-            ProbeKind::Products(left, right) => wait(left.clone().matmul(right.clone()))?,
-            ProbeKind::Elements(numbers) => wait(silu(numbers.clone()) * numbers.clone())?,
+            ProbeKind::Products(pair) => {
+                let [left, right] = pair.as_ref().clone();
+                wait(left.matmul(right))?;
+            }
+            ProbeKind::Elements(numbers) => {
+                let numbers = numbers.as_ref().clone();
+                wait(silu(numbers.clone()) * numbers)?;
+            }
             ProbeKind::Host(matrix) => {
                 let found = matrix.self_adjoint_eigen(Side::Lower);
                 found.map_err(|_| CoreError::Execution("a matrix has no eigenvectors".into()))?;
