@@ -14,7 +14,7 @@ pub struct MessageArguments {
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     quiet: bool,
 
-    /// Print a line for each layer or step, on terminals too, and how the time was spent
+    /// Say more: a line for each layer or step on terminals too, the device, the memory in use
     #[arg(long, short, global = true)]
     verbose: bool,
 

@@ -3,7 +3,12 @@
 use crate::support::{Workplace, command, run, transmla};
 
 fn convert(place: &Workplace, more: &[&str]) -> Vec<String> {
-    place.convert(&[&["--force", "--refine", "2"], more].concat())
+    let refine: &[&str] = if more.contains(&"transmla") {
+        &[]
+    } else {
+        &["--refine", "2"]
+    };
+    place.convert(&[&["--force"], refine, more].concat())
 }
 
 #[test]

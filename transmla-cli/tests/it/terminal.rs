@@ -16,10 +16,11 @@ struct Terminal {
 }
 
 impl Terminal {
+    /// Starts with SIGINT not ignored, as it is in tests that a script runs in the background.
     fn start(arguments: &[String]) -> Self {
         let quoted: Vec<String> = arguments.iter().map(|word| format!("'{word}'")).collect();
         let line = format!(
-            "stty cols 80; exec '{}' {}",
+            "stty cols 80; exec env --default-signal=INT '{}' {}",
             env!("CARGO_BIN_EXE_transmla"),
             quoted.join(" ")
         );
@@ -172,8 +173,17 @@ fn nothing_is_wider_than_a_terminal() {
             .filter(|line| console::measure_text_width(line) > 80)
             .collect();
         assert!(wide.is_empty() && !lines.is_empty(), "{arguments:?}: {wide:#?}");
-        assert!(seen.contains('\u{1b}'), "colours are on: {seen}");
     }
+}
+
+#[test]
+fn a_terminal_has_colours_unless_they_are_not_wanted() {
+    let line = ["inspect", "--model-path", "embedded"].map(str::to_owned);
+    let (_, seen) = Terminal::start(&line).end();
+    assert!(seen.starts_with("\u{1b}[1membedded\u{1b}[0m"), "{seen:?}");
+    let never = [&line[..], &["--color".to_owned(), "never".to_owned()]].concat();
+    let (_, seen) = Terminal::start(&never).end();
+    assert!(seen.starts_with("embedded") && !seen.contains('\u{1b}'), "{seen:?}");
 }
 
 #[test]
