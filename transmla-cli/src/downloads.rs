@@ -1,4 +1,4 @@
-//! Downloads from the hub, as people see them.
+//! Downloads from the hub and uploads to it, as people see them.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,7 +12,7 @@ use crate::table;
 #[derive(Debug)]
 pub struct Downloads {
     printer: Printer,
-    fetching: Mutex<Option<(Bar, Option<u64>)>>,
+    moving: Mutex<Option<Moving>>,
 }
 
 impl Downloads {
@@ -20,28 +20,37 @@ impl Downloads {
     pub fn new(printer: &Printer) -> Self {
         Self {
             printer: *printer,
-            fetching: Mutex::new(None),
+            moving: Mutex::new(None),
         }
+    }
+}
+
+/// A file under way, and its size where that is known.
+type Moving = (Bar, Option<u64>);
+
+impl Downloads {
+    /// A bar for a file, in the place of that of the one before.
+    fn begin(&self, before: Option<Moving>, what: &str, file: &str, bytes: Option<u64>) -> Option<Moving> {
+        drop(before);
+        let size = bytes.map_or_else(String::new, |bytes| format!(", {}", table::bytes(bytes)));
+        self.printer.step(format!("{what} {file}{size}"));
+        Some((self.printer.transfer(&format!("{what} {file}")), bytes))
     }
 }
 
 impl HubObserver for Downloads {
     fn event(&self, event: &HubEvent<'_>) {
-        let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            HubEvent::Started { file, bytes } => {
-                // The one before is cleared first.
-                *fetching = None;
-                let size = bytes.map_or_else(String::new, |bytes| format!(", {}", table::bytes(bytes)));
-                self.printer.step(format!("Fetch {file}{size}"));
-                *fetching = Some((self.printer.download(&format!("Fetch {file}")), *bytes));
-            }
+            HubEvent::Started { file, bytes } => *moving = self.begin(moving.take(), "Fetch", file, *bytes),
+            HubEvent::Reading { file, bytes } => *moving = self.begin(moving.take(), "Read", file, Some(*bytes)),
+            HubEvent::Sending { file, bytes } => *moving = self.begin(moving.take(), "Send", file, Some(*bytes)),
             HubEvent::Progress { position } => {
-                if let Some((bar, Some(bytes))) = &mut *fetching {
+                if let Some((bar, Some(bytes))) = &mut *moving {
                     bar.advance(*position, *bytes);
                 }
             }
-            HubEvent::Finished { .. } => *fetching = None,
+            HubEvent::Finished { .. } => *moving = None,
             HubEvent::Waiting { file } => self
                 .printer
                 .note(format!("Waiting for another process that fetches {file}")),

@@ -127,8 +127,8 @@ impl Printer {
         Bar::new(visible(label).into_owned(), Unit::Work)
     }
 
-    /// The progress of a download.
-    pub fn download(&self, label: &str) -> Bar {
+    /// The progress of a file that comes from somewhere or goes there.
+    pub fn transfer(&self, label: &str) -> Bar {
         Bar::new(visible(label).into_owned(), Unit::Bytes)
     }
 }

@@ -16,6 +16,7 @@ mod odd;
 mod privacy;
 #[cfg(unix)]
 mod processes;
+mod push;
 mod read_back;
 mod readmes;
 mod recipes;
@@ -30,6 +31,8 @@ mod sweep;
 #[cfg(target_os = "linux")]
 mod terminal;
 mod texts;
+#[path = "../../../transmla-checkpoint/tests/hub/upload_server.rs"]
+mod upload_server;
 mod usage;
 mod verify;
 mod walkthrough;
