@@ -31,6 +31,8 @@ pub enum Unit {
     Work,
     /// Bytes, which are shown.
     Bytes,
+    /// Nothing: how much there is to do is not known, only the clock is shown.
+    Unknown,
 }
 
 /// Progress of one thing; gone when it is dropped.
@@ -155,6 +157,7 @@ fn style(unit: Unit, pace: Arc<Mutex<Pace>>, started: Instant) -> ProgressStyle 
     let template = match unit {
         Unit::Work => "{msg} {bar:10.cyan/blue} {percent:>3} % {clock:>8}  {left}",
         Unit::Bytes => "{msg} {bar:10.cyan/blue} {bytes:>10} {percent:>3} %  {left}",
+        Unit::Unknown => "{msg} {spinner:.cyan} {clock:>24}",
     };
     let left = move |_: &ProgressState, out: &mut dyn Write| {
         let pace = pace.lock().unwrap_or_else(PoisonError::into_inner);

@@ -127,6 +127,11 @@ impl Printer {
         Bar::new(visible(label).into_owned(), Unit::Work)
     }
 
+    /// A clock for something of which it is not known how long it takes, which is cleared when it is dropped.
+    pub fn wait(&self, label: &str) -> Bar {
+        Bar::new(visible(label).into_owned(), Unit::Unknown)
+    }
+
     /// The progress of a file that comes from somewhere or goes there.
     pub fn transfer(&self, label: &str) -> Bar {
         Bar::new(visible(label).into_owned(), Unit::Bytes)

@@ -40,6 +40,8 @@ struct CurrentLayer {
 pub struct Progress<'a> {
     printer: &'a Printer,
     current: Option<Current>,
+    /// What goes on between stages.
+    between: Option<Bar>,
     /// Layers that an earlier run has saved from the same start.
     saved: usize,
     /// Whether the same command would go on, should this one be ended.
@@ -70,6 +72,7 @@ impl<'a> Progress<'a> {
         Self {
             printer,
             current: None,
+            between: None,
             saved: 0,
             resumes: true,
             reused: 0,
@@ -125,7 +128,7 @@ impl<'a> Progress<'a> {
 
     /// What both models write; a conversion that is done does not fail for it.
     fn write_samples(&mut self, finished: &Finished<'_>) {
-        let bar = self.printer.bar("Write sample texts");
+        let bar = self.printer.wait("Write sample texts");
         let written = samples(finished);
         drop(bar);
         match written {
@@ -138,7 +141,7 @@ impl<'a> Progress<'a> {
 impl Observer for Progress<'_> {
     fn begin(&mut self, stage: Stage) {
         // A bar that is left is cleared before the next is drawn.
-        self.current = None;
+        (self.current, self.between) = (None, None);
         self.current = Some(Current {
             bar: self.printer.bar(&label(stage)),
             started: Instant::now(),
@@ -245,9 +248,12 @@ impl Observer for Progress<'_> {
     }
 
     fn finished(&mut self, finished: &Finished<'_>) -> Vec<(String, Vec<u8>)> {
+        self.between = None;
         if self.sampled {
             self.write_samples(finished);
         }
+        // What is left is one file for llama.cpp, if that is wanted, and moving everything into place.
+        self.between = Some(self.printer.wait("Write the files"));
         let Some(origin) = &self.page else {
             return Vec::new();
         };
@@ -261,6 +267,7 @@ impl Observer for Progress<'_> {
     }
 
     fn converted(&mut self, _: usize, _: &Report) {
+        self.between = None;
         // What stands is not made again by the same command.
         self.keep(0, 0);
         self.resumes = false;
@@ -291,6 +298,9 @@ impl Observer for Progress<'_> {
             self.reused = 0;
         }
         self.stages.push(time);
+        if stage == Stage::Compress {
+            self.between = Some(self.printer.wait("Write the other weights"));
+        }
     }
 }
 
