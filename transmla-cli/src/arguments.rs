@@ -2,6 +2,7 @@
 
 use clap::{CommandFactory, Error, FromArgMatches, Parser, Subcommand};
 
+use crate::options::messages::MessageArguments;
 use crate::{
     bench, chat, completions, convert, doctor, eval, export, generate, inspect, logits, man, push, sweep, verify,
 };
@@ -16,6 +17,9 @@ use crate::{
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
+
+    #[command(flatten)]
+    pub messages: MessageArguments,
 }
 
 const EXAMPLES: &str = "\

@@ -136,8 +136,8 @@ fn measure(
         ));
     }
     let model = folder.open_on(&arguments.device, config, Residency::Loaded)?;
-    let bar = printer.bar(path);
-    bar.set_length((arguments.context.len() * arguments.batch.len()) as u64);
+    let mut bar = printer.bar(&format!("Decode: {path}"));
+    let total = (arguments.context.len() * arguments.batch.len()) as u64;
     let mut steps = Vec::new();
     let mut cache_dtype = arguments.cache_dtype;
     for &context in &arguments.context {
@@ -145,10 +145,10 @@ fn measure(
             let (step, kept) = decode(&model, context, batch, arguments)?;
             steps.push(step);
             cache_dtype = kept;
-            bar.inc(1);
+            bar.step(total);
         }
     }
-    bar.finish_and_clear();
+    drop(bar);
     Ok(Measured {
         model_path: path.to_owned(),
         numbers_per_token_and_layer: model.config().attention.cache_numbers(),
@@ -213,11 +213,12 @@ fn decode(
     Ok((step, cache.dtype()))
 }
 
-/// A line for each length and batch, the models side by side, and how many times faster the first one is.
+/// A line for each length and batch, the models side by side with milliseconds and tokens per second, and how many times
+/// faster the first one is. Two models fit beside each other on a terminal of 80 columns.
 fn render(result: &BenchResult) -> String {
     let mut header = vec!["context".to_owned(), "batch".to_owned()];
     for _ in &result.models {
-        header.extend(["ms/token", "tokens/s", "KV cache"].map(str::to_owned));
+        header.extend(["ms", "tok/s", "KV cache"].map(str::to_owned));
     }
     let compared = result.models.len() > 1;
     if compared {
@@ -232,7 +233,10 @@ fn render(result: &BenchResult) -> String {
         for model in &result.models {
             let step = &model.steps[index];
             line.push(format!("{:.2}", 1e3 * step.seconds_per_token));
-            line.push(format!("{:.1}", step.tokens_per_second));
+            line.push(match step.tokens_per_second {
+                slow if slow < 99.95 => format!("{slow:.1}"),
+                fast => format!("{fast:.0}"),
+            });
             line.push(table::bytes(step.cache_bytes as u64));
         }
         if compared {
@@ -287,8 +291,8 @@ mod tests {
 Decoding on cpu, cache in fp32
   small (left): 160 numbers per token and layer
   large (right): 384 numbers per token and layer
-  context  batch  ms/token  tokens/s   KV cache  ms/token  tokens/s   KV cache  speed-up
-     8192      8     20.00     400.0  160.0 MiB     50.00     160.0  384.0 MiB     2.50x
+  context  batch     ms  tok/s   KV cache     ms  tok/s   KV cache  speed-up
+     8192      8  20.00    400  160.0 MiB  50.00    160  384.0 MiB     2.50x
 ";
         assert_eq!(render(&result), expected);
     }

@@ -2,25 +2,28 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use transmla_calib::TextTokenizer;
-use transmla_core::generate::GenerationSettings;
+use transmla_core::generate::{GenerationSettings, Sampler};
 use transmla_core::{ModelConfig, Residency, StorageDtype};
 
-use crate::conversation::{Conversation, chat_template};
+use crate::conversation::{Conversation, Refused, chat_template};
+use crate::interrupt::Reply;
 use crate::model::ModelFolder;
 use crate::options::device::DeviceArguments;
 use crate::options::model::ModelArguments;
 use crate::options::sampling::SamplingArguments;
 use crate::options::values;
-use crate::printer::Printer;
-use crate::writer::Writer;
+use crate::printer::{self, Closed, Printer};
+use crate::table;
+use crate::writer::{Stopped, Writer, Written};
 
 /// Chat with a model, by its own chat template.
 ///
 /// Each line of standard input is a message; answers go to stdout as they come. The KV cache is kept from turn to turn.
-/// `/clear` starts over, `/exit` or the end of the input ends the chat. Tokens are drawn as the model's
+/// `/clear` starts over, `/exit` or the end of the input ends the chat. On a terminal Ctrl-C stops an answer, of which the
+/// chat remembers what is there; at the prompt it ends the chat. Tokens are drawn as the model's
 /// generation_config.json says unless options say otherwise.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -49,10 +52,6 @@ pub struct ChatArguments {
 
     #[command(flatten)]
     device: DeviceArguments,
-
-    /// Print nothing but the answers and errors
-    #[arg(long, short)]
-    quiet: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -62,7 +61,7 @@ Examples:
   echo 'What is a llama?' | transmla chat --model-path converted --quiet";
 
 pub fn run(arguments: &ChatArguments) -> anyhow::Result<()> {
-    let printer = Printer::text(arguments.quiet);
+    let printer = Printer::text();
     let folder = ModelFolder::locate(&arguments.model.model_path, &arguments.model.revision, &printer)?;
     let config = ModelConfig::read(folder.path())?;
     let tokenizer = TextTokenizer::from_folder(folder.path())?;
@@ -88,16 +87,12 @@ pub fn run(arguments: &ChatArguments) -> anyhow::Result<()> {
     let stdin = std::io::stdin();
     let at_terminal = stdin.is_terminal();
     if at_terminal {
-        printer.note("/clear starts over, /exit ends");
+        printer.note("/clear starts over, /exit ends; Ctrl-C stops an answer");
     }
+    let (mut asked, mut refused) = (0, 0);
     loop {
         if at_terminal {
-            // Not a result, and asked for even by those who want quiet.
-            let mut stderr = std::io::stderr();
-            stderr
-                .write_all(b"> ")
-                .and_then(|()| stderr.flush())
-                .context("cannot write to stderr")?;
+            prompt()?;
         }
         let mut line = String::new();
         let read = stdin
@@ -110,16 +105,54 @@ pub fn run(arguments: &ChatArguments) -> anyhow::Result<()> {
             "/exit" | "/quit" => break,
             "/clear" => chat.clear(),
             message => {
-                let written = chat.answer(message, &mut sampler, &mut |text| printer.written(text));
-                printer.written("\n")?;
-                match written {
+                asked += 1;
+                match answer(&mut chat, message, &mut sampler, at_terminal, &printer) {
                     Ok(written) => writer.describe(&written, &printer),
+                    Err(error) if error.is::<Closed>() => return Err(error),
                     // At a terminal a chat goes on behind what did not work.
-                    Err(error) if at_terminal => printer.warn(format!("{error:#}")),
+                    Err(error) if at_terminal => printer.warn(printer::flat(&error)),
+                    Err(error) if error.is::<Refused>() => {
+                        refused += 1;
+                        printer::error(&error);
+                    }
                     Err(error) => return Err(error),
                 }
             }
         }
     }
+    if refused > 0 {
+        bail!("{refused} of {} not answered", table::plural(asked, "message"));
+    }
     Ok(())
+}
+
+/// Asks for a line: not a result, and wanted even by those who want quiet.
+fn prompt() -> anyhow::Result<()> {
+    let mut stderr = std::io::stderr();
+    let printed = stderr.write_all(b"> ").and_then(|()| stderr.flush());
+    printed.context("cannot write to stderr")
+}
+
+/// Prints the model's answer as it comes, with a line end behind it if there is any.
+fn answer(
+    chat: &mut Conversation<'_>,
+    message: &str,
+    sampler: &mut Sampler,
+    at_terminal: bool,
+    printer: &Printer,
+) -> anyhow::Result<Written> {
+    // Whoever pipes messages in wants Ctrl-C to end them all.
+    let reply = at_terminal.then(Reply::begin);
+    let mut begun = false;
+    let written = chat.answer(message, sampler, &mut |text| {
+        if reply.as_ref().is_some_and(Reply::is_stopped) {
+            return Err(Stopped.into());
+        }
+        begun = true;
+        printer.written(text)
+    });
+    if begun || written.is_ok() {
+        printer.written("\n")?;
+    }
+    written
 }

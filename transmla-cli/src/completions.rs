@@ -18,5 +18,5 @@ pub struct CompletionsArguments {
 pub fn run(arguments: &CompletionsArguments, mut command: Command) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut command, "transmla", &mut script);
-    Printer::text(false).chunk(&String::from_utf8_lossy(&script))
+    Printer::text().chunk(&String::from_utf8_lossy(&script))
 }

@@ -34,6 +34,18 @@ pub fn chat_template(
     Ok(template.at(SystemTime::now()))
 }
 
+/// Why a message is not answered; the chat may go on with another.
+#[derive(Debug)]
+pub struct Refused(String);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
 /// A chat that goes on, with a cache that goes on with it.
 pub struct Conversation<'a> {
     writer: &'a Writer<'a>,
@@ -71,10 +83,11 @@ impl<'a> Conversation<'a> {
         self.messages.clear();
     }
 
-    /// Lets the model answer a message; both are remembered if the answer comes to its end.
+    /// Lets the model answer a message; both are remembered, also if `emit` stops the answer by
+    /// [`Stopped`](crate::writer::Stopped) when some of it is there.
     ///
     /// # Errors
-    /// The chat is longer than its context, the template refuses it, or the model fails.
+    /// [`Refused`] if the chat is longer than its context or the template does not take it; the model fails.
     pub fn answer(
         &mut self,
         message: &str,
@@ -83,19 +96,10 @@ impl<'a> Conversation<'a> {
     ) -> anyhow::Result<Written> {
         let mut messages: Vec<ChatMessage> = self.system.iter().chain(&self.messages).cloned().collect();
         messages.push(ChatMessage::user(message));
-        let ids = self
-            .writer
-            .tokenizer
-            .encode(&self.template.render(&messages, true)?, false)?;
-        let needed = ids.len() + self.writer.max_new_tokens;
-        if needed > self.context {
-            bail!(
-                "the chat has {} tokens and the answer may have {}, more than the context of {}; /clear starts over",
-                ids.len(),
-                self.writer.max_new_tokens,
-                self.context
-            );
-        }
+        let rendered = self.template.render(&messages, true);
+        let rendered = rendered.map_err(|error| Refused(error.to_string()))?;
+        let ids = self.writer.tokenizer.encode(&rendered, false)?;
+        self.check_length(ids.len())?;
         // At least one token is new: the answer begins behind it.
         let same = self.cached.iter().zip(&ids).take_while(|(old, new)| old == new).count();
         let kept = same.min(ids.len().saturating_sub(1));
@@ -103,16 +107,19 @@ impl<'a> Conversation<'a> {
         self.cached.truncate(kept);
         let mut text = String::new();
         let written = self.writer.write(&mut self.cache, &ids, sampler, &mut |piece| {
+            emit(piece)?;
             text.push_str(piece);
-            emit(piece)
+            Ok(())
         });
         match written {
             Ok(written) => {
                 self.cached = ids;
                 self.cached.extend(&written.ids);
                 self.cached.truncate(self.cache.tokens());
-                self.messages.push(ChatMessage::user(message));
-                self.messages.push(ChatMessage::assistant(text));
+                if !(written.is_stopped() && text.is_empty()) {
+                    self.messages.push(ChatMessage::user(message));
+                    self.messages.push(ChatMessage::assistant(text));
+                }
                 Ok(written)
             }
             Err(error) => {
@@ -121,5 +128,22 @@ impl<'a> Conversation<'a> {
                 Err(error)
             }
         }
+    }
+    /// Whether a chat of so many tokens has an answer beside it in the context.
+    fn check_length(&self, tokens: usize) -> Result<(), Refused> {
+        let (answer, context) = (self.writer.max_new_tokens, self.context);
+        if tokens + answer <= context {
+            return Ok(());
+        }
+        let (what, advice) = match self.messages.is_empty() {
+            true => (
+                "message",
+                "shorten it, or give a larger --context or a smaller --max-new-tokens",
+            ),
+            false => ("chat", "/clear starts over"),
+        };
+        Err(Refused(format!(
+            "the {what} has {tokens} tokens and the answer may have {answer}, more than the context of {context}; {advice}"
+        )))
     }
 }

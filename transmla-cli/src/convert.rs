@@ -1,6 +1,7 @@
 //! `transmla convert`: from arguments to a converted model.
 
 pub mod arguments;
+mod estimate;
 mod page;
 mod plan_view;
 pub mod progress;
@@ -15,9 +16,10 @@ use std::time::Instant;
 use anyhow::Context;
 use transmla_convert::Conversion;
 use transmla_core::hub::is_path;
-use transmla_core::{Checkpoint, ModelConfig};
+use transmla_core::{Checkpoint, ModelConfig, Residency};
 
 pub use self::arguments::ConvertArguments;
+use self::estimate::Estimate;
 use self::page::Origin;
 use self::plan_view::PlanView;
 use self::progress::Progress;
@@ -73,15 +75,26 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
         Checkpoint::open(folder.path())?;
     }
     let model = &plan.recipe().model_path;
+    let estimate = Estimate::new(plan, planned.texts(), &around.setup.device)?;
     let view = PlanView {
         model,
         save_path: &arguments.save_path,
         planned: &planned,
+        estimate: &estimate,
     };
     if arguments.dry_run {
         return printer.result(&view.table().to_string(), &view.json());
     }
     printer.note(view.table());
+    printer.detail(format!(
+        "  device {}; the original's weights are {}",
+        arguments.compute.device,
+        match planned.residency() {
+            Residency::Loaded => "kept in memory",
+            Residency::Streamed => "read layer by layer",
+        }
+    ));
+    progress.estimate = Some(estimate);
     let report = planned.run(&arguments.save_path, &mut progress).map_err(with_hint)?;
     let total_seconds = started.elapsed().as_secs_f64();
     let summary = Summary {

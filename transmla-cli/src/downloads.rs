@@ -2,16 +2,17 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use indicatif::ProgressBar;
 use transmla_core::hub::{HubEvent, HubObserver};
 
+use crate::bar::Bar;
 use crate::printer::Printer;
+use crate::table;
 
 /// Draws a bar for each file, where somebody watches, and says what goes otherwise than hoped.
 #[derive(Debug)]
 pub struct Downloads {
     printer: Printer,
-    bar: Mutex<Option<ProgressBar>>,
+    moving: Mutex<Option<Moving>>,
 }
 
 impl Downloads {
@@ -19,39 +20,37 @@ impl Downloads {
     pub fn new(printer: &Printer) -> Self {
         Self {
             printer: *printer,
-            bar: Mutex::new(None),
+            moving: Mutex::new(None),
         }
     }
 }
 
+/// A file under way, and its size where that is known.
+type Moving = (Bar, Option<u64>);
+
 impl Downloads {
-    /// A bar for a file.
-    fn begin(&self, what: &str, file: &str, bytes: Option<u64>) -> ProgressBar {
-        let bar = self.printer.bar(&format!("{what} {file}"));
-        if let Some(bytes) = bytes {
-            bar.set_length(bytes);
-        }
-        bar
+    /// A bar for a file, in the place of that of the one before.
+    fn begin(&self, before: Option<Moving>, what: &str, file: &str, bytes: Option<u64>) -> Option<Moving> {
+        drop(before);
+        let size = bytes.map_or_else(String::new, |bytes| format!(", {}", table::bytes(bytes)));
+        self.printer.step(format!("{what} {file}{size}"));
+        Some((self.printer.transfer(&format!("{what} {file}")), bytes))
     }
 }
 
 impl HubObserver for Downloads {
     fn event(&self, event: &HubEvent<'_>) {
-        let mut bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            HubEvent::Started { file, bytes } => *bar = Some(self.begin("Fetch", file, *bytes)),
-            HubEvent::Reading { file, bytes } => *bar = Some(self.begin("Read", file, Some(*bytes))),
-            HubEvent::Sending { file, bytes } => *bar = Some(self.begin("Send", file, Some(*bytes))),
+            HubEvent::Started { file, bytes } => *moving = self.begin(moving.take(), "Fetch", file, *bytes),
+            HubEvent::Reading { file, bytes } => *moving = self.begin(moving.take(), "Read", file, Some(*bytes)),
+            HubEvent::Sending { file, bytes } => *moving = self.begin(moving.take(), "Send", file, Some(*bytes)),
             HubEvent::Progress { position } => {
-                if let Some(bar) = &*bar {
-                    bar.set_position(*position);
+                if let Some((bar, Some(bytes))) = &mut *moving {
+                    bar.advance(*position, *bytes);
                 }
             }
-            HubEvent::Finished { .. } => {
-                if let Some(bar) = bar.take() {
-                    bar.finish_and_clear();
-                }
-            }
+            HubEvent::Finished { .. } => *moving = None,
             HubEvent::Waiting { file } => self
                 .printer
                 .note(format!("Waiting for another process that fetches {file}")),

@@ -5,19 +5,25 @@
 //! than Unix a process ends as the system has it, and the next conversion to the same place clears up.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 use transmla_core::checkpoint::remove_unfinished;
 
-use crate::printer;
+use crate::printer::{self, GoOn};
 
 /// Whether the program is ending.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// The layer at which the same command would go on; 0 if from the start.
-static NEXT_LAYER: AtomicUsize = AtomicUsize::new(0);
+/// What is kept for the same command, should this one be ended.
+static GO_ON: Mutex<Option<GoOn>> = Mutex::new(None);
+
+/// Whether a reply is being written that SIGINT stops instead of the program.
+static REPLYING: AtomicBool = AtomicBool::new(false);
+
+/// Whether SIGINT has come since the reply began.
+static STOPPED: AtomicBool = AtomicBool::new(false);
 
 /// Folders to remove.
 static TEMPORARY: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -30,9 +36,38 @@ pub fn temporary_folder() -> std::io::Result<TempDir> {
     Ok(folder)
 }
 
-/// All layers before this one are kept, should the conversion be ended; 0 once there are none.
-pub fn would_go_on_at(layer: usize) {
-    NEXT_LAYER.store(layer, Ordering::Relaxed);
+/// What would be kept for the same command, should this one be ended now.
+pub fn would_go_on(go_on: Option<GoOn>) {
+    *GO_ON.lock().unwrap_or_else(PoisonError::into_inner) = go_on;
+}
+
+/// While it lives, the first SIGINT stops a reply and not the program.
+pub struct Reply(());
+
+impl Reply {
+    /// A reply begins.
+    pub fn begin() -> Self {
+        STOPPED.store(false, Ordering::SeqCst);
+        REPLYING.store(true, Ordering::SeqCst);
+        Self(())
+    }
+
+    /// Whether it is to stop.
+    pub fn is_stopped(&self) -> bool {
+        STOPPED.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        REPLYING.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Whether SIGINT came during a reply that it has not stopped yet; a second one ends the program.
+#[cfg_attr(not(unix), expect(dead_code, reason = "called by the thread that waits for signals"))]
+fn stops_reply() -> bool {
+    REPLYING.load(Ordering::SeqCst) && !STOPPED.swap(true, Ordering::SeqCst)
 }
 
 /// Keeps a thread that has failed since a signal came from ending the program in its own way.
@@ -54,7 +89,8 @@ pub fn listen() {
         return;
     };
     let wait = move || {
-        if let Some(signal) = signals.forever().next() {
+        let ends = |signal: &i32| *signal != SIGINT || !stops_reply();
+        if let Some(signal) = signals.forever().find(ends) {
             clear_up();
             signal_hook::low_level::exit(128 + signal);
         }
@@ -74,10 +110,7 @@ fn clear_up() {
     for folder in all.drain(..) {
         let _ = std::fs::remove_dir_all(folder);
     }
-    printer::interrupted(match NEXT_LAYER.load(Ordering::Relaxed) {
-        0 => None,
-        layer => Some(layer),
-    });
+    printer::interrupted(*GO_ON.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
 /// Whether this process was started with a signal ignored, as Linux tells; elsewhere nothing is known to be.
@@ -96,6 +129,18 @@ fn is_in_mask(status: &str, signal: i32) -> bool {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_signal_stops_a_reply_and_the_second_the_program() {
+        assert!(!stops_reply(), "nothing is replied yet");
+        let reply = Reply::begin();
+        assert!(!reply.is_stopped());
+        assert!(stops_reply() && reply.is_stopped());
+        assert!(!stops_reply());
+        drop(reply);
+        assert!(!stops_reply());
+        assert!(!Reply::begin().is_stopped());
+    }
 
     #[test]
     fn reads_which_signals_are_ignored() {

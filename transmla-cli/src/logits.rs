@@ -68,15 +68,14 @@ pub fn run(arguments: &LogitsArguments) -> anyhow::Result<()> {
     let model = folder.open(&arguments.compute)?;
     let shape = [ids.batch(), ids.sequence(), model.config().vocab_size];
     let mut logits: Vec<f32> = Vec::with_capacity(shape.iter().product());
-    let bar = printer.bar("Logits");
-    bar.set_length(shape[0] as u64);
+    let mut bar = printer.bar("Logits");
     for row in (0..shape[0]).filter_map(|row| ids.rows(row..row + 1)) {
         let data = model.logits(&row, None)?.try_into_data();
         let data = data.map_err(|error| anyhow::anyhow!("the device failed: {error}"))?;
         logits.extend(data.iter::<f32>());
-        bar.inc(1);
+        bar.step(shape[0] as u64);
     }
-    bar.finish_and_clear();
+    drop(bar);
     // It may have come there in the meantime.
     file.check_free()?;
     write_logits(&arguments.output, &logits, shape)?;

@@ -6,10 +6,12 @@
 //! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `chat`, `bench`, `push`, `doctor`, `completions`, `man` | one module per command |
 //! | `model`, `text`, `mix`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
 //! | `output_file`, `links` | whether a file may be written, by whatever names it is reached, and writing it |
-//! | `printer`, `downloads`, `table`, `memory`, `room`, `environment`, `interrupt` | the only places that print, that read the system, and that hear signals |
+//! | `printer`, `messages`, `bar`, `pace`, `downloads`, `table` | the only places that print: results, messages, progress |
+//! | `memory`, `room`, `environment`, `interrupt` | the only places that read the system and that hear signals |
 
 mod advice;
 mod arguments;
+mod bar;
 mod bench;
 mod chat;
 mod completions;
@@ -31,9 +33,11 @@ mod links;
 mod logits;
 mod man;
 mod memory;
+mod messages;
 mod model;
 mod options;
 mod output_file;
+mod pace;
 mod printer;
 mod push;
 mod room;
@@ -60,6 +64,14 @@ fn main() -> ExitCode {
     }));
     // Wrong usage ends here, with exit code 2.
     let arguments = arguments::parse().unwrap_or_else(|error| former_options::with_tip(error).exit());
+    match arguments.messages.settings() {
+        Ok(settings) => messages::settle(settings),
+        Err(error) => {
+            printer::error(&error);
+            return ExitCode::FAILURE;
+        }
+    }
+    messages::begin();
     interrupt::listen();
     let result = match arguments.command {
         Command::Convert(options) => convert::run(&options),

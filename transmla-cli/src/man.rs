@@ -42,7 +42,7 @@ pub fn run(arguments: &ManArguments, command: Command) -> anyhow::Result<()> {
         }
     }
     let pages = table::plural(pages, "page");
-    Printer::text(false).note(format!("Wrote {pages} to {}", folder.display()));
+    Printer::text().note(format!("Wrote {pages} to {}", folder.display()));
     Ok(())
 }
 

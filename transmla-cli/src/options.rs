@@ -7,6 +7,7 @@ pub mod conversion;
 pub mod device;
 pub mod evaluation;
 pub mod form;
+pub mod messages;
 pub mod model;
 pub mod model_name;
 pub mod output;

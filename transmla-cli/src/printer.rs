@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use crate::flags;
+use crate::bar::{Bar, Unit};
+use crate::messages::{self, Kind};
+use crate::{flags, table};
 
 /// Form of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,11 +18,11 @@ pub enum Form {
     Json,
 }
 
-/// Where and how a command prints.
+/// How a command prints.
 #[derive(Debug, Clone, Copy)]
 pub struct Printer {
     form: Form,
-    quiet: bool,
+    silent: bool,
 }
 
 /// Nobody reads stdout any more.
@@ -38,19 +39,28 @@ impl std::error::Error for Closed {}
 
 impl Printer {
     /// A printer of results in one form.
-    pub fn new(form: Form, quiet: bool) -> Self {
-        Self { form, quiet }
+    pub fn new(form: Form) -> Self {
+        Self { form, silent: false }
     }
 
     /// A printer of plain text.
-    pub fn text(quiet: bool) -> Self {
-        Self::new(Form::Text, quiet)
+    pub fn text() -> Self {
+        Self::new(Form::Text)
+    }
+
+    /// A printer that tells nothing but results: for what is asked on the side.
+    pub fn silent() -> Self {
+        Self {
+            form: Form::Text,
+            silent: true,
+        }
     }
 
     /// Prints the result: `text` for people, or `json`.
     pub fn result(&self, text: &str, json: &impl Serialize) -> anyhow::Result<()> {
+        let text = messages::result(&visible(text.trim_end()));
         match self.form {
-            Form::Text => self.chunk(&format!("{}\n", visible(text.trim_end()))),
+            Form::Text => self.chunk(&format!("{text}\n")),
             Form::Json => self.chunk(&format!("{}\n", visible_json(&serde_json::to_string_pretty(json)?))),
         }
     }
@@ -86,34 +96,45 @@ impl Printer {
         self.form == Form::Text
     }
 
-    /// Whether somebody watches the progress.
-    pub fn shows_progress(&self) -> bool {
-        self.is_text() && !self.quiet && std::io::stderr().is_terminal()
-    }
-
     /// Tells what is going on.
     pub fn note(&self, text: impl std::fmt::Display) {
-        if !self.quiet {
-            to_stderr(&visible(&text.to_string()));
-        }
+        self.say(Kind::Note, &text.to_string());
+    }
+
+    /// Tells of a step of what takes long, where no bar shows it.
+    pub fn step(&self, text: impl std::fmt::Display) {
+        self.say(Kind::Step, &text.to_string());
+    }
+
+    /// Tells what only those want to know who ask for it.
+    pub fn detail(&self, text: impl std::fmt::Display) {
+        self.say(Kind::Detail, &text.to_string());
     }
 
     /// Tells what may not be as expected.
     pub fn warn(&self, text: impl std::fmt::Display) {
-        self.note(format!("warning: {text}"));
+        self.say(Kind::Warning, &format!("warning: {text}"));
     }
 
-    /// A progress bar; hidden unless people watch.
-    pub fn bar(&self, label: &str) -> ProgressBar {
-        let target = if self.shows_progress() {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
-        let style = ProgressStyle::with_template("{msg:32} {bar:20} {percent:>3}%  {elapsed} (left {eta})");
-        let bar = ProgressBar::with_draw_target(None, target).with_message(visible(label).into_owned());
-        // The template is fixed; were it wrong, the default style would do.
-        bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    fn say(&self, kind: Kind, text: &str) {
+        if !self.silent {
+            say(kind, text);
+        }
+    }
+
+    /// The progress of something, which is cleared when it is dropped.
+    pub fn bar(&self, label: &str) -> Bar {
+        Bar::new(visible(label).into_owned(), Unit::Work)
+    }
+
+    /// A clock for something of which it is not known how long it takes, which is cleared when it is dropped.
+    pub fn wait(&self, label: &str) -> Bar {
+        Bar::new(visible(label).into_owned(), Unit::Unknown)
+    }
+
+    /// The progress of a file that comes from somewhere or goes there.
+    pub fn transfer(&self, label: &str) -> Bar {
+        Bar::new(visible(label).into_owned(), Unit::Bytes)
     }
 }
 
@@ -129,7 +150,11 @@ impl std::fmt::Display for Hint {
 
 /// Prints an error with its causes, leaving out those that it already quotes, and the hint, if it comes with one.
 pub fn error(error: &anyhow::Error) {
-    to_stderr(&visible(&describe(error)));
+    say(Kind::Error, &describe(error));
+}
+
+fn say(kind: Kind, text: &str) {
+    messages::say(kind, &visible(text));
 }
 
 /// Whether a character would move a terminal's cursor, change its colours or title, or turn the direction of its text.
@@ -163,36 +188,59 @@ fn escaped(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Where the same command would go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GoOn {
+    /// Layers that are kept.
+    pub kept: usize,
+    /// All layers.
+    pub layers: usize,
+}
+
 /// Says that a signal ended the program, and at which layer the same command would go on.
-pub fn interrupted(next_layer: Option<usize>) {
-    // A progress bar may stand on this line.
-    let start = if std::io::stderr().is_terminal() { "\n" } else { "" };
-    to_stderr(&match next_layer {
-        Some(layer) => format!("{start}interrupted; run the same command again to go on at layer {layer}"),
-        None => format!("{start}interrupted"),
-    });
+pub fn interrupted(go_on: Option<GoOn>) {
+    messages::leave_line();
+    say(Kind::Error, &describe_interruption(go_on));
+}
+
+fn describe_interruption(go_on: Option<GoOn>) -> String {
+    match go_on {
+        // Nothing but the rest of the files and the evaluation is left.
+        Some(GoOn { kept, layers }) if kept >= layers => format!(
+            "interrupted; all {} are kept: run the same command again for the rest",
+            table::plural(layers, "layer")
+        ),
+        Some(GoOn { kept, layers }) => format!(
+            "interrupted; run the same command again to go on at layer {}/{layers}",
+            kept + 1
+        ),
+        None => "interrupted".to_owned(),
+    }
+}
+
+/// An error with its causes on one line, each said once.
+pub fn flat(error: &anyhow::Error) -> String {
+    causes(error).join(": ")
+}
+
+/// The messages of an error and of its causes, without those that one before quotes.
+fn causes(error: &anyhow::Error) -> Vec<String> {
+    let hint = error.downcast_ref::<Hint>();
+    let mut said: Vec<String> = Vec::new();
+    for message in error.chain().skip(usize::from(hint.is_some())).map(flags::message) {
+        if !said.iter().any(|before| before.contains(&message)) {
+            said.push(message);
+        }
+    }
+    said
 }
 
 fn describe(error: &anyhow::Error) -> String {
-    let hint = error.downcast_ref::<Hint>();
-    let mut messages = error.chain().skip(usize::from(hint.is_some())).map(flags::message);
-    let mut said = messages.next().unwrap_or_default();
-    let mut text = format!("error: {said}");
-    for cause in messages {
-        if !said.contains(&cause) {
-            text.push_str(&format!("\n  caused by: {cause}"));
-            said.push_str(&cause);
-        }
-    }
-    if let Some(hint) = hint {
+    let mut text = format!("error: {}", causes(error).join("\n  caused by: "));
+    if let Some(hint) = error.downcast_ref::<Hint>() {
         text.push_str(&format!("\n  hint: {hint}"));
     }
     text
-}
-
-fn to_stderr(text: &str) {
-    // Where stderr is closed there is nobody to tell.
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 #[cfg(test)]
@@ -210,6 +258,17 @@ mod tests {
             describe(&hinted),
             "error: cannot load x\n  caused by: no route\n  hint: use y"
         );
+    }
+
+    #[test]
+    fn interruptions_say_where_to_go_on() {
+        let said = |kept| describe_interruption(Some(GoOn { kept, layers: 30 }));
+        assert_eq!(
+            said(11),
+            "interrupted; run the same command again to go on at layer 12/30"
+        );
+        assert!(said(30).contains("all 30 layers are kept"));
+        assert_eq!(describe_interruption(None), "interrupted");
     }
 
     #[test]

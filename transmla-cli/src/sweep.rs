@@ -65,7 +65,7 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
     }
     let around = Surroundings::of(&recipe, &folder, &arguments.compute, arguments.force, &printer)?;
     let names = models.iter().map(|model| (model.curve.label(), model.widths.clone()));
-    let mut progress = SweepProgress::new(&printer, names.collect());
+    let mut progress = SweepProgress::new(&printer, names.collect(), kept.is_some());
     let recipes = models.iter().map(|model| (model.recipe.clone(), model.folder.clone()));
     let sweep = Sweep::new(recipes.collect())?.with(around.setup.clone());
     let planned = sweep.plan(&mut progress).map_err(with_hint)?;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use transmla_convert::{Corpus, SavedForm, WithoutLatentNorms, check_saved, eval_options};
 use transmla_core::model::{NumberFormat, RoundedModel};
 use transmla_core::{Decoder, LayeredModel, ModelConfig, TokenBatch};
-use transmla_eval::{Divergence, EvalError, EvalOptions, Silent, divergence, perplexity};
+use transmla_eval::{Divergence, EvalError, EvalOptions, divergence, perplexity};
 
 use crate::evaluation_bar::under_bar;
 use crate::model::ModelFolder;
@@ -234,7 +234,11 @@ impl InFormats<'_> {
             perplexity: None,
             limit,
         };
-        match divergence(model, &rounded, self.windows, self.options, &mut Silent) {
+        let label = format!("Compare in {format}");
+        let compared = under_bar(self.printer, &label, |bar| {
+            divergence(model, &rounded, self.windows, self.options, bar)
+        });
+        match compared {
             // What overflows in the format is a finding, not a failure of the check.
             Err(EvalError::NotFinite { .. }) => return Ok(found),
             other => {

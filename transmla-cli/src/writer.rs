@@ -28,7 +28,8 @@ pub struct Writer<'a> {
 pub struct Written {
     /// The new ids, without the one that ended the text.
     pub ids: Vec<u32>,
-    finish: Finish,
+    /// Nothing if it was stopped.
+    finish: Option<Finish>,
     prompt_tokens: usize,
     prompt_time: Duration,
     time: Duration,
@@ -37,6 +38,11 @@ pub struct Written {
 }
 
 impl Written {
+    /// Whether it was ended before the model ended it.
+    pub fn is_stopped(&self) -> bool {
+        self.finish.is_none()
+    }
+
     /// For programs.
     pub fn json(&self, prompt: &str, text: &str) -> Value {
         json!({
@@ -51,6 +57,18 @@ impl Written {
         })
     }
 }
+
+/// Somebody has read enough: ends a text where it is.
+#[derive(Debug)]
+pub struct Stopped;
+
+impl std::fmt::Display for Stopped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("stopped")
+    }
+}
+
+impl std::error::Error for Stopped {}
 
 impl Writer<'_> {
     /// The ids of a text that the model is to continue.
@@ -80,7 +98,7 @@ impl Writer<'_> {
     /// `ids` is the whole text so far; the cache holds as many of its first tokens as it has, and not all.
     ///
     /// # Errors
-    /// As of a generation; or of `emit`.
+    /// As of a generation; or of `emit`, which ends the text without an error by [`Stopped`].
     pub fn write(
         &self,
         cache: &mut KvCache,
@@ -107,8 +125,13 @@ impl Writer<'_> {
                 Some(text) => emit(&text),
                 None => anyhow::Ok(()),
             }
-        })?;
-        if let Some(rest) = stream.finish()? {
+        });
+        let finish = match finish {
+            Ok(finish) => Some(finish),
+            Err(error) if error.is::<Stopped>() => None,
+            Err(error) => return Err(error),
+        };
+        if let (Some(_), Some(rest)) = (finish, stream.finish()?) {
             emit(&rest)?;
         }
         Ok(Written {
@@ -127,7 +150,7 @@ impl Writer<'_> {
         let config = self.model.config();
         let per_second = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
         printer.note(format!(
-            "{} in {} ({:.1} tokens/s), prompt of {} in {} ({:.1} tokens/s)",
+            "{} in {} ({:.1}/s), prompt of {} in {} ({:.1}/s)",
             table::plural(written.ids.len(), "new token"),
             table::seconds(written.time.as_secs_f64()),
             per_second(written.ids.len(), written.time),
@@ -135,7 +158,8 @@ impl Writer<'_> {
             table::seconds(written.prompt_time.as_secs_f64()),
             per_second(written.prompt_tokens, written.prompt_time),
         ));
-        if let (0, Some(id)) = (written.ids.len(), written.finish.stop_id) {
+        let stop_id = written.finish.and_then(|finish| finish.stop_id);
+        if let (0, Some(id)) = (written.ids.len(), stop_id) {
             let token = self.tokenizer.decode(&[id], false).unwrap_or_else(|_| String::new());
             printer.note(format!(
                 "the model ended the text at once, with its token {id} ({token})"

@@ -115,13 +115,14 @@ pub fn convert_all(requests: &Requests<'_>, observer: &mut dyn Observer) -> Resu
         .collect::<Result<_, _>>()?;
     check_space(entries.iter().map(|entry| (entry.save_path, entry.plan)))?;
     let mut writers = requests.writers()?;
+    let mut caches = requests.earlier_layers(observer)?;
     let original = evaluate(requests.evaluation, requests.source, Stage::EvaluateOriginal, observer)?;
     let mut reports = vec![Report::default(); entries.len()];
     let mut solvers = Solvers::default();
     for group in requests.groups() {
         observer.converting(&group);
         let mut taken: Vec<CheckpointWriter> = group.iter().filter_map(|index| writers[*index].take()).collect();
-        let found = requests.solve(&group, &mut taken, &mut solvers, observer)?;
+        let found = requests.solve(&group, (&mut taken, &mut caches), &mut solvers, observer)?;
         for ((index, writer), report) in group.into_iter().zip(taken).zip(found) {
             let report = Report { original, ..report };
             reports[index] = requests.finish(&entries[index], writer, report, observer)?;
@@ -181,6 +182,20 @@ impl<'a> Requests<'a> {
         self.entries.iter().map(writer).collect()
     }
 
+    /// The resume caches of those entries that an earlier run has left layers for, and how many of them are of use.
+    fn earlier_layers(&self, observer: &mut dyn Observer) -> Result<Vec<Option<ResumeCache>>, ConvertError> {
+        let cache = |(index, entry): (usize, &Entry<'a>)| {
+            if !ResumeCache::is_there(entry.plan, entry.save_path)? {
+                return Ok(None);
+            }
+            let cache = ResumeCache::of(&self.job(entry), entry.save_path)?;
+            let layers = entry.plan.source().num_hidden_layers;
+            observer.found_layers(index, cache.saved_from(0).min(layers), layers);
+            Ok(Some(cache))
+        };
+        self.entries.iter().enumerate().map(cache).collect()
+    }
+
     /// Entries, by index, that go through the model together, in the order of their first ones.
     fn groups(&self) -> Vec<Vec<usize>> {
         let mut groups: Vec<Vec<usize>> = Vec::new();
@@ -202,7 +217,7 @@ impl<'a> Requests<'a> {
     fn solve(
         &self,
         group: &[usize],
-        writers: &mut [CheckpointWriter],
+        (writers, known): (&mut [CheckpointWriter], &mut [Option<ResumeCache>]),
         solvers: &mut Solvers,
         observer: &mut dyn Observer,
     ) -> Result<Vec<Report>, ConvertError> {
@@ -210,7 +225,10 @@ impl<'a> Requests<'a> {
         let mut caches = group
             .iter()
             .zip(jobs.clone())
-            .map(|(index, job)| ResumeCache::of(&job, self.entries[*index].save_path))
+            .map(|(index, job)| match known[*index].take() {
+                Some(cache) => Ok(cache),
+                None => ResumeCache::of(&job, self.entries[*index].save_path),
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let name = self.entries[group[0]].plan.recipe().method;
         let mut outputs: Vec<Output<'_>> = jobs

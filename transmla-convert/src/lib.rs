@@ -80,9 +80,13 @@ pub use output::names::{ModelName, resolve_paths};
 pub use output::verify::{Check, SavedForm, WithoutLatentNorms, check_saved};
 pub use setup::Setup;
 pub use solve::evaluation::Evaluation;
+pub use solve::probe::Probe;
 pub use solve::published::decouple::{Decoupled, decouple};
 pub use solve::published::decoupled::DecoupledModel;
-pub use solve::{default_noise, default_refinement, describe_method, has_refinement, peak_bytes, refinement};
+pub use solve::work::{StageWork, TextSize, Work};
+pub use solve::{
+    conversion_work, default_noise, default_refinement, describe_method, has_refinement, peak_bytes, refinement,
+};
 pub use spec::budget::{default_shapes, shapes_for_budget};
 pub use spec::engine::GGUF_FILE;
 pub use spec::error::{ConvertError, TextNameError};

@@ -7,6 +7,7 @@ use transmla_convert::{FileFormat, Plan, PlannedConversion, approximation, descr
 use transmla_core::TensorSpec;
 use transmla_core::config::LatentStyle;
 
+use super::estimate::Estimate;
 use crate::flags;
 use crate::model::declared_bytes;
 use crate::table::{self, Table};
@@ -19,6 +20,8 @@ pub struct PlanView<'a> {
     pub save_path: &'a Path,
     /// What is done.
     pub planned: &'a PlannedConversion,
+    /// How long that takes.
+    pub estimate: &'a Estimate,
 }
 
 impl PlanView<'_> {
@@ -109,6 +112,7 @@ impl PlanView<'_> {
             "memory",
             format!("about {} at peak", table::bytes(self.planned.peak_bytes())),
         );
+        table.row("time", self.estimate.describe());
         let (read, written) = (table::bytes(self.source_bytes()), table::bytes(plan.output_bytes()));
         table.row("disk", format!("{read} are read, {written} written"));
         table
@@ -139,6 +143,7 @@ impl PlanView<'_> {
             "approximation": approximation(plan.source()),
             "output_bytes": plan.output_bytes(),
             "peak_memory_estimate_bytes": self.planned.peak_bytes(),
+            "time_estimate": self.estimate.json(),
             "calibration": self.planned.texts().describe_calibration(),
             "evaluation": self.planned.texts().describe_evaluation(),
             "tensors": plan.tensors().iter().map(tensor).collect::<Vec<_>>(),

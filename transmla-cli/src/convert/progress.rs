@@ -2,27 +2,56 @@
 
 use std::time::Instant;
 
-use indicatif::ProgressBar;
-use transmla_convert::{Finished, LayerFigures, Observer, Report, SavedLayer, Stage, TextPurpose, Warning};
+use transmla_convert::{
+    Finished, LayerFigures, LayerReport, Observer, Report, SavedLayer, Stage, TextPurpose, Warning,
+};
 use transmla_report::Sample;
 
+use super::estimate::Estimate;
 use super::page::{Origin, PAGE};
 use super::samples::samples;
 use super::stages::{ReadText, StageTime, label, name};
-use crate::printer::Printer;
+use crate::bar::Bar;
+use crate::printer::{GoOn, Printer};
 use crate::{interrupt, memory, table};
+
+/// A stage that is under way.
+#[derive(Debug)]
+struct Current {
+    bar: Bar,
+    started: Instant,
+    layer: Option<CurrentLayer>,
+}
+
+/// The layer that a stage is at.
+#[derive(Debug)]
+struct CurrentLayer {
+    layer: usize,
+    layers: usize,
+    started: Instant,
+    /// Whether an earlier run has solved it.
+    reused: bool,
+    /// What was measured.
+    found: Vec<String>,
+}
 
 /// Shows bars, keeps times.
 #[derive(Debug)]
 pub struct Progress<'a> {
     printer: &'a Printer,
-    current: Option<(ProgressBar, Instant)>,
+    current: Option<Current>,
+    /// What goes on between stages.
+    between: Option<Bar>,
+    /// Layers that an earlier run has saved from the same start.
+    saved: usize,
+    /// Whether the same command would go on, should this one be ended.
+    resumes: bool,
     /// Layers of an earlier run that were taken over in this stage.
     reused: usize,
-    /// Whether it was said that an earlier run's layers are of no use.
-    outdated: bool,
     /// The stages that are done.
     pub stages: Vec<StageTime>,
+    /// How long everything takes, where that was estimated.
+    pub estimate: Option<Estimate>,
     /// What is evaluated on.
     pub evaluation_text: Option<String>,
     /// The texts that were read.
@@ -43,9 +72,12 @@ impl<'a> Progress<'a> {
         Self {
             printer,
             current: None,
+            between: None,
+            saved: 0,
+            resumes: true,
             reused: 0,
-            outdated: false,
             stages: Vec::new(),
+            estimate: None,
             evaluation_text: None,
             texts: Vec::new(),
             samples: Vec::new(),
@@ -62,11 +94,43 @@ impl<'a> Progress<'a> {
         self
     }
 
+    /// The same for what would start anew, should it be ended.
+    pub fn without_resuming(mut self) -> Self {
+        self.resumes = false;
+        self
+    }
+
+    /// So many layers that an earlier run has saved will be taken over.
+    pub fn expect(&mut self, saved: usize, layers: usize) {
+        self.saved = saved;
+        self.keep(saved, layers);
+    }
+
+    /// So many layers are kept, should the command be ended.
+    fn keep(&self, kept: usize, layers: usize) {
+        if self.resumes {
+            interrupt::would_go_on((kept > 0).then_some(GoOn { kept, layers }));
+        }
+    }
+
+    /// Tells of the layer that is done, where no bar shows it.
+    fn end_layer(&mut self) {
+        let Some(current) = &mut self.current else { return };
+        let Some(done) = current.layer.take() else { return };
+        let mut said = vec![format!("layer {}/{}", done.layer + 1, done.layers)];
+        said.push(match done.reused {
+            true => "of an earlier run".to_owned(),
+            false => table::seconds(done.started.elapsed().as_secs_f64()),
+        });
+        said.extend(done.found);
+        current.bar.line(&said.join(", "));
+    }
+
     /// What both models write; a conversion that is done does not fail for it.
     fn write_samples(&mut self, finished: &Finished<'_>) {
-        let bar = self.printer.bar("Write sample texts");
+        let bar = self.printer.wait("Write sample texts");
         let written = samples(finished);
-        bar.finish_and_clear();
+        drop(bar);
         match written {
             Ok(samples) => self.samples = samples,
             Err(error) => self.printer.warn(format!("no sample text: {error}")),
@@ -76,14 +140,53 @@ impl<'a> Progress<'a> {
 
 impl Observer for Progress<'_> {
     fn begin(&mut self, stage: Stage) {
-        self.current = Some((self.printer.bar(&label(stage)), Instant::now()));
+        // A bar that is left is cleared before the next is drawn.
+        (self.current, self.between) = (None, None);
+        self.current = Some(Current {
+            bar: self.printer.bar(&label(stage)),
+            started: Instant::now(),
+            layer: None,
+        });
     }
 
     fn advance(&mut self, done: u64, total: u64) {
-        if let Some((bar, _)) = &self.current {
-            bar.set_length(total);
-            bar.set_position(done);
+        if let Some(current) = &mut self.current {
+            current.bar.advance(done, total);
         }
+    }
+
+    fn layer(&mut self, layer: usize, layers: usize) {
+        self.end_layer();
+        if let Some(current) = &mut self.current {
+            current.bar.layer(layer, layers);
+            current.layer = Some(CurrentLayer {
+                layer,
+                layers,
+                started: Instant::now(),
+                reused: false,
+                found: Vec::new(),
+            });
+        }
+    }
+
+    fn layer_done(&mut self, _: usize, report: &LayerReport) {
+        if let Some(layer) = self.current.as_mut().and_then(|current| current.layer.as_mut()) {
+            layer.found.push(describe_layer(report));
+        }
+    }
+
+    fn found_layers(&mut self, _: usize, saved: usize, layers: usize) {
+        self.expect(saved, layers);
+        self.printer.note(match saved {
+            0 => "  layers of an earlier run follow from other weights, text or options; they are refined again"
+                .to_owned(),
+            all if all >= layers => format!("  all {layers} layers of an earlier run are taken over"),
+            some => format!(
+                "  goes on at layer {}/{layers}: {} of an earlier run are taken over",
+                some + 1,
+                table::plural(some, "layer")
+            ),
+        });
     }
 
     fn warning(&mut self, warning: &Warning) {
@@ -95,6 +198,11 @@ impl Observer for Progress<'_> {
             .note(format!("{purpose}: {sequences} x {tokens} tokens of {origin}"));
         if purpose == TextPurpose::Evaluation {
             self.evaluation_text = Some(origin.to_owned());
+            let known = self
+                .estimate
+                .as_ref()
+                .and_then(|estimate| estimate.with_windows(sequences));
+            known.iter().for_each(|time| self.printer.note(format!("Time: {time}")));
         }
         self.texts.push(ReadText {
             purpose,
@@ -104,28 +212,30 @@ impl Observer for Progress<'_> {
         });
     }
 
-    fn refining(&mut self, layer: usize, error: f64) {
-        if let Some((bar, _)) = &self.current {
-            bar.set_message(format!("Refine layer {layer}, error {:.1} %", 100.0 * error));
-        }
-    }
-
     fn saved_layer(&mut self, layer: usize, state: SavedLayer) {
+        let current = self
+            .current
+            .as_mut()
+            .and_then(|current| Some((&mut current.bar, current.layer.as_mut()?)));
+        let Some((bar, current)) = current else { return };
+        let (number, layers) = (layer + 1, current.layers);
         match state {
-            SavedLayer::Saved => interrupt::would_go_on_at(layer + 1),
+            SavedLayer::Saved => self.keep(self.saved.max(number), layers),
             SavedLayer::Reused => {
-                interrupt::would_go_on_at(layer + 1);
+                bar.was_there();
+                current.reused = true;
                 self.reused += 1;
+                self.keep(self.saved.max(number), layers);
             }
-            SavedLayer::Damaged => self.printer.warn(format!(
-                "layer {layer}, saved by an earlier run, is damaged; it is refined again"
-            )),
-            SavedLayer::Outdated if !self.outdated => {
-                self.outdated = true;
-                self.printer.note(format!(
-                    "  from layer {layer} on, layers saved by an earlier run follow from other weights, text or options; they \
-                     are refined again"
+            SavedLayer::Damaged => {
+                self.keep(layer, layers);
+                self.printer.warn(format!(
+                    "layer {number}/{layers}, saved by an earlier run, is damaged; it is refined again"
                 ));
+            }
+            SavedLayer::Outdated => {
+                self.saved = 0;
+                self.keep(layer, layers);
             }
             _ => {}
         }
@@ -138,9 +248,12 @@ impl Observer for Progress<'_> {
     }
 
     fn finished(&mut self, finished: &Finished<'_>) -> Vec<(String, Vec<u8>)> {
+        self.between = None;
         if self.sampled {
             self.write_samples(finished);
         }
+        // What is left is one file for llama.cpp, if that is wanted, and moving everything into place.
+        self.between = Some(self.printer.wait("Write the files"));
         let Some(origin) = &self.page else {
             return Vec::new();
         };
@@ -154,14 +267,18 @@ impl Observer for Progress<'_> {
     }
 
     fn converted(&mut self, _: usize, _: &Report) {
-        interrupt::would_go_on_at(0);
+        self.between = None;
+        // What stands is not made again by the same command.
+        self.keep(0, 0);
+        self.resumes = false;
     }
 
     fn end(&mut self, stage: Stage, perplexity: Option<f64>) {
-        let Some((bar, started)) = self.current.take() else {
+        self.end_layer();
+        let Some(Current { bar, started, .. }) = self.current.take() else {
             return;
         };
-        bar.finish_and_clear();
+        drop(bar);
         let time = StageTime {
             name: name(stage),
             label: label(stage),
@@ -171,21 +288,50 @@ impl Observer for Progress<'_> {
         let result = perplexity.map_or_else(String::new, |perplexity| format!("perplexity {perplexity:.4}, "));
         self.printer
             .note(format!("  {:32} {result}{}", time.label, table::seconds(time.seconds)));
+        if let Some(peak) = time.peak_bytes {
+            self.printer
+                .detail(format!("  {:32} at most {} of memory so far", "", table::bytes(peak)));
+        }
         if self.reused > 0 {
             let layers = table::plural(self.reused, "layer");
             self.printer.note(format!("  of an earlier run: {layers}"));
             self.reused = 0;
         }
-        self.outdated = false;
         self.stages.push(time);
+        if stage == Stage::Compress {
+            self.between = Some(self.printer.wait("Write the other weights"));
+        }
     }
 }
 
-impl Drop for Progress<'_> {
-    fn drop(&mut self) {
-        // A conversion that failed leaves no bar behind.
-        if let Some((bar, _)) = &self.current {
-            bar.finish_and_clear();
-        }
+/// What was measured at a layer, for people.
+fn describe_layer(report: &LayerReport) -> String {
+    match report.stream_error {
+        Some(error) => format!("hidden states {} off the original's", percent(error)),
+        None => format!("latent keeps {} of the energy", percent(report.kept_energy)),
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_described_by_what_is_known() {
+        let mut report = LayerReport {
+            layer: 0,
+            balance_ratio: 1.0,
+            kept_energy: 0.987,
+            key_error: None,
+            output_error: Some(0.985),
+            stream_error: Some(0.0412),
+        };
+        assert_eq!(describe_layer(&report), "hidden states 4.1 % off the original's");
+        report.stream_error = None;
+        assert_eq!(describe_layer(&report), "latent keeps 98.7 % of the energy");
     }
 }

@@ -7,7 +7,7 @@ use transmla_convert::{Plan, Recipe, check_replaceable, check_space};
 use transmla_core::checkpoint::{Claim, Place, real_path};
 
 use crate::links::{ends_of_entries, names_of};
-use crate::printer::Printer;
+use crate::printer::{self, Printer};
 use crate::setup::parse_mix;
 
 /// Checks that the folder can be made.
@@ -41,7 +41,7 @@ pub fn check(save_path: &Path, force: bool, dry_run: bool, printer: &Printer) ->
         format!("cannot create --save-path {path}: {parent} cannot be written to; choose another --save-path")
     })?;
     match is_free(save_path, force) {
-        Err(problem) if dry_run => printer.warn(format!("{problem:#}")),
+        Err(problem) if dry_run => printer.warn(printer::flat(&problem)),
         result => result?,
     }
     Ok(())
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     fn problem(save_path: &Path, force: bool, dry_run: bool) -> String {
-        let checked = check(save_path, force, dry_run, &Printer::text(true));
+        let checked = check(save_path, force, dry_run, &Printer::silent());
         checked.map_or_else(|error| format!("{error:#}"), |()| String::new())
     }
 

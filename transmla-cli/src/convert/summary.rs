@@ -78,6 +78,7 @@ impl Summary<'_> {
                 "kept_energy": it.kept_energy,
                 "key_error": it.key_error,
                 "output_error": it.output_error,
+                "stream_error": it.stream_error,
             })
         };
         let mut timings: Map<String, Value> = self
@@ -212,7 +213,7 @@ impl Summary<'_> {
         if let Some(sample) = &self.sample {
             table.row("it writes", format!("\"{sample}\""));
         }
-        table.row("try next", self.next_command());
+        table.command("try next", &self.next_command());
         table.to_string()
     }
 

@@ -20,7 +20,7 @@ pub fn check(online: bool) -> Vec<Finding> {
             retries: 0,
             ..HubTimeouts::default()
         },
-        ..environment::hub_options(&Printer::text(true))
+        ..environment::hub_options(&Printer::silent())
     };
     vec![token(&options), hub(&options, online)]
 }

@@ -1,6 +1,8 @@
 //! Progress of a sweep on the terminal.
 
-use transmla_convert::{Observer, Report, SavedLayer, Stage, TextPurpose, Warning};
+use std::collections::BTreeMap;
+
+use transmla_convert::{LayerReport, Observer, Report, SavedLayer, Stage, TextPurpose, Warning};
 
 use crate::convert::progress::Progress;
 use crate::printer::Printer;
@@ -11,15 +13,23 @@ pub struct SweepProgress<'a> {
     pub stages: Progress<'a>,
     /// Curve and widths of each model.
     names: Vec<(String, String)>,
+    /// Models that an earlier run has left layers for: how many are of use, and how many there are.
+    found: BTreeMap<usize, (usize, usize)>,
 }
 
 impl<'a> SweepProgress<'a> {
-    /// Nothing is done yet; `names` are the curve and the widths of each model.
-    pub fn new(printer: &'a Printer, names: Vec<(String, String)>) -> Self {
+    /// Nothing is done yet; `names` are the curve and the widths of each model. Models that are not kept leave nothing to go on
+    /// with.
+    pub fn new(printer: &'a Printer, names: Vec<(String, String)>, kept: bool) -> Self {
+        let stages = Progress::new(printer);
         Self {
             printer,
-            stages: Progress::new(printer),
+            stages: match kept {
+                true => stages,
+                false => stages.without_resuming(),
+            },
             names,
+            found: BTreeMap::new(),
         }
     }
 }
@@ -41,8 +51,19 @@ impl Observer for SweepProgress<'_> {
         self.stages.text(purpose, sequences, tokens, origin);
     }
 
-    fn refining(&mut self, layer: usize, error: f64) {
-        self.stages.refining(layer, error);
+    fn layer(&mut self, layer: usize, layers: usize) {
+        self.stages.layer(layer, layers);
+    }
+
+    fn layer_done(&mut self, model: usize, report: &LayerReport) {
+        self.stages.layer_done(model, report);
+    }
+
+    fn found_layers(&mut self, model: usize, saved: usize, layers: usize) {
+        if self.found.is_empty() {
+            self.stages.expect(saved, layers);
+        }
+        self.found.insert(model, (saved, layers));
     }
 
     fn saved_layer(&mut self, layer: usize, state: SavedLayer) {
@@ -57,6 +78,10 @@ impl Observer for SweepProgress<'_> {
         let curve = models.first().map_or("", |first| &self.names[*first].0);
         let widths: Vec<&str> = models.iter().map(|index| self.names[*index].1.as_str()).collect();
         self.printer.note(format!("{curve} at {}", widths.join(", ")));
+        match models.first().and_then(|first| Some((*first, self.found.get(first)?))) {
+            Some((model, &(saved, layers))) => self.stages.found_layers(model, saved, layers),
+            None => self.stages.expect(0, 0),
+        }
     }
 
     fn converted(&mut self, model: usize, report: &Report) {

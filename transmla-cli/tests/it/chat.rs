@@ -4,18 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::support::{Workplace, command, transmla};
-
-const TEMPLATE: &str = "{{ bos_token }}{% for message in messages %}{% if message.role == 'system' %}{{ message.content }}\n\
-                        {% else %}{{ message.content.strip() }}\n{% endif %}{% endfor %}";
-
-/// The embedded model with a chat template.
-fn chatting(place: &Workplace) -> String {
-    std::fs::write(place.path("model/chat_template.jinja"), TEMPLATE).unwrap();
-    let tokens = r#"{"bos_token": "<s>", "eos_token": "</s>"}"#;
-    std::fs::write(place.path("model/tokenizer_config.json"), tokens).unwrap();
-    place.arg("model")
-}
+use crate::support::{CHAT_TEMPLATE, Workplace, chatting, command, transmla};
 
 /// What the command answers to some lines of input: stdout, stderr, whether it succeeded.
 fn with_input(arguments: &[&str], input: &str) -> (String, String, bool) {
@@ -135,12 +124,7 @@ fn what_cannot_be_chatted_with_says_why() {
     std::fs::write(&template, "{{ raise_exception('Only on Sundays') }}").unwrap();
     let line = ["generate", "--model-path", &model, "--chat", "--prompt", "x"];
     transmla(&line).fails(1, &["chat_template.jinja", "Only on Sundays"]);
-    std::fs::write(&template, TEMPLATE).unwrap();
-    let (_, stderr, succeeded) = with_input(
-        &["chat", "--model-path", &model, "--context", "8"],
-        "Once upon a time\n",
-    );
-    assert!(!succeeded && stderr.contains("context of 8"), "{stderr}");
+    std::fs::write(&template, CHAT_TEMPLATE).unwrap();
     // The model ends a text behind its end.
     std::fs::write(Path::new(&model).join("generation_config.json"), "[]").unwrap();
     let line = [
@@ -159,4 +143,43 @@ fn what_cannot_be_chatted_with_says_why() {
         "{ran:?}"
     );
     ran.succeeds();
+}
+
+#[test]
+fn a_message_that_is_too_long_is_reported_and_the_next_is_answered() {
+    let place = Workplace::new();
+    let model = chatting(&place);
+    let chat = |input: &str, more: &[&str]| {
+        let line = [
+            "chat",
+            "--model-path",
+            &model,
+            "--context",
+            "40",
+            "--max-new-tokens",
+            "8",
+        ];
+        with_input(&[&line[..], more].concat(), input)
+    };
+    let (first, _, succeeded) = chat("Once upon a time\n", &[]);
+    assert!(succeeded);
+    let long = "one day ".repeat(60);
+    for more in [&[][..], &["-q"]] {
+        let (answers, stderr, succeeded) = chat(&format!("{long}\nOnce upon a time\n"), more);
+        assert!(!succeeded);
+        assert_eq!(answers, first);
+        for words in [
+            "error: the message has ",
+            "more than the context of 40; shorten it",
+            "error: 1 of 2 messages not answered",
+        ] {
+            assert!(stderr.contains(words), "{stderr}");
+        }
+    }
+    // What does not fit because of what was said before.
+    let (_, stderr, _) = chat(&"Once upon a time\n".repeat(4), &[]);
+    assert!(
+        stderr.contains("error: the chat has ") && stderr.contains("/clear starts over"),
+        "{stderr}"
+    );
 }

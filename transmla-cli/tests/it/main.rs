@@ -11,6 +11,7 @@ mod first_hour;
 mod hub;
 mod interop;
 mod library;
+mod messages;
 mod odd;
 mod privacy;
 #[cfg(unix)]
@@ -28,6 +29,8 @@ mod special_files;
 mod support;
 mod sweep;
 mod tasks;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod texts;
 #[path = "../../../transmla-checkpoint/tests/hub/upload_server.rs"]
 mod upload_server;

@@ -1,5 +1,6 @@
 //! Processes that are ended by signals, and several at one place.
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -89,9 +90,9 @@ fn a_signal_clears_what_is_unfinished_and_keeps_what_was_refined() {
         assert_eq!(place.contents(), [".outputs.layers", "tmp"], "{name}");
         assert!(names(&place.path("tmp")).is_empty(), "{name}");
         let kept = names(&place.path(".outputs.layers"));
-        let layer: usize = said.trim().rsplit(' ').next().unwrap().parse().unwrap();
+        let layer = next_layer(&said);
         // The signal may have come when a layer was kept and that was not said yet.
-        assert!([layer, layer + 1].contains(&kept.len()), "{layer} {kept:?}");
+        assert!([layer, layer + 1].contains(&(kept.len() + 1)), "{layer} {kept:?}");
 
         let output = start(&place, &embedded).wait_with_output().unwrap();
         let said = text(&output);
@@ -100,8 +101,71 @@ fn a_signal_clears_what_is_unfinished_and_keeps_what_was_refined() {
             said.contains(&format!("of an earlier run: {} layer", kept.len())),
             "{said}"
         );
+        assert_eq!(next_layer(&said), kept.len() + 1, "{said}");
         assert_eq!(place.contents(), ["outputs", "tmp"]);
     }
+}
+
+/// The number of `… at layer N/5`, the first that is said.
+fn next_layer(said: &str) -> usize {
+    let behind = said
+        .split_once("go on at layer ")
+        .or_else(|| said.split_once("goes on at layer "));
+    let (number, _) = behind
+        .unwrap_or_else(|| panic!("no layer in {said}"))
+        .1
+        .split_once("/5")
+        .unwrap();
+    number.parse().unwrap()
+}
+
+/// A run that goes on says so before it evaluates anything, and what it would take over counts should it be ended too.
+#[test]
+fn layers_that_will_be_taken_over_count_from_the_start() {
+    let place = Workplace::new();
+    let arguments = slow(&place, &[]);
+    let mut child = start(&place, &arguments);
+    wait_for(&place.path(".outputs.layers/layer-00002"), &mut child);
+    signal(&child, "INT");
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+    let kept = names(&place.path(".outputs.layers")).len();
+
+    let mut child = start(&place, &arguments);
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("goes on at layer") {
+        assert!(stderr.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    assert_eq!(next_layer(&said), kept + 1);
+    assert!(!said.contains("Take gradients"), "{said}");
+    signal(&child, "INT");
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
+    assert!(rest.contains("interrupted; run the same command again"), "{rest}");
+    assert!(next_layer(&rest) > kept, "{rest}");
+}
+
+/// Layers of other options are of no use to a run, and to no other once the run has replaced the first of them.
+#[test]
+fn layers_of_other_options_are_removed_once_nothing_can_use_them() {
+    let place = Workplace::new();
+    let mut child = start(&place, &slow(&place, &[]));
+    wait_for(&place.path(".outputs.layers/layer-00002"), &mut child);
+    signal(&child, "INT");
+    child.wait_with_output().unwrap();
+    let other = slow(&place, &["--kv-lora-rank", "20"]);
+    let child = start(&place, &other);
+    let started = Instant::now();
+    while place.path(".outputs.layers/layer-00002").exists() {
+        assert!(started.elapsed() < Duration::from_secs(120));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    signal(&child, "INT");
+    let said = text(&child.wait_with_output().unwrap());
+    assert!(said.contains("follow from other weights, text or options"), "{said}");
+    assert_eq!(next_layer(said.rsplit_once("interrupted").unwrap().1), 2, "{said}");
+    assert_eq!(names(&place.path(".outputs.layers")), ["layer-00000"]);
 }
 
 /// Before there is anything to go on with, and where nothing is written at all.

@@ -152,3 +152,15 @@ pub fn write_ids(path: &Path, ids: &[i64], shape: [usize; 2]) {
     let view = safetensors::tensor::TensorView::new(safetensors::Dtype::I64, shape.to_vec(), &bytes).unwrap();
     std::fs::write(path, safetensors::serialize([("input_ids", view)], None).unwrap()).unwrap();
 }
+
+/// A template that lets the embedded model go on.
+pub const CHAT_TEMPLATE: &str = "{{ bos_token }}{% for message in messages %}{% if message.role == 'system' %}{{ message.content }}\n\
+                        {% else %}{{ message.content.strip() }}\n{% endif %}{% endfor %}";
+
+/// The embedded model with a chat template.
+pub fn chatting(place: &Workplace) -> String {
+    std::fs::write(place.path("model/chat_template.jinja"), CHAT_TEMPLATE).unwrap();
+    let tokens = r#"{"bos_token": "<s>", "eos_token": "</s>"}"#;
+    std::fs::write(place.path("model/tokenizer_config.json"), tokens).unwrap();
+    place.arg("model")
+}

@@ -11,4 +11,5 @@ pub mod model_files;
 pub mod modelling;
 pub mod names;
 pub mod resume_cache;
+pub mod resume_start;
 pub mod verify;

@@ -6,6 +6,7 @@ use transmla_core::model::attention::LatentAttention;
 use transmla_core::{Decoder, TokenBatch};
 
 use crate::solve::evaluation::Evaluation;
+use crate::solve::work::{StageWork, TextSize};
 use crate::spec::error::ConvertError;
 use crate::spec::options::MethodName;
 use crate::spec::plan::Plan;
@@ -35,6 +36,9 @@ pub(crate) trait Method: Sync {
     /// Estimated peak of memory in bytes for `samples` calibration sequences of `tokens` tokens, without the weights that
     /// the caller keeps loaded and without evaluations.
     fn peak_bytes(&self, plan: &Plan, samples: usize, tokens: usize) -> u64;
+
+    /// The arithmetic of every stage between the evaluations of the original and of the written model, in their order.
+    fn work(&self, plan: &Plan, text: &TextSize) -> Vec<StageWork>;
 
     /// Checks that there is enough calibration text.
     ///

@@ -4,15 +4,19 @@ pub mod coherent;
 pub mod evaluation;
 pub mod memory;
 pub mod method;
+pub mod probe;
 pub mod published;
 pub mod queries;
+pub mod work;
 
 use self::coherent::Coherent;
 use self::method::Method;
 use self::published::Published;
+use self::work::{StageWork, TextSize, evaluation};
 use crate::spec::options::MethodName;
 use crate::spec::plan::Plan;
 use crate::spec::recipe::Recipe;
+use crate::spec::report::Stage;
 
 /// Every method.
 const METHODS: [&dyn Method; 2] = [&Published, &Coherent];
@@ -64,6 +68,26 @@ pub fn default_noise(name: MethodName) -> f64 {
 /// factorisation works with in f64, and what the method adds; not the weights of a loaded model, and no evaluation.
 pub fn peak_bytes(plan: &Plan, samples: usize, tokens: usize) -> u64 {
     method(plan.recipe().method).peak_bytes(plan, samples, tokens)
+}
+
+/// The arithmetic of a conversion by stage, in their order, for so much text.
+///
+/// Of the foldings that `freqfold = "auto"` may try, all count; it stops at the first that is worse.
+pub fn conversion_work(plan: &Plan, text: &TextSize) -> Vec<StageWork> {
+    let of = |stage, config| StageWork {
+        stage,
+        work: evaluation(config, text),
+    };
+    let between = method(plan.recipe().method).work(plan, text);
+    match text.windows {
+        0 => between,
+        _ => [
+            vec![of(Stage::EvaluateOriginal, plan.source())],
+            between,
+            vec![of(Stage::EvaluateConverted, plan.converted())],
+        ]
+        .concat(),
+    }
 }
 
 #[cfg(test)]

@@ -127,6 +127,16 @@ impl TextPlan {
         self.evaluation.as_ref().map(|windows| windows.sequence)
     }
 
+    /// Number of evaluation windows, where it is known before the text is read: those of a file of token ids, or the most that
+    /// are taken of a longer text.
+    pub fn windows(&self) -> Option<usize> {
+        let windows = self.evaluation.as_ref()?;
+        match &windows.source {
+            Source::Ids(corpus) => Some(corpus.tokens.batch()),
+            Source::Dataset(_) => windows.most,
+        }
+    }
+
     /// One line on the calibration text.
     pub fn describe_calibration(&self) -> String {
         let shape = format!("{} x {} tokens", self.spec.samples, self.spec.sequence);

@@ -122,6 +122,16 @@ pub(crate) fn residual_error(
     Ok(error / contribution(examples, norm)?)
 }
 
+/// A [`residual_error`] as a distance relative to the residual stream's own length, root mean square over tokens.
+pub(crate) fn stream_error(residual: f64, examples: &[Example], norm: Option<&RmsNorm>) -> Result<f64, CoreError> {
+    // One over the mean square of the stream is the weight.
+    let numbers: usize = examples
+        .iter()
+        .map(|example| example.output.shape().num_elements())
+        .sum();
+    Ok((residual * contribution(examples, norm)? / numbers.max(1) as f64).sqrt())
+}
+
 /// What `o_proj` multiplies, `[batch·seq, H·d_v]`: the values that the heads attend to, side by side.
 pub(crate) fn attended(attention: &LatentAttention, example: &Example, rotary: &Rotary) -> Tensor<2> {
     let attention = Attention::Latent(attention.clone());

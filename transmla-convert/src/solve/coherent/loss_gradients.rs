@@ -8,6 +8,7 @@ use transmla_core::{CoreError, TokenBatch, host_values};
 use crate::solve::coherent::example::Example;
 use crate::solve::method::Job;
 use crate::spec::error::ConvertError;
+use crate::spec::plan::Plan;
 use crate::spec::report::{Observer, Stage};
 
 /// Tokens that the sensitivity statistics are taken from.
@@ -48,11 +49,14 @@ impl LossGradients {
     /// Streams the original forwards and backwards.
     pub fn take(job: &Job<'_>, observer: &mut dyn Observer) -> Result<Self, ConvertError> {
         let plan = job.plan;
-        let text = join_samples(job.calibration, plan.source().max_position_embeddings.min(SEQUENCE));
         let cal_batch_size = plan.recipe().calibration.cal_batch_size;
-        let batch_size = (cal_batch_size * job.calibration.sequence() / text.sequence()).max(1);
-        let split = Split::new(text.batch().div_ceil(batch_size), batch_size * text.sequence());
+        let joined = Joined::new(plan, job.calibration.batch(), job.calibration.sequence());
+        let text = joined.apply(job.calibration);
+        let batch_size = joined.batch_size;
+        let split = joined.split();
         observer.begin(Stage::Gradients);
+        let total = (0..split.batches).filter(|batch| split.needs_gradients(*batch)).count();
+        let mut done = 0;
         let batches = (0..split.batches)
             .map(|batch| {
                 let start = batch * batch_size;
@@ -62,9 +66,11 @@ impl LossGradients {
                     .flatten();
                 let taken = wanted.map(|tokens| {
                     let layers = output_gradients(job.source, &tokens)?;
-                    layers.into_iter().map(HeldGradients::hold).collect()
+                    let held = layers.into_iter().map(HeldGradients::hold).collect();
+                    done += 1;
+                    observer.advance(done, total as u64);
+                    held
                 });
-                observer.advance(batch as u64 + 1, split.batches as u64);
                 taken.transpose()
             })
             .collect::<Result<_, CoreError>>()?;
@@ -167,12 +173,79 @@ impl Split {
     }
 }
 
-/// Samples one after the other in sequences of about `length` tokens, where they are shorter and there are enough.
-fn join_samples(tokens: &TokenBatch, length: usize) -> TokenBatch {
-    let factor = (length / tokens.sequence()).clamp(1, tokens.batch());
-    let (batch, sequence) = (tokens.batch() / factor, tokens.sequence() * factor);
-    let ids = tokens.ids()[..batch * sequence].to_vec();
-    TokenBatch::from_ids(ids, batch, sequence).unwrap_or_else(|_| tokens.clone())
+/// Samples one after the other in longer sequences, where they are shorter and there are enough.
+struct Joined {
+    sequences: usize,
+    sequence: usize,
+    /// Sequences that go through a layer together.
+    batch_size: usize,
+}
+
+impl Joined {
+    /// So many samples of so many tokens, by a plan.
+    fn new(plan: &Plan, samples: usize, tokens: usize) -> Self {
+        let longest = plan.source().max_position_embeddings.min(SEQUENCE);
+        let (sequences, sequence) = joined_shape(samples, tokens, longest);
+        let batch_size = plan.recipe().calibration.cal_batch_size * tokens / sequence.max(1);
+        Self {
+            sequences,
+            sequence,
+            batch_size: batch_size.max(1),
+        }
+    }
+
+    fn split(&self) -> Split {
+        Split::new(
+            self.sequences.div_ceil(self.batch_size),
+            self.batch_size * self.sequence,
+        )
+    }
+
+    fn apply(&self, tokens: &TokenBatch) -> TokenBatch {
+        let ids = tokens.ids()[..self.sequences * self.sequence].to_vec();
+        TokenBatch::from_ids(ids, self.sequences, self.sequence).unwrap_or_else(|_| tokens.clone())
+    }
+}
+
+/// Number and length of the sequences of about `longest` tokens that samples make.
+fn joined_shape(samples: usize, tokens: usize, longest: usize) -> (usize, usize) {
+    let factor = (longest / tokens.max(1)).clamp(1, samples.max(1));
+    (samples / factor, tokens * factor)
+}
+
+/// How many tokens serve what.
+pub(crate) struct Division {
+    /// Tokens of a sequence.
+    pub sequence: usize,
+    /// Tokens of a batch.
+    pub batch: usize,
+    /// All tokens.
+    pub tokens: usize,
+    /// Those that gradients are taken of.
+    pub with_gradients: usize,
+    /// Those that sensitivities are taken from.
+    pub statistics: usize,
+    /// Those held out.
+    pub held_out: usize,
+    /// Those that candidates are compared on.
+    pub choice: usize,
+}
+
+/// How a calibration text of so many samples will be divided.
+pub(crate) fn division(plan: &Plan, samples: usize, tokens: usize) -> Division {
+    let joined = Joined::new(plan, samples, tokens);
+    let (split, batch) = (joined.split(), joined.batch_size * joined.sequence);
+    let all = joined.sequences * joined.sequence;
+    let of = |batches: usize| (batches * batch).min(all);
+    Division {
+        sequence: joined.sequence,
+        batch,
+        tokens: all,
+        with_gradients: of((0..split.batches).filter(|batch| split.needs_gradients(*batch)).count()),
+        statistics: of(split.statistics),
+        held_out: of(split.held_out),
+        choice: of(split.choice),
+    }
 }
 
 #[cfg(test)]
@@ -182,11 +255,20 @@ mod tests {
     #[test]
     fn short_samples_are_joined_and_none_is_lost_without_need() {
         let tokens = TokenBatch::from_ids((0..40).collect(), 10, 4).unwrap();
-        let joined = join_samples(&tokens, 8);
+        let join = |longest| {
+            let (sequences, sequence) = joined_shape(tokens.batch(), tokens.sequence(), longest);
+            let joined = Joined {
+                sequences,
+                sequence,
+                batch_size: 1,
+            };
+            joined.apply(&tokens)
+        };
+        let joined = join(8);
         assert_eq!((joined.batch(), joined.sequence()), (5, 8));
         assert_eq!(joined.ids(), tokens.ids());
-        assert_eq!(join_samples(&tokens, 3), tokens);
-        assert_eq!(join_samples(&tokens, 1000).batch(), 1);
+        assert_eq!(join(3), tokens);
+        assert_eq!(join(1000).batch(), 1);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod loss_gradients;
 pub mod output_regression;
 pub mod refine;
 pub mod sequential;
+pub mod work;
 
 use transmla_core::TokenBatch;
 
@@ -13,6 +14,7 @@ use self::loss_gradients::{LossGradients, gradient_bytes};
 use self::sequential::{sequential, steps_of};
 use crate::solve::memory::{Needs, elements};
 use crate::solve::method::{Job, Method, Output, Solver};
+use crate::solve::work::{StageWork, TextSize};
 use crate::spec::error::ConvertError;
 use crate::spec::options::MethodName;
 use crate::spec::plan::Plan;
@@ -85,6 +87,10 @@ impl Method for Coherent {
             _ => 6 * 4 * elements(&plan.solved_attention(0).2),
         };
         gradients + (main + 4 * needs.states + refined).max(gradients + backwards)
+    }
+
+    fn work(&self, plan: &Plan, text: &TextSize) -> Vec<StageWork> {
+        work::work(plan, text)
     }
 
     /// Any text will do.

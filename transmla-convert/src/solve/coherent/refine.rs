@@ -22,10 +22,10 @@ const RATE: f64 = 0.35;
 const WARM_UP: f64 = 0.1;
 
 /// Times that the held-out error is looked at.
-const CHECKS: usize = 8;
+pub(crate) const CHECKS: usize = 8;
 
 /// Batches that the second moment of `o_proj`'s inputs is taken from.
-const MOMENT_BATCHES: usize = 4;
+pub(crate) const MOMENT_BATCHES: usize = 4;
 
 /// What a layer is refined on.
 pub(crate) struct Refinement<'a> {

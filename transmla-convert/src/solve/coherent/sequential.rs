@@ -10,7 +10,7 @@ use crate::layer::latent_norm::latent_norms;
 use crate::layer::stream::CalibrationStream;
 use crate::layer::weights::HostWeights;
 use crate::solve::coherent::closed_form::{LayerProblem, closed_form};
-use crate::solve::coherent::example::{examples, residual_error};
+use crate::solve::coherent::example::{examples, residual_error, stream_error};
 use crate::solve::coherent::loss_gradients::{LossGradients, Parts};
 use crate::solve::coherent::output_regression::regress_output;
 use crate::solve::coherent::refine::{Refined, Refinement, refine};
@@ -52,6 +52,7 @@ pub(crate) fn sequential(
     let total = (layers * steps) as u64;
     let mut reports = Vec::with_capacity(layers);
     for index in 0..layers {
+        observer.layer(index, layers);
         let layer = source.layer(index)?;
         let Attention::Grouped(grouped) = &layer.attention else {
             return Err(ConvertError::AlreadyLatent {
@@ -96,6 +97,7 @@ pub(crate) fn sequential(
             norms.as_ref(),
             scale,
         )?;
+        observer.layer_done(0, &report);
         reports.push(report);
         if let (true, Some(norms)) = (plan.recipe().use_qkv_norm, &norms) {
             attention = assemble::with_norms(attention, norms, plan.converted().rms_norm_eps);
@@ -188,6 +190,7 @@ impl Unsolved<'_> {
             kept_energy: closed.kept_energy,
             key_error: closed.key_error,
             output_error: Some(error),
+            stream_error: Some(stream_error(error, held_out, norm)?),
         };
         let figures = LayerFigures {
             layer: index,

@@ -32,7 +32,7 @@ pub struct Decoupled {
 }
 
 /// One in this many calibration samples is held out to choose the folding on.
-const HOLDOUT: usize = 8;
+pub(crate) const HOLDOUT: usize = 8;
 
 /// Streams the original model over the calibration text and fits the rotations of every layer.
 ///
@@ -140,6 +140,7 @@ fn fit(
     let total = (layers * streams.iter().map(CalibrationStream::batches).sum::<usize>()) as u64;
     let mut done = 0;
     for index in 0..layers {
+        observer.layer(index, layers);
         let layer = source.layer(index)?;
         let weights = HostWeights::read_keys(source, plan, index)?;
         let rotations = |keys: &Mat<f64>, moment: &SecondMoment, into: &mut Vec<Vec<KeyRotation>>| {

@@ -4,6 +4,7 @@ pub mod compress;
 pub mod decouple;
 pub mod decoupled;
 pub mod second_pass;
+pub mod work;
 
 use transmla_core::TokenBatch;
 use transmla_eval::EvalOptions;
@@ -14,6 +15,7 @@ use self::second_pass::second_pass;
 use crate::solve::evaluation::evaluate;
 use crate::solve::memory::Needs;
 use crate::solve::method::{Job, Method, Output, Solver};
+use crate::solve::work::{StageWork, TextSize};
 use crate::spec::error::ConvertError;
 use crate::spec::options::{FreqFold, MethodName};
 use crate::spec::plan::Plan;
@@ -66,6 +68,10 @@ impl Method for Published {
             false => 0,
         };
         needs.layer + needs.states + needs.activations + needs.factorisation + fitted_keys
+    }
+
+    fn work(&self, plan: &Plan, text: &TextSize) -> Vec<StageWork> {
+        work::work(plan, text)
     }
 
     fn check_text(&self, plan: &Plan, calibration: &TokenBatch) -> Result<(), ConvertError> {

@@ -40,6 +40,7 @@ pub(crate) fn second_pass(
     let mut done = 0;
     let mut reports = vec![Vec::with_capacity(layers); outputs.len()];
     for index in 0..layers {
+        observer.layer(index, layers);
         let layer = model.layer(index)?;
         let Attention::Decoupled(decoupled) = &layer.attention else {
             return Err(ConvertError::AlreadyLatent {
@@ -63,13 +64,16 @@ pub(crate) fn second_pass(
             let norms = latent_norms(plan, &attention, &stream, &layer)?;
             let (norms, scale, source) = (norms.as_ref(), plan.residual_scale(), model.source().checkpoint());
             assemble::write(output.writer, source, index, &attention, norms, scale)?;
-            reports.push(LayerReport {
+            let report = LayerReport {
                 layer: index,
                 balance_ratio: factors.kv.ratio,
                 kept_energy: factors.kv.kept_energy,
                 key_error: model.keys(index).map(|keys| keys.error),
                 output_error: None,
-            });
+                stream_error: None,
+            };
+            observer.layer_done(model_index, &report);
+            reports.push(report);
             observer.solved(
                 model_index,
                 &LayerFigures {
