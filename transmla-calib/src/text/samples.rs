@@ -9,5 +9,6 @@
 pub(crate) mod holdout;
 pub(crate) mod mix;
 pub(crate) mod noise;
+pub(crate) mod openings;
 pub(crate) mod sample;
 pub(crate) mod windows;
