@@ -60,9 +60,9 @@ pub fn parse_mix(text: &str) -> Result<TextMix, TextNameError> {
     TextMix::parse(text, &named_texts())
 }
 
-/// A text, as an option's value.
+/// A text to measure on, as an option's value.
 pub fn parse_source(text: &str) -> Result<TextSource, TextNameError> {
-    TextSource::parse(text, &named_texts())
+    TextSource::parse_for_evaluation(text, &named_texts())
 }
 
 /// The embedded texts where a recipe names them, for as long as their folder lives.
@@ -90,7 +90,7 @@ fn unpacked_texts(recipe: &Recipe) -> anyhow::Result<(Vec<LocalText>, Option<Tem
 pub fn texts_of(source: &TextSource) -> anyhow::Result<(Vec<LocalText>, Option<TempDir>)> {
     match source {
         TextSource::Local(_) => unpack(),
-        TextSource::Dataset(_) => Ok((named_texts(), None)),
+        TextSource::Own | TextSource::Dataset(_) => Ok((named_texts(), None)),
     }
 }
 

@@ -7,6 +7,7 @@ use transmla_eval::{EvalOptions, LOGITS_AT_ONCE};
 use crate::solve::peak_bytes;
 use crate::spec::plan::Plan;
 use crate::text::plan::TextPlan;
+use crate::text::written::writing_bytes;
 
 /// Most bytes of hidden states kept at once, however much memory is allowed.
 const MOST_STATE_BYTES: u64 = 256 << 20;
@@ -34,6 +35,11 @@ pub fn eval_options(batch_size: usize, max_memory: u64) -> EvalOptions {
     }
 }
 
+/// Bytes that the original may use, beside its weights, while it writes calibration text.
+pub(crate) fn writing_share(max_memory: u64) -> u64 {
+    max_memory / 4
+}
+
 /// Numbers of a model, output head and multi-token-prediction layers included.
 pub fn parameters(config: &ModelConfig) -> u64 {
     let (own, carried) = (model_tensors(config), carried_tensors(config));
@@ -41,7 +47,7 @@ pub fn parameters(config: &ModelConfig) -> u64 {
 }
 
 /// Estimated peak of a whole conversion in bytes.
-pub(crate) fn conversion_bytes(plan: &Plan, texts: &TextPlan, residency: Residency) -> u64 {
+pub(crate) fn conversion_bytes(plan: &Plan, texts: &TextPlan, residency: Residency, max_memory: u64) -> u64 {
     let source = plan.source();
     let kept = match residency {
         Residency::Loaded => FLOAT * parameters(source),
@@ -52,5 +58,7 @@ pub(crate) fn conversion_bytes(plan: &Plan, texts: &TextPlan, residency: Residen
         FLOAT * (3 * logits + (source.vocab_size * source.hidden_size) as u64)
     });
     let (samples, tokens) = texts.calibration_shape();
-    PROGRAM_BYTES + kept + evaluation.max(peak_bytes(plan, samples, tokens))
+    let own = texts.own_spec();
+    let written = own.map_or(0, |spec| writing_bytes(source, &spec, writing_share(max_memory)));
+    PROGRAM_BYTES + kept + evaluation.max(peak_bytes(plan, samples, tokens)).max(written)
 }

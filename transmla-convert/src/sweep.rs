@@ -1,17 +1,19 @@
 //! Several conversions of one model from recipes: what they have in common is done once.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
-use transmla_core::checkpoint::Companions;
+use transmla_core::checkpoint::{Claim, Companions};
 use transmla_core::hub::model_folder;
 use transmla_core::{Checkpoint, Decoder, ModelConfig, Residency};
 
 use crate::execute::{Entry, Requests, convert_all};
-use crate::memory::{conversion_bytes, eval_options, residency};
+use crate::memory::{conversion_bytes, eval_options, residency, writing_share};
 use crate::output::card::{ModelCard, model_card};
 use crate::output::gguf::check_gguf;
 use crate::output::manifest::RECIPE_FILE;
 use crate::output::names::{bare_origin, written};
+use crate::own_text::{OpenOriginal, OwnText};
 use crate::setup::Setup;
 use crate::solve::default_noise;
 use crate::solve::evaluation::Evaluation;
@@ -155,7 +157,12 @@ impl PlannedSweep {
     }
 
     pub(crate) fn peak_bytes(&self, index: usize) -> u64 {
-        conversion_bytes(&self.plans[index], &self.texts[index], self.residency())
+        conversion_bytes(
+            &self.plans[index],
+            &self.texts[index],
+            self.residency(),
+            self.setup.max_memory,
+        )
     }
 
     /// Tokens of an evaluation window, if there is an evaluation.
@@ -193,20 +200,15 @@ impl PlannedSweep {
             });
         }
         let card = companions.card();
-        let texts = self.read_texts(observer)?;
-        let calibrations: Vec<&Corpus> = self.plans.iter().map(|plan| texts.of(plan)).collect();
+        let loaded = OnceCell::new();
+        let original = || self.original(&loaded);
+        let texts = self.read_texts(&original, places, observer)?;
+        let calibrations: Vec<&Calibration> = self.plans.iter().map(|plan| texts.of(plan)).collect();
         let described = self.plans.iter().zip(places).zip(&calibrations);
         let extra_files = described
-            .map(|((plan, place), text)| self.describe(plan, card.as_deref(), place, &text.origin))
+            .map(|((plan, place), text)| self.describe(plan, card.as_deref(), place, text))
             .collect::<Result<Vec<_>, _>>()?;
-        let loaded;
-        let source = match (self.residency(), &self.source) {
-            (Residency::Streamed, Some(source)) => source,
-            (residency, _) => {
-                loaded = open(&self.setup, &self.folder, &self.config, residency)?;
-                &loaded
-            }
-        };
+        let source = original()?;
         let entries: Vec<Entry<'_>> = self
             .plans
             .iter()
@@ -214,7 +216,7 @@ impl PlannedSweep {
             .zip(calibrations.iter().zip(&extra_files))
             .map(|((plan, save_path), (calibration, extra_files))| Entry {
                 plan,
-                calibration: &calibration.tokens,
+                calibration: &calibration.corpus.tokens,
                 save_path,
                 replace: self.setup.replace,
                 keep,
@@ -235,9 +237,34 @@ impl PlannedSweep {
         convert_all(&requests, observer)
     }
 
-    /// Reads every text once.
-    fn read_texts(&self, observer: &mut dyn Observer) -> Result<Texts<'_>, ConvertError> {
+    /// The original, its weights in memory if they are to be; read when it is first needed.
+    fn original<'a>(&'a self, loaded: &'a OnceCell<Decoder>) -> Result<&'a Decoder, ConvertError> {
+        let residency = self.residency();
+        if let (Residency::Streamed, Some(source)) = (residency, &self.source) {
+            return Ok(source);
+        }
+        match loaded.get() {
+            Some(source) => Ok(source),
+            None => {
+                let source = open(&self.setup, &self.folder, &self.config, residency)?;
+                Ok(loaded.get_or_init(|| source))
+            }
+        }
+    }
+
+    /// Reads every text once, or has the original write it.
+    fn read_texts<'a>(
+        &'a self,
+        original: &OpenOriginal<'_, '_>,
+        places: &[PathBuf],
+        observer: &mut dyn Observer,
+    ) -> Result<Texts<'a>, ConvertError> {
         let mut tokenizer = LazyTokenizer::of(&self.folder);
+        let mut author = OwnText::new(original, &self.folder, places, writing_share(self.setup.max_memory));
+        // Nobody else comes to these places while the original writes.
+        let writes = self.texts.iter().any(|text| text.own_spec().is_some());
+        let claimed = if writes { places } else { &[] };
+        let _claims: Vec<Claim> = claimed.iter().map(|place| Claim::of(place)).collect::<Result<_, _>>()?;
         let mut texts = Texts {
             calibration: Vec::new(),
             evaluation: None,
@@ -250,8 +277,12 @@ impl PlannedSweep {
                 column: None,
             });
             if !texts.calibration.iter().any(|(known, _)| known.is_for(plan)) {
-                let corpus = text.read_calibration(&mut tokenizer, &reader, observer)?;
-                texts.calibration.push((CalibrationOf(plan), corpus));
+                author.is_for(index);
+                let corpus = text.read_calibration(&mut tokenizer, &mut author, &reader, observer)?;
+                let own_file = author.take_file();
+                texts
+                    .calibration
+                    .push((CalibrationOf(plan), Calibration { corpus, own_file }));
             }
             if index == 0 {
                 texts.evaluation = text.read_evaluation(&mut tokenizer, &reader, observer)?;
@@ -260,38 +291,47 @@ impl PlannedSweep {
         Ok(texts)
     }
 
-    /// Files beside the weights that say what the model is: its recipe and its card.
+    /// Files beside the weights that say what the model is: its recipe, its card, and what the original wrote for it.
     fn describe(
         &self,
         plan: &Plan,
         original_card: Option<&str>,
         place: &Path,
-        calibration: &str,
-    ) -> Result<[NamedFile; 2], ConvertError> {
+        calibration: &Calibration,
+    ) -> Result<Vec<NamedFile>, ConvertError> {
         let (recipe, around) = (plan.recipe(), self.setup.surroundings());
         let model = around.model(&recipe.model_path);
         let card = ModelCard {
             base_model: model.id.as_deref(),
             name: &model.name,
-            calibration: &bare_origin(calibration, recipe, around),
+            calibration: &bare_origin(&calibration.corpus.origin, recipe, around),
             original: original_card,
         };
         let card = model_card(plan, &card);
-        Ok([
+        let mut files = vec![
             (
                 RECIPE_FILE.to_owned(),
                 written(recipe, place, around).to_toml()?.into_bytes(),
             ),
             ("README.md".to_owned(), card.into_bytes()),
-        ])
+        ];
+        files.extend(calibration.own_file.clone());
+        Ok(files)
     }
 }
 
 /// The texts of all plans.
 struct Texts<'a> {
     /// By the plan that they were first read for.
-    calibration: Vec<(CalibrationOf<'a>, Corpus)>,
+    calibration: Vec<(CalibrationOf<'a>, Calibration)>,
     evaluation: Option<Corpus>,
+}
+
+/// A calibration text.
+struct Calibration {
+    corpus: Corpus,
+    /// What the original wrote of it, to be kept beside the model.
+    own_file: Option<NamedFile>,
 }
 
 /// A plan, for its calibration text.
@@ -304,7 +344,7 @@ impl CalibrationOf<'_> {
 }
 
 impl Texts<'_> {
-    fn of(&self, plan: &Plan) -> &Corpus {
+    fn of(&self, plan: &Plan) -> &Calibration {
         let own = self.calibration.iter().find(|(known, _)| known.is_for(plan));
         &own.unwrap_or(&self.calibration[0]).1
     }

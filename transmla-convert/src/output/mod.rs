@@ -4,6 +4,7 @@ pub mod card;
 pub mod companions;
 pub mod gguf;
 pub mod json;
+pub mod kept_text;
 pub mod lost_rows;
 pub mod manifest;
 pub mod modelling;

@@ -248,7 +248,12 @@ const KINDS: &[Kind] = &[
         topics: PROGRAMS,
     },
     Kind {
-        tasks: &["{}", "{} Show your work.", "{} Explain each step.", "Please help me with this: {}"],
+        tasks: &[
+            "{}",
+            "{} Show your work.",
+            "{} Explain each step.",
+            "Please help me with this: {}",
+        ],
         topics: SUMS,
     },
     Kind {
@@ -281,7 +286,11 @@ const KINDS: &[Kind] = &[
         topics: FIGURES,
     },
     Kind {
-        tasks: &["{} What should I do?", "{} Can you give me some advice?", "{} Make a plan for me."],
+        tasks: &[
+            "{} What should I do?",
+            "{} Can you give me some advice?",
+            "{} Make a plan for me.",
+        ],
         topics: SITUATIONS,
     },
     Kind {
@@ -322,7 +331,9 @@ mod tests {
     fn openings_are_many_and_those_of_their_seed() {
         let drawn = |seed| {
             let mut openings = Openings::new(seed);
-            (0..200).map(|_| (openings.first(), openings.second())).collect::<Vec<_>>()
+            (0..200)
+                .map(|_| (openings.first(), openings.second()))
+                .collect::<Vec<_>>()
         };
         assert_eq!(drawn(1), drawn(1));
         assert_ne!(drawn(1), drawn(2));
@@ -335,7 +346,10 @@ mod tests {
         let all: Vec<String> = (3..40).flat_map(drawn).map(|(first, _)| first).collect();
         for task in KINDS.iter().flat_map(|kind| kind.tasks) {
             let (before, after) = task.split_once("{}").unwrap();
-            assert!(all.iter().any(|text| text.starts_with(before) && text.ends_with(after)), "{task}");
+            assert!(
+                all.iter().any(|text| text.starts_with(before) && text.ends_with(after)),
+                "{task}"
+            );
         }
     }
 }

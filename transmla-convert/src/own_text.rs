@@ -1,0 +1,77 @@
+//! Text that the original writes for a sweep: taken from where it is kept, or written and kept.
+
+use std::path::{Path, PathBuf};
+
+use transmla_calib::{SampleSpec, TextTokenizer};
+use transmla_core::{Decoder, TokenBatch};
+
+use crate::output::kept_text;
+use crate::spec::error::ConvertError;
+use crate::spec::report::Observer;
+use crate::text::written::{Author, write_samples};
+
+/// Opens the original, once.
+pub(crate) type OpenOriginal<'a, 'm> = dyn Fn() -> Result<&'m Decoder, ConvertError> + 'a;
+
+/// The original as an author.
+pub(crate) struct OwnText<'a, 'm> {
+    original: &'a OpenOriginal<'a, 'm>,
+    folder: &'a Path,
+    /// Where texts may be kept.
+    places: &'a [PathBuf],
+    max_bytes: u64,
+    /// The place, by index, of the model that the next text is for.
+    model: usize,
+    /// The file of the last text.
+    file: Option<Vec<u8>>,
+}
+
+impl<'a, 'm> OwnText<'a, 'm> {
+    /// Of a sweep to these places; writing takes at most `max_bytes`.
+    pub fn new(original: &'a OpenOriginal<'a, 'm>, folder: &'a Path, places: &'a [PathBuf], max_bytes: u64) -> Self {
+        Self {
+            original,
+            folder,
+            places,
+            max_bytes,
+            model: 0,
+            file: None,
+        }
+    }
+
+    /// The next text is for this one of the sweep's models.
+    pub fn is_for(&mut self, model: usize) {
+        self.model = model;
+    }
+
+    /// The file of the text that was written or found since the last call, for the folder of the model.
+    pub fn take_file(&mut self) -> Option<(String, Vec<u8>)> {
+        self.file.take().map(|contents| (kept_text::FILE.to_owned(), contents))
+    }
+}
+
+impl Author for OwnText<'_, '_> {
+    fn write(
+        &mut self,
+        spec: &SampleSpec,
+        tokenizer: &TextTokenizer,
+        observer: &mut dyn Observer,
+    ) -> Result<TokenBatch, ConvertError> {
+        let model = (self.original)()?;
+        let fingerprint = kept_text::fingerprint(model, self.folder, spec)?;
+        let found = self
+            .places
+            .iter()
+            .find_map(|place| kept_text::find(place, &fingerprint));
+        let tokens = match &found {
+            Some(tokens) => tokens.clone(),
+            None => write_samples(model, self.folder, tokenizer, spec, self.max_bytes, observer)?,
+        };
+        let contents = kept_text::contents(&tokens, &fingerprint)?;
+        if let (None, Some(place)) = (&found, self.places.get(self.model)) {
+            kept_text::keep(place, &contents)?;
+        }
+        self.file = Some(contents);
+        Ok(tokens)
+    }
+}
