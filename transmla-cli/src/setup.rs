@@ -37,6 +37,7 @@ impl Surroundings {
             model_folder: Some(folder.path().to_path_buf()),
             model_name: (recipe.model_path == embedded::MODEL).then(|| embedded::MODEL_NAME.to_owned()),
             hidden_name: environment::user_name(),
+            earlier: None,
             replace,
         };
         Ok(Self {

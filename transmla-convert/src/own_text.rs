@@ -19,6 +19,8 @@ pub(crate) struct OwnText<'a, 'm> {
     folder: &'a Path,
     /// Where texts may be kept.
     places: &'a [PathBuf],
+    /// Where one may be beside that.
+    earlier: Option<&'a Path>,
     max_bytes: u64,
     /// The place, by index, of the model that the next text is for.
     model: usize,
@@ -28,11 +30,18 @@ pub(crate) struct OwnText<'a, 'm> {
 
 impl<'a, 'm> OwnText<'a, 'm> {
     /// Of a sweep to these places; writing takes at most `max_bytes`.
-    pub fn new(original: &'a OpenOriginal<'a, 'm>, folder: &'a Path, places: &'a [PathBuf], max_bytes: u64) -> Self {
+    pub fn new(
+        original: &'a OpenOriginal<'a, 'm>,
+        folder: &'a Path,
+        places: &'a [PathBuf],
+        earlier: Option<&'a Path>,
+        max_bytes: u64,
+    ) -> Self {
         Self {
             original,
             folder,
             places,
+            earlier,
             max_bytes,
             model: 0,
             file: None,
@@ -59,10 +68,8 @@ impl Author for OwnText<'_, '_> {
     ) -> Result<TokenBatch, ConvertError> {
         let model = (self.original)()?;
         let fingerprint = kept_text::fingerprint(model, self.folder, spec)?;
-        let found = self
-            .places
-            .iter()
-            .find_map(|place| kept_text::find(place, &fingerprint));
+        let mut places = self.places.iter().map(PathBuf::as_path).chain(self.earlier);
+        let found = places.find_map(|place| kept_text::find(place, &fingerprint));
         let tokens = match &found {
             Some(tokens) => tokens.clone(),
             None => write_samples(model, self.folder, tokenizer, spec, self.max_bytes, observer)?,

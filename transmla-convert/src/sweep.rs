@@ -260,7 +260,9 @@ impl PlannedSweep {
         observer: &mut dyn Observer,
     ) -> Result<Texts<'a>, ConvertError> {
         let mut tokenizer = LazyTokenizer::of(&self.folder);
-        let mut author = OwnText::new(original, &self.folder, places, writing_share(self.setup.max_memory));
+        let max_bytes = writing_share(self.setup.max_memory);
+        let earlier = self.setup.earlier.as_deref();
+        let mut author = OwnText::new(original, &self.folder, places, earlier, max_bytes);
         // Nobody else comes to these places while the original writes.
         let writes = self.texts.iter().any(|text| text.own_spec().is_some());
         let claimed = if writes { places } else { &[] };

@@ -12,6 +12,7 @@ mod hub;
 mod interop;
 mod library;
 mod odd;
+mod own_text;
 mod privacy;
 #[cfg(unix)]
 mod processes;

@@ -69,8 +69,8 @@ pub(crate) fn fingerprint(model: &Decoder, folder: &Path, spec: &SampleSpec) -> 
 /// The ids with this fingerprint that a run to this place has kept, finished or not. What cannot be read is as good as
 /// absent.
 pub(crate) fn find(save_path: &Path, fingerprint: &str) -> Option<TokenBatch> {
-    let hidden = Place::of(save_path).ok()?.hidden("layers").join(HIDDEN_FILE);
-    [hidden, save_path.join(FILE)].into_iter().find_map(|file| {
+    let hidden = Place::of(save_path).map(|place| place.hidden("layers").join(HIDDEN_FILE));
+    hidden.into_iter().chain([save_path.join(FILE)]).find_map(|file| {
         if !file.exists() {
             return None;
         }
