@@ -20,11 +20,23 @@ const FLOAT: u64 = size_of::<f32>() as u64;
 
 /// Whether a model's weights are kept in memory: they are if they take at most half of `max_memory` bytes.
 pub fn residency(config: &ModelConfig, max_memory: u64) -> Residency {
-    let numbers: u64 = model_tensors(config).iter().map(|spec| spec.elements() as u64).sum();
-    match numbers * FLOAT <= max_memory / 2 {
+    match weight_bytes(config) <= max_memory / 2 {
         true => Residency::Loaded,
         false => Residency::Streamed,
     }
+}
+
+/// The same while the original writes calibration text, which a quarter of `max_memory` is for: its weights may take the rest.
+pub(crate) fn writing_residency(config: &ModelConfig, max_memory: u64) -> Residency {
+    match weight_bytes(config) <= max_memory - writing_share(max_memory) {
+        true => Residency::Loaded,
+        false => Residency::Streamed,
+    }
+}
+
+fn weight_bytes(config: &ModelConfig) -> u64 {
+    let numbers: u64 = model_tensors(config).iter().map(|spec| spec.elements() as u64).sum();
+    numbers * FLOAT
 }
 
 /// How an evaluation goes through a model: a quarter of `max_memory` bytes is for hidden states.
@@ -59,6 +71,12 @@ pub(crate) fn conversion_bytes(plan: &Plan, texts: &TextPlan, residency: Residen
     });
     let (samples, tokens) = texts.calibration_shape();
     let own = texts.own_spec();
-    let written = own.map_or(0, |spec| writing_bytes(source, &spec, writing_share(max_memory)));
+    let written = own.map_or(0, |spec| {
+        let weights = match (residency, writing_residency(source, max_memory)) {
+            (Residency::Streamed, Residency::Loaded) => weight_bytes(source),
+            _ => 0,
+        };
+        weights + writing_bytes(source, &spec, writing_share(max_memory))
+    });
     PROGRAM_BYTES + kept + evaluation.max(peak_bytes(plan, samples, tokens)).max(written)
 }

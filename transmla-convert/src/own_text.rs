@@ -10,12 +10,14 @@ use crate::spec::error::ConvertError;
 use crate::spec::report::Observer;
 use crate::text::written::{Author, write_samples};
 
-/// Opens the original, once.
-pub(crate) type OpenOriginal<'a, 'm> = dyn Fn() -> Result<&'m Decoder, ConvertError> + 'a;
+/// Opens the original to write, its weights in memory if they may be.
+pub(crate) type OpenOriginal<'a> = dyn Fn() -> Result<Decoder, ConvertError> + 'a;
 
 /// The original as an author.
-pub(crate) struct OwnText<'a, 'm> {
-    original: &'a OpenOriginal<'a, 'm>,
+pub(crate) struct OwnText<'a> {
+    /// As the conversion reads it, for what its weights are told by; nothing where there are none.
+    source: Option<&'a Decoder>,
+    original: &'a OpenOriginal<'a>,
     folder: &'a Path,
     /// Where texts may be kept.
     places: &'a [PathBuf],
@@ -28,16 +30,18 @@ pub(crate) struct OwnText<'a, 'm> {
     file: Option<Vec<u8>>,
 }
 
-impl<'a, 'm> OwnText<'a, 'm> {
+impl<'a> OwnText<'a> {
     /// Of a sweep to these places; writing takes at most `max_bytes`.
     pub fn new(
-        original: &'a OpenOriginal<'a, 'm>,
+        source: Option<&'a Decoder>,
+        original: &'a OpenOriginal<'a>,
         folder: &'a Path,
         places: &'a [PathBuf],
         earlier: Option<&'a Path>,
         max_bytes: u64,
     ) -> Self {
         Self {
+            source,
             original,
             folder,
             places,
@@ -59,20 +63,29 @@ impl<'a, 'm> OwnText<'a, 'm> {
     }
 }
 
-impl Author for OwnText<'_, '_> {
+impl Author for OwnText<'_> {
     fn write(
         &mut self,
         spec: &SampleSpec,
         tokenizer: &TextTokenizer,
         observer: &mut dyn Observer,
     ) -> Result<TokenBatch, ConvertError> {
-        let model = (self.original)()?;
-        let fingerprint = kept_text::fingerprint(model, self.folder, spec)?;
+        let fingerprint = match self.source {
+            Some(source) => kept_text::fingerprint(source, self.folder, spec)?,
+            None => kept_text::fingerprint(&(self.original)()?, self.folder, spec)?,
+        };
         let mut places = self.places.iter().map(PathBuf::as_path).chain(self.earlier);
         let found = places.find_map(|place| kept_text::find(place, &fingerprint));
         let tokens = match &found {
             Some(tokens) => tokens.clone(),
-            None => write_samples(model, self.folder, tokenizer, spec, self.max_bytes, observer)?,
+            None => write_samples(
+                &(self.original)()?,
+                self.folder,
+                tokenizer,
+                spec,
+                self.max_bytes,
+                observer,
+            )?,
         };
         let contents = kept_text::contents(&tokens, &fingerprint)?;
         if let (None, Some(place)) = (&found, self.places.get(self.model)) {

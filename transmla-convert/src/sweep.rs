@@ -8,7 +8,7 @@ use transmla_core::hub::model_folder;
 use transmla_core::{Checkpoint, Decoder, ModelConfig, Residency};
 
 use crate::execute::{Entry, Requests, convert_all};
-use crate::memory::{conversion_bytes, eval_options, residency, writing_share};
+use crate::memory::{conversion_bytes, eval_options, residency, writing_residency, writing_share};
 use crate::output::card::{ModelCard, model_card};
 use crate::output::gguf::check_gguf;
 use crate::output::manifest::RECIPE_FILE;
@@ -202,7 +202,7 @@ impl PlannedSweep {
         let card = companions.card();
         let loaded = OnceCell::new();
         let original = || self.original(&loaded);
-        let texts = self.read_texts(&original, places, observer)?;
+        let texts = self.read_texts(&|| self.writer(original()?), places, observer)?;
         let calibrations: Vec<&Calibration> = self.plans.iter().map(|plan| texts.of(plan)).collect();
         let described = self.plans.iter().zip(places).zip(&calibrations);
         let extra_files = described
@@ -252,17 +252,28 @@ impl PlannedSweep {
         }
     }
 
+    /// The original while it writes: a streamed one would be read again for every token, so its weights are in memory then
+    /// if they may be at all.
+    fn writer(&self, original: &Decoder) -> Result<Decoder, ConvertError> {
+        match (self.residency(), writing_residency(&self.config, self.setup.max_memory)) {
+            (Residency::Streamed, Residency::Loaded) => {
+                open(&self.setup, &self.folder, &self.config, Residency::Loaded)
+            }
+            _ => Ok(original.clone()),
+        }
+    }
+
     /// Reads every text once, or has the original write it.
     fn read_texts<'a>(
         &'a self,
-        original: &OpenOriginal<'_, '_>,
+        original: &OpenOriginal<'_>,
         places: &[PathBuf],
         observer: &mut dyn Observer,
     ) -> Result<Texts<'a>, ConvertError> {
         let mut tokenizer = LazyTokenizer::of(&self.folder);
         let max_bytes = writing_share(self.setup.max_memory);
         let earlier = self.setup.earlier.as_deref();
-        let mut author = OwnText::new(original, &self.folder, places, earlier, max_bytes);
+        let mut author = OwnText::new(self.source.as_ref(), original, &self.folder, places, earlier, max_bytes);
         // Nobody else comes to these places while the original writes.
         let writes = self.texts.iter().any(|text| text.own_spec().is_some());
         let claimed = if writes { places } else { &[] };
