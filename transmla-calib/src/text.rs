@@ -27,4 +27,5 @@ pub use samples::sample::{SampleSpec, Sampled, sample};
 pub use samples::windows::evaluation_windows;
 pub use tokens::chat_template::{ChatMessage, ChatTemplate};
 pub use tokens::stream::TextStream;
+pub use tokens::template_files::{DEFAULT_TEMPLATE, NamedTemplate, chat_templates};
 pub use tokens::tokenizer::TextTokenizer;

@@ -10,6 +10,7 @@
 //! | `reach` | whether the hub answers |
 //! | `snapshot`, `listing` | the files of a repository at a revision |
 //! | `download`, `part`, `hash` | one file: what has come of it, resumption, verification |
+//! | `send`, `upload` | requests that carry something; files of a folder into a repository, in one commit |
 //!
 //! What a server says is hostile until it is checked: no header becomes a path unless it is a hash, no body becomes a
 //! file of the cache unless it has that hash, and the token goes to no host but the hub's own.
@@ -35,7 +36,11 @@ mod part;
 #[cfg(feature = "hub")]
 mod reach;
 #[cfg(feature = "hub")]
+mod send;
+#[cfg(feature = "hub")]
 mod snapshot;
+#[cfg(feature = "hub")]
+mod upload;
 
 use std::path::{Path, PathBuf};
 
@@ -43,9 +48,11 @@ pub use self::observer::{HubEvent, HubObserver};
 pub use self::options::{HubOptions, HubTimeouts};
 #[cfg(feature = "hub")]
 pub use self::reach::reach;
+#[cfg(feature = "hub")]
+pub use self::upload::{Upload, Uploaded, upload};
 use crate::checkpoint::companion_names::is_companion;
 use crate::error::CheckpointError;
-pub use crate::repository::{CachedRepo, RepoKind, cached_repo};
+pub use crate::repository::{CachedRepo, RepoKind, cached_repo, is_repo_id};
 
 /// Whether a model argument names a folder rather than a hub id.
 ///

@@ -22,7 +22,7 @@ impl RepoKind {
 }
 
 /// Whether this is a repository's id: `name` or `owner/name` of letters, digits, `-`, `_` and `.`.
-pub(crate) fn is_repo_id(id: &str) -> bool {
+pub fn is_repo_id(id: &str) -> bool {
     let part = |part: &str| {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         (1..=96).contains(&part.len())

@@ -2,7 +2,9 @@
 
 use clap::{CommandFactory, Error, FromArgMatches, Parser, Subcommand};
 
-use crate::{bench, chat, completions, convert, doctor, eval, export, generate, inspect, logits, man, sweep, verify};
+use crate::{
+    bench, chat, completions, convert, doctor, eval, export, generate, inspect, logits, man, push, sweep, verify,
+};
 
 /// Convert language models with grouped-query attention to multi-head latent attention.
 ///
@@ -27,6 +29,7 @@ Examples:
   transmla generate --model-path converted --prompt 'Once upon a time'
   transmla chat --model-path converted
   transmla bench --model-path converted --against org/model
+  transmla push --model-path converted --repo-id me/model-mla
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 129, 130 or 143 ended by a signal.";
 
@@ -42,6 +45,7 @@ pub enum Command {
     Generate(generate::GenerateArguments),
     Chat(chat::ChatArguments),
     Bench(bench::BenchArguments),
+    Push(push::PushArguments),
     Doctor(doctor::DoctorArguments),
     Completions(completions::CompletionsArguments),
     Man(man::ManArguments),

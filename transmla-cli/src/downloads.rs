@@ -1,4 +1,4 @@
-//! Downloads from the hub, as people see them.
+//! Downloads from the hub and uploads to it, as people see them.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -24,17 +24,24 @@ impl Downloads {
     }
 }
 
+impl Downloads {
+    /// A bar for a file.
+    fn begin(&self, what: &str, file: &str, bytes: Option<u64>) -> ProgressBar {
+        let bar = self.printer.bar(&format!("{what} {file}"));
+        if let Some(bytes) = bytes {
+            bar.set_length(bytes);
+        }
+        bar
+    }
+}
+
 impl HubObserver for Downloads {
     fn event(&self, event: &HubEvent<'_>) {
         let mut bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            HubEvent::Started { file, bytes } => {
-                let started = self.printer.bar(&format!("Fetch {file}"));
-                if let Some(bytes) = bytes {
-                    started.set_length(*bytes);
-                }
-                *bar = Some(started);
-            }
+            HubEvent::Started { file, bytes } => *bar = Some(self.begin("Fetch", file, *bytes)),
+            HubEvent::Reading { file, bytes } => *bar = Some(self.begin("Read", file, Some(*bytes))),
+            HubEvent::Sending { file, bytes } => *bar = Some(self.begin("Send", file, Some(*bytes))),
             HubEvent::Progress { position } => {
                 if let Some(bar) = &*bar {
                     bar.set_position(*position);

@@ -61,8 +61,8 @@ pub fn unpack_text() -> anyhow::Result<TempDir> {
 pub fn recipe() -> Recipe {
     let mut recipe = Recipe {
         model_path: MODEL.into(),
-        qk_mqa_dim: 8,
-        kv_lora_rank: 28,
+        qk_mqa_dim: Some(8),
+        kv_lora_rank: Some(28),
         ..Recipe::default()
     };
     recipe.calibration.cal_dataset = TEXT.into();

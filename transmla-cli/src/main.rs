@@ -3,7 +3,7 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `arguments`, `options`, `former_options` | the commands, the options that several of them share, and tips for those that have changed |
-//! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `chat`, `bench`, `doctor`, `completions`, `man` | one module per command |
+//! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `chat`, `bench`, `push`, `doctor`, `completions`, `man` | one module per command |
 //! | `model`, `text`, `mix`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
 //! | `output_file`, `links` | whether a file may be written, by whatever names it is reached, and writing it |
 //! | `printer`, `downloads`, `table`, `memory`, `room`, `environment`, `interrupt` | the only places that print, that read the system, and that hear signals |
@@ -35,6 +35,7 @@ mod model;
 mod options;
 mod output_file;
 mod printer;
+mod push;
 mod room;
 mod setup;
 mod sweep;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         Command::Generate(options) => generate::run(&options),
         Command::Chat(options) => chat::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Push(options) => push::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Completions(options) => completions::run(&options, arguments::command()),
         Command::Man(options) => man::run(&options, arguments::command()),

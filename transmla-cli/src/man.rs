@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Command};
 
 use crate::printer::Printer;
@@ -21,6 +21,12 @@ pub struct ManArguments {
 pub fn run(arguments: &ManArguments, command: Command) -> anyhow::Result<()> {
     let folder = arguments.output.as_path();
     let fail = || format!("cannot write manual pages into {}", folder.display());
+    if folder.exists() && !folder.is_dir() {
+        bail!(
+            "{} is a file, and --output names a folder: there is a page for each command",
+            folder.display()
+        );
+    }
     std::fs::create_dir_all(folder).with_context(fail)?;
     // A page for `transmla help convert` would say what `transmla-convert` says.
     let mut command = command.disable_help_subcommand(true);

@@ -13,7 +13,7 @@ use transmla_core::{Checkpoint, ModelConfig};
 use transmla_report::Fact;
 
 pub use self::arguments::SweepArguments;
-use self::arguments::{Curve, Files};
+use self::arguments::{Budget, Curve, Files};
 use self::outcome::{Outcome, Point};
 use self::progress::SweepProgress;
 use crate::advice::with_hint;
@@ -30,6 +30,8 @@ use crate::{embedded, memory};
 struct Model {
     curve: Curve,
     recipe: Recipe,
+    /// The two of them, as `--budgets` has them.
+    widths: String,
     folder: PathBuf,
 }
 
@@ -62,7 +64,7 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
         }
     }
     let around = Surroundings::of(&recipe, &folder, &arguments.compute, arguments.force, &printer)?;
-    let names = models.iter().map(|model| (model.curve.label(), model.widths()));
+    let names = models.iter().map(|model| (model.curve.label(), model.widths.clone()));
     let mut progress = SweepProgress::new(&printer, names.collect());
     let recipes = models.iter().map(|model| (model.recipe.clone(), model.folder.clone()));
     let sweep = Sweep::new(recipes.collect())?.with(around.setup.clone());
@@ -121,19 +123,21 @@ fn plan(
     let mut models: Vec<Model> = Vec::new();
     for curve in curves {
         for budget in &arguments.budgets {
-            let fail = || format!("cannot use --budgets {budget}");
             let mut recipe = recipe.clone();
-            (recipe.qk_mqa_dim, recipe.kv_lora_rank) = budget.shapes(config).with_context(fail)?;
+            let (rope, rank) = budget.shapes(config).map_err(|error| budget.refused(error))?;
+            (recipe.qk_mqa_dim, recipe.kv_lora_rank) = (Some(rope), Some(rank));
             recipe.method = curve.method;
             recipe.refine = has_refinement(curve.method).then_some(curve.refine);
-            Plan::new(config, &recipe).with_context(fail)?;
-            let name = format!("{}-{}-{}", curve.slug(), recipe.qk_mqa_dim, recipe.kv_lora_rank);
+            let plan = Plan::new(config, &recipe);
+            plan.map_err(|error| Budget::Shapes(rope, rank).refused(error))?;
+            let name = format!("{}-{rope}-{rank}", curve.slug());
             let folder = parent.join(name);
             // Two budgets may come to the same shapes.
             if models.iter().all(|model| model.folder != folder) {
                 models.push(Model {
                     curve: *curve,
                     recipe,
+                    widths: format!("{rope}+{rank}"),
                     folder,
                 });
             }
@@ -142,18 +146,11 @@ fn plan(
     Ok(models)
 }
 
-impl Model {
-    /// The two widths, as `--budgets` has them.
-    fn widths(&self) -> String {
-        format!("{}+{}", self.recipe.qk_mqa_dim, self.recipe.kv_lora_rank)
-    }
-}
-
 /// What is about to be done, on one line.
 fn announcement(model: &str, curves: &[Curve], models: &[Model]) -> String {
     let of_curve = |curve: &Curve| {
         let models = models.iter().filter(|model| model.curve == *curve);
-        let widths: Vec<String> = models.map(Model::widths).collect();
+        let widths: Vec<String> = models.map(|model| model.widths.clone()).collect();
         format!("{} at {}", curve.label(), widths.join(", "))
     };
     let curves: Vec<String> = curves.iter().map(of_curve).collect();

@@ -9,8 +9,8 @@ fn main() -> Result<(), ConvertError> {
     let models = "transmla-cli/models";
     let mut recipe = Recipe {
         model_path: arguments.next().unwrap_or(format!("./{models}/stories260k")),
-        qk_mqa_dim: 8,
-        kv_lora_rank: 28,
+        qk_mqa_dim: Some(8),
+        kv_lora_rank: Some(28),
         refine: Some(2),
         ..Recipe::default()
     };

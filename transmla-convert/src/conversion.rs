@@ -19,7 +19,7 @@ use crate::text::plan::TextPlan;
 /// ```no_run
 /// use transmla_convert::{Conversion, Recipe, Silent};
 ///
-/// let recipe = Recipe { model_path: "./model".into(), kv_lora_rank: 256, ..Recipe::default() };
+/// let recipe = Recipe { model_path: "./model".into(), kv_lora_rank: Some(256), ..Recipe::default() };
 /// let plan = Conversion::new(recipe)?.plan(&mut Silent)?;
 /// let report = plan.run("converted".as_ref(), &mut Silent)?;
 /// assert!(report.mla.is_some());

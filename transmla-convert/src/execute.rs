@@ -5,6 +5,7 @@ use std::path::Path;
 use transmla_core::checkpoint::{CheckpointWriter, Claim};
 use transmla_core::{Decoder, LayeredModel, Residency, TokenBatch};
 
+use crate::output::card::{ModelCard, model_card};
 use crate::output::companions::{write_companions, write_rest};
 use crate::output::gguf::{check_gguf, write_gguf};
 use crate::output::manifest::{check_replaceable, check_space, list_files};
@@ -35,6 +36,8 @@ pub struct Request<'a> {
     pub replace: bool,
     /// More files for the folder, as name and contents.
     pub extra_files: &'a [(String, Vec<u8>)],
+    /// What the model card says, if there is to be one; it is written with what was measured.
+    pub card: Option<ModelCard<'a>>,
 }
 
 /// Several planned conversions of one model.
@@ -64,6 +67,8 @@ pub struct Entry<'a> {
     pub keep: bool,
     /// More files for the folder, as name and contents.
     pub extra_files: &'a [(String, Vec<u8>)],
+    /// What the model card says, if there is to be one; it is written with what was measured.
+    pub card: Option<ModelCard<'a>>,
 }
 
 /// Converts a model and writes it.
@@ -83,6 +88,7 @@ pub fn convert(request: &Request<'_>, observer: &mut dyn Observer) -> Result<Rep
         replace: request.replace,
         keep: true,
         extra_files: request.extra_files,
+        card: request.card,
     };
     let alone = Requests {
         source: request.source,
@@ -238,6 +244,9 @@ impl<'a> Requests<'a> {
             mla: measured,
             ..report
         };
+        if let Some(card) = &entry.card {
+            writer.write_file("README.md", model_card(entry.plan, card, &report).as_bytes())?;
+        }
         if entry.keep {
             let finished = Finished {
                 plan: entry.plan,

@@ -29,7 +29,7 @@
 //!
 //! let models = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../transmla-cli/models"));
 //! let source = Decoder::open(&models.join("stories260k"), &Device::flex(), Residency::Streamed)?;
-//! let recipe = Recipe { qk_mqa_dim: 8, kv_lora_rank: 28, ..Recipe::default() };
+//! let recipe = Recipe { qk_mqa_dim: Some(8), kv_lora_rank: Some(28), ..Recipe::default() };
 //! let plan = Plan::new(source.config(), &recipe)?;
 //! assert_eq!(plan.cache_numbers(), (64, 36));
 //!
@@ -46,6 +46,7 @@
 //!     save_path: &save_path,
 //!     replace: false,
 //!     extra_files: &[],
+//!     card: None,
 //! };
 //! convert(&request, &mut Silent)?;
 //! assert!(Decoder::open(&save_path, &Device::flex(), Residency::Streamed).is_ok());
@@ -76,6 +77,7 @@ pub use memory::{eval_options, parameters, residency};
 pub use output::card::{ModelCard, model_card};
 pub use output::gguf::{check_gguf, write_gguf};
 pub use output::manifest::{LARGEST_RECIPE, RECIPE_FILE, check_replaceable, check_space, disk_bytes};
+pub use output::model_files::ModelFiles;
 pub use output::names::{ModelName, resolve_paths};
 pub use output::verify::{Check, SavedForm, WithoutLatentNorms, check_saved};
 pub use setup::Setup;

@@ -9,17 +9,17 @@ use transmla_core::{Checkpoint, Decoder, ModelConfig, Residency};
 
 use crate::execute::{Entry, Requests, convert_all};
 use crate::memory::{conversion_bytes, eval_options, residency, writing_residency, writing_share};
-use crate::output::card::{ModelCard, model_card};
+use crate::output::card::ModelCard;
 use crate::output::gguf::check_gguf;
 use crate::output::manifest::RECIPE_FILE;
-use crate::output::names::{bare_origin, written};
+use crate::output::names::{ModelName, bare_origin, written};
 use crate::own_text::{OpenOriginal, OwnText};
 use crate::setup::Setup;
-use crate::solve::default_noise;
 use crate::solve::evaluation::Evaluation;
+use crate::solve::{default_noise, has_refinement};
 use crate::spec::error::ConvertError;
 use crate::spec::plan::Plan;
-use crate::spec::recipe::Recipe;
+use crate::spec::recipe::{Recipe, RecipeError};
 use crate::spec::report::{Observer, Report, Warning};
 use crate::text::corpus::{Corpus, TextReader};
 use crate::text::plan::{LazyTokenizer, TextPlan};
@@ -103,6 +103,7 @@ pub(crate) fn plan_all(
         (None, None) => return Err(ConvertError::Sweep("it has no recipe")),
     };
     let config = ModelConfig::read(&folder)?;
+    recipes.iter().try_for_each(check_refinement)?;
     let mut plans = recipes
         .iter()
         .map(|recipe| Plan::new(&config, recipe))
@@ -136,6 +137,18 @@ pub(crate) fn plan_all(
         source,
         places: Vec::new(),
     })
+}
+
+/// Refuses refinement by a method that has none.
+fn check_refinement(recipe: &Recipe) -> Result<(), RecipeError> {
+    match recipe.refine {
+        Some(steps) if steps > 0 && !has_refinement(recipe.method) => Err(RecipeError::Number {
+            field: "refine",
+            found: steps.to_string(),
+            expected: "0, for the published method refines nothing",
+        }),
+        _ => Ok(()),
+    }
 }
 
 impl PlannedSweep {
@@ -199,28 +212,29 @@ impl PlannedSweep {
                 problem: problem.clone(),
             });
         }
-        let card = companions.card();
+        let original_card = companions.card();
         let loaded = OnceCell::new();
         let original = || self.original(&loaded);
         let texts = self.read_texts(&|| self.writer(original()?), places, observer)?;
         let calibrations: Vec<&Calibration> = self.plans.iter().map(|plan| texts.of(plan)).collect();
         let described = self.plans.iter().zip(places).zip(&calibrations);
-        let extra_files = described
-            .map(|((plan, place), text)| self.describe(plan, card.as_deref(), place, text))
-            .collect::<Result<Vec<_>, _>>()?;
+        let described: Vec<Description> = described
+            .map(|((plan, place), calibration)| self.describe(plan, place, calibration, texts.evaluation.as_ref()))
+            .collect::<Result<_, _>>()?;
         let source = original()?;
         let entries: Vec<Entry<'_>> = self
             .plans
             .iter()
             .zip(places)
-            .zip(calibrations.iter().zip(&extra_files))
-            .map(|((plan, save_path), (calibration, extra_files))| Entry {
+            .zip(calibrations.iter().zip(&described))
+            .map(|((plan, save_path), (calibration, description))| Entry {
                 plan,
                 calibration: &calibration.corpus.tokens,
                 save_path,
                 replace: self.setup.replace,
                 keep,
-                extra_files,
+                extra_files: &description.files,
+                card: Some(description.card(original_card.as_deref())),
             })
             .collect();
         let requests = Requests {
@@ -304,32 +318,48 @@ impl PlannedSweep {
         Ok(texts)
     }
 
-    /// Files beside the weights that say what the model is: its recipe, its card, and what the original wrote for it.
+    /// What is said of a model beside its weights.
     fn describe(
         &self,
         plan: &Plan,
-        original_card: Option<&str>,
         place: &Path,
         calibration: &Calibration,
-    ) -> Result<Vec<NamedFile>, ConvertError> {
+        evaluation: Option<&Corpus>,
+    ) -> Result<Description, ConvertError> {
         let (recipe, around) = (plan.recipe(), self.setup.surroundings());
-        let model = around.model(&recipe.model_path);
-        let card = ModelCard {
-            base_model: model.id.as_deref(),
-            name: &model.name,
-            calibration: &bare_origin(&calibration.corpus.origin, recipe, around),
-            original: original_card,
-        };
-        let card = model_card(plan, &card);
-        let mut files = vec![
-            (
-                RECIPE_FILE.to_owned(),
-                written(recipe, place, around).to_toml()?.into_bytes(),
-            ),
-            ("README.md".to_owned(), card.into_bytes()),
-        ];
+        let bare = |text: &Corpus| bare_origin(&text.origin, recipe, around);
+        let mut files = vec![(
+            RECIPE_FILE.to_owned(),
+            written(recipe, place, around).to_toml()?.into_bytes(),
+        )];
         files.extend(calibration.own_file.clone());
-        Ok(files)
+        Ok(Description {
+            files,
+            model: around.model(&recipe.model_path),
+            calibration: bare(&calibration.corpus),
+            evaluation: evaluation.map(bare),
+        })
+    }
+}
+
+/// What is said of a model beside its weights.
+struct Description {
+    /// The recipe, and what the original wrote for it.
+    files: Vec<NamedFile>,
+    model: ModelName,
+    calibration: String,
+    evaluation: Option<String>,
+}
+
+impl Description {
+    fn card<'a>(&'a self, original: Option<&'a str>) -> ModelCard<'a> {
+        ModelCard {
+            base_model: self.model.id.as_deref(),
+            name: &self.model.name,
+            calibration: &self.calibration,
+            evaluation: self.evaluation.as_deref(),
+            original,
+        }
     }
 }
 

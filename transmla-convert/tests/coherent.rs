@@ -17,8 +17,8 @@ fn options(method: MethodName, rope_dim: usize, rank: usize) -> Recipe {
     Recipe {
         method,
         refine: Some(0),
-        qk_mqa_dim: rope_dim,
-        kv_lora_rank: rank,
+        qk_mqa_dim: Some(rope_dim),
+        kv_lora_rank: Some(rank),
         freqfold: FreqFold::Fixed(8 / rope_dim),
         dtype: StorageDtype::F32,
         ..Recipe::default()

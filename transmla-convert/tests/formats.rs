@@ -15,8 +15,8 @@ fn half_precision_and_blocks_keep_the_perplexity() {
         for q_lora_rank in [None, Some(32)] {
             let options = Recipe {
                 method: MethodName::Transmla,
-                qk_mqa_dim: 8,
-                kv_lora_rank: 28,
+                qk_mqa_dim: Some(8),
+                kv_lora_rank: Some(28),
                 freqfold: FreqFold::Fixed(1),
                 q_lora_rank,
                 dtype,

@@ -8,8 +8,8 @@ mod stories;
 fn options(rope_dim: usize, rank: usize, freqfold: usize) -> Recipe {
     Recipe {
         method: MethodName::Transmla,
-        qk_mqa_dim: rope_dim,
-        kv_lora_rank: rank,
+        qk_mqa_dim: Some(rope_dim),
+        kv_lora_rank: Some(rank),
         freqfold: FreqFold::Fixed(freqfold),
         dtype: StorageDtype::F32,
         ..Recipe::default()

@@ -39,8 +39,8 @@ fn run(model: &Path, target: &Path, text: &TokenBatch, refine: usize, watch: &mu
     let options = Recipe {
         method: MethodName::Coherent,
         refine: Some(refine),
-        qk_mqa_dim: 4,
-        kv_lora_rank: 12,
+        qk_mqa_dim: Some(4),
+        kv_lora_rank: Some(12),
         dtype: StorageDtype::Bf16,
         ..Recipe::default()
     };
@@ -313,8 +313,8 @@ fn a_source_that_changes_on_the_way_is_an_error() {
         let options = Recipe {
             method,
             refine: Some(refine),
-            qk_mqa_dim: 4,
-            kv_lora_rank: 12,
+            qk_mqa_dim: Some(4),
+            kv_lora_rank: Some(12),
             ..Recipe::default()
         };
         let plan = Plan::new(source.config(), &options).unwrap();

@@ -60,8 +60,8 @@ fn options(method: MethodName, rope_dim: usize, rank: usize) -> Recipe {
     Recipe {
         method,
         refine: Some(0),
-        qk_mqa_dim: rope_dim,
-        kv_lora_rank: rank,
+        qk_mqa_dim: Some(rope_dim),
+        kv_lora_rank: Some(rank),
         freqfold: FreqFold::Auto,
         ..Recipe::default()
     }
@@ -140,6 +140,7 @@ fn as_one_by_one_but_with_shared_work_once() {
             replace: false,
             keep: index != dropped,
             extra_files: &[],
+            card: None,
         })
         .collect();
     let mut log = Log::default();
@@ -179,6 +180,7 @@ fn as_one_by_one_but_with_shared_work_once() {
             save_path: &alone,
             replace: false,
             extra_files: &[],
+            card: None,
         };
         assert_eq!(convert(&request, &mut Silent).unwrap(), reports[index], "model {index}");
         if index == dropped {

@@ -1,8 +1,10 @@
 //! `cargo xtask fidelity`: a table of the perplexity that each method costs.
 
 mod catalogue;
+mod last_words;
 mod markdown;
 mod measure;
+mod scores;
 mod store;
 
 use std::ffi::OsStr;
@@ -13,7 +15,7 @@ use anyhow::{Context, bail};
 use crate::cargo::root;
 use catalogue::{CellId, Model, Setup, Way};
 use measure::Tool;
-use store::Store;
+use store::{Measured, Store};
 
 /// Measure every method on every model and budget and write docs/results.md.
 ///
@@ -26,6 +28,7 @@ use store::Store;
   cargo xtask fidelity
   cargo xtask fidelity --cells refined --again
   cargo xtask fidelity --smollm2 SmolLM2-135M-Instruct --wikitext wikitext-2-raw-v1 --ptb ptb --cells smollm2
+  cargo xtask fidelity --smollm2 SmolLM2-135M-Instruct --wikitext wikitext-2-raw-v1 --ptb ptb --cells smollm2 --tasks 100
   cargo xtask fidelity --quick --cells stories/8+28")]
 pub struct Arguments {
     /// Folder of SmolLM2-135M-Instruct
@@ -64,6 +67,14 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 12)]
     windows: usize,
 
+    /// Score tasks as well, at most so many items of each; perplexities that are there stay
+    #[arg(long, value_name = "ITEMS")]
+    tasks: Option<usize>,
+
+    /// Keep the converted models in this folder, and score those that are there without converting them again
+    #[arg(long, value_name = "FOLDER", requires = "tasks")]
+    models: Option<PathBuf>,
+
     /// Few samples, windows and steps, to see that it works; writes only to an --output that is given
     #[arg(long)]
     quick: bool,
@@ -86,14 +97,21 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let setups = arguments.setups(temporary.path())?;
     let chosen = arguments.choose(&setups, &store)?;
     if !chosen.is_empty() {
-        let tool = Tool::build(temporary.path())?;
+        let tool = Tool::build(temporary.path(), arguments.models.as_deref())?;
         for (done, (setup, cell)) in chosen.iter().enumerate() {
             let name = setup.model.name_of(*cell);
             println!("[{}/{}] {name}", done + 1, chosen.len());
-            let measured = tool.measure(setup, *cell).with_context(|| format!("cell {name}"))?;
-            println!("  {}", markdown::line(&measured));
             let known = store.open(setup, arguments.again)?;
-            known.cells.insert(cell.key(), measured);
+            let whole = arguments.again || !arguments.is_fresh(setup, *cell, known);
+            let found = tool.measure(setup, *cell, whole, arguments.tasks);
+            let found = found.with_context(|| format!("cell {name}"))?;
+            if let Some(measured) = found.cell {
+                println!("  {}", markdown::line(&measured));
+                known.cells.insert(cell.key(), measured);
+            }
+            if let Some(scores) = found.scores {
+                known.scores.insert(cell.key(), scores);
+            }
             if let Some(file) = &file {
                 store.write(file)?;
             }
@@ -149,6 +167,12 @@ impl Arguments {
         Ok(())
     }
 
+    /// Whether a cell has been measured, with as many steps as this run would take.
+    fn is_fresh(&self, setup: &Setup, cell: CellId, known: &Measured) -> bool {
+        let found = known.cells.get(&cell.key());
+        found.is_some_and(|found| cell.way != Way::Refined || found.refine == setup.refine)
+    }
+
     /// The cells to measure, in order.
     fn choose<'a>(&self, setups: &'a [Setup], store: &Store) -> anyhow::Result<Vec<(&'a Setup, CellId)>> {
         self.check_cells(setups)?;
@@ -156,8 +180,8 @@ impl Arguments {
         for setup in setups {
             let known = store.models.get(setup.model.key());
             let fresh = |cell: CellId| {
-                let found = known.and_then(|known| known.cells.get(&cell.key()));
-                found.is_some_and(|found| cell.way != Way::Refined || found.refine == setup.refine)
+                let scored = |known: &Measured| self.tasks.is_none() || known.scores.contains_key(&cell.key());
+                known.is_some_and(|known| self.is_fresh(setup, cell, known) && scored(known))
             };
             let mut wanted = setup.model.cells();
             wanted.retain(|cell| self.selects(&setup.model.name_of(*cell)) && (self.again || !fresh(*cell)));
@@ -243,6 +267,11 @@ mod tests {
         assert!(chosen("--cells 8+28", &store).unwrap().is_empty());
         assert_eq!(chosen("--cells 8+28 --refine 7", &store).unwrap(), ["8+28/refined"]);
         assert_eq!(chosen("--cells 8+28 --again", &store).unwrap().len(), 3);
+        // Nothing has been scored.
+        assert_eq!(
+            chosen("--cells 8+28/coherent --tasks 5", &store).unwrap(),
+            ["original", "8+28/coherent"]
+        );
     }
 
     #[test]

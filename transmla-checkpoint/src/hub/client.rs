@@ -7,7 +7,7 @@ use ureq::http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, LOCATION, RANGE,
     RETRY_AFTER,
 };
-use ureq::http::{HeaderName, HeaderValue, Method, Request};
+use ureq::http::{HeaderName, Method, Request};
 use ureq::{Agent, BodyReader, Proxy};
 
 use super::address::{Address, Origin};
@@ -24,7 +24,7 @@ const REDIRECTS: usize = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Bytes that must come in a second for a transfer not to count as stalled.
-const LEAST_RATE: u64 = 1024;
+pub(super) const LEAST_RATE: u64 = 1024;
 
 /// Why a request came to nothing.
 #[derive(Debug)]
@@ -103,9 +103,9 @@ pub(super) struct Answer {
 
 /// A connection to one hub.
 pub(super) struct Client<'a> {
-    agent: Agent,
-    options: &'a HubOptions,
-    origin: Origin,
+    pub(super) agent: Agent,
+    pub(super) options: &'a HubOptions,
+    pub(super) origin: Origin,
     /// Without a slash at its end.
     endpoint: String,
 }
@@ -245,11 +245,8 @@ impl<'a> Client<'a> {
             .method(method)
             .uri(address.as_str())
             .header(ACCEPT_ENCODING, "identity");
-        if let Some(token) = self.options.token.as_ref().filter(|_| address.origin() == self.origin) {
-            let value = HeaderValue::try_from(format!("Bearer {token}"));
-            let mut value = value.map_err(|_| Failure::Refused("HF_TOKEN has characters that no token has".into()))?;
-            value.set_sensitive(true);
-            request = request.header(AUTHORIZATION, value);
+        if let Some(token) = self.token_for(address)? {
+            request = request.header(AUTHORIZATION, token);
         }
         if from > 0 {
             request = request.header(RANGE, format!("bytes={from}-"));
@@ -311,7 +308,7 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
-    fn new(inner: BodyReader<'static>, window: Duration) -> Self {
+    pub fn new(inner: BodyReader<'static>, window: Duration) -> Self {
         Self {
             inner,
             window,
@@ -360,15 +357,15 @@ fn parse_range(text: &str) -> Option<(u64, Option<u64>)> {
     Some((range.split_once('-')?.0.parse().ok()?, size.parse().ok()))
 }
 
-fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+pub(super) fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
 /// The beginning of what a server sent, for a message.
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     text.chars().take(100).collect()
 }
 
-fn refused(address: impl std::fmt::Display, problem: &str) -> Failure {
+pub(super) fn refused(address: impl std::fmt::Display, problem: &str) -> Failure {
     Failure::Refused(format!("{address}: {problem}"))
 }

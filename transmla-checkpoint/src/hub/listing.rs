@@ -21,6 +21,8 @@ const MOST_FILES: usize = 500_000;
 #[derive(Debug)]
 pub(super) struct Listing {
     pub commit: Commit,
+    /// Whether only some may see it, if the hub tells.
+    pub private: Option<bool>,
     pub files: Vec<ListedFile>,
 }
 
@@ -37,6 +39,7 @@ pub(super) struct ListedFile {
 #[derive(Deserialize)]
 struct Raw {
     sha: String,
+    private: Option<bool>,
     siblings: Siblings,
 }
 
@@ -90,6 +93,7 @@ fn parse(text: &[u8]) -> Result<Listing, Failure> {
     })?;
     Ok(Listing {
         commit,
+        private: raw.private,
         files: raw.siblings.0,
     })
 }

@@ -1,4 +1,4 @@
-//! Events while files are downloaded.
+//! Events while files are downloaded or uploaded.
 
 /// Receives the events of the hub client, which itself never prints.
 pub trait HubObserver: Send + Sync {
@@ -6,7 +6,7 @@ pub trait HubObserver: Send + Sync {
     fn event(&self, event: &HubEvent<'_>);
 }
 
-/// An event while files are downloaded.
+/// An event while files are downloaded or uploaded.
 ///
 /// Names of files are checked and hold no control characters; problems may quote a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,12 +19,26 @@ pub enum HubEvent<'a> {
         /// Its size in bytes, if the hub tells.
         bytes: Option<u64>,
     },
-    /// More of it has been received.
+    /// A file is about to be read, for its hash, before it is uploaded.
+    Reading {
+        /// Its name in the repository.
+        file: &'a str,
+        /// Its size in bytes.
+        bytes: u64,
+    },
+    /// A file is about to be sent.
+    Sending {
+        /// Its name in the repository.
+        file: &'a str,
+        /// Its size in bytes.
+        bytes: u64,
+    },
+    /// More of it has been received, read or sent.
     Progress {
-        /// Bytes received, including those of earlier runs.
+        /// Bytes so far, including those of earlier runs.
         position: u64,
     },
-    /// It is complete and verified.
+    /// It is complete, and verified if it was received.
     Finished {
         /// Its name in the repository.
         file: &'a str,

@@ -1,4 +1,5 @@
-//! Models and datasets from a hub: a loopback server that answers as the hub does or worse, and caches as its clients lay them out.
+//! Models and datasets from a hub, and models to one: loopback servers that answer as the hub does or worse, and caches as its
+//! clients lay them out.
 
 #![cfg(feature = "hub")]
 
@@ -9,3 +10,5 @@ mod layout;
 mod refused;
 mod server;
 mod transfer;
+mod upload;
+mod upload_server;

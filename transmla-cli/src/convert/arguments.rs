@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 use transmla_convert::{
-    FileFormat, LARGEST_RECIPE, MethodName, Recipe, default_shapes, has_refinement, resolve_paths, shapes_for_budget,
+    FileFormat, LARGEST_RECIPE, MethodName, Recipe, has_refinement, resolve_paths, shapes_for_budget,
 };
 use transmla_core::ModelConfig;
 use transmla_core::checkpoint::read_regular_text;
@@ -130,17 +130,12 @@ impl ConvertArguments {
         self.recipe.as_deref()
     }
 
-    /// Widths for the budget; without one, those that fit the model in place of what is left open.
+    /// Widths for the budget, if there is one.
     pub fn apply_budget(&self, recipe: &mut Recipe, config: &ModelConfig) -> anyhow::Result<()> {
-        let shape = &self.shape;
-        // Recipes and the embedded model have widths of their own.
-        let has_widths = self.recipe.is_some() || self.model.is_embedded();
-        let widths = match shape.kv_budget {
-            Some(share) => shapes_for_budget(config, share)?,
-            None if has_widths => return Ok(()),
-            None => default_shapes(config, recipe.engine, shape.qk_mqa_dim, shape.kv_lora_rank)?,
-        };
-        (recipe.qk_mqa_dim, recipe.kv_lora_rank) = widths;
+        if let Some(share) = self.shape.kv_budget {
+            let (rope, rank) = shapes_for_budget(config, share)?;
+            (recipe.qk_mqa_dim, recipe.kv_lora_rank) = (Some(rope), Some(rank));
+        }
         Ok(())
     }
 }
@@ -157,8 +152,8 @@ impl ShapeArguments {
     fn apply(&self, recipe: &mut Recipe) {
         set(&mut recipe.method, self.method);
         set(&mut recipe.refine, self.refine.map(Some));
-        set(&mut recipe.kv_lora_rank, self.kv_lora_rank);
-        set(&mut recipe.qk_mqa_dim, self.qk_mqa_dim);
+        set(&mut recipe.kv_lora_rank, self.kv_lora_rank.map(Some));
+        set(&mut recipe.qk_mqa_dim, self.qk_mqa_dim.map(Some));
         set(&mut recipe.collapse, self.collapse.map(|AutoOr(number)| number));
         set(&mut recipe.format, self.format.map(Some));
     }

@@ -83,8 +83,8 @@ impl Origin<'_> {
 fn facts(plan: &Plan, freqfold: Option<usize>, calibration: Option<String>) -> Vec<Fact> {
     let (source, grouped, latent) = (plan.source(), plan.grouped(), plan.latent());
     let heads = format!(
-        "{} of {}, {} for keys and values",
-        source.num_attention_heads, grouped.head_dim, grouped.num_key_value_heads
+        "{} for queries, {} for keys and values, each {} wide",
+        source.num_attention_heads, grouped.num_key_value_heads, grouped.head_dim
     );
     let facts = [
         ("Layers", Some(source.num_hidden_layers.to_string())),

@@ -26,7 +26,7 @@ pub struct EvaluationArguments {
     eval_tokens: Option<PathBuf>,
 
     /// Tokens per window [default: 2048, or the model's context if that is shorter, or as in --eval-tokens]
-    #[arg(long, value_name = "N", value_parser = values::positive)]
+    #[arg(long, value_name = "N", value_parser = values::window)]
     eval_seqlen: Option<usize>,
 
     /// Maximum number of windows [default: all]

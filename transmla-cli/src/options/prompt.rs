@@ -7,10 +7,15 @@ use anyhow::{Context, bail};
 use clap::Args;
 use transmla_core::checkpoint::read_regular_text;
 
+use crate::printer::Hint;
+
 /// Most bytes of a prompt.
 const LARGEST_PROMPT: u64 = 16 << 20;
 
 const NO_PROMPT: &str = "no prompt was given: use --prompt TEXT, --prompt-file FILE, or pipe a text into the command";
+
+/// What to do with a pipe or a device that is named as a file.
+const PIPE: &str = "pipe the text into the command, without --prompt-file";
 
 /// The text to continue or to answer.
 #[derive(Debug, Args)]
@@ -32,7 +37,15 @@ impl PromptArguments {
     pub fn read(&self) -> anyhow::Result<String> {
         let stdin = std::io::stdin();
         match (&self.prompt, &self.prompt_file) {
-            (_, Some(file)) => Ok(without_line_end(read_regular_text(file, LARGEST_PROMPT)?)),
+            (_, Some(file)) => {
+                let text = read_regular_text(file, LARGEST_PROMPT).map_err(anyhow::Error::new);
+                let is_other = std::fs::metadata(file).is_ok_and(|data| !data.is_file() && !data.is_dir());
+                Ok(without_line_end(if is_other {
+                    text.context(Hint(PIPE))?
+                } else {
+                    text?
+                }))
+            }
             (Some(text), _) if text != "-" => Ok(text.clone()),
             (None, _) if stdin.is_terminal() => bail!(NO_PROMPT),
             _ => {

@@ -13,8 +13,8 @@ pub struct SamplingArguments {
     #[arg(long, value_name = "T", value_parser = values::temperature, allow_negative_numbers = true)]
     temperature: Option<f64>,
 
-    /// Sample from this many of the most likely tokens
-    #[arg(long, value_name = "K", value_parser = values::positive)]
+    /// Sample from this many of the most likely tokens; 0 for all
+    #[arg(long, value_name = "K")]
     top_k: Option<usize>,
 
     /// Sample from the most likely tokens that have this probability together
@@ -37,7 +37,7 @@ pub struct SamplingArguments {
 impl SamplingArguments {
     /// A sampler; what was not given is as in `default`.
     pub fn sampler(&self, default: Sampling) -> Sampler {
-        let filtered = self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();
+        let filtered = self.top_k.is_some_and(|count| count > 0) || self.top_p.is_some() || self.min_p.is_some();
         let sampling = Sampling {
             temperature: self
                 .temperature
@@ -46,7 +46,10 @@ impl SamplingArguments {
                     true => 1.0,
                     false => default.temperature,
                 }),
-            top_k: self.top_k.or(default.top_k),
+            top_k: match self.top_k {
+                Some(0) => None,
+                given => given.or(default.top_k),
+            },
             top_p: self.top_p.unwrap_or(default.top_p),
             min_p: self.min_p.unwrap_or(default.min_p),
             repetition_penalty: self.repetition_penalty.unwrap_or(default.repetition_penalty),

@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use transmla_core::checkpoint::parse_size;
+use transmla_core::hub::is_repo_id;
 
 /// What the value of an option should have been.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,19 +27,31 @@ pub fn positive(text: &str) -> Result<usize, Expected> {
     }
 }
 
+/// Tokens of a window, of which all but the first are predicted.
+pub fn window(text: &str) -> Result<usize, Expected> {
+    match text.parse() {
+        Ok(number) if number > 1 => Ok(number),
+        _ => Err(Expected(
+            "an integer of 2 or more: the first token of a window is not predicted",
+        )),
+    }
+}
+
 /// A size in bytes, with or without a unit.
 pub fn size(text: &str) -> Result<u64, Expected> {
     parse_size(text).map_err(|_| Expected("a size such as 5GB, 200MB or 2GiB"))
 }
 
-/// A share such as `25%` or `0.25`; its range is checked against the model.
+/// A share of a whole such as `25%` or `0.25`, at most all of it.
 pub fn share(text: &str) -> Result<f64, Expected> {
-    let number = |text: &str| text.trim().parse::<f64>().ok().filter(|number| number.is_finite());
+    let number = |text: &str| text.trim().parse::<f64>().ok();
     let share = match text.strip_suffix('%') {
         Some(percent) => number(percent).map(|percent| percent / 100.0),
-        None => number(text).filter(|share| *share <= 1.0),
+        None => number(text),
     };
-    share.ok_or(Expected("a share such as 25% or 0.25"))
+    share
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or(Expected("a share of 0 to 1, such as 25% or 0.25"))
 }
 
 /// A temperature: zero or more.
@@ -73,6 +86,14 @@ pub fn penalty(text: &str) -> Result<f64, Expected> {
     }
 }
 
+/// A repository of the hub with its owner.
+pub fn repository(text: &str) -> Result<String, Expected> {
+    match is_repo_id(text) && text.contains('/') {
+        true => Ok(text.to_owned()),
+        false => Err(Expected("owner/name, of letters, digits, -, _ and .")),
+    }
+}
+
 /// `auto` or a positive integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AutoOr(pub Option<usize>);
@@ -99,8 +120,7 @@ mod tests {
     fn shares_have_a_percent_sign_or_are_at_most_one() {
         assert_eq!(share("25%"), Ok(0.25));
         assert_eq!(share("0.25"), Ok(0.25));
-        assert_eq!(share("200 %"), Ok(2.0));
-        for wrong in ["25", "a quarter", "%", "nan", "inf%", ""] {
+        for wrong in ["25", "200%", "-1%", "a quarter", "%", "nan", "inf%", ""] {
             assert!(share(wrong).is_err(), "{wrong}");
         }
     }
@@ -109,6 +129,7 @@ mod tests {
     fn numbers_are_in_range() {
         assert_eq!(positive("8"), Ok(8));
         assert!(positive("0").is_err() && positive("-1").is_err() && positive("8.0").is_err());
+        assert!(window("2").is_ok() && window("1").is_err());
         assert_eq!("auto".parse(), Ok(AutoOr(None)));
         assert_eq!("4".parse(), Ok(AutoOr(Some(4))));
         assert!("often".parse::<AutoOr>().is_err());

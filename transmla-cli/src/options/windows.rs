@@ -34,7 +34,7 @@ pub struct WindowArguments {
     tokens: Option<PathBuf>,
 
     /// Tokens per window
-    #[arg(long, value_name = "N", value_parser = values::positive)]
+    #[arg(long, value_name = "N", value_parser = values::window)]
     seqlen: Option<usize>,
 
     /// Maximum number of windows

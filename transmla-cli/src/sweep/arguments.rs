@@ -4,11 +4,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
-use transmla_convert::{ConvertError, MethodName, Recipe, default_refinement, has_refinement, shapes_for_budget};
+use transmla_convert::{ConvertError, Hint, MethodName, Recipe, default_refinement, has_refinement, shapes_for_budget};
 use transmla_core::ModelConfig;
 
+use crate::options::budget::budget;
 use crate::options::compute::ComputeArguments;
 use crate::options::conversion::ConversionArguments;
 use crate::options::output::OutputArguments;
@@ -103,10 +104,10 @@ impl FromStr for Budget {
                 (Ok(rope), Ok(rank)) => Some(Self::Shapes(rope, rank)),
                 _ => None,
             },
-            None => values::share(text).ok().map(Self::Share),
+            None => budget(text).ok().map(Self::Share),
         }
         .ok_or(Expected(
-            "two widths such as 8+28 (qk-mqa-dim + kv-lora-rank) or a share such as 25%",
+            "two widths such as 8+28 (rotary key + latent) or a share of the KV cache such as 25%",
         ))
     }
 }
@@ -126,6 +127,34 @@ impl Budget {
         match self {
             Self::Shapes(rope, rank) => Ok((rope, rank)),
             Self::Share(share) => shapes_for_budget(config, share),
+        }
+    }
+
+    /// Why it does not fit a model, and what would, as --budgets has it.
+    pub fn refused(self, error: ConvertError) -> anyhow::Error {
+        let told = |hint: &Hint, instead: String| {
+            let allowed = &hint.allowed;
+            anyhow!("--budgets {self} does not fit this model: {allowed}; try --budgets {instead}")
+        };
+        match (&error, self) {
+            (ConvertError::Option(hint @ Hint { field: "kv_budget", .. }), _) => told(hint, hint.suggestion.clone()),
+            (
+                ConvertError::Option(
+                    hint @ Hint {
+                        field: "qk_mqa_dim", ..
+                    },
+                ),
+                Self::Shapes(_, rank),
+            ) => told(hint, format!("{}+{rank}", hint.suggestion)),
+            (
+                ConvertError::Option(
+                    hint @ Hint {
+                        field: "kv_lora_rank", ..
+                    },
+                ),
+                Self::Shapes(rope, _),
+            ) => told(hint, format!("{rope}+{}", hint.suggestion)),
+            _ => anyhow::Error::new(error).context(format!("cannot use --budgets {self}")),
         }
     }
 }
@@ -293,8 +322,12 @@ mod tests {
     fn budgets_are_widths_or_shares() {
         assert_eq!("8+28".parse(), Ok(Budget::Shapes(8, 28)));
         assert_eq!("12.5%".parse(), Ok(Budget::Share(0.125)));
+        assert_eq!(
+            ("50".parse(), "0.5".parse()),
+            (Ok(Budget::Share(0.5)), Ok(Budget::Share(0.5)))
+        );
         assert_eq!(Budget::Share(0.125).to_string(), "12.5%");
-        for wrong in ["8", "8+", "+28", "0+28", "8+28+1", "8-28", ""] {
+        for wrong in ["half", "8+", "+28", "0+28", "8+28+1", "8-28", ""] {
             assert!(wrong.parse::<Budget>().is_err(), "{wrong}");
         }
     }

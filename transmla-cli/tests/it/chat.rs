@@ -113,6 +113,11 @@ fn a_prompt_comes_from_an_option_a_file_or_standard_input() {
     for filter in [["--top-k", "1"], ["--min-p", "1"]] {
         assert_eq!(generate(&[&narrow[..], &filter].concat(), ""), expected);
     }
+    // All tokens are no filter.
+    assert_eq!(
+        generate(&["--prompt", "Once upon a time", "--top-k", "0"], ""),
+        expected
+    );
     // A filter without a temperature draws.
     let drawn = |seed: &str| generate(&["--prompt", "Once upon a time", "--top-p", "0.99", "--seed", seed], "");
     assert!((1..9).any(|seed| drawn(&seed.to_string()) != expected));

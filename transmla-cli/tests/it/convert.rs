@@ -89,6 +89,33 @@ fn the_published_method_has_a_step_in_between() {
     transmla(&place.convert(&refined)).fails(1, &["--refine", "coherent"]);
 }
 
+/// The card has what the command has measured, and says whose the method is.
+#[test]
+fn a_card_has_perplexities_and_the_method() {
+    let place = Workplace::new();
+    let card = || std::fs::read_to_string(place.path("outputs/README.md")).unwrap();
+    for (method, credits) in [
+        (
+            "coherent",
+            "own method `coherent`; the model as a whole was not fine-tuned",
+        ),
+        ("transmla", "The method is the published one of [TransMLA]"),
+    ] {
+        let result = transmla(&place.convert(&["--json", "--force", "--method", method])).json();
+        for (label, model) in [("perplexity", "mla"), ("perplexity of the original", "original")] {
+            let row = format!("| {label} | {:.3}", perplexity(&result, model));
+            assert!(card().contains(&row), "no '{row}' in {}", card());
+        }
+        assert!(
+            card().contains(credits) && card().contains("| perplexities measured on | "),
+            "{}",
+            card()
+        );
+    }
+    transmla(&place.convert(&["--force", "--ppl-eval-batch-size", "0"])).succeeds();
+    assert!(!card().contains("perplexit"), "{}", card());
+}
+
 #[test]
 fn an_evaluation_can_be_left_out() {
     let place = Workplace::new();

@@ -141,6 +141,43 @@ fn a_conversion_ends_in_gguf() {
     assert!(place.path("outputs/model.safetensors").is_file());
 }
 
+/// The file says what it is and how to chat with it, and nothing of the machine.
+#[test]
+fn a_file_names_its_model_and_carries_its_chat_template() {
+    let place = Workplace::new();
+    let template = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}";
+    std::fs::write(place.path("model/chat_template.jinja"), template).unwrap();
+    std::fs::write(
+        place.path("model/README.md"),
+        "---\nlicense: mit\nlicense_link: https://example.org/mit\n---\n",
+    )
+    .unwrap();
+    let snapshot = format!("hub/models--org--tiny/snapshots/{}", "0123456789abcdef0123".repeat(2));
+    std::fs::create_dir_all(place.path("hub/models--org--tiny/snapshots")).unwrap();
+    std::fs::rename(place.path("model"), place.path(&snapshot)).unwrap();
+    transmla(&place.convert(&["--model-path", &place.arg(&snapshot), "--format", "gguf"])).succeeds();
+    let file = std::fs::read(place.path("outputs/model.gguf")).unwrap();
+    let has = |words: &[u8]| file.windows(words.len()).any(|window| window == words);
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    for (key, value) in [
+        ("general.type", "model"),
+        ("general.name", "tiny-MLA"),
+        ("general.license", "mit"),
+        ("general.license.link", "https://example.org/mit"),
+        ("general.base_model.0.name", "tiny"),
+        ("general.base_model.0.organization", "org"),
+        ("general.base_model.0.repo_url", "https://huggingface.co/org/tiny"),
+        ("tokenizer.chat_template", template),
+    ] {
+        // 8 is the kind of a string.
+        assert!(
+            has(&[text(key), 8u32.to_le_bytes().to_vec(), text(value)].concat()),
+            "{key}"
+        );
+    }
+    assert!(!has(place.path("").to_str().unwrap().as_bytes()));
+}
+
 /// Nothing is done before it is known that a GGUF file will come out.
 #[test]
 fn a_conversion_that_cannot_end_in_gguf_does_not_begin() {

@@ -10,8 +10,8 @@ use crate::support::{Workplace, models, names, transmla};
 fn recipe(place: &Workplace) -> Recipe {
     let mut recipe = Recipe {
         model_path: place.arg("model"),
-        qk_mqa_dim: 8,
-        kv_lora_rank: 28,
+        qk_mqa_dim: Some(8),
+        kv_lora_rank: Some(28),
         freqfold: "1".parse().unwrap(),
         refine: Some(2),
         ..Recipe::default()
@@ -80,6 +80,50 @@ fn twenty_lines_convert_as_the_command_does() {
     }
 }
 
+/// What a recipe leaves open is what the command takes: half of the cache.
+#[test]
+fn widths_that_are_left_open_are_the_commands() {
+    let place = Workplace::new();
+    let open = Recipe {
+        qk_mqa_dim: None,
+        kv_lora_rank: None,
+        ..recipe(&place)
+    };
+    let text = open.to_toml().unwrap();
+    assert!(!text.contains("lora") && !text.contains("mqa"), "{text}");
+    std::fs::write(place.path("open.toml"), text).unwrap();
+    let planned = Conversion::new(open).unwrap().with(setup()).plan(&mut Silent).unwrap();
+    assert_eq!(
+        (planned.plan().recipe().qk_mqa_dim, planned.plan().recipe().kv_lora_rank),
+        (Some(8), Some(24))
+    );
+    let (model, recipe) = (place.arg("model"), place.arg("open.toml"));
+    for more in [["--model-path", &model], ["--recipe", &recipe]] {
+        let plan = transmla(&[&["convert", "--dry-run", "--json"], &more[..]].concat()).json();
+        assert_eq!(
+            (&plan["kv_cache"]["mla"], &plan["shapes"]["kv_lora_rank"]),
+            (&32.into(), &24.into()),
+            "{plan}"
+        );
+    }
+}
+
+#[test]
+fn numbers_out_of_range_are_refused_before_any_work() {
+    let place = Workplace::new();
+    let problem = |change: &dyn Fn(&mut Recipe)| {
+        let mut recipe = recipe(&place);
+        change(&mut recipe);
+        let planned = Conversion::new(recipe).and_then(|conversion| conversion.with(setup()).plan(&mut Silent));
+        planned.unwrap_err().to_string()
+    };
+    assert!(problem(&|recipe| recipe.calibration.cal_noise = Some(2.0)).contains("cal_noise is 2"));
+    assert!(problem(&|recipe| recipe.calibration.cal_noise = Some(f64::NAN)).contains("cal_noise is NaN"));
+    assert!(problem(&|recipe| recipe.evaluation.eval_seqlen = Some(1)).contains("eval_seqlen is 1"));
+    let refined = problem(&|recipe| (recipe.method, recipe.refine) = (MethodName::Transmla, Some(5)));
+    assert!(refined.contains("refine is 5"), "{refined}");
+}
+
 #[test]
 fn a_sweep_of_recipes_is_that_of_the_command() {
     let place = Workplace::new();
@@ -105,7 +149,7 @@ fn a_sweep_of_recipes_is_that_of_the_command() {
             let recipe = Recipe {
                 method,
                 refine,
-                kv_lora_rank,
+                kv_lora_rank: Some(kv_lora_rank),
                 ..recipe(&place)
             };
             models.push((recipe, place.path(&format!("library/{slug}-8-{kv_lora_rank}"))));

@@ -16,6 +16,7 @@ mod own_text;
 mod privacy;
 #[cfg(unix)]
 mod processes;
+mod push;
 mod read_back;
 mod readmes;
 mod recipes;
@@ -28,6 +29,8 @@ mod special_files;
 mod support;
 mod sweep;
 mod texts;
+#[path = "../../../transmla-checkpoint/tests/hub/upload_server.rs"]
+mod upload_server;
 mod usage;
 mod verify;
 mod walkthrough;

@@ -256,8 +256,8 @@ fn a_program_converts_as_the_command_does() {
     let mut recipe = Recipe {
         model_path: place.arg("model"),
         method: MethodName::Transmla,
-        qk_mqa_dim: 8,
-        kv_lora_rank: 28,
+        qk_mqa_dim: Some(8),
+        kv_lora_rank: Some(28),
         freqfold: "1".parse().unwrap(),
         ..Recipe::default()
     };

@@ -157,6 +157,7 @@ fn a_model_of_the_hub_keeps_its_id_and_its_licence() {
     transmla(&place.convert(&["--model-path", &place.arg(&snapshot)])).succeeds();
     let card = read(&place, "outputs/README.md");
     for line in [
+        "model_name: tiny-MLA",
         "base_model: \"org/tiny\"",
         "license: other",
         "license_name: tiny",

@@ -43,6 +43,7 @@ fn help() {
         "generate",
         "bench",
         "chat",
+        "push",
         "doctor",
         "completions",
         "man",
@@ -172,7 +173,7 @@ fn errors() {
         "convert --save-path /dev/null/x",
         "eval --model-path embedded",
         "sweep --budgets 8+28,8+512",
-        "sweep --budgets 8",
+        "sweep --budgets 8+",
         "sweep --methods transmla --refine 100",
     ] {
         let ran = transmla(&line.split(' ').collect::<Vec<_>>());

@@ -91,6 +91,20 @@ fn weights() {
 }
 
 #[test]
+fn a_prompt() {
+    for kind in ["pipe", "device"] {
+        let place = Workplace::new();
+        put(kind, &place.path("prompt"));
+        let arguments = ["generate", "--model-path", "embedded", "--prompt-file"].map(str::to_owned);
+        let arguments = [&arguments[..], &[place.arg("prompt")]].concat();
+        soon(&arguments).fails(
+            1,
+            &["prompt", "not a regular file", "hint: pipe the text into the command"],
+        );
+    }
+}
+
+#[test]
 fn a_recipe() {
     for (kind, said) in KINDS {
         let place = Workplace::new();

@@ -124,9 +124,12 @@ fn what_does_not_fit_is_found_before_any_work() {
     fs::write(place.path("file"), "").unwrap();
     let [file, output, models, model] = ["file/x", "sweep", "models", "model"].map(|name| place.arg(name));
     for (more, words) in [
-        ("--budgets 8+28,8+57".into(), ["--budgets 8+57", "1 to 56 is possible"]),
-        ("--budgets 8+28,3+8".into(), ["--budgets 3+8", "one of 2, 4, 8"]),
-        ("--budgets 1%".into(), ["--budgets 1%", "to 100% is possible"]),
+        (
+            "--budgets 8+28,8+57".into(),
+            ["1 to 56 is possible", "try --budgets 8+24"],
+        ),
+        ("--budgets 8+28,3+8".into(), ["one of 2, 4, 8", "try --budgets 2+8"]),
+        ("--budgets 1%".into(), ["to 100% is possible", "try --budgets 25%"]),
         (
             "--budgets 8+28,4+28 --freqfold 1".into(),
             ["--budgets 4+28", "multiple of collapse 2"],

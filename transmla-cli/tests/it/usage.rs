@@ -15,7 +15,9 @@ fn wrong_usage_has_its_own_exit_code() {
         ("convert --freqfold often", ["--freqfold", "auto or a positive integer"]),
         ("convert --collapse 1.5", ["--collapse", "auto or a positive integer"]),
         ("convert --method other", ["--method", "transmla"]),
-        ("convert --kv-budget 250", ["--kv-budget", "50%, 0.5 or 50"]),
+        ("convert --kv-budget half", ["--kv-budget", "50%, 0.5 or 50"]),
+        ("convert --eval-seqlen 1", ["--eval-seqlen", "2 or more"]),
+        ("convert --cal-noise 200%", ["--cal-noise", "a share of 0 to 1"]),
         (
             "convert --kv-budget 25% --kv-lora-rank 8",
             ["--kv-budget", "cannot be used with"],
@@ -78,6 +80,16 @@ fn wrong_usage_has_its_own_exit_code() {
     ] {
         let words: Vec<&str> = words.to_vec();
         transmla(&line.split(' ').collect::<Vec<_>>()).fails(2, &words);
+    }
+}
+
+/// A number that is none of a share is one out of range, whatever it is written like.
+#[test]
+fn budgets_are_told_their_range() {
+    for budget in ["101", "101%", "1.01e2"] {
+        let (words, hint) = (["101% does not fit", "4.7% to 100%"], "try --kv-budget 25%");
+        transmla(&["convert", "--kv-budget", budget, "--dry-run"]).fails(1, &[words[0], words[1], hint]);
+        transmla(&["sweep", "--budgets", budget]).fails(1, &[words[0], words[1], "try --budgets 25%"]);
     }
 }
 

@@ -4,10 +4,13 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 use transmla_core::config::LatentStyle;
+use transmla_eval::Perplexity;
 
-use crate::solve::summary;
+use crate::output::front_matter::{front_matter, is_line_end, is_local, scalar};
+use crate::solve::{credits, summary};
 use crate::spec::options::{Engine, FileFormat};
 use crate::spec::plan::Plan;
+use crate::spec::report::Report;
 use crate::spec::serving::remote_code;
 
 /// What a card says beyond what the plan knows.
@@ -19,15 +22,20 @@ pub struct ModelCard<'a> {
     pub name: &'a str,
     /// The text of the calibration.
     pub calibration: &'a str,
+    /// The text of the evaluation, if there is one.
+    pub evaluation: Option<&'a str>,
     /// The original's card, whose language and licence are carried over.
     pub original: Option<&'a str>,
 }
 
+/// Where this program is from.
+const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
+
 /// Metadata of the original that a conversion does not change, each one word or line, or a list of such.
 const CARRIED: [&str; 4] = ["license", "license_name", "license_link", "language"];
 
-/// The contents of `README.md`: metadata as hubs read it, what the model is, and how to load it.
-pub fn model_card(plan: &Plan, card: &ModelCard<'_>) -> String {
+/// The contents of `README.md`: metadata as hubs read it, what the model is, how to load it, and what was measured.
+pub fn model_card(plan: &Plan, card: &ModelCard<'_>, report: &Report) -> String {
     let class = match plan.style() {
         LatentStyle::DeepseekV3 => "DeepseekV3ForCausalLM".to_owned(),
         LatentStyle::Family => plan.source().family.latent_class(),
@@ -56,11 +64,11 @@ pub fn model_card(plan: &Plan, card: &ModelCard<'_>) -> String {
     let _ = write!(
         text,
         "# {name}, with multi-head latent attention\n\n\
-         {name} converted from grouped-query to multi-head latent attention (MLA) by \
-         [transmla](https://arxiv.org/abs/2502.07864), without training. The KV cache holds {after} numbers per token and \
-         layer where the original's holds {before}.\n\n{load}"
+         {name} converted from grouped-query to multi-head latent attention (MLA) by [transmla]({REPOSITORY}). The KV cache \
+         holds {after} numbers per token and layer where the original's holds {before}. {}\n\n{load}",
+        credits(plan.recipe())
     );
-    let rows = [
+    let mut rows = vec![
         ("class", format!("`{class}`")),
         ("`kv_lora_rank`", latent.kv_lora_rank.to_string()),
         ("`qk_rope_head_dim`", latent.qk_rope_head_dim.to_string()),
@@ -72,6 +80,20 @@ pub fn model_card(plan: &Plan, card: &ModelCard<'_>) -> String {
         ("method", method),
         ("calibrated on", markdown(card.calibration)),
     ];
+    let measured = [
+        ("perplexity", report.mla),
+        ("perplexity of the original", report.original),
+    ];
+    rows.extend(
+        measured
+            .into_iter()
+            .filter_map(|(label, found)| Some((label, perplexity(&found?)))),
+    );
+    if let (Some(text), Some(found)) = (card.evaluation, report.mla) {
+        let windows = if found.windows == 1 { "window" } else { "windows" };
+        let text = format!("{} {windows} of {}", found.windows, markdown(text));
+        rows.push(("perplexities measured on", text));
+    }
     text += "| | |\n| --- | --- |\n";
     for (label, value) in rows {
         let _ = writeln!(text, "| {label} | {value} |");
@@ -94,6 +116,14 @@ pub fn model_card(plan: &Plan, card: &ModelCard<'_>) -> String {
     text
 }
 
+/// A perplexity with its standard error, to first order.
+fn perplexity(found: &Perplexity) -> String {
+    let (value, error) = (found.perplexity, found.standard_error);
+    error.map_or(format!("{value:.3}"), |error| {
+        format!("{value:.3} ± {:.3}", value * error)
+    })
+}
+
 /// The front matter, which is YAML; a JSON string is one of its strings.
 fn metadata(plan: &Plan, card: &ModelCard<'_>) -> String {
     let library = match plan.recipe().file_format() {
@@ -101,6 +131,7 @@ fn metadata(plan: &Plan, card: &ModelCard<'_>) -> String {
         FileFormat::Gguf => "gguf",
     };
     let mut text = format!("---\nlibrary_name: {library}\npipeline_tag: text-generation\n");
+    let _ = writeln!(text, "model_name: {}", scalar(&format!("{}-MLA", one_line(card.name))));
     if let Some(id) = card.base_model {
         let _ = writeln!(text, "base_model: {}\nbase_model_relation: finetune", json!(id));
     }
@@ -130,135 +161,32 @@ fn metadata(plan: &Plan, card: &ModelCard<'_>) -> String {
 /// A text that Markdown shows as it is, on one line and in one cell of a table.
 fn markdown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' | '!' | '~' | '&' | '$' => {
-                out.push('\\');
-                out.push(character);
-            }
-            control if control.is_control() || is_line_end(control) => out.push(' '),
-            // What turns the direction of a text.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
-            plain => out.push(plain),
+    for character in one_line(text).chars() {
+        if r"\`*_[]<>|#!~&$".contains(character) {
+            out.push('\\');
         }
+        out.push(character);
     }
     out
 }
 
-/// Whether a link is a path that starts at the root of a file system or at a home folder.
-fn is_local(link: &str) -> bool {
-    link.starts_with(['/', '\\', '~']) || link.starts_with("file:") || link.as_bytes().get(1) == Some(&b':')
-}
-
-/// A value as YAML has it: words as they are, everything else as a JSON string.
-fn scalar(value: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'+');
-    let reads_otherwise = ["no", "yes", "on", "off", "true", "false", "null", "y", "n"];
-    let is_word = value.starts_with(|first: char| first.is_ascii_alphabetic())
-        && value.bytes().all(plain)
-        && !reads_otherwise.contains(&value.to_ascii_lowercase().as_str());
-    match is_word {
-        true => value.to_owned(),
-        false => json!(value).to_string(),
-    }
-}
-
-fn is_line_end(character: char) -> bool {
-    matches!(character, '\u{85}' | '\u{2028}' | '\u{2029}')
-}
-
-/// The keys of a card's front matter with their values, as far as those are words, lines or lists of them; none if it has
-/// no front matter.
-///
-/// It is not read as YAML, of which somebody else's file may hold anything.
-fn front_matter(card: &str) -> Vec<(String, Vec<String>)> {
-    let card = card.strip_prefix('\u{feff}').unwrap_or(card);
-    let mut lines = card.lines();
-    if lines.next().map(str::trim_end) != Some("---") {
-        return Vec::new();
-    }
-    let mut keys: Vec<(String, Vec<String>)> = Vec::new();
-    for line in lines {
-        if line.trim_end() == "---" {
-            return keys;
+/// A text without line ends, control characters, and what turns the direction of a text.
+fn one_line(text: &str) -> String {
+    let turns = |character: char| matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let kept = text.chars().filter(|character| !turns(*character));
+    kept.map(|character| {
+        if character.is_control() || is_line_end(character) {
+            ' '
+        } else {
+            character
         }
-        let item = line.trim_start().strip_prefix("- ").and_then(value);
-        match (line.starts_with([' ', '-', '\t']), keys.last_mut()) {
-            (true, Some((_, values))) => values.extend(item),
-            (true, None) => {}
-            (false, _) => {
-                let (key, rest) = line.split_once(':').unwrap_or((line, ""));
-                let flow = rest.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-                let values = match flow {
-                    Some(items) => items.split(',').filter_map(value).collect(),
-                    None => value(rest).into_iter().collect(),
-                };
-                keys.push((key.to_owned(), values));
-            }
-        }
-    }
-    // Never closed: text that happens to begin with a rule.
-    Vec::new()
-}
-
-/// A value on one line, without its quotes; nothing if it is empty or something else of YAML's.
-fn value(text: &str) -> Option<String> {
-    let text = text.trim();
-    let quoted = |mark: char| text.strip_prefix(mark)?.strip_suffix(mark);
-    let text = quoted('"').or_else(|| quoted('\'')).unwrap_or(text);
-    let other = text.starts_with(['&', '*', '!', '|', '>', '{', '[', '%', '@', '`', '#', '"', '\'']);
-    let unusable = |character: char| character.is_control() || is_line_end(character);
-    (!text.is_empty() && !other && text.len() <= 500 && !text.contains(unusable)).then(|| text.to_owned())
+    })
+    .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn front_matter_is_cut_into_keys() {
-        let card = "---\nlicense: mit\nlanguage:\n- en\n- \"no\"\ntags:\n  - x\nlicense_link: 'https://a.b/c'\nx: [a, b]\n---\n# Title\nlicense: none\n";
-        let keys: Vec<(String, Vec<String>)> = front_matter(card);
-        let expected = [
-            ("license", &["mit"][..]),
-            ("language", &["en", "no"]),
-            ("tags", &["x"]),
-            ("license_link", &["https://a.b/c"]),
-            ("x", &["a", "b"]),
-        ];
-        let found: Vec<(&str, Vec<&str>)> = keys
-            .iter()
-            .map(|(key, values)| (key.as_str(), values.iter().map(String::as_str).collect()))
-            .collect();
-        assert_eq!(found, expected.map(|(key, values)| (key, values.to_vec())));
-        assert!(front_matter("---\nlicense: mit\n").is_empty());
-        assert!(front_matter("# Title\n---\nlicense: mit\n---\n").is_empty());
-    }
-
-    #[test]
-    fn values_are_no_more_than_values() {
-        for (given, expected) in [
-            ("apache-2.0", "apache-2.0"),
-            ("no", "\"no\""),
-            ("2.0", "\"2.0\""),
-            ("a: b", "\"a: b\""),
-            ("x\"y", r#""x\"y""#),
-        ] {
-            assert_eq!(scalar(given), expected);
-        }
-        for text in [
-            "",
-            "!!python/object:os.system",
-            "&a",
-            "*a",
-            "{a: b}",
-            "|",
-            "a\u{1b}b",
-            "a\u{2028}b",
-        ] {
-            assert_eq!(value(text), None, "{text:?}");
-        }
-    }
 
     #[test]
     fn names_are_shown_as_they_are() {

@@ -1,5 +1,6 @@
 //! A saved model in stock form as one GGUF file, for llama.cpp's `deepseek2`.
 
+mod about;
 mod attention;
 mod entries;
 mod survey;
@@ -32,10 +33,11 @@ use crate::spec::plan::Plan;
 /// llama.cpp runs it by its absorbed form, with one latent per token in the cache. The file has one epsilon for all norms, so the
 /// residual stream is rescaled for one that makes ordinary numbers of the latents: the model runs a short built-in text on
 /// `device` for it. `pre_tokenizer` is llama.cpp's name for how a byte-level tokenizer splits text, where that cannot be told
-/// from tokenizer.json. Without `replace`, a file that exists, or has come to exist when the file is done, is left alone.
+/// from tokenizer.json. Name, licence and base model are those of the folder's model card. Without `replace`, a file that exists, or has come to exist when the file is done, is left alone.
 ///
 /// # Errors
-/// The model is not in stock form or has lost its latents, its tokenizer cannot be expressed, a tensor cannot be read, or the
+/// The model is not in stock form or has lost its latents, its tokenizer cannot be expressed, its chat template or its card
+/// cannot be read, a tensor cannot be read, or the
 /// file not written; the file exists (and `replace` is not set).
 pub fn write_gguf(
     folder: &Path,
@@ -68,7 +70,8 @@ pub fn write_gguf(
     }
     let checkpoint = Checkpoint::open(folder)?;
     transmla_core::model::check_headers(&config, &checkpoint)?;
-    let vocabulary = vocabulary::keys(folder, &config, pre_tokenizer)?;
+    let mut texts = about::keys(folder)?;
+    texts.extend(vocabulary::keys(folder, &config, pre_tokenizer)?);
     if let Some(problem) = lost_rows(&config, &latent, &checkpoint)? {
         return refuse(problem);
     }
@@ -87,17 +90,18 @@ pub fn write_gguf(
         dtype,
     };
     let stream = CalibrationStream::new(&model, &text, 1, false)?;
-    file.write(&model, stream, (path, replace), vocabulary)
+    file.write(&model, stream, (path, replace), texts)
 }
 
-/// Whether a source's tokenizer can go into a GGUF file, where the plan asks for one.
+/// Whether a source's tokenizer and chat template can go into a GGUF file, where the plan asks for one.
 ///
 /// # Errors
-/// [`ConvertError::Gguf`] with what is in the way.
+/// [`ConvertError::Gguf`] with what is in the way; files of the tokenizer that cannot be read.
 pub fn check_gguf(plan: &Plan, source: &Path) -> Result<(), ConvertError> {
     match plan.recipe().file_format() {
         FileFormat::Safetensors => Ok(()),
         FileFormat::Gguf => {
+            about::keys(source)?;
             vocabulary::keys(source, plan.converted(), plan.recipe().pre_tokenizer.as_deref()).map(|_| ())
         }
     }
@@ -132,11 +136,11 @@ impl File {
         model: &Decoder,
         mut stream: CalibrationStream,
         (path, replace): (&Path, bool),
-        vocabulary: Vec<(String, GgufValue)>,
+        texts: Vec<(String, GgufValue)>,
     ) -> Result<(), ConvertError> {
         let (config, latent) = (model.config(), &self.latent);
         let mut keys = self.keys(config);
-        keys.extend(vocabulary);
+        keys.extend(texts);
         let entries = entries(config, latent, self.query_rank);
         let tensor = |entry: &Entry| GgufTensor {
             name: entry.name.clone(),

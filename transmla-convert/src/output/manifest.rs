@@ -42,8 +42,8 @@ const LARGEST_CONFIG: u64 = 16 << 20;
 
 /// `[files]` of a `transmla.toml`: bytes by name.
 #[derive(Debug, Serialize, Deserialize)]
-struct Manifest {
-    files: BTreeMap<String, u64>,
+pub(crate) struct Manifest {
+    pub(crate) files: BTreeMap<String, u64>,
 }
 
 /// Adds the list of all files that are in the writer's folder to the recipe there, or writes it alone if there is none.

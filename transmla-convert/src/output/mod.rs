@@ -2,11 +2,13 @@
 
 pub mod card;
 pub mod companions;
+pub mod front_matter;
 pub mod gguf;
 pub mod json;
 pub mod kept_text;
 pub mod lost_rows;
 pub mod manifest;
+pub mod model_files;
 pub mod modelling;
 pub mod names;
 pub mod resume_cache;

@@ -305,8 +305,8 @@ mod tests {
         };
         let source = config("rms_norm_eps", json!(1e-5));
         let base = Recipe {
-            qk_mqa_dim: 4,
-            kv_lora_rank: 12,
+            qk_mqa_dim: Some(4),
+            kv_lora_rank: Some(12),
             ..Recipe::default()
         };
         let text = TokenBatch::from_ids((0..40).collect(), 4, 10).unwrap();
@@ -338,8 +338,8 @@ mod tests {
             of(&source, &options, &text, 1, "cpu")
         };
         others.push(with(&|options| options.refine = Some(7)));
-        others.push(with(&|options| options.qk_mqa_dim = 8));
-        others.push(with(&|options| options.kv_lora_rank = 13));
+        others.push(with(&|options| options.qk_mqa_dim = Some(8)));
+        others.push(with(&|options| options.kv_lora_rank = Some(13)));
         others.push(with(&|options| options.q_lora_rank = Some(9)));
         others.push(with(&|options| options.use_qkv_norm = true));
         others.push(with(&|options| options.style = crate::spec::options::Style::Family));

@@ -23,6 +23,9 @@ pub(crate) trait Method: Sync {
     /// The method and its steps, in a few words.
     fn summary(&self, recipe: &Recipe) -> String;
 
+    /// What a model card says of it, in Markdown: what is fitted, and whose work it is or builds on.
+    fn credits(&self) -> &'static str;
+
     /// The method and how it will go about a plan, for people.
     fn describe(&self, plan: &Plan) -> String;
 

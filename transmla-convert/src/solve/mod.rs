@@ -43,6 +43,11 @@ pub(crate) fn summary(recipe: &Recipe) -> String {
     method(recipe.method).summary(recipe)
 }
 
+/// What a model card says of a recipe's method.
+pub(crate) fn credits(recipe: &Recipe) -> &'static str {
+    method(recipe.method).credits()
+}
+
 /// The method of a plan and how it will go about it, for people.
 pub fn describe_method(plan: &Plan) -> String {
     method(plan.recipe().method).describe(plan)

@@ -24,16 +24,15 @@ pub fn shapes_for_budget(source: &ModelConfig, share: f64) -> Result<(usize, usi
     } else {
         0
     };
-    let smallest = 3;
-    if numbers < smallest {
+    if numbers < SMALLEST {
         return Err(ConvertError::Option(Hint {
             field: "kv_budget",
             found: format!("{}%", share * 100.0),
             allowed: format!(
                 "the original caches {original} numbers per token and layer, so {:.1}% to 100% is possible",
-                100.0 * smallest as f64 / original as f64
+                100.0 * SMALLEST as f64 / original as f64
             ),
-            suggestion: "25%".into(),
+            suggestion: format!("{}%", 100.0 * possible_share(original, 0.25)),
         }));
     }
     let widths = rope_widths(grouped.head_dim);
@@ -47,6 +46,19 @@ pub fn shapes_for_budget(source: &ModelConfig, share: f64) -> Result<(usize, usi
     Ok((rope, numbers - rope))
 }
 
+/// Fewest numbers of a cache: a rotary pair and a latent of one.
+const SMALLEST: usize = 3;
+
+/// This share of a cache of so many numbers, or the next larger quarter that can be had.
+fn possible_share(original: usize, share: f64) -> f64 {
+    let quarters = [0.25, 0.5, 0.75, 1.0].into_iter();
+    let possible = |share: &f64| (share * original as f64).round() as usize >= SMALLEST;
+    quarters
+        .filter(|quarter| *quarter >= share)
+        .find(possible)
+        .unwrap_or(1.0)
+}
+
 /// Share of the original's cache that is kept where nothing is said of widths.
 const DEFAULT_SHARE: f64 = 0.5;
 
@@ -58,23 +70,26 @@ const PUBLISHED_ROPE: usize = 64;
 
 /// The pair (`qk_mqa_dim`, `kv_lora_rank`) where one or both are left open.
 ///
-/// With both open they keep half of the original's cache; for an engine some of whose kernels are made for one pair of widths,
+/// With both open they keep half of the original's cache (more of the smallest, which cannot be halved); for an engine some of whose kernels are made for one pair of widths,
 /// that pair, if it is within a tenth of the original's cache of half. Beside a given rotary key the rank makes half of the
 /// cache; beside a given rank the rotary key is the published 64 or the widest below that the heads allow.
 ///
 /// # Errors
-/// [`ConvertError::AlreadyLatent`]; an original whose cache cannot be halved. Widths that are given are not checked.
+/// [`ConvertError::AlreadyLatent`]; an original with no cache to speak of. Widths that are given are not checked.
 pub fn default_shapes(
     source: &ModelConfig,
     engine: Option<Engine>,
     rope: Option<usize>,
     rank: Option<usize>,
 ) -> Result<(usize, usize), ConvertError> {
-    let half = shapes_for_budget(source, DEFAULT_SHARE)?;
-    let (original, head_dim) = match source.grouped() {
-        Some(grouped) => (2 * grouped.key_width(), grouped.head_dim),
-        None => return Ok(half),
-    };
+    if let (Some(rope), Some(rank)) = (rope, rank) {
+        return Ok((rope, rank));
+    }
+    let grouped = source.grouped().ok_or_else(|| ConvertError::AlreadyLatent {
+        model_type: source.model_type.clone(),
+    })?;
+    let (original, head_dim) = (2 * grouped.key_width(), grouped.head_dim);
+    let half = shapes_for_budget(source, possible_share(original, DEFAULT_SHARE))?;
     let widths = rope_widths(head_dim);
     Ok(match (rope, rank) {
         (Some(rope), Some(rank)) => (rope, rank),
@@ -125,6 +140,24 @@ mod tests {
             assert_eq!(shapes(heads, head_dim, Some(Engine::Vllm)), vllm);
             assert_eq!(shapes(heads, head_dim, Some(Engine::Sglang)), vllm);
         }
+    }
+
+    /// One key head of 2 numbers.
+    #[test]
+    fn the_smallest_cache_has_shapes_too() {
+        let smallest = model(1, 2);
+        assert_eq!(default_shapes(&smallest, None, None, None).unwrap(), (2, 1));
+        let error = shapes_for_budget(&smallest, 0.5).unwrap_err().to_string();
+        assert!(
+            error.contains("75.0% to 100%") && error.ends_with("kv_budget = 75%"),
+            "{error}"
+        );
+        assert_eq!(shapes_for_budget(&smallest, 0.75).unwrap(), (2, 1));
+        let error = shapes_for_budget(&model(8, 128), 1.01).unwrap_err().to_string();
+        assert!(
+            error.contains("kv_budget = 101%") && error.ends_with("kv_budget = 25%"),
+            "{error}"
+        );
     }
 
     #[test]

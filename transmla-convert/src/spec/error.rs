@@ -74,6 +74,17 @@ pub enum ConvertError {
         /// What it holds.
         problem: String,
     },
+    /// A folder is not that of a model that a conversion has written and finished.
+    #[error(
+        "{} is no finished model of a conversion: {problem}; convert it again, or name another folder",
+        folder.display()
+    )]
+    Unfinished {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// There is no room for the model.
     #[error(
         "{} has room for {}, and the conversion needs {}; free some, or choose another folder",

@@ -5,6 +5,7 @@ use transmla_core::model::{attention_tensors, carried_tensors, layer_prefix, mod
 use transmla_core::{AttentionConfig, GroupedConfig, LatentConfig, ModelConfig, RawConfig, TensorSpec};
 use transmla_rope::HeadShape;
 
+use crate::spec::budget::default_shapes;
 use crate::spec::error::ConvertError;
 use crate::spec::options::{Engine, FileFormat, Style};
 use crate::spec::recipe::Recipe;
@@ -38,8 +39,14 @@ impl Plan {
         let grouped = *source.grouped().ok_or_else(|| ConvertError::AlreadyLatent {
             model_type: source.model_type.clone(),
         })?;
-        let freqfolds = check_rope(source, &grouped, recipe)?;
-        check_ranks(source, &grouped, recipe)?;
+        let widths = default_shapes(source, recipe.engine, recipe.qk_mqa_dim, recipe.kv_lora_rank)?;
+        let recipe = &Recipe {
+            qk_mqa_dim: Some(widths.0),
+            kv_lora_rank: Some(widths.1),
+            ..recipe.clone()
+        };
+        let freqfolds = check_rope(source, &grouped, recipe, widths.0)?;
+        check_ranks(source, &grouped, recipe, widths)?;
         let (style, obstacle) = choose_style(source, recipe)?;
         let stock = style == LatentStyle::DeepseekV3;
         let eps = if stock { STOCK_EPS } else { source.rms_norm_eps };
@@ -49,9 +56,9 @@ impl Plan {
         };
         let latent = LatentConfig {
             q_lora_rank,
-            kv_lora_rank: recipe.kv_lora_rank,
+            kv_lora_rank: widths.1,
             qk_nope_head_dim: grouped.head_dim,
-            qk_rope_head_dim: recipe.qk_mqa_dim,
+            qk_rope_head_dim: widths.0,
             v_head_dim: grouped.head_dim,
             latent_norm_eps: (stock || recipe.use_qkv_norm).then_some(eps),
             biases: grouped.qkv_bias || grouped.output_bias,
@@ -89,7 +96,7 @@ impl Plan {
         })
     }
 
-    /// The choices that it was made from.
+    /// The choices that it was made from, with the widths that were left open.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
     }

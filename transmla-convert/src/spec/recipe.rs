@@ -11,8 +11,9 @@ use crate::spec::recipe_forms;
 
 /// The recipe of a conversion, written beside every converted model.
 ///
-/// Keys have the names of the command line's options. A key that is left out has the published default; a key that is
-/// not known is an error, so that a misspelt one is not silently without effect.
+/// Keys have the names of the command line's options. Widths that are left out keep half of the original's cache
+/// ([`default_shapes`](crate::default_shapes)), another key that is left out has the published default; a key that is not
+/// known is an error, so that a misspelt one is not silently without effect.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Recipe {
@@ -30,16 +31,18 @@ pub struct Recipe {
     /// Number format of the written weights.
     #[serde(with = "recipe_forms::as_text")]
     pub dtype: StorageDtype,
-    /// Width of the one shared rotary key.
-    pub qk_mqa_dim: usize,
+    /// Width of the one shared rotary key; absent for what `default_shapes` gives.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "recipe_forms::positive")]
+    pub qk_mqa_dim: Option<usize>,
     /// Frequencies per slot of the rotary key.
     #[serde(with = "recipe_forms::auto_or_number")]
     pub collapse: Option<usize>,
     /// Frequency folding.
     #[serde(with = "recipe_forms::auto_or_number")]
     pub freqfold: FreqFold,
-    /// Width of the latent that keys and values share.
-    pub kv_lora_rank: usize,
+    /// Width of the latent that keys and values share; absent for what `default_shapes` gives.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "recipe_forms::positive")]
+    pub kv_lora_rank: Option<usize>,
     /// Width of the query latent; absent for full queries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub q_lora_rank: Option<usize>,
@@ -152,7 +155,7 @@ pub struct EvaluationText {
 }
 
 impl Default for Recipe {
-    /// The published defaults, without a model.
+    /// The defaults, without a model.
     fn default() -> Self {
         Self {
             transmla_version: env!("CARGO_PKG_VERSION").into(),
@@ -161,10 +164,10 @@ impl Default for Recipe {
             method: MethodName::default(),
             refine: None,
             dtype: StorageDtype::Bf16,
-            qk_mqa_dim: 64,
+            qk_mqa_dim: None,
             collapse: None,
             freqfold: FreqFold::Auto,
-            kv_lora_rank: 512,
+            kv_lora_rank: None,
             q_lora_rank: None,
             balance_kv_ratio: 1.0,
             use_qkv_norm: false,
@@ -217,12 +220,16 @@ pub enum RecipeError {
     /// A value that TOML cannot hold.
     #[error("the recipe cannot be written as TOML: {0}")]
     Write(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A number that must be positive is zero.
-    #[error("not a conversion recipe: {0} is 0; expected a positive integer")]
-    Zero(
-        /// The key.
-        &'static str,
-    ),
+    /// A number is out of its range.
+    #[error("not a conversion recipe: {field} is {found}; expected {expected}")]
+    Number {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What would do.
+        expected: &'static str,
+    },
     /// There is no source.
     #[error("not a conversion recipe: model-path is required and absent")]
     NoModel,
@@ -251,7 +258,7 @@ impl Recipe {
     /// Reads the contents of a `transmla.toml`.
     ///
     /// # Errors
-    /// [`RecipeError::Read`] with the line, [`RecipeError::Zero`], [`RecipeError::NoModel`].
+    /// [`RecipeError::Read`] with the line, [`RecipeError::Number`], [`RecipeError::NoModel`].
     pub fn from_toml(text: &str) -> Result<Self, RecipeError> {
         let recipe: Self = toml::from_str(text).map_err(|error| RecipeError::Read(error.into()))?;
         recipe.check()?;
@@ -261,24 +268,35 @@ impl Recipe {
     /// Checks what no type says.
     ///
     /// # Errors
-    /// [`RecipeError::Zero`], [`RecipeError::NoModel`].
+    /// [`RecipeError::Number`], [`RecipeError::NoModel`].
     pub(crate) fn check(&self) -> Result<(), RecipeError> {
         if self.model_path.is_empty() {
             return Err(RecipeError::NoModel);
         }
+        let wrong = |field, found: String, expected| Err(RecipeError::Number { field, found, expected });
         let (calibration, evaluation) = (&self.calibration, &self.evaluation);
-        for (key, number) in [
-            ("cal-nsamples", calibration.cal_nsamples),
-            ("cal-max-seqlen", calibration.cal_max_seqlen),
-            ("cal-batch-size", Some(calibration.cal_batch_size)),
-            ("eval-seqlen", evaluation.eval_seqlen),
-            ("eval-max-windows", evaluation.eval_max_windows),
+        for (field, number) in [
+            ("qk_mqa_dim", self.qk_mqa_dim),
+            ("kv_lora_rank", self.kv_lora_rank),
+            ("cal_nsamples", calibration.cal_nsamples),
+            ("cal_max_seqlen", calibration.cal_max_seqlen),
+            ("cal_batch_size", Some(calibration.cal_batch_size)),
+            ("eval_max_windows", evaluation.eval_max_windows),
         ] {
             if number == Some(0) {
-                return Err(RecipeError::Zero(key));
+                return wrong(field, "0".into(), "a positive integer");
             }
         }
-        Ok(())
+        if let Some(tokens @ ..2) = evaluation.eval_seqlen {
+            let expected = "2 or more: the first token of a window is not predicted";
+            return wrong("eval_seqlen", tokens.to_string(), expected);
+        }
+        match calibration.cal_noise {
+            Some(share) if !(0.0..=1.0).contains(&share) => {
+                wrong("cal_noise", share.to_string(), "a share of 0 to 1 of the samples")
+            }
+            _ => Ok(()),
+        }
     }
 }
 

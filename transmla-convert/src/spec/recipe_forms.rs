@@ -1,5 +1,10 @@
 //! How the values of a recipe stand in its file.
 
+use std::num::NonZeroUsize;
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+
 use crate::spec::options::FreqFold;
 
 /// Types whose form on the command line is also their form in the file.
@@ -43,6 +48,13 @@ pub(crate) mod style_or_flag {
             Form::Flag(false) => Style::Family,
         })
     }
+}
+
+/// A positive integer.
+pub(crate) fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let number = NonZeroUsize::deserialize(deserializer);
+    let number = number.map_err(|error| D::Error::custom(format_args!("expected a positive integer: {error}")))?;
+    Ok(Some(number.get()))
 }
 
 /// `"auto"` or a positive integer.

@@ -80,6 +80,13 @@ pub enum Warning {
         /// Tokens that the model was made for.
         context: usize,
     },
+    /// Calibration samples are longer than the model's context.
+    LongSamples {
+        /// Tokens of a sample.
+        sequence: usize,
+        /// Tokens that the model was made for.
+        context: usize,
+    },
     /// Something is odd about the tokenizer.
     Tokenizer(
         /// What.
@@ -114,6 +121,11 @@ impl fmt::Display for Warning {
             Self::LongWindows { sequence, context } => write!(
                 f,
                 "windows of {sequence} tokens are longer than the model's context of {context}: perplexity will suffer"
+            ),
+            Self::LongSamples { sequence, context } => write!(
+                f,
+                "calibration samples of {sequence} tokens are longer than the model's context of {context}: it is fitted to what \
+                 it does where it was never meant to be"
             ),
             Self::Tokenizer(remark) => f.write_str(remark),
             Self::LeftOut { file, problem } => write!(f, "{file} of the original is left out: {problem}"),

@@ -145,7 +145,7 @@ mod tests {
     fn any_width_runs_and_kernels_that_lack_it_are_named() {
         for engine in ALL {
             let narrow = Recipe {
-                kv_lora_rank: 200,
+                kv_lora_rank: Some(200),
                 ..options(engine)
             };
             let (narrow, common) = (
@@ -191,8 +191,8 @@ mod tests {
             (200, 64, Engine::Vllm, "vllm serve m --attention-backend TRITON_MLA"),
         ] {
             let options = Recipe {
-                kv_lora_rank: rank,
-                qk_mqa_dim: rope,
+                kv_lora_rank: Some(rank),
+                qk_mqa_dim: Some(rope),
                 freqfold: FreqFold::Fixed(4),
                 ..options(engine)
             };

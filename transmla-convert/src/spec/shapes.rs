@@ -13,8 +13,9 @@ pub(crate) fn check_rope(
     source: &ModelConfig,
     grouped: &GroupedConfig,
     recipe: &Recipe,
+    rope_dim: usize,
 ) -> Result<Vec<usize>, ConvertError> {
-    let (head_dim, rope_dim) = (grouped.head_dim, recipe.qk_mqa_dim);
+    let head_dim = grouped.head_dim;
     let widths: Vec<usize> = rope_widths(head_dim);
     if !widths.contains(&rope_dim) {
         let fitting = widths.iter().rev().find(|w| **w <= rope_dim).or(widths.first());
@@ -62,18 +63,23 @@ pub(crate) fn check_rope(
 }
 
 /// Checks the widths of the latents and the balance between keys and values.
-pub(crate) fn check_ranks(source: &ModelConfig, grouped: &GroupedConfig, recipe: &Recipe) -> Result<(), ConvertError> {
-    let largest = 2 * grouped.key_width() - recipe.qk_mqa_dim;
-    if !(1..=largest).contains(&recipe.kv_lora_rank) {
+pub(crate) fn check_ranks(
+    source: &ModelConfig,
+    grouped: &GroupedConfig,
+    recipe: &Recipe,
+    (rope_dim, rank): (usize, usize),
+) -> Result<(), ConvertError> {
+    let largest = 2 * grouped.key_width() - rope_dim;
+    if !(1..=largest).contains(&rank) {
         // Half of the original cache is a mild start for most models.
-        let half = grouped.key_width().saturating_sub(recipe.qk_mqa_dim);
+        let half = grouped.key_width().saturating_sub(rope_dim);
         return Err(ConvertError::Option(Hint {
             field: "kv_lora_rank",
-            found: recipe.kv_lora_rank.to_string(),
+            found: rank.to_string(),
             allowed: format!(
                 "keys and values have {} numbers per token and {} of them are the rotary key, so 1 to {largest} is possible",
                 2 * grouped.key_width(),
-                recipe.qk_mqa_dim
+                rope_dim
             ),
             suggestion: if half == 0 { largest / 2 } else { half }.max(1).to_string(),
         }));

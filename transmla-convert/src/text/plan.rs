@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use transmla_calib::{DatasetSource, SampleSpec, TextTokenizer};
 use transmla_core::{ModelConfig, TokenBatch};
+use transmla_eval::EvalError;
 
 use crate::spec::error::ConvertError;
 use crate::spec::purpose::TextPurpose;
@@ -98,6 +99,10 @@ impl TextPlan {
             }
         };
         check_length(sequence, config).map_err(ConvertError::doing("cannot calibrate on these samples".into()))?;
+        let context = config.max_position_embeddings;
+        if sequence > context {
+            observer.warning(&Warning::LongSamples { sequence, context });
+        }
         let noise = match &calibration {
             Source::Ids(_) => 0.0,
             Source::Dataset(_) => text.cal_noise.unwrap_or(noise),
@@ -295,6 +300,9 @@ impl WindowPlan {
                 }
             }
         };
+        if plan.sequence < 2 {
+            return Err(EvalError::ShortWindow { found: plan.sequence }.into());
+        }
         check_length(plan.sequence, config).map_err(ConvertError::doing("cannot evaluate on these windows".into()))?;
         warn_of_long_windows(plan.sequence, config, &mut warn(observer));
         Ok(plan)

@@ -23,6 +23,7 @@ pub fn request<'a>(
         save_path,
         replace: false,
         extra_files: &[],
+        card: None,
     }
 }
 

@@ -42,7 +42,7 @@ fn stock_form_equals_the_family_form() {
                 let full = full_rank(&folder, 8, 4, low_rank_queries);
                 let options = Recipe {
                     method,
-                    kv_lora_rank: full.kv_lora_rank / 2,
+                    kv_lora_rank: full.kv_lora_rank.map(|rank| rank / 2),
                     q_lora_rank: full.q_lora_rank.map(|rank| rank / 2),
                     ..full
                 };
@@ -63,7 +63,7 @@ fn refined_biases_are_the_same_in_both_forms() {
     let options = Recipe {
         method: MethodName::Coherent,
         refine: Some(3),
-        kv_lora_rank: 24,
+        kv_lora_rank: Some(24),
         ..full_rank(&folder, 8, 4, false)
     };
     let worst = between_forms(&folder, &options);
@@ -140,9 +140,9 @@ proptest! {
         let options = Recipe {
             method: MethodName::Transmla,
             refine: Some(0),
-            qk_mqa_dim: rope_dim,
+            qk_mqa_dim: Some(rope_dim),
             freqfold: FreqFold::Fixed(head_dim / rope_dim),
-            kv_lora_rank: 1 + rank % (2 * key_width - rope_dim),
+            kv_lora_rank: Some(1 + rank % (2 * key_width - rope_dim)),
             q_lora_rank: q_rank.map(|rank| 1 + rank % queries),
             dtype: StorageDtype::F32,
             ..Recipe::default()

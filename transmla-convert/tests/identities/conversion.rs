@@ -117,9 +117,9 @@ pub fn full_rank(folder: &Path, rope_dim: usize, freqfold: usize, low_rank_queri
     Recipe {
         method: MethodName::Transmla,
         refine: Some(0),
-        qk_mqa_dim: rope_dim,
+        qk_mqa_dim: Some(rope_dim),
         freqfold: FreqFold::Fixed(freqfold),
-        kv_lora_rank: 2 * grouped.key_width() - rope_dim,
+        kv_lora_rank: Some(2 * grouped.key_width() - rope_dim),
         q_lora_rank: low_rank_queries.then_some(config.num_attention_heads * grouped.head_dim),
         dtype: StorageDtype::F32,
         max_shard_size: 100_000,

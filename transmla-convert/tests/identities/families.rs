@@ -95,7 +95,7 @@ fn every_family_converts_by_both_methods() {
         let half = {
             let full = full_rank(&folder, 8, 4, false);
             Recipe {
-                kv_lora_rank: full.kv_lora_rank / 2,
+                kv_lora_rank: full.kv_lora_rank.map(|rank| rank / 2),
                 ..full
             }
         };
@@ -139,7 +139,7 @@ fn absorbed_equals_expanded() {
         let folder = family(name);
         let full = full_rank(&folder, 8, 4, false);
         let options = Recipe {
-            kv_lora_rank: full.kv_lora_rank / 2,
+            kv_lora_rank: full.kv_lora_rank.map(|rank| rank / 2),
             ..full
         };
         let outcome = run(&folder, &options);

@@ -27,7 +27,7 @@ fn half_precision_and_blocks_hold_every_stock_model() {
             let full = full_rank(&folder, 8, 4, low_rank_queries);
             let options = Recipe {
                 method: MethodName::Transmla,
-                kv_lora_rank: full.kv_lora_rank / 2,
+                kv_lora_rank: full.kv_lora_rank.map(|rank| rank / 2),
                 q_lora_rank: full.q_lora_rank.map(|rank| rank / 2),
                 dtype,
                 ..full

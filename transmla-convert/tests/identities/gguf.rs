@@ -226,7 +226,7 @@ fn files_hold_the_model() {
         let options = Recipe {
             dtype,
             q_lora_rank,
-            kv_lora_rank: 28,
+            kv_lora_rank: Some(28),
             ..full_rank(&stories(), 8, 1, false)
         };
         let file = check(&stories(), &options);
@@ -283,7 +283,7 @@ fn with_tiny_latents(folder: &Path, target: &Path) {
 #[test]
 fn tiny_latents_become_ordinary_numbers() {
     let options = Recipe {
-        kv_lora_rank: 28,
+        kv_lora_rank: Some(28),
         ..full_rank(&stories(), 8, 1, false)
     };
     let outcome = run(&stories(), &options);
@@ -309,7 +309,7 @@ fn tiny_latents_become_ordinary_numbers() {
 fn norms_of_the_models_own_are_kept() {
     let options = Recipe {
         use_qkv_norm: true,
-        kv_lora_rank: 28,
+        kv_lora_rank: Some(28),
         q_lora_rank: Some(32),
         ..full_rank(&stories(), 8, 1, false)
     };

@@ -64,7 +64,7 @@ fn a_cut_model_differs() {
     let folder = family("mistral");
     let head_dim = ModelConfig::read(&folder).unwrap().grouped().unwrap().head_dim;
     let mut options = full_rank(&folder, head_dim, 1, false);
-    options.kv_lora_rank /= 2;
+    options.kv_lora_rank = options.kv_lora_rank.map(|rank| rank / 2);
     assert!(distances(&folder, &options).0.max_logit_difference > 1e-2);
 }
 
@@ -79,8 +79,8 @@ proptest! {
     ) {
         let config = ModelConfig::read(&family("mistral")).unwrap();
         let options = Recipe {
-            qk_mqa_dim: rope_dim,
-            kv_lora_rank: rank,
+            qk_mqa_dim: Some(rope_dim),
+            kv_lora_rank: Some(rank),
             q_lora_rank: q_rank,
             collapse,
             freqfold: if fold == 0 { FreqFold::Auto } else { FreqFold::Fixed(fold) },

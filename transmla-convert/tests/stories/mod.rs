@@ -40,6 +40,7 @@ pub fn convert_stories(options: &Recipe, samples: usize, windows: usize) -> (Rep
         save_path: &folder.path().join("mla"),
         replace: false,
         extra_files: &[],
+        card: None,
     };
     let report = convert(&request, &mut Silent).unwrap();
     (report, folder)

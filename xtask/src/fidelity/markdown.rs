@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::catalogue::{CellId, Model, Way};
+use super::scores::{LAST_WORDS, MADE};
 use super::store::{Cell, Evaluated, Measured, Store};
 
 const HEAD: &str = "\
@@ -73,14 +74,72 @@ fn section(text: &mut String, model: Model, measured: &Measured) {
             row(text, id, cell, measured);
         }
     }
+    if !measured.scores.is_empty() {
+        scores(text, model, measured);
+    }
+}
+
+/// The table of tasks, one column for each of the two texts and for each task.
+fn scores(text: &mut String, model: Model, measured: &Measured) {
+    let items = measured.scores.values().flat_map(|scores| scores.values());
+    let items = items.map(|score| score.items).max().unwrap_or(0);
+    let settings = &measured.settings;
+    let _ = write!(
+        text,
+        "\nTasks of [tasks.md](tasks.md), 0 examples, {items} items each, in percent with standard errors. *Last word*: the \
+         share of passages of {} (like) and {} (unlike) whose last word is guessed. The other columns are **made items**: \
+         `transmla-eval/tests/tasks` has the published columns with sentences from a seed, so these figures compare models \
+         with each other and with nothing published.\n\n",
+        settings.like, settings.unlike
+    );
+    let metric = |(task, metric): &(&str, &str)| format!("made {task}{}", if *metric == "acc" { "" } else { ", norm" });
+    let titles = LAST_WORDS
+        .map(|name| format!("last word, {name}"))
+        .into_iter()
+        .chain(MADE.iter().map(metric));
+    let titles: Vec<String> = ["d_r, r", "method"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(titles)
+        .collect();
+    let _ = writeln!(text, "| {} |\n|{}", titles.join(" | "), " --- |".repeat(titles.len()));
+    for id in model.cells() {
+        let (Some(scores), Some(cell)) = (measured.scores.get(&id.key()), measured.cells.get(&id.key())) else {
+            continue;
+        };
+        let of = |name: &str| {
+            scores.get(name).map_or_else(String::new, |score| {
+                format!("{:.0} ± {:.0}", 100.0 * score.value, 100.0 * score.stderr)
+            })
+        };
+        let columns = LAST_WORDS
+            .iter()
+            .copied()
+            .chain(MADE.iter().map(|(task, _)| *task))
+            .map(of);
+        let columns: Vec<String> = [budget(id), method(id, cell)].into_iter().chain(columns).collect();
+        let _ = writeln!(text, "| {} |", columns.join(" | "));
+    }
+}
+
+fn budget(id: CellId) -> String {
+    let (rope, rank) = id.budget;
+    match id.way {
+        Way::Original => String::new(),
+        _ => format!("{rope}, {rank}"),
+    }
+}
+
+fn method(id: CellId, cell: &Cell) -> String {
+    match id.way {
+        Way::Original => "original".to_owned(),
+        Way::Transmla => "transmla".into(),
+        Way::Coherent => "coherent".into(),
+        Way::Refined => format!("coherent, `--refine {}`", cell.refine),
+    }
 }
 
 fn row(text: &mut String, id: CellId, cell: &Cell, measured: &Measured) {
-    let (rope, rank) = id.budget;
-    let budget = match id.way {
-        Way::Original => String::new(),
-        _ => format!("{rope}, {rank}"),
-    };
     let original = measured.cells.get(&CellId::ORIGINAL.key());
     let numbers = match original {
         Some(original) if id.way != Way::Original => {
@@ -88,12 +147,6 @@ fn row(text: &mut String, id: CellId, cell: &Cell, measured: &Measured) {
             format!("{} ({share:.0} %)", cell.kv_numbers)
         }
         _ => cell.kv_numbers.to_string(),
-    };
-    let method = match id.way {
-        Way::Original => "original".to_owned(),
-        Way::Transmla => "transmla".into(),
-        Way::Coherent => "coherent".into(),
-        Way::Refined => format!("coherent, `--refine {}`", cell.refine),
     };
     let published = CellId {
         way: Way::Transmla,
@@ -107,9 +160,9 @@ fn row(text: &mut String, id: CellId, cell: &Cell, measured: &Measured) {
         sensible.then(|| format!("{:.0} %", 100.0 * own / published))
     };
     let columns = [
-        budget,
+        budget(id),
         numbers,
-        method,
+        method(id, cell),
         perplexity(cell.like),
         perplexity(cell.unlike),
         excess(|cell| cell.like).unwrap_or_default(),
@@ -158,6 +211,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::super::catalogue::Setup;
+    use super::super::scores::Score;
     use super::*;
     use crate::cargo::root;
 
@@ -196,7 +250,21 @@ mod tests {
         ]);
         let settings = Setup::stories(None, folder.path()).unwrap().settings();
         let mut store = Store::default();
-        store.models.insert("stories".into(), Measured { settings, cells });
+        let score = Score {
+            value: 0.37,
+            stderr: 0.049,
+            items: 50,
+        };
+        let of_original = BTreeMap::from([("like".to_owned(), score), ("piqa".into(), score)]);
+        let scores = BTreeMap::from([("original".to_owned(), of_original)]);
+        store.models.insert(
+            "stories".into(),
+            Measured {
+                settings,
+                cells,
+                scores,
+            },
+        );
         let text = render(&store, "figures.json");
         assert!(text.contains("[figures.json](figures.json)"));
         for line in [
@@ -204,6 +272,7 @@ mod tests {
             "| 8, 28 | 36 (56 %) | transmla | 16.00 | 400.0 | 100 % | 100 % | 3.3 | 100 |",
             "| 8, 28 | 36 (56 %) | coherent, `--refine 60` | 8.000 | 100.0 | 50 % | 0 % |  |  |",
             "| 8, 12 | 20 (31 %) | coherent | 1234 | 99.99 |  |  |  |  |",
+            "|  | original | 37 ± 5 |  |  |  |  | 37 ± 5 |  |  |  |  |",
         ] {
             assert!(text.lines().any(|found| found == line), "no {line} in {text}");
         }

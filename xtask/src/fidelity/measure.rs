@@ -8,15 +8,24 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 
 use super::catalogue::{CellId, Setup, Text, Way};
+use super::scores::{Scorer, Scores};
 use super::store::{Cell, Evaluated};
 use crate::cargo::{root, transmla};
 
-/// The binary, and a folder for models.
+/// The binary, a folder for what is temporary, and perhaps one for models that are kept.
 #[derive(Debug)]
 pub struct Tool {
     binary: PathBuf,
     folder: PathBuf,
+    models: Option<PathBuf>,
     revision: Option<String>,
+}
+
+/// What was asked for of a cell.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub cell: Option<Cell>,
+    pub scores: Option<Scores>,
 }
 
 /// Output of `transmla convert`.
@@ -39,37 +48,55 @@ struct Cache {
 }
 
 impl Tool {
-    /// Builds the binary; models go into `folder`.
-    pub fn build(folder: &Path) -> anyhow::Result<Self> {
+    /// Builds the binary; models go into `models`, else into `folder` for as long as they are needed.
+    pub fn build(folder: &Path, models: Option<&Path>) -> anyhow::Result<Self> {
         let binary = transmla()?;
         Ok(Self {
             binary,
             folder: folder.to_path_buf(),
+            models: models.map(Path::to_path_buf),
             revision: revision(),
         })
     }
 
-    /// Converts and measures a model, and removes it.
-    pub fn measure(&self, setup: &Setup, cell: CellId) -> anyhow::Result<Cell> {
-        let target = self.folder.join("model");
-        let (model, converted) = match cell.way {
-            Way::Original => (setup.path.as_os_str(), None),
-            _ => (target.as_os_str(), Some(self.convert(setup, cell, &target)?)),
+    /// Converts a model, measures it if `whole`, scores it on so many items of each task, and removes it.
+    ///
+    /// A model that was kept is not converted again, unless its conversion is measured.
+    pub fn measure(&self, setup: &Setup, id: CellId, whole: bool, tasks: Option<usize>) -> anyhow::Result<Found> {
+        let name = setup.model.name_of(id).replace('/', "-");
+        let target = match &self.models {
+            Some(models) => models.join(name),
+            None => self.folder.join("model"),
         };
-        let inspected: Inspected = self.run(Command::new(&self.binary).args(["inspect", "--model-path"]).arg(model))?;
-        let like = self.evaluate(setup, model, &setup.like)?;
-        let unlike = self.evaluate(setup, model, &setup.unlike)?;
-        if converted.is_some() {
+        let (model, converted) = match id.way {
+            Way::Original => (setup.path.as_os_str(), None),
+            _ if !whole && target.join("config.json").exists() => (target.as_os_str(), None),
+            _ => (target.as_os_str(), Some(self.convert(setup, id, &target)?)),
+        };
+        let mut found = Found::default();
+        if whole {
+            found.cell = Some(self.cell(setup, id, model, converted.as_ref())?);
+        }
+        if let Some(limit) = tasks {
+            let (binary, folder) = (&self.binary, &self.folder);
+            found.scores = Some(Scorer { binary, folder, limit }.score(setup, model)?);
+        }
+        if converted.is_some() && self.models.is_none() {
             std::fs::remove_dir_all(&target).with_context(|| format!("cannot remove {}", target.display()))?;
         }
+        Ok(found)
+    }
+
+    fn cell(&self, setup: &Setup, id: CellId, model: &OsStr, converted: Option<&Converted>) -> anyhow::Result<Cell> {
+        let inspected: Inspected = self.run(Command::new(&self.binary).args(["inspect", "--model-path"]).arg(model))?;
         Ok(Cell {
             kv_numbers: inspected.kv_cache.numbers_per_token_and_layer,
-            like,
-            unlike,
-            refine: if cell.way == Way::Refined { setup.refine } else { 0 },
-            freqfold: converted.as_ref().and_then(|it| it.freqfold),
-            cpu_seconds: converted.as_ref().and_then(|it| it.cpu_seconds),
-            peak_bytes: converted.as_ref().and_then(|it| it.peak_memory_bytes),
+            like: self.evaluate(setup, model, &setup.like)?,
+            unlike: self.evaluate(setup, model, &setup.unlike)?,
+            refine: if id.way == Way::Refined { setup.refine } else { 0 },
+            freqfold: converted.and_then(|it| it.freqfold),
+            cpu_seconds: converted.and_then(|it| it.cpu_seconds),
+            peak_bytes: converted.and_then(|it| it.peak_memory_bytes),
             revision: self.revision.clone(),
         })
     }

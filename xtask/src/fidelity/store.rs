@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::{Settings, Setup};
+use super::scores::Scores;
 use crate::json::read_json;
 
 /// All results, by model.
@@ -21,6 +22,9 @@ pub struct Store {
 pub struct Measured {
     pub settings: Settings,
     pub cells: BTreeMap<String, Cell>,
+    /// Scores of tasks, of the cells that were scored.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scores: BTreeMap<String, Scores>,
 }
 
 /// Measurements of one model.
@@ -80,6 +84,7 @@ impl Store {
         Ok(self.models.entry(key.into()).or_insert_with(|| Measured {
             settings,
             cells: BTreeMap::new(),
+            scores: BTreeMap::new(),
         }))
     }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask interop --tasks`: tasks scored by lm-evaluation-harness and by `transmla eval --tasks`, item by item.
 
 mod compare;
+mod scored;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::cargo::root;
+use scored::{Choice, Recording, Run, Scored};
 
 const MAKE: &str = include_str!("tasks/make.py");
 const HARNESS: &str = include_str!("tasks/harness.py");
@@ -54,57 +56,14 @@ const CHAT_TASKS: &[&str] = &["arc_easy", "winogrande", "mmlu_anatomy", "lambada
 /// Items of each task where requests are long.
 const FEW_SHOT_ITEMS: usize = 12;
 
-/// One call of either program.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Run {
-    tasks: Vec<String>,
-    num_fewshot: usize,
-    limit: Option<usize>,
-    chat: bool,
-}
-
-impl Run {
-    fn new(tasks: &[&str], num_fewshot: usize, limit: Option<usize>, chat: bool) -> Self {
-        Self {
-            tasks: tasks.iter().map(|task| (*task).to_owned()).collect(),
-            num_fewshot,
-            limit,
-            chat,
-        }
+/// The runs of a model.
+fn runs_of(has_template: bool) -> Vec<Run> {
+    let few = Some(FEW_SHOT_ITEMS);
+    let mut runs = vec![Run::new(TASKS, 0, None, false), Run::new(FEW_SHOT_TASKS, 5, few, false)];
+    if has_template {
+        runs.extend([0, 2].map(|shots| Run::new(CHAT_TASKS, shots, few, true)));
     }
-
-    fn of_model(has_template: bool) -> Vec<Self> {
-        let few = Some(FEW_SHOT_ITEMS);
-        let mut runs = vec![
-            Self::new(TASKS, 0, None, false),
-            Self::new(FEW_SHOT_TASKS, 5, few, false),
-        ];
-        if has_template {
-            runs.extend([0, 2].map(|shots| Self::new(CHAT_TASKS, shots, few, true)));
-        }
-        runs
-    }
-}
-
-/// Log-likelihood of a choice, and whether it is what the model would have written.
-type Choice = (f64, bool);
-
-/// What one of the programs gave.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Scored {
-    #[serde(flatten)]
-    run: Run,
-    /// `results` of the harness's results.json: metrics by name, of tasks and groups.
-    results: BTreeMap<String, Map<String, Value>>,
-    /// By task, the choices of each item.
-    items: BTreeMap<String, Vec<Vec<Choice>>>,
-}
-
-/// A file of test data.
-#[derive(Debug, Serialize)]
-struct Recording {
-    versions: Value,
-    runs: Vec<Scored>,
+    runs
 }
 
 /// Scores stories260K and, if given, another model with both programs.
@@ -166,7 +125,7 @@ fn remake(python: &Path, data: &Path) -> anyhow::Result<()> {
 fn by_harness(python: &Path, model: &Path, data: &Path) -> anyhow::Result<Recording> {
     let config = fs::read_to_string(model.join("tokenizer_config.json")).unwrap_or_default();
     let has_template = config.contains("chat_template") || model.join("chat_template.jinja").exists();
-    let runs = Run::of_model(has_template);
+    let runs = runs_of(has_template);
     let output = Command::new(python)
         .args(["-c", HARNESS])
         .arg(model)

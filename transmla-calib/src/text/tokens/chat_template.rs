@@ -9,10 +9,11 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Kwargs;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
 use serde_json::Value as Json;
-use transmla_checkpoint::checkpoint::read_regular_text;
 
 use crate::error::CalibError;
 use crate::text::tokens::python_json::python_json;
+use crate::text::tokens::python_methods::python_method;
+use crate::text::tokens::template_files::{DEFAULT_TEMPLATE, NamedTemplate, json_of, templates_of};
 
 /// One turn of a chat.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,17 +48,11 @@ impl ChatMessage {
     }
 }
 
-/// Most bytes of a file with a template.
-const LARGEST_FILE: u64 = 4 << 20;
-
 /// What a template may use up: instructions, and units of 64 bytes that it makes.
 const FUEL: u64 = 5_000_000;
 
 /// Most bytes of a rendered chat.
 const LARGEST_TEXT: usize = 64 << 20;
-
-/// The name that a list of templates gives the one for plain chats.
-const DEFAULT: &str = "default";
 
 /// Keys of tokenizer_config.json whose tokens a template may use.
 const SPECIAL_TOKENS: [&str; 7] = [
@@ -96,14 +91,14 @@ impl ChatTemplate {
     /// Files that cannot be read or are no JSON, a template that is no Jinja, a list without `default`.
     pub fn from_folder(folder: &Path) -> Result<Option<Self>, CalibError> {
         let config = json_of(folder, "tokenizer_config.json")?;
-        let Some((file, source)) = source_of(folder, config.as_ref())? else {
+        let Some(template) = default_of(templates_of(folder, config.as_ref())?)? else {
             return Ok(None);
         };
         let tokens = match config {
             Some(config) => special_tokens(&config),
             None => Vec::new(),
         };
-        Self::parse(&file, &source, tokens).map(Some)
+        Self::parse(&template.file, &template.source, tokens).map(Some)
     }
 
     /// A template from its source.
@@ -118,7 +113,7 @@ impl ChatTemplate {
             environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
             environment.set_fuel(Some(FUEL));
             environment.set_auto_escape_callback(|_| AutoEscape::None);
-            environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+            environment.set_unknown_method_callback(python_method);
             environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
                 Err(Error::new(ErrorKind::InvalidOperation, message))
             });
@@ -188,61 +183,17 @@ impl ChatTemplate {
     }
 }
 
-/// The file that holds the template, and the template.
-fn source_of(folder: &Path, config: Option<&Json>) -> Result<Option<(String, String)>, CalibError> {
-    let jinja = folder.join("chat_template.jinja");
-    if jinja.exists() {
-        let text = read_regular_text(&jinja, LARGEST_FILE)?;
-        return Ok(Some((jinja.display().to_string(), text)));
-    }
-    let older = json_of(folder, "chat_template.json")?;
-    for (name, json) in [
-        ("chat_template.json", older.as_ref()),
-        ("tokenizer_config.json", config),
-    ] {
-        let file = folder.join(name).display().to_string();
-        match json.and_then(|json| json.get("chat_template")) {
-            None | Some(Json::Null) => {}
-            Some(Json::String(source)) => return Ok(Some((file, source.clone()))),
-            Some(Json::Array(named)) => {
-                let name = |entry: &Json| entry.get("name").and_then(Json::as_str).unwrap_or_default().to_owned();
-                let names: Vec<String> = named.iter().map(name).collect();
-                let wanted = named.iter().find(|entry| name(entry) == DEFAULT);
-                let source = wanted.and_then(|entry| entry.get("template")).and_then(Json::as_str);
-                return match source {
-                    Some(source) => Ok(Some((file, source.to_owned()))),
-                    None => Err(CalibError::unusable_template(
-                        file,
-                        format!(
-                            "no template is named {DEFAULT}; found: {}",
-                            match names.is_empty() {
-                                true => "none".to_owned(),
-                                false => names.join(", "),
-                            }
-                        ),
-                    )),
-                };
-            }
-            Some(_) => {
-                return Err(CalibError::unusable_template(
-                    file,
-                    "chat_template is neither a string nor a list of named templates",
-                ));
-            }
-        }
-    }
-    Ok(None)
-}
-
-fn json_of(folder: &Path, name: &str) -> Result<Option<Json>, CalibError> {
-    let file = folder.join(name);
-    if !file.exists() {
+/// The template for plain chats among those of a folder.
+fn default_of(templates: Vec<NamedTemplate>) -> Result<Option<NamedTemplate>, CalibError> {
+    let Some(file) = templates.first().map(|template| template.file.clone()) else {
         return Ok(None);
-    }
-    let text = read_regular_text(&file, LARGEST_FILE)?;
-    serde_json::from_str(&text)
-        .map(Some)
-        .map_err(|error| CalibError::chat_template(file.display().to_string(), error.to_string(), error))
+    };
+    let names: Vec<String> = templates.iter().map(|template| template.name.clone()).collect();
+    let default = templates.into_iter().find(|template| template.name == DEFAULT_TEMPLATE);
+    default.map(Some).ok_or_else(|| {
+        let names = names.join(", ");
+        CalibError::unusable_template(file, format!("no template is named {DEFAULT_TEMPLATE}; found: {names}"))
+    })
 }
 
 /// Special tokens by the names that templates know them by.

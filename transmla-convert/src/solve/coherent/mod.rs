@@ -41,6 +41,11 @@ impl Method for Coherent {
         format!("coherent, {} refinement steps", steps_of(recipe))
     }
 
+    fn credits(&self) -> &'static str {
+        "Its layers were fitted to a calibration text one after another, by transmla's own method `coherent`; the model as a \
+         whole was not fine-tuned. The method builds on [TransMLA](https://arxiv.org/abs/2502.07864)."
+    }
+
     fn describe(&self, plan: &Plan) -> String {
         match steps_of(plan.recipe()) {
             0 => "coherent".into(),

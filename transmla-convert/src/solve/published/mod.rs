@@ -37,6 +37,10 @@ impl Method for Published {
         "transmla".into()
     }
 
+    fn credits(&self) -> &'static str {
+        "The method is the published one of [TransMLA](https://arxiv.org/abs/2502.07864), in closed form: nothing was trained."
+    }
+
     fn describe(&self, plan: &Plan) -> String {
         match plan.recipe().freqfold {
             FreqFold::Fixed(fold) => format!("transmla, freqfold {fold}"),

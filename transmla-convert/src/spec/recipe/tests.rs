@@ -24,10 +24,10 @@ fn recipes() -> impl Strategy<Value = Recipe> {
         model_path: texts.0,
         refine: texts.2.map(|steps| 10 * steps),
         dtype: [StorageDtype::F32, StorageDtype::F16, StorageDtype::Bf16][flags.3],
-        qk_mqa_dim: shapes.0,
+        qk_mqa_dim: shapes.1.map(|width| width + shapes.0),
         collapse: shapes.1,
         freqfold: shapes.2.into(),
-        kv_lora_rank: shapes.3,
+        kv_lora_rank: shapes.2.map(|width| width + shapes.3),
         q_lora_rank: shapes.4,
         balance_kv_ratio: flags.2,
         use_qkv_norm: flags.0,
@@ -72,7 +72,7 @@ fn a_list_of_files_is_no_part_of_it() {
 }
 
 #[test]
-fn what_is_left_out_has_the_published_default() {
+fn what_is_left_out_has_its_default() {
     let recipe = Recipe::from_toml("model-path = 'm'\nfreqfold = 4\n[calibration]\nseed = 7").unwrap();
     assert_eq!((recipe.freqfold, recipe.calibration.seed), (FreqFold::Fixed(4), 7));
     let mut expected = Recipe {
@@ -88,6 +88,8 @@ fn what_is_left_out_has_the_published_default() {
 fn fields_are_keys_of_the_file() {
     let full = Recipe {
         refine: Some(3),
+        qk_mqa_dim: Some(8),
+        kv_lora_rank: Some(28),
         q_lora_rank: Some(9),
         engine: Some(Engine::Vllm),
         format: Some(FileFormat::Gguf),
@@ -142,9 +144,19 @@ fn says_what_is_wrong_and_where() {
         ("model-path = 'm'\nstyle = 'llama'", "deepseek-v3"),
         ("model-path = 'm'\ntarget = 'tgi'", "llama.cpp"),
         ("model-path = 'm'\nkv-lora-rank = -1", "line 2"),
+        ("model-path = 'm'\nqk-mqa-dim = 0", "positive integer"),
         (
             "model-path = 'm'\n[calibration]\ncal-batch-size = 0",
-            "cal-batch-size is 0",
+            "cal_batch_size is 0",
+        ),
+        (
+            "model-path = 'm'\n[calibration]\ncal-noise = 2.0",
+            "cal_noise is 2; expected a share",
+        ),
+        ("model-path = 'm'\n[calibration]\ncal-noise = nan", "cal_noise is NaN"),
+        (
+            "model-path = 'm'\n[evaluation]\neval-seqlen = 1",
+            "eval_seqlen is 1; expected 2 or more",
         ),
         ("freqfold = 4", "model-path"),
         ("model-path", "line 1"),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Choice, Scored};
+use super::scored::{Choice, Scored};
 
 /// Largest difference of two log-likelihoods.
 const TOLERANCE: f64 = 1e-3;

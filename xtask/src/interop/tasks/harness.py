@@ -9,8 +9,12 @@ choice is what the model would have written.
 import json
 import os
 import sys
+import tempfile
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+# A cache that outlives the run would give the rows of older files of the same name.
+CACHE = tempfile.TemporaryDirectory()
+os.environ["HF_DATASETS_CACHE"] = CACHE.name
 
 import lm_eval
 import torch
@@ -73,7 +77,7 @@ def main():
     output, sys.stdout = sys.stdout, sys.stderr
     say = lambda value: print(json.dumps(value, default=str), file=output, flush=True)
     say({"lm_eval": lm_eval.__version__, "transformers": transformers.__version__, "torch": torch.__version__})
-    model = HFLM(pretrained=folder, dtype="float32", device="cpu", batch_size=1)
+    model = HFLM(pretrained=folder, dtype="float32", device="cpu", batch_size=8)
     manager = TaskManager()
     for run in runs:
         say(score(model, manager, run))
