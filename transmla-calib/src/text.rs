@@ -26,6 +26,7 @@ pub use records::value::{Record, RecordValue};
 pub use samples::holdout::split_holdout;
 pub use samples::mix::{divide_samples, interleave};
 pub use samples::noise::sample_with_noise;
+pub use samples::openings::Openings;
 pub use samples::sample::{SampleSpec, Sampled, sample};
 pub use samples::windows::evaluation_windows;
 pub use tokens::chat_template::{ChatMessage, ChatTemplate};

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
-use transmla_convert::Conversion;
+use transmla_convert::{Conversion, Setup};
 use transmla_core::hub::is_path;
 use transmla_core::{Checkpoint, ModelConfig, Residency};
 
@@ -62,7 +62,10 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
         started,
     });
     let mut progress = Progress::new(&printer).with_page(page);
-    let conversion = Conversion::new(recipe)?.with(around.setup.clone());
+    let conversion = Conversion::new(recipe)?.with(Setup {
+        earlier: arguments.recipe_file().and_then(Path::parent).map(Path::to_path_buf),
+        ..around.setup.clone()
+    });
     let planned = conversion.plan(&mut progress).map_err(with_hint)?;
     let plan = planned.plan();
     let (original, kept) = plan.cache_numbers();

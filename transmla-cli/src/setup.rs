@@ -37,6 +37,7 @@ impl Surroundings {
             model_folder: Some(folder.path().to_path_buf()),
             model_name: (recipe.model_path == embedded::MODEL).then(|| embedded::MODEL_NAME.to_owned()),
             hidden_name: environment::user_name(),
+            earlier: None,
             replace,
         };
         Ok(Self {
@@ -60,9 +61,9 @@ pub fn parse_mix(text: &str) -> Result<TextMix, TextNameError> {
     TextMix::parse(text, &named_texts())
 }
 
-/// A text, as an option's value.
+/// A text to measure on, as an option's value.
 pub fn parse_source(text: &str) -> Result<TextSource, TextNameError> {
-    TextSource::parse(text, &named_texts())
+    TextSource::parse_for_evaluation(text, &named_texts())
 }
 
 /// The embedded texts where a recipe names them, for as long as their folder lives.
@@ -90,7 +91,7 @@ fn unpacked_texts(recipe: &Recipe) -> anyhow::Result<(Vec<LocalText>, Option<Tem
 pub fn texts_of(source: &TextSource) -> anyhow::Result<(Vec<LocalText>, Option<TempDir>)> {
     match source {
         TextSource::Local(_) => unpack(),
-        TextSource::Dataset(_) => Ok((named_texts(), None)),
+        TextSource::Own | TextSource::Dataset(_) => Ok((named_texts(), None)),
     }
 }
 

@@ -5,6 +5,7 @@
 //! | `conversion`, `sweep` | [`Conversion`], [`Sweep`]: from recipes to models with recipe and card |
 //! | `setup`, `memory` | [`Setup`]: device, hub, texts; what is kept in memory |
 //! | `execute` | [`convert()`], [`convert_all`]: planned conversions with model and text at hand |
+//! | `own_text` | calibration text that the original writes: found where it is kept, or written |
 //! | `output` | companions of the weights, model card, GGUF, list of files, resume cache, verification |
 //! | `solve` | how latent attention is found: a folder for each method |
 //! | `layer` | weights of a layer, text through layers, DeepSeek's tensors, norms of latents |
@@ -59,6 +60,7 @@ mod execute;
 mod layer;
 mod memory;
 mod output;
+mod own_text;
 mod setup;
 mod solve;
 mod spec;

@@ -7,6 +7,7 @@ use transmla_eval::{EvalOptions, LOGITS_AT_ONCE};
 use crate::solve::peak_bytes;
 use crate::spec::plan::Plan;
 use crate::text::plan::TextPlan;
+use crate::text::written::writing_bytes;
 
 /// Most bytes of hidden states kept at once, however much memory is allowed.
 const MOST_STATE_BYTES: u64 = 256 << 20;
@@ -19,11 +20,23 @@ const FLOAT: u64 = size_of::<f32>() as u64;
 
 /// Whether a model's weights are kept in memory: they are if they take at most half of `max_memory` bytes.
 pub fn residency(config: &ModelConfig, max_memory: u64) -> Residency {
-    let numbers: u64 = model_tensors(config).iter().map(|spec| spec.elements() as u64).sum();
-    match numbers * FLOAT <= max_memory / 2 {
+    match weight_bytes(config) <= max_memory / 2 {
         true => Residency::Loaded,
         false => Residency::Streamed,
     }
+}
+
+/// The same while the original writes calibration text, which a quarter of `max_memory` is for: its weights may take the rest.
+pub(crate) fn writing_residency(config: &ModelConfig, max_memory: u64) -> Residency {
+    match weight_bytes(config) <= max_memory - writing_share(max_memory) {
+        true => Residency::Loaded,
+        false => Residency::Streamed,
+    }
+}
+
+fn weight_bytes(config: &ModelConfig) -> u64 {
+    let numbers: u64 = model_tensors(config).iter().map(|spec| spec.elements() as u64).sum();
+    numbers * FLOAT
 }
 
 /// How an evaluation goes through a model: a quarter of `max_memory` bytes is for hidden states.
@@ -34,6 +47,11 @@ pub fn eval_options(batch_size: usize, max_memory: u64) -> EvalOptions {
     }
 }
 
+/// Bytes that the original may use, beside its weights, while it writes calibration text.
+pub(crate) fn writing_share(max_memory: u64) -> u64 {
+    max_memory / 4
+}
+
 /// Numbers of a model, output head and multi-token-prediction layers included.
 pub fn parameters(config: &ModelConfig) -> u64 {
     let (own, carried) = (model_tensors(config), carried_tensors(config));
@@ -41,7 +59,7 @@ pub fn parameters(config: &ModelConfig) -> u64 {
 }
 
 /// Estimated peak of a whole conversion in bytes.
-pub(crate) fn conversion_bytes(plan: &Plan, texts: &TextPlan, residency: Residency) -> u64 {
+pub(crate) fn conversion_bytes(plan: &Plan, texts: &TextPlan, residency: Residency, max_memory: u64) -> u64 {
     let source = plan.source();
     let kept = match residency {
         Residency::Loaded => FLOAT * parameters(source),
@@ -52,5 +70,13 @@ pub(crate) fn conversion_bytes(plan: &Plan, texts: &TextPlan, residency: Residen
         FLOAT * (3 * logits + (source.vocab_size * source.hidden_size) as u64)
     });
     let (samples, tokens) = texts.calibration_shape();
-    PROGRAM_BYTES + kept + evaluation.max(peak_bytes(plan, samples, tokens))
+    let own = texts.own_spec();
+    let written = own.map_or(0, |spec| {
+        let weights = match (residency, writing_residency(source, max_memory)) {
+            (Residency::Streamed, Residency::Loaded) => weight_bytes(source),
+            _ => 0,
+        };
+        weights + writing_bytes(source, &spec, writing_share(max_memory))
+    });
+    PROGRAM_BYTES + kept + evaluation.max(peak_bytes(plan, samples, tokens)).max(written)
 }

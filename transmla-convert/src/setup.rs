@@ -27,6 +27,9 @@ pub struct Setup {
     pub model_name: Option<String>,
     /// A name, that of the user for instance, that no path in a written file may tell.
     pub hidden_name: Option<String>,
+    /// The folder of an earlier conversion, that of the recipe for instance: what the original wrote for it is taken over if
+    /// it would write the same again.
+    pub earlier: Option<PathBuf>,
     /// Whether an existing folder is replaced, if it holds nothing but what a conversion has written.
     pub replace: bool,
 }
@@ -42,6 +45,7 @@ impl Default for Setup {
             model_folder: None,
             model_name: None,
             hidden_name: None,
+            earlier: None,
             replace: false,
         }
     }

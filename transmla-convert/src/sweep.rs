@@ -1,17 +1,19 @@
 //! Several conversions of one model from recipes: what they have in common is done once.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
-use transmla_core::checkpoint::Companions;
+use transmla_core::checkpoint::{Claim, Companions};
 use transmla_core::hub::model_folder;
 use transmla_core::{Checkpoint, Decoder, ModelConfig, Residency};
 
 use crate::execute::{Entry, Requests, convert_all};
-use crate::memory::{conversion_bytes, eval_options, residency};
+use crate::memory::{conversion_bytes, eval_options, residency, writing_residency, writing_share};
 use crate::output::card::ModelCard;
 use crate::output::gguf::check_gguf;
 use crate::output::manifest::RECIPE_FILE;
 use crate::output::names::{ModelName, bare_origin, written};
+use crate::own_text::{OpenOriginal, OwnText};
 use crate::setup::Setup;
 use crate::solve::evaluation::Evaluation;
 use crate::solve::{default_noise, has_refinement};
@@ -168,7 +170,12 @@ impl PlannedSweep {
     }
 
     pub(crate) fn peak_bytes(&self, index: usize) -> u64 {
-        conversion_bytes(&self.plans[index], &self.texts[index], self.residency())
+        conversion_bytes(
+            &self.plans[index],
+            &self.texts[index],
+            self.residency(),
+            self.setup.max_memory,
+        )
     }
 
     /// Tokens of an evaluation window, if there is an evaluation.
@@ -206,20 +213,15 @@ impl PlannedSweep {
             });
         }
         let original_card = companions.card();
-        let texts = self.read_texts(observer)?;
-        let calibrations: Vec<&Corpus> = self.plans.iter().map(|plan| texts.of(plan)).collect();
+        let loaded = OnceCell::new();
+        let original = || self.original(&loaded);
+        let texts = self.read_texts(&|| self.writer(original()?), places, observer)?;
+        let calibrations: Vec<&Calibration> = self.plans.iter().map(|plan| texts.of(plan)).collect();
         let described = self.plans.iter().zip(places).zip(&calibrations);
         let described: Vec<Description> = described
             .map(|((plan, place), calibration)| self.describe(plan, place, calibration, texts.evaluation.as_ref()))
             .collect::<Result<_, _>>()?;
-        let loaded;
-        let source = match (self.residency(), &self.source) {
-            (Residency::Streamed, Some(source)) => source,
-            (residency, _) => {
-                loaded = open(&self.setup, &self.folder, &self.config, residency)?;
-                &loaded
-            }
-        };
+        let source = original()?;
         let entries: Vec<Entry<'_>> = self
             .plans
             .iter()
@@ -227,11 +229,11 @@ impl PlannedSweep {
             .zip(calibrations.iter().zip(&described))
             .map(|((plan, save_path), (calibration, description))| Entry {
                 plan,
-                calibration: &calibration.tokens,
+                calibration: &calibration.corpus.tokens,
                 save_path,
                 replace: self.setup.replace,
                 keep,
-                extra_files: std::slice::from_ref(&description.recipe),
+                extra_files: &description.files,
                 card: Some(description.card(original_card.as_deref())),
             })
             .collect();
@@ -249,9 +251,47 @@ impl PlannedSweep {
         convert_all(&requests, observer)
     }
 
-    /// Reads every text once.
-    fn read_texts(&self, observer: &mut dyn Observer) -> Result<Texts<'_>, ConvertError> {
+    /// The original, its weights in memory if they are to be; read when it is first needed.
+    fn original<'a>(&'a self, loaded: &'a OnceCell<Decoder>) -> Result<&'a Decoder, ConvertError> {
+        let residency = self.residency();
+        if let (Residency::Streamed, Some(source)) = (residency, &self.source) {
+            return Ok(source);
+        }
+        match loaded.get() {
+            Some(source) => Ok(source),
+            None => {
+                let source = open(&self.setup, &self.folder, &self.config, residency)?;
+                Ok(loaded.get_or_init(|| source))
+            }
+        }
+    }
+
+    /// The original while it writes: a streamed one would be read again for every token, so its weights are in memory then
+    /// if they may be at all.
+    fn writer(&self, original: &Decoder) -> Result<Decoder, ConvertError> {
+        match (self.residency(), writing_residency(&self.config, self.setup.max_memory)) {
+            (Residency::Streamed, Residency::Loaded) => {
+                open(&self.setup, &self.folder, &self.config, Residency::Loaded)
+            }
+            _ => Ok(original.clone()),
+        }
+    }
+
+    /// Reads every text once, or has the original write it.
+    fn read_texts<'a>(
+        &'a self,
+        original: &OpenOriginal<'_>,
+        places: &[PathBuf],
+        observer: &mut dyn Observer,
+    ) -> Result<Texts<'a>, ConvertError> {
         let mut tokenizer = LazyTokenizer::of(&self.folder);
+        let max_bytes = writing_share(self.setup.max_memory);
+        let earlier = self.setup.earlier.as_deref();
+        let mut author = OwnText::new(self.source.as_ref(), original, &self.folder, places, earlier, max_bytes);
+        // Nobody else comes to these places while the original writes.
+        let writes = self.texts.iter().any(|text| text.own_spec().is_some());
+        let claimed = if writes { places } else { &[] };
+        let _claims: Vec<Claim> = claimed.iter().map(|place| Claim::of(place)).collect::<Result<_, _>>()?;
         let mut texts = Texts {
             calibration: Vec::new(),
             evaluation: None,
@@ -264,8 +304,12 @@ impl PlannedSweep {
                 column: None,
             });
             if !texts.calibration.iter().any(|(known, _)| known.is_for(plan)) {
-                let corpus = text.read_calibration(&mut tokenizer, &reader, observer)?;
-                texts.calibration.push((CalibrationOf(plan), corpus));
+                author.is_for(index);
+                let corpus = text.read_calibration(&mut tokenizer, &mut author, &reader, observer)?;
+                let own_file = author.take_file();
+                texts
+                    .calibration
+                    .push((CalibrationOf(plan), Calibration { corpus, own_file }));
             }
             if index == 0 {
                 texts.evaluation = text.read_evaluation(&mut tokenizer, &reader, observer)?;
@@ -279,18 +323,20 @@ impl PlannedSweep {
         &self,
         plan: &Plan,
         place: &Path,
-        calibration: &Corpus,
+        calibration: &Calibration,
         evaluation: Option<&Corpus>,
     ) -> Result<Description, ConvertError> {
         let (recipe, around) = (plan.recipe(), self.setup.surroundings());
         let bare = |text: &Corpus| bare_origin(&text.origin, recipe, around);
+        let mut files = vec![(
+            RECIPE_FILE.to_owned(),
+            written(recipe, place, around).to_toml()?.into_bytes(),
+        )];
+        files.extend(calibration.own_file.clone());
         Ok(Description {
-            recipe: (
-                RECIPE_FILE.to_owned(),
-                written(recipe, place, around).to_toml()?.into_bytes(),
-            ),
+            files,
             model: around.model(&recipe.model_path),
-            calibration: bare(calibration),
+            calibration: bare(&calibration.corpus),
             evaluation: evaluation.map(bare),
         })
     }
@@ -298,7 +344,8 @@ impl PlannedSweep {
 
 /// What is said of a model beside its weights.
 struct Description {
-    recipe: NamedFile,
+    /// The recipe, and what the original wrote for it.
+    files: Vec<NamedFile>,
     model: ModelName,
     calibration: String,
     evaluation: Option<String>,
@@ -319,8 +366,15 @@ impl Description {
 /// The texts of all plans.
 struct Texts<'a> {
     /// By the plan that they were first read for.
-    calibration: Vec<(CalibrationOf<'a>, Corpus)>,
+    calibration: Vec<(CalibrationOf<'a>, Calibration)>,
     evaluation: Option<Corpus>,
+}
+
+/// A calibration text.
+struct Calibration {
+    corpus: Corpus,
+    /// What the original wrote of it, to be kept beside the model.
+    own_file: Option<NamedFile>,
 }
 
 /// A plan, for its calibration text.
@@ -333,7 +387,7 @@ impl CalibrationOf<'_> {
 }
 
 impl Texts<'_> {
-    fn of(&self, plan: &Plan) -> &Corpus {
+    fn of(&self, plan: &Plan) -> &Calibration {
         let own = self.calibration.iter().find(|(known, _)| known.is_for(plan));
         &own.unwrap_or(&self.calibration[0]).1
     }

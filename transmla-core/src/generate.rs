@@ -1,8 +1,10 @@
 //! Generation: text from a model, token by token.
 
+mod batch;
 mod sampler;
 mod settings;
 
+pub use batch::{BatchGeneration, Prompt};
 pub use sampler::{Sampler, Sampling};
 pub use settings::GenerationSettings;
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use transmla_core::generate::{Finish, Generation, Sampler, Sampling};
-use transmla_core::{CoreError, Decoder, KvCache, LayeredModel, Residency};
+use transmla_core::generate::{BatchGeneration, Finish, Generation, Prompt, Sampler, Sampling};
+use transmla_core::{CoreError, Decoder, KvCache, LayeredModel, Residency, StorageDtype};
 
 const PROMPT: [u32; 5] = [1, 403, 407, 261, 378]; // "Once upon a time"
 
@@ -104,4 +104,86 @@ fn an_empty_prompt_and_errors_of_the_caller_end_it() {
     });
     assert!(stopped.unwrap_err().to_string().contains("enough"));
     assert_eq!((count, cache.tokens()), (3, PROMPT.len() + 2));
+}
+
+/// Texts side by side are those that are written one by one, whatever their prompts do.
+#[test]
+fn a_batch_writes_what_each_text_would_be_alone() {
+    let model = stories();
+    let stop = written(
+        &model,
+        Generation {
+            max_new_tokens: 8,
+            stop_ids: &[],
+        },
+        Sampler::greedy(),
+    )[6];
+    let generation = BatchGeneration {
+        tokens: 40,
+        stop_ids: &[stop],
+        cache_dtype: StorageDtype::F32,
+    };
+    let warm = Sampling {
+        temperature: 1.0,
+        ..Sampling::default()
+    };
+    let of_each = [(Sampling::default(), 0), (warm, 1), (warm, 2), (Sampling::default(), 3)];
+    let start = |index: usize| PROMPT[..2 + index % 3].to_vec();
+    let run = |texts: &[usize]| {
+        let mut asked = vec![0; texts.len()];
+        let mut samplers: Vec<Sampler> = texts
+            .iter()
+            .map(|text| Sampler::new(of_each[*text].0, of_each[*text].1))
+            .collect();
+        let mut steps = Vec::new();
+        let mut prompt = |index: usize| {
+            asked[index] += 1;
+            Ok::<_, CoreError>(match asked[index] % 3 {
+                0 => Prompt::Further(vec![stop, 261]),
+                _ => Prompt::Anew {
+                    end: vec![stop],
+                    start: start(texts[index]),
+                },
+            })
+        };
+        let written = generation
+            .run(&model, &mut samplers, &mut prompt, &mut |done| steps.push(done))
+            .unwrap();
+        assert_eq!(steps, (1..=40).collect::<Vec<_>>());
+        (written, asked)
+    };
+    let (together, asked) = run(&[0, 1, 2, 3]);
+    assert!(asked[0] > 2, "{asked:?}");
+    for index in 0..4 {
+        assert_eq!(together[index].len(), 40);
+        assert_eq!(together[index], run(&[index]).0[0], "text {index}");
+    }
+    // The first text by the other generator: after its prompt up to the id that ends it, then anew.
+    let most = Generation {
+        max_new_tokens: 30,
+        stop_ids: &[stop],
+    };
+    let mut cache = KvCache::new(model.config(), 64);
+    let mut ids = vec![stop];
+    ids.extend(start(0));
+    let mut emit = |id| {
+        ids.push(id);
+        Ok::<(), CoreError>(())
+    };
+    most.run(&model, &mut cache, &start(0), &mut Sampler::greedy(), &mut emit)
+        .unwrap();
+    let same = ids.len().min(40);
+    assert_eq!(together[0][..same], ids[..same]);
+}
+
+#[test]
+fn a_text_without_a_prompt_is_an_error() {
+    let generation = BatchGeneration {
+        tokens: 4,
+        stop_ids: &[],
+        cache_dtype: StorageDtype::F32,
+    };
+    let mut nothing = |_| Ok::<_, CoreError>(Prompt::Further(Vec::new()));
+    let run = generation.run(&stories(), &mut [Sampler::greedy()], &mut nothing, &mut |_| {});
+    assert!(matches!(run, Err(CoreError::EmptyPrompt)));
 }

@@ -31,6 +31,6 @@ pub use gguf::{GgufTensor, GgufValue, GgufWriter};
 pub use place::{Place, real_path};
 pub use reader::{Checkpoint, Fingerprint};
 pub use regular::{read_regular, read_regular_text};
-pub use token_file::{read_input_ids, write_logits};
+pub use token_file::{input_ids_file, input_ids_label, read_input_ids, write_logits};
 pub use unfinished::remove_unfinished;
 pub use writer::{CheckpointWriter, TensorSpec, parse_size};

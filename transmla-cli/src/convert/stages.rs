@@ -42,6 +42,7 @@ impl ReadText {
 /// A stage for people.
 pub fn label(stage: Stage) -> String {
     match stage {
+        Stage::WriteText => "Write calibration text".into(),
         Stage::EvaluateOriginal => "Evaluate the original".into(),
         Stage::Decouple => "Decouple RoPE".into(),
         Stage::TryFreqfold(fold) => format!("Try freqfold {fold}"),
@@ -56,6 +57,7 @@ pub fn label(stage: Stage) -> String {
 /// A stage in JSON.
 pub fn name(stage: Stage) -> String {
     match stage {
+        Stage::WriteText => "write_text".into(),
         Stage::EvaluateOriginal => "evaluate_original".into(),
         Stage::Decouple => "decouple".into(),
         Stage::TryFreqfold(fold) => format!("try_freqfold_{fold}"),

@@ -13,6 +13,7 @@ mod interop;
 mod library;
 mod messages;
 mod odd;
+mod own_text;
 mod privacy;
 #[cfg(unix)]
 mod processes;

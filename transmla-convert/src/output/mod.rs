@@ -5,6 +5,7 @@ pub mod companions;
 pub mod front_matter;
 pub mod gguf;
 pub mod json;
+pub mod kept_text;
 pub mod lost_rows;
 pub mod manifest;
 pub mod model_files;

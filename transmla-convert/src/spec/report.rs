@@ -14,6 +14,8 @@ use crate::spec::purpose::TextPurpose;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stage {
+    /// Calibration text that the original writes.
+    WriteText,
     /// Perplexity of the original model.
     EvaluateOriginal,
     /// Pass over the calibration text that decouples RoPE.

@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use transmla_calib::{
-    CalibError, SampleSpec, Split, TextTokenizer, divide_samples, evaluation_windows, interleave, sample_with_noise,
-};
+use transmla_calib::{CalibError, SampleSpec, Split, TextTokenizer, evaluation_windows, interleave, sample_with_noise};
 use transmla_core::checkpoint::read_input_ids;
 use transmla_core::{ModelConfig, TokenBatch};
 
@@ -82,20 +80,37 @@ impl Corpus {
     /// Calibration samples of the train split, from each text of a mix in proportion to its weight, a share of them with
     /// random words.
     ///
+    /// `own` has what the original wrote, as many samples as [`TextMix::own_samples`] says, and where that is from.
+    ///
     /// # Errors
     /// A text that cannot be had or is too short, ids that the model does not have.
     pub fn samples(
         mix: &TextMix,
         spec: &SampleSpec,
         noise: f64,
+        own: Option<&Self>,
         tokenizer: &TextTokenizer,
         reader: &TextReader<'_>,
         warn: &mut dyn FnMut(Warning),
     ) -> Result<Self, ConvertError> {
         check_length(spec.sequence, reader.config)?;
-        let weights: Vec<f64> = mix.parts().iter().map(|(_, weight)| *weight).collect();
         let (mut batches, mut origins) = (Vec::new(), Vec::new());
-        for ((source, _), samples) in mix.parts().iter().zip(divide_samples(spec.samples, &weights)?) {
+        let (mut written, mut read) = (0, false);
+        for ((source, _), samples) in mix.parts().iter().zip(mix.divide(spec.samples)?) {
+            let several = |found: usize, origin: String| match mix.parts().len() {
+                1 => origin,
+                _ => format!("{found} x {origin}"),
+            };
+            if *source == TextSource::Own
+                && let Some(own) = own
+                && let Some(tokens) = own.tokens.rows(written..written + samples)
+            {
+                written += samples;
+                origins.push(several(samples, own.origin.clone()));
+                batches.push(tokens);
+                continue;
+            }
+            read = true;
             let text = source.load(Split::Train, reader.column, reader.hub, reader.locals)?;
             let sampled = sample_with_noise(&text.rows, tokenizer, &SampleSpec { samples, ..*spec }, noise).map_err(
                 ConvertError::doing(format!("cannot draw calibration samples from {}", text.origin)),
@@ -109,17 +124,13 @@ impl Corpus {
                 });
             }
             batches.push(sampled.tokens);
-            origins.push(match weights.len() {
-                1 => origin,
-                _ => format!("{found} x {origin}"),
-            });
+            origins.push(several(found, origin));
         }
         let mut origin = origins.join("; ");
-        if noise > 0.0 {
-            origin = format!(
-                "{origin}; random words in {} % of them",
-                (1000.0 * noise).round() / 10.0
-            );
+        if noise > 0.0 && read {
+            let share = (1000.0 * noise).round() / 10.0;
+            let them = if written > 0 { "those that were read" } else { "them" };
+            origin = format!("{origin}; random words in {share} % of {them}");
         }
         Self::checked(interleave(&batches)?, origin, reader.config)
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use transmla_calib::DatasetSource;
+use transmla_calib::{CalibError, DatasetSource, divide_samples};
 
 use crate::spec::error::TextNameError;
 use crate::text::source::{LocalText, TextSource};
@@ -168,9 +168,30 @@ impl TextMix {
         &self.0
     }
 
-    /// The text that comes first: what an evaluation uses where nothing else is asked for.
-    pub fn first(&self) -> &TextSource {
-        &self.0[0].0
+    /// The first text that can be measured on, which an evaluation uses where nothing else is asked for; nothing where the
+    /// original writes all of them.
+    pub fn measurable(&self) -> Option<&TextSource> {
+        let mut sources = self.0.iter().map(|(source, _)| source);
+        sources.find(|source| **source != TextSource::Own)
+    }
+
+    /// Of so many samples how many are of each text.
+    ///
+    /// # Errors
+    /// There are fewer samples than texts.
+    pub fn divide(&self, samples: usize) -> Result<Vec<usize>, CalibError> {
+        let weights: Vec<f64> = self.0.iter().map(|(_, weight)| *weight).collect();
+        divide_samples(samples, &weights)
+    }
+
+    /// Of so many samples how many the original writes.
+    ///
+    /// # Errors
+    /// As for [`Self::divide`].
+    pub fn own_samples(&self, samples: usize) -> Result<usize, CalibError> {
+        let shares = self.divide(samples)?.into_iter().zip(&self.0);
+        let own = shares.filter(|(_, (source, _))| *source == TextSource::Own);
+        Ok(own.map(|(samples, _)| samples).sum())
     }
 
     /// The files and folders among them.

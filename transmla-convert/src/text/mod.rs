@@ -4,3 +4,4 @@ pub mod corpus;
 pub mod mix;
 pub mod plan;
 pub mod source;
+pub mod written;

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use transmla_calib::{SampleSpec, TextTokenizer};
-use transmla_core::ModelConfig;
+use transmla_calib::{DatasetSource, SampleSpec, TextTokenizer};
+use transmla_core::{ModelConfig, TokenBatch};
 use transmla_eval::EvalError;
 
 use crate::spec::error::ConvertError;
@@ -13,6 +13,7 @@ use crate::spec::report::{Observer, Warning};
 use crate::text::corpus::{Corpus, TextReader, check_length, default_window, read_tokenizer, warn_of_long_windows};
 use crate::text::mix::TextMix;
 use crate::text::source::{LocalText, TextSource};
+use crate::text::written::{Author, describe_written};
 
 /// Published number of calibration samples.
 const SAMPLES: usize = 128;
@@ -55,13 +56,17 @@ impl Source {
             .map(Self::Dataset)
             .map_err(ConvertError::doing(format!("cannot use `{field}` {name}")))
     }
+}
 
-    /// Only the first text of a mix.
-    fn first(self) -> Self {
-        match self {
-            Self::Dataset(mix) => Self::Dataset(TextMix::from(TextSource::clone(mix.first()))),
-            ids => ids,
-        }
+impl Source {
+    /// The first text of those that a field of the recipe names, to measure on.
+    fn measured(field: &str, name: &str, locals: &[LocalText]) -> Result<Self, ConvertError> {
+        let cannot_use = || ConvertError::doing(format!("cannot use `{field}` {name}"));
+        let mix = TextMix::parse(name, locals).map_err(|error| cannot_use()(ConvertError::from(error)))?;
+        let first = &mix.parts()[0].0;
+        let source = TextSource::parse_for_evaluation(&first.to_string(), locals);
+        let source = source.map_err(|error| cannot_use()(ConvertError::from(error)))?;
+        Ok(Self::Dataset(TextMix::from(source)))
     }
 }
 
@@ -142,11 +147,19 @@ impl TextPlan {
         let shape = format!("{} x {} tokens", self.spec.samples, self.spec.sequence);
         match &self.calibration {
             Source::Dataset(dataset) => {
-                let noise = match self.noise > 0.0 {
-                    true => format!("random words in {} % of them, ", (1000.0 * self.noise).round() / 10.0),
-                    false => String::new(),
+                let share = (1000.0 * self.noise).round() / 10.0;
+                let noise = match (dataset.measurable(), self.own_spec().is_some()) {
+                    (Some(_), true) if self.noise > 0.0 => {
+                        format!("random words in {share} % of those that are read, ")
+                    }
+                    (Some(_), false) if self.noise > 0.0 => format!("random words in {share} % of them, "),
+                    _ => String::new(),
                 };
-                format!("{shape} of {dataset}, {noise}seed {}", self.spec.seed)
+                let own = match self.own_spec() {
+                    Some(_) => " (self: written by the original)",
+                    None => "",
+                };
+                format!("{shape} of {dataset}{own}, {noise}seed {}", self.spec.seed)
             }
             Source::Ids(corpus) => format!("{shape} of {}", corpus.origin),
         }
@@ -180,6 +193,15 @@ impl TextPlan {
         }
     }
 
+    /// What the original is to write of the calibration text, if anything.
+    pub(crate) fn own_spec(&self) -> Option<SampleSpec> {
+        let Source::Dataset(mix) = &self.calibration else {
+            return None;
+        };
+        let samples = mix.own_samples(self.spec.samples).ok()?;
+        (samples > 0).then_some(SampleSpec { samples, ..self.spec })
+    }
+
     /// How its texts are read.
     pub(crate) fn reader<'a>(&'a self, reader: TextReader<'a>) -> TextReader<'a> {
         TextReader {
@@ -188,22 +210,35 @@ impl TextPlan {
         }
     }
 
-    /// Reads and tokenises the calibration text.
+    /// Reads and tokenises the calibration text; what the original is to write of it, the author writes.
     ///
     /// # Errors
-    /// A dataset that cannot be had or is too short, no tokenizer, ids that the model does not have.
+    /// A dataset that cannot be had or is too short, no tokenizer, ids that the model does not have; an author that fails.
     pub(crate) fn read_calibration(
         &self,
         tokenizer: &mut LazyTokenizer,
+        author: &mut dyn Author,
         reader: &TextReader<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Corpus, ConvertError> {
         let corpus = match &self.calibration {
             Source::Ids(corpus) => corpus.clone(),
             Source::Dataset(dataset) => {
+                let origin = describe_written(&tokenizer.folder);
                 let tokenizer = tokenizer.get(observer)?;
-                Corpus::samples(dataset, &self.spec, self.noise, tokenizer, reader, &mut warn(observer))
-                    .map_err(ConvertError::of_text(TextPurpose::Calibration))?
+                let of_text = || ConvertError::of_text(TextPurpose::Calibration);
+                dataset
+                    .divide(self.spec.samples)
+                    .map_err(|error| of_text()(error.into()))?;
+                let own = match self.own_spec() {
+                    Some(spec) => Some(Corpus {
+                        tokens: written(author, &spec, tokenizer, observer).map_err(of_text())?,
+                        origin: origin.map_err(of_text())?.to_owned(),
+                    }),
+                    None => None,
+                };
+                let (own, mut warn) = (own.as_ref(), warn(observer));
+                Corpus::samples(dataset, &self.spec, self.noise, own, tokenizer, reader, &mut warn).map_err(of_text())?
             }
         };
         tell(TextPurpose::Calibration, &corpus, observer);
@@ -227,7 +262,8 @@ impl TextPlan {
             Source::Ids(corpus) => corpus.clone(),
             Source::Dataset(dataset) => {
                 let tokenizer = tokenizer.get(observer)?;
-                Corpus::windows(dataset.first(), windows.sequence, windows.most, tokenizer, reader)
+                let source = measured(dataset);
+                Corpus::windows(&source, windows.sequence, windows.most, tokenizer, reader)
                     .map_err(ConvertError::of_text(TextPurpose::Evaluation))?
             }
         };
@@ -260,11 +296,14 @@ impl WindowPlan {
                     .eval_seqlen
                     .map_or_else(|| default_window(config), |given| (given, ""));
                 let source = match &text.eval_dataset {
-                    Some(dataset) => Source::dataset("eval_dataset", dataset, locals)?,
-                    None => Source::dataset("cal_dataset", &recipe.calibration.cal_dataset, locals)?,
+                    Some(dataset) => Source::measured("eval_dataset", dataset, locals)?,
+                    None => match Source::dataset("cal_dataset", &recipe.calibration.cal_dataset, locals)? {
+                        Source::Dataset(mix) => Source::Dataset(TextMix::from(measured(&mix))),
+                        ids => ids,
+                    },
                 };
                 Self {
-                    source: source.first(),
+                    source,
                     sequence,
                     remark,
                     most,
@@ -278,6 +317,24 @@ impl WindowPlan {
         warn_of_long_windows(plan.sequence, config, &mut warn(observer));
         Ok(plan)
     }
+}
+
+/// The text of a mix that is measured on.
+fn measured(mix: &TextMix) -> TextSource {
+    let published = || TextSource::Dataset(DatasetSource::Wikitext2);
+    mix.measurable().cloned().unwrap_or_else(published)
+}
+
+fn written(
+    author: &mut dyn Author,
+    spec: &SampleSpec,
+    tokenizer: &TextTokenizer,
+    observer: &mut dyn Observer,
+) -> Result<TokenBatch, ConvertError> {
+    let written = author.write(spec, tokenizer, observer);
+    written.map_err(ConvertError::doing(
+        "cannot have the original write calibration text".into(),
+    ))
 }
 
 /// A tokenizer that is read when first needed: token files need none.

@@ -19,9 +19,14 @@ pub struct LocalText {
     pub folder: PathBuf,
 }
 
-/// A dataset, or a text that the program has.
+/// What lists call the text that the original writes itself.
+const OWN: &str = "self";
+
+/// A dataset, a text that the program has, or one that the original writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TextSource {
+    /// What the original model writes itself, `self`: for calibration alone.
+    Own,
     /// One of the program's, by its name.
     Local(String),
     /// A dataset of the hub or a path.
@@ -31,6 +36,7 @@ pub enum TextSource {
 impl fmt::Display for TextSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Own => f.write_str(OWN),
             Self::Local(name) => f.write_str(name),
             Self::Dataset(dataset) => dataset.fmt(f),
         }
@@ -46,6 +52,9 @@ impl TextSource {
         if locals.iter().any(|local| local.name == text) {
             return Ok(Self::Local(text.to_owned()));
         }
+        if text == OWN {
+            return Ok(Self::Own);
+        }
         text.parse().map(Self::Dataset).map_err(|error| match error {
             CalibError::UnknownDataset { .. } => {
                 let own: String = locals
@@ -53,17 +62,29 @@ impl TextSource {
                     .map(|local| format!("{} ({}), ", local.name, local.kind))
                     .collect();
                 TextNameError::new(format!(
-                    "expected wikitext2, ptb, c4, alpaca, {own}or an existing file or folder"
+                    "expected wikitext2, ptb, c4, alpaca, {own}{OWN} (calibration only), or an existing file or \
+                     folder"
                 ))
             }
             other => TextNameError::new(other.to_string()),
         })
     }
 
+    /// The text of a name, to measure on; see [`Self::parse`].
+    ///
+    /// # Errors
+    /// As for [`Self::parse`]; the text that the original writes, on which nothing is measured.
+    pub fn parse_for_evaluation(text: &str, locals: &[LocalText]) -> Result<Self, TextNameError> {
+        match Self::parse(text, locals)? {
+            Self::Own => Err(not_read()),
+            source => Ok(source),
+        }
+    }
+
     /// Reads a split of it.
     ///
     /// # Errors
-    /// It cannot be found or read.
+    /// It cannot be found or read, or is the text that the original writes.
     pub fn load(
         &self,
         split: Split,
@@ -72,6 +93,7 @@ impl TextSource {
         locals: &[LocalText],
     ) -> Result<TextRows, ConvertError> {
         let loaded = match self {
+            Self::Own => return Err(not_read().into()),
             Self::Dataset(dataset) => load_column(dataset, split, column, hub),
             Self::Local(name) => {
                 let Some(local) = locals.iter().find(|local| local.name == *name) else {
@@ -86,4 +108,11 @@ impl TextSource {
         };
         loaded.map_err(ConvertError::doing(format!("cannot load the {split} split of {self}")))
     }
+}
+
+fn not_read() -> TextNameError {
+    TextNameError::new(format!(
+        "'{OWN}' is the text that the original writes to calibrate on; nothing is measured on it, for it would be what the \
+         conversion was fitted to: name another text"
+    ))
 }

@@ -114,6 +114,14 @@ impl Sampler {
             min_p,
             ..
         } = self.sampling;
+        let uniform = self.rng.random::<f64>();
+        if top_k.is_none()
+            && top_p >= 1.0
+            && min_p <= 0.0
+            && let Some(chosen) = among_likeliest(logits, temperature, uniform)
+        {
+            return chosen;
+        }
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_unstable_by(likeliest_first(logits));
         order.truncate(top_k.unwrap_or(usize::MAX).max(1));
@@ -131,8 +139,31 @@ impl Sampler {
         let last = shares.partition_point(|share| *share >= min_p).max(1) - 1;
         let at = |sum: f64| cumulative.partition_point(|below| *below < sum).min(last);
         let kept = cumulative[at(top_p * cumulative[cumulative.len() - 1])];
-        order[at(self.rng.random::<f64>() * kept)]
+        order[at(uniform * kept)]
     }
+}
+
+/// How many tokens are put in order before all are.
+const LIKELIEST: usize = 512;
+
+/// The token that a number in [0, 1) falls on, if it is one of the most likely: they nearly always have it, and the others need
+/// not be put in order.
+fn among_likeliest(logits: &[f32], temperature: f64, uniform: f64) -> Option<usize> {
+    if logits.len() <= 2 * LIKELIEST {
+        return None;
+    }
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.select_nth_unstable_by(LIKELIEST, likeliest_first(logits));
+    order.truncate(LIKELIEST);
+    order.sort_unstable_by(likeliest_first(logits));
+    let largest = f64::from(logits[order[0]]);
+    let share = |logit: f32| ((f64::from(logit) - largest) / temperature).exp();
+    let wanted = uniform * logits.iter().map(|logit| share(*logit)).sum::<f64>();
+    let mut below = 0.0;
+    order.into_iter().find(|id| {
+        below += share(logits[*id]);
+        below >= wanted
+    })
 }
 
 /// Falling logits; of equal ones the first id first.
@@ -220,6 +251,28 @@ mod tests {
         for (sampling, kept) in cases {
             assert!(only(shares(sampling), kept), "{sampling:?}: {:?}", shares(sampling));
         }
+    }
+
+    #[test]
+    fn the_likeliest_of_many_are_those_of_all_in_order() {
+        let logits: Vec<f32> = (0..3000).map(|id| ((id * 7919) % 3000) as f32 / 400.0).collect();
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        order.sort_unstable_by(likeliest_first(&logits));
+        let shares: Vec<f64> = order.iter().map(|id| f64::from(logits[*id]).exp()).collect();
+        let whole: f64 = shares.iter().sum();
+        let mut below = 0.0;
+        for (place, (id, share)) in order.iter().zip(&shares).enumerate() {
+            let found = among_likeliest(&logits, 1.0, (below + 0.5 * share) / whole);
+            assert_eq!(found, (place < LIKELIEST).then_some(*id), "{place}");
+            below += share;
+        }
+        let mut sampler = Sampler::new(warm(), 3);
+        let drawn = (0..2000).map(|_| sampler.choose(&logits).unwrap() as usize);
+        let likely = drawn.filter(|id| order[..LIKELIEST].contains(id)).count() as f64 / 2000.0;
+        assert!(
+            (likely - shares[..LIKELIEST].iter().sum::<f64>() / whole).abs() < 0.05,
+            "{likely}"
+        );
     }
 
     #[test]

@@ -229,6 +229,14 @@ impl KvCache {
         self.undo();
     }
 
+    /// Removes all tokens of one sequence; the others keep theirs. Nothing happens if there is no such sequence.
+    pub fn restart(&mut self, sequence: usize) {
+        if let Some(length) = self.lengths.get_mut(sequence) {
+            *length = 0;
+            self.undo();
+        }
+    }
+
     /// The cache of one layer; `None` if the model has no such layer.
     pub fn layer(&mut self, index: usize) -> Option<&mut LayerCache> {
         self.layers.get_mut(index)
