@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use transmla_calib::ReadOptions;
 use transmla_core::checkpoint::Companions;
 use transmla_core::hub::model_folder;
 use transmla_core::{Checkpoint, Decoder, ModelConfig, Residency};
@@ -261,7 +262,10 @@ impl PlannedSweep {
                 config: &self.config,
                 hub: &self.setup.hub,
                 locals: &self.setup.texts,
-                column: None,
+                options: ReadOptions {
+                    column: None,
+                    chat_model: Some(&self.folder),
+                },
             });
             if !texts.calibration.iter().any(|(known, _)| known.is_for(plan)) {
                 let corpus = text.read_calibration(&mut tokenizer, &reader, observer)?;

@@ -2,10 +2,12 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
+//! | `documents` | rows, and how they become one text |
 //! | `sample`, `noise` | random calibration samples, and such with random words in them |
 //! | `mix`, `holdout` | samples from several texts; samples set aside |
 //! | `windows` | the text that perplexity is measured on |
 
+pub(crate) mod documents;
 pub(crate) mod holdout;
 pub(crate) mod mix;
 pub(crate) mod noise;

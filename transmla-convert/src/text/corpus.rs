@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use transmla_calib::{
-    CalibError, SampleSpec, Split, TextTokenizer, divide_samples, evaluation_windows, interleave, sample_with_noise,
+    CalibError, ReadOptions, SampleSpec, Split, TextTokenizer, divide_samples, evaluation_windows, interleave,
+    sample_with_noise,
 };
 use transmla_core::checkpoint::read_input_ids;
 use transmla_core::{ModelConfig, TokenBatch};
@@ -36,8 +37,9 @@ pub struct TextReader<'a> {
     pub hub: &'a HubOptions,
     /// Texts of the program's own.
     pub locals: &'a [LocalText],
-    /// The column that is the text, in files that have columns, if one was named.
-    pub column: Option<&'a str>,
+    /// The column that is the text, in files that have columns, if one was named; the folder of the model, whose chat template
+    /// chats are written in.
+    pub options: ReadOptions<'a>,
 }
 
 impl Corpus {
@@ -96,8 +98,8 @@ impl Corpus {
         let weights: Vec<f64> = mix.parts().iter().map(|(_, weight)| *weight).collect();
         let (mut batches, mut origins) = (Vec::new(), Vec::new());
         for ((source, _), samples) in mix.parts().iter().zip(divide_samples(spec.samples, &weights)?) {
-            let text = source.load(Split::Train, reader.column, reader.hub, reader.locals)?;
-            let sampled = sample_with_noise(&text.rows, tokenizer, &SampleSpec { samples, ..*spec }, noise).map_err(
+            let text = source.load(Split::Train, &reader.options, reader.hub, reader.locals)?;
+            let sampled = sample_with_noise(&text, tokenizer, &SampleSpec { samples, ..*spec }, noise).map_err(
                 ConvertError::doing(format!("cannot draw calibration samples from {}", text.origin)),
             )?;
             let (found, origin) = (sampled.tokens.batch(), text.origin);
@@ -136,10 +138,11 @@ impl Corpus {
         reader: &TextReader<'_>,
     ) -> Result<Self, ConvertError> {
         check_length(sequence, reader.config)?;
-        let text = source.load(Split::Test, reader.column, reader.hub, reader.locals)?;
-        let windows = evaluation_windows(&text.rows, tokenizer, sequence, most).map_err(ConvertError::doing(
-            format!("cannot cut evaluation windows from {}", text.origin),
-        ))?;
+        let text = source.load(Split::Test, &reader.options, reader.hub, reader.locals)?;
+        let windows = evaluation_windows(&text, tokenizer, sequence, most).map_err(ConvertError::doing(format!(
+            "cannot cut evaluation windows from {}",
+            text.origin
+        )))?;
         Self::checked(windows, text.origin, reader.config)
     }
 }

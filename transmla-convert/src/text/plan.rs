@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use transmla_calib::{SampleSpec, TextTokenizer};
+use transmla_calib::{ReadOptions, SampleSpec, TextTokenizer};
 use transmla_core::ModelConfig;
 use transmla_eval::EvalError;
 
@@ -173,7 +173,10 @@ impl TextPlan {
     /// How its texts are read.
     pub(crate) fn reader<'a>(&'a self, reader: TextReader<'a>) -> TextReader<'a> {
         TextReader {
-            column: self.column.as_deref(),
+            options: ReadOptions {
+                column: self.column.as_deref(),
+                ..reader.options
+            },
             ..reader
         }
     }
