@@ -52,9 +52,10 @@ pub use error::CalibError;
 pub use statistics::{SecondMoment, Sensitivity, output_gradients};
 #[cfg(feature = "text")]
 pub use text::{
-    ChatMessage, ChatTemplate, DEFAULT_TEMPLATE, DatasetSource, NamedTemplate, Openings, Record, RecordSource,
-    RecordValue, SampleSpec, Sampled, Split, TextRows, TextStream, TextTokenizer, chat_templates, divide_samples,
-    evaluation_windows, interleave, is_contained, load, load_column, sample, sample_with_noise, split_holdout,
+    ChatMessage, ChatTemplate, DEFAULT_TEMPLATE, DatasetSource, Documents, NamedTemplate, Openings, ReadOptions,
+    Record, RecordSource, RecordValue, SampleSpec, Sampled, Split, TextRows, TextStream, TextTokenizer, chat_templates,
+    divide_samples, evaluation_windows, interleave, is_contained, load, load_with, sample, sample_with_noise,
+    split_holdout,
 };
 #[cfg(feature = "text")]
 pub use transmla_checkpoint;

@@ -18,11 +18,12 @@ pub(crate) mod samples;
 pub(crate) mod tokens;
 
 pub use contain::is_contained;
-pub use datasets::dataset::{DatasetSource, load, load_column};
+pub use datasets::dataset::{DatasetSource, load, load_with};
 pub use datasets::split::Split;
-pub use datasets::text_rows::TextRows;
+pub use datasets::text_rows::{ReadOptions, TextRows};
 pub use records::files::RecordSource;
 pub use records::value::{Record, RecordValue};
+pub use samples::documents::Documents;
 pub use samples::holdout::split_holdout;
 pub use samples::mix::{divide_samples, interleave};
 pub use samples::noise::sample_with_noise;

@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
+use transmla_calib::ReadOptions;
 use transmla_core::checkpoint::{Claim, Companions};
 use transmla_core::hub::model_folder;
 use transmla_core::{Checkpoint, Decoder, ModelConfig, Residency};
@@ -301,7 +302,10 @@ impl PlannedSweep {
                 config: &self.config,
                 hub: &self.setup.hub,
                 locals: &self.setup.texts,
-                column: None,
+                options: ReadOptions {
+                    column: None,
+                    chat_model: Some(&self.folder),
+                },
             });
             if !texts.calibration.iter().any(|(known, _)| known.is_for(plan)) {
                 author.is_for(index);

@@ -7,9 +7,11 @@
 //! | `json_rows`, `json_document`, `json_records` | JSON, a record on each line or as one document |
 //! | `plain_rows` | paragraphs or lines |
 //! | `unicode` | UTF-8 from any encoding |
-//! | `column`, `chat`, `collected` | which column is the text; chats as text; rows within limits |
+//! | `column`, `collected` | which column is the text; rows within limits |
+//! | `chat`, `chat_form` | the messages of a chat; chats as text, in a model's template or plain |
 
 pub(crate) mod chat;
+pub(crate) mod chat_form;
 pub(crate) mod collected;
 pub(crate) mod column;
 pub(crate) mod file;

@@ -10,7 +10,7 @@ use parquet::data_type::ByteArray;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
-use transmla_calib::{CalibError, DatasetSource, Split, TextRows, load_column};
+use transmla_calib::{CalibError, DatasetSource, ReadOptions, Split, TextRows, load_with};
 use transmla_checkpoint::hub::HubOptions;
 
 use crate::load_path;
@@ -76,10 +76,14 @@ fn read(name: &str, bytes: Vec<u8>) -> Result<TextRows, CalibError> {
 
 fn read_column(name: &str, bytes: Vec<u8>, column: &str) -> Result<TextRows, CalibError> {
     in_folder(&[(name, bytes)], |folder| {
-        load_column(
+        let options = ReadOptions {
+            column: Some(column),
+            ..ReadOptions::default()
+        };
+        load_with(
             &DatasetSource::Path(folder.join(name)),
             Split::Train,
-            Some(column),
+            &options,
             &HubOptions::default(),
         )
     })

@@ -1,6 +1,7 @@
 //! Tests of the whole crate on the embedded model's tokenizer and stories.
 
 mod bad_input;
+mod chat_rows;
 mod chat_templates;
 mod hub_cache;
 mod kinds;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
+use transmla_calib::ReadOptions;
 use transmla_convert::{Corpus, TextReader, TextSource, read_tokenizer};
 use transmla_core::ModelConfig;
 
@@ -79,7 +80,10 @@ impl WindowArguments {
                 config,
                 hub: &environment::hub_options(printer),
                 locals: &texts,
-                column: self.text_column.as_deref(),
+                options: ReadOptions {
+                    column: self.text_column.as_deref(),
+                    chat_model: Some(folder),
+                },
             };
             Corpus::windows(source, sequence, most, &tokenizer, &reader).context(Hint(ANOTHER_TEXT))
         };

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use transmla_calib::{CalibError, SampleSpec, Split, TextTokenizer, evaluation_windows, interleave, sample_with_noise};
+use transmla_calib::{
+    CalibError, ReadOptions, SampleSpec, Split, TextTokenizer, evaluation_windows, interleave, sample_with_noise,
+};
 use transmla_core::checkpoint::read_input_ids;
 use transmla_core::{ModelConfig, TokenBatch};
 
@@ -34,8 +36,9 @@ pub struct TextReader<'a> {
     pub hub: &'a HubOptions,
     /// Texts of the program's own.
     pub locals: &'a [LocalText],
-    /// The column that is the text, in files that have columns, if one was named.
-    pub column: Option<&'a str>,
+    /// The column that is the text, in files that have columns, if one was named; the folder of the model, whose chat template
+    /// chats are written in.
+    pub options: ReadOptions<'a>,
 }
 
 impl Corpus {
@@ -111,8 +114,8 @@ impl Corpus {
                 continue;
             }
             read = true;
-            let text = source.load(Split::Train, reader.column, reader.hub, reader.locals)?;
-            let sampled = sample_with_noise(&text.rows, tokenizer, &SampleSpec { samples, ..*spec }, noise).map_err(
+            let text = source.load(Split::Train, &reader.options, reader.hub, reader.locals)?;
+            let sampled = sample_with_noise(&text, tokenizer, &SampleSpec { samples, ..*spec }, noise).map_err(
                 ConvertError::doing(format!("cannot draw calibration samples from {}", text.origin)),
             )?;
             let (found, origin) = (sampled.tokens.batch(), text.origin);
@@ -147,10 +150,11 @@ impl Corpus {
         reader: &TextReader<'_>,
     ) -> Result<Self, ConvertError> {
         check_length(sequence, reader.config)?;
-        let text = source.load(Split::Test, reader.column, reader.hub, reader.locals)?;
-        let windows = evaluation_windows(&text.rows, tokenizer, sequence, most).map_err(ConvertError::doing(
-            format!("cannot cut evaluation windows from {}", text.origin),
-        ))?;
+        let text = source.load(Split::Test, &reader.options, reader.hub, reader.locals)?;
+        let windows = evaluation_windows(&text, tokenizer, sequence, most).map_err(ConvertError::doing(format!(
+            "cannot cut evaluation windows from {}",
+            text.origin
+        )))?;
         Self::checked(windows, text.origin, reader.config)
     }
 }

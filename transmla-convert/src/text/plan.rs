@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use transmla_calib::{DatasetSource, SampleSpec, TextTokenizer};
+use transmla_calib::{DatasetSource, ReadOptions, SampleSpec, TextTokenizer};
 use transmla_core::{ModelConfig, TokenBatch};
 use transmla_eval::EvalError;
 
@@ -205,7 +205,10 @@ impl TextPlan {
     /// How its texts are read.
     pub(crate) fn reader<'a>(&'a self, reader: TextReader<'a>) -> TextReader<'a> {
         TextReader {
-            column: self.column.as_deref(),
+            options: ReadOptions {
+                column: self.column.as_deref(),
+                ..reader.options
+            },
             ..reader
         }
     }

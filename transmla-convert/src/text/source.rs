@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use transmla_calib::{CalibError, DatasetSource, Split, TextRows, load_column};
+use transmla_calib::{CalibError, DatasetSource, ReadOptions, Split, TextRows, load_with};
 use transmla_core::hub::HubOptions;
 
 use crate::spec::error::{ConvertError, TextNameError};
@@ -88,18 +88,22 @@ impl TextSource {
     pub fn load(
         &self,
         split: Split,
-        column: Option<&str>,
+        options: &ReadOptions<'_>,
         hub: &HubOptions,
         locals: &[LocalText],
     ) -> Result<TextRows, ConvertError> {
         let loaded = match self {
             Self::Own => return Err(not_read().into()),
-            Self::Dataset(dataset) => load_column(dataset, split, column, hub),
+            Self::Dataset(dataset) => load_with(dataset, split, options, hub),
             Self::Local(name) => {
                 let Some(local) = locals.iter().find(|local| local.name == *name) else {
                     return Err(TextNameError::new(format!("there is no text {name}")).into());
                 };
-                let rows = load_column(&DatasetSource::Path(local.folder.clone()), split, None, hub);
+                let options = ReadOptions {
+                    column: None,
+                    ..*options
+                };
+                let rows = load_with(&DatasetSource::Path(local.folder.clone()), split, &options, hub);
                 rows.map(|rows| TextRows {
                     origin: format!("{} {name}, {split} split", local.kind),
                     ..rows

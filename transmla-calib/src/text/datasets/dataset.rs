@@ -9,7 +9,7 @@ use transmla_checkpoint::hub::HubOptions;
 use crate::error::CalibError;
 use crate::text::datasets::named;
 use crate::text::datasets::split::Split;
-use crate::text::datasets::text_rows::{TextRows, from_files, from_folder};
+use crate::text::datasets::text_rows::{ReadOptions, TextRows, from_files, from_folder};
 
 /// A dataset on the hub, or a file or folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,7 @@ pub enum DatasetSource {
     /// an array of objects or strings, or an object with such an array. The rows of plain text are its paragraphs, or its
     /// lines if there are no blank lines between them; it may be UTF-8, UTF-16 or windows-1252. The text is the column `text`,
     /// else `sentence`, else `content`, else a chat (`messages`, `conversations`), else the only column of strings.
+    /// A chat is a row, in the chat template of [`ReadOptions::chat_model`] or as plain text.
     ///
     /// In a folder, files are named after their split (`train-00000-of-00001.parquet`, `wiki.valid.raw`) or lie in a folder
     /// named after it, at the top or in `data`. Shards are read in the order of their names. If no file is named after a split,
@@ -73,18 +74,17 @@ impl fmt::Display for DatasetSource {
 /// [`CalibError::NoTextColumn`] and [`CalibError::TooLong`] for a file that is damaged, of another format, without a text
 /// column or with too long a record; [`CalibError::Empty`] if there is no text.
 pub fn load(source: &DatasetSource, split: Split, hub: &HubOptions) -> Result<TextRows, CalibError> {
-    load_column(source, split, None, hub)
+    load_with(source, split, &ReadOptions::default(), hub)
 }
 
-/// Reads one split of a dataset as [`load`] does, from the named column; `data.text` is the field `text` inside the column
-/// `data`. The name is ignored for plain text, which has no columns, and for the datasets known by name.
+/// Reads one split of a dataset as [`load`] does, from a column of one's choice, with chats in a model's template.
 ///
 /// # Errors
-/// As for [`load`].
-pub fn load_column(
+/// As for [`load`]; [`CalibError::ChatTemplate`] if the model's template cannot be used, or refuses every chat.
+pub fn load_with(
     source: &DatasetSource,
     split: Split,
-    column: Option<&str>,
+    options: &ReadOptions<'_>,
     hub: &HubOptions,
 ) -> Result<TextRows, CalibError> {
     let text = match source {
@@ -92,8 +92,8 @@ pub fn load_column(
         DatasetSource::Ptb => named::ptb(split, hub),
         DatasetSource::C4 => named::c4(split, hub),
         DatasetSource::Alpaca => named::alpaca(split, hub),
-        DatasetSource::Path(path) if path.is_dir() => from_folder(path, split, column),
-        DatasetSource::Path(path) => from_files(std::slice::from_ref(path), None, "the file as a whole", column),
+        DatasetSource::Path(path) if path.is_dir() => from_folder(path, split, options),
+        DatasetSource::Path(path) => from_files(std::slice::from_ref(path), None, "the file as a whole", options),
     }?;
     if text.rows.iter().all(|row| row.trim().is_empty()) {
         return Err(CalibError::Empty { origin: text.origin });

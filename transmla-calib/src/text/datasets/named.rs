@@ -10,7 +10,7 @@ use transmla_checkpoint::hub::{HubOptions, dataset_folder};
 
 use crate::error::CalibError;
 use crate::text::datasets::split::Split;
-use crate::text::datasets::text_rows::{TextRows, from_files, from_folder};
+use crate::text::datasets::text_rows::{ReadOptions, TextRows, from_files, from_folder};
 
 /// Seed of the shuffle that splits datasets without splits of their own. Changing it changes the results reported on them.
 const SHUFFLE_SEED: u64 = 42;
@@ -22,7 +22,7 @@ pub(crate) fn wikitext2(split: Split, hub: &HubOptions) -> Result<TextRows, Cali
         revision: "main",
         folder: "wikitext-2-raw-v1",
     };
-    from_folder(&repo.fetch_split(split, hub)?, split, None)
+    from_folder(&repo.fetch_split(split, hub)?, split, &ReadOptions::default())
 }
 
 pub(crate) fn ptb(split: Split, hub: &HubOptions) -> Result<TextRows, CalibError> {
@@ -33,7 +33,7 @@ pub(crate) fn ptb(split: Split, hub: &HubOptions) -> Result<TextRows, CalibError
         revision: "refs/convert/parquet",
         folder: "penn_treebank",
     };
-    from_folder(&repo.fetch_split(split, hub)?, split, None)
+    from_folder(&repo.fetch_split(split, hub)?, split, &ReadOptions::default())
 }
 
 pub(crate) fn c4(split: Split, hub: &HubOptions) -> Result<TextRows, CalibError> {
@@ -61,7 +61,7 @@ pub(crate) fn c4(split: Split, hub: &HubOptions) -> Result<TextRows, CalibError>
         Split::Test => "validation split (c4 has no test split)".into(),
         _ => format!("{used} split"),
     };
-    from_files(&[path], Some(used), &note, None)
+    from_files(&[path], Some(used), &note, &ReadOptions::default())
 }
 
 pub(crate) fn alpaca(split: Split, hub: &HubOptions) -> Result<TextRows, CalibError> {
@@ -71,7 +71,11 @@ pub(crate) fn alpaca(split: Split, hub: &HubOptions) -> Result<TextRows, CalibEr
         revision: "main",
         folder: "",
     };
-    let mut text = from_folder(&repo.fetch_split(Split::Train, hub)?, Split::Train, None)?;
+    let mut text = from_folder(
+        &repo.fetch_split(Split::Train, hub)?,
+        Split::Train,
+        &ReadOptions::default(),
+    )?;
     text.rows = cut_80_10_10(text.rows, split);
     text.origin = format!("{}, {split} part of a shuffle cut 80/10/10", text.origin);
     text.split = Some(split);

@@ -1,5 +1,11 @@
 //! Rows collected within limits.
 
+use serde_json::Value;
+
+use crate::error::CalibError;
+use crate::text::rows::chat::{RowValue, row_value};
+use crate::text::rows::chat_form::ChatForm;
+
 /// Limits on what is read, in bytes of UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -37,10 +43,20 @@ pub(crate) struct Rows {
     /// Remarks for people.
     pub remarks: Vec<String>,
     pub limits: Limits,
+    /// How chats become text.
+    pub chats: ChatForm,
     taken: usize,
 }
 
 impl Rows {
+    /// No rows yet; chats take this form.
+    pub fn with(chats: ChatForm) -> Self {
+        Self {
+            chats,
+            ..Self::default()
+        }
+    }
+
     /// No rows yet, within limits other than the default.
     #[cfg(test)]
     pub fn within(limits: Limits) -> Self {
@@ -48,6 +64,20 @@ impl Rows {
             limits,
             ..Self::default()
         }
+    }
+
+    /// Adds the value of a text column as a row; `false` if it is neither text nor a chat.
+    ///
+    /// # Errors
+    /// The chat template cannot be read.
+    pub fn push_value(&mut self, value: Value) -> Result<bool, CalibError> {
+        let row = match row_value(value) {
+            Some(RowValue::Text(text)) => text,
+            Some(RowValue::Chat(chat)) => self.chats.text(&chat)?,
+            None => return Ok(false),
+        };
+        self.push(row);
+        Ok(true)
     }
 
     /// Adds a row; a long one is split.

@@ -57,14 +57,13 @@ impl<'a> Records<'a> {
         let Some(column) = &self.column else { return Ok(()) };
         let value = take(&mut object, column).unwrap_or(Value::Null);
         let found = kind(&value);
-        match chat::text_of(value) {
-            Some(text) => self.rows.push(text),
-            None => {
+        match self.rows.push_value(value)? {
+            true => Ok(()),
+            false => {
                 let problem = format!("{}: expected text in column {column}, found {found}", place());
-                return Err(CalibError::corrupt(self.path, problem));
+                Err(CalibError::corrupt(self.path, problem))
             }
         }
-        Ok(())
     }
 
     /// Chooses the text column if this record, or all so far together, determine it.

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::error::CalibError;
 use crate::text::contain::contained;
 use crate::text::open::regular;
-use crate::text::rows::chat::{self, CHATS};
+use crate::text::rows::chat::CHATS;
 use crate::text::rows::collected::Rows;
 use crate::text::rows::column::{self, Candidate, Holds};
 use crate::text::rows::parquet_guard::{Guarded, check_footer, check_pages};
@@ -193,14 +193,13 @@ fn read_records(
             .get_column_iter()
             .next()
             .map_or(Value::Null, |(_, field)| value_of(field));
-        let text = chat::text_of(value).ok_or_else(|| {
+        if !rows.push_value(value)? {
             let problem = format!(
                 "row {found}: column {} holds neither messages nor strings",
                 field.name()
             );
-            CalibError::corrupt(path, problem)
-        })?;
-        rows.push(text);
+            return Err(CalibError::corrupt(path, problem));
+        }
     }
     Ok(found)
 }

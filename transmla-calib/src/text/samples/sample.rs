@@ -7,7 +7,8 @@ use rand::{Rng, SeedableRng};
 use transmla_checkpoint::TokenBatch;
 
 use crate::error::CalibError;
-use crate::text::tokens::pieces::JOINT;
+use crate::text::samples::documents::Documents;
+use crate::text::tokens::pieces::Joining;
 use crate::text::tokens::tokenizer::TextTokenizer;
 
 /// How many calibration samples to draw, and of which length.
@@ -32,15 +33,19 @@ pub struct Sampled {
 
 /// Draws samples from rows of text.
 ///
-/// Empty rows are dropped. A sample starts at a random row and takes rows, joined by an empty line, until it has `sequence`
+/// Empty rows are dropped. A sample starts at a random row and takes rows, joined as [`Documents`] are, until it has `sequence`
 /// tokens, special tokens (BOS) included; it is cut there, and its rows are not used again. If the rows end before that, the
 /// sample and its rows are dropped. There are no more samples once all rows are used.
 ///
 /// # Errors
 /// [`CalibError::Argument`] if `samples` or `sequence` is 0, [`CalibError::TooShort`] if the text yields no sample,
 /// [`CalibError::Tokenization`] if the tokenizer fails.
-pub fn sample(rows: &[String], tokenizer: &TextTokenizer, spec: &SampleSpec) -> Result<Sampled, CalibError> {
-    draw(rows, tokenizer, spec)
+pub fn sample<'a>(
+    rows: impl Into<Documents<'a>>,
+    tokenizer: &TextTokenizer,
+    spec: &SampleSpec,
+) -> Result<Sampled, CalibError> {
+    draw(&rows.into(), tokenizer, spec)
 }
 
 /// Rows that are accessed one at a time.
@@ -48,28 +53,29 @@ pub(crate) trait RowSource {
     fn len(&self) -> usize;
     fn is_empty_row(&self, row: usize) -> bool;
     fn row(&self, row: usize) -> Cow<'_, str>;
+    fn joining(&self) -> Joining;
 }
 
-impl RowSource for [String] {
+impl RowSource for Documents<'_> {
     fn len(&self) -> usize {
-        self.len()
+        self.rows().len()
     }
 
     fn is_empty_row(&self, row: usize) -> bool {
-        self[row].is_empty()
+        self.rows()[row].is_empty()
     }
 
     fn row(&self, row: usize) -> Cow<'_, str> {
-        Cow::Borrowed(&self[row])
+        Cow::Borrowed(&self.rows()[row])
+    }
+
+    fn joining(&self) -> Joining {
+        Documents::joining(self)
     }
 }
 
 /// Draws samples as [`sample`] does.
-pub(crate) fn draw(
-    rows: &(impl RowSource + ?Sized),
-    tokenizer: &TextTokenizer,
-    spec: &SampleSpec,
-) -> Result<Sampled, CalibError> {
+pub(crate) fn draw(rows: &impl RowSource, tokenizer: &TextTokenizer, spec: &SampleSpec) -> Result<Sampled, CalibError> {
     let asked = [
         ("the number of samples", spec.samples),
         ("the tokens of a sample", spec.sequence),
@@ -125,23 +131,24 @@ impl Run {
     /// Each row is first tokenised by itself, as far as needed, so that the whole is tokenised only once it is about long
     /// enough.
     fn grow(
-        rows: &(impl RowSource + ?Sized),
+        rows: &impl RowSource,
         left: &[usize],
         tokenizer: &TextTokenizer,
         sequence: usize,
     ) -> Result<Self, CalibError> {
+        let joining = rows.joining();
         let (mut text, mut estimate) = (String::new(), 0);
         for (index, &row) in left.iter().enumerate() {
             let start = text.len();
             if index > 0 {
-                text.push_str(JOINT);
+                text.push_str(joining.between);
             }
             text.push_str(&rows.row(row));
             estimate += tokenizer
-                .encode_rows([&text[start..]], false, Some(sequence - estimate))?
+                .encode_rows([&text[start..]], joining.bare(), Some(sequence - estimate))?
                 .len();
             if estimate >= sequence {
-                let ids = tokenizer.encode_rows([text.as_str()], true, Some(sequence))?;
+                let ids = tokenizer.encode_rows([text.as_str()], joining, Some(sequence))?;
                 if ids.len() >= sequence {
                     return Ok(Self {
                         length: ids.len(),
@@ -154,7 +161,7 @@ impl Run {
                 estimate = ids.len();
             }
         }
-        let ids = tokenizer.encode(&text, true)?;
+        let ids = tokenizer.encode_rows([text.as_str()], joining, None)?;
         Ok(Self {
             length: estimate.min(ids.len()),
             ids,

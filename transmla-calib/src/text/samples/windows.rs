@@ -3,9 +3,10 @@
 use transmla_checkpoint::TokenBatch;
 
 use crate::error::CalibError;
+use crate::text::samples::documents::Documents;
 use crate::text::tokens::tokenizer::TextTokenizer;
 
-/// The windows on which perplexity is measured, `[windows, seqlen]`: rows are joined by an empty line, tokenised as one text
+/// The windows on which perplexity is measured, `[windows, seqlen]`: rows are joined as [`Documents`] are, tokenised as one text
 /// (special tokens included) and cut into windows of `seqlen` tokens; the remainder at the end is dropped.
 ///
 /// With `max_windows`, at most that many from the start; no more text is tokenised than they need.
@@ -13,8 +14,8 @@ use crate::text::tokens::tokenizer::TextTokenizer;
 /// # Errors
 /// [`CalibError::Argument`] if `seqlen` is less than 2 (a window has `seqlen - 1` predictions) or `max_windows` is 0,
 /// [`CalibError::TooShort`] if the text is shorter than one window, [`CalibError::Tokenization`] if the tokenizer fails.
-pub fn evaluation_windows(
-    rows: &[String],
+pub fn evaluation_windows<'a>(
+    rows: impl Into<Documents<'a>>,
     tokenizer: &TextTokenizer,
     seqlen: usize,
     max_windows: Option<usize>,
@@ -34,7 +35,9 @@ pub fn evaluation_windows(
         });
     }
     let enough = max_windows.and_then(|windows| windows.checked_mul(seqlen));
-    let ids = tokenizer.encode_rows(rows.iter().map(String::as_str), true, enough)?;
+    let documents = rows.into();
+    let rows = documents.rows().iter().map(String::as_str);
+    let ids = tokenizer.encode_rows(rows, documents.joining(), enough)?;
     let windows = (ids.len() / seqlen).min(max_windows.unwrap_or(usize::MAX));
     if windows == 0 {
         return Err(CalibError::TooShort {

@@ -154,6 +154,11 @@ impl ChatTemplate {
         token.1.as_str()
     }
 
+    /// The error of a chat that this template has no form for.
+    pub(crate) fn refusal(&self, problem: &str) -> CalibError {
+        CalibError::unusable_template(&self.file, problem)
+    }
+
     /// The text of a chat; with `add_generation_prompt` up to where the assistant's answer begins.
     ///
     /// # Errors

@@ -100,6 +100,16 @@ impl GuardedTokenizer {
         self.inner.get_vocab_size(true)
     }
 
+    /// The texts of the special tokens.
+    pub fn special_tokens(&self) -> Vec<String> {
+        let added = self.inner.get_added_tokens_decoder();
+        added
+            .values()
+            .filter(|token| token.special)
+            .map(|token| token.content.clone())
+            .collect()
+    }
+
     /// The id of a token given by its exact text.
     pub fn id_of(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)

@@ -7,8 +7,33 @@
 use crate::error::CalibError;
 use crate::text::tokens::guarded::{GuardedTokenizer, Token};
 
-/// The text between rows.
-pub(crate) const JOINT: &str = "\n\n";
+/// How rows become one text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Joining {
+    /// The text between rows.
+    pub between: &'static str,
+    /// Whether the tokenizer puts its special tokens around the whole.
+    pub special: bool,
+}
+
+impl Joining {
+    /// Rows of plain text: an empty line between them, special tokens around them.
+    pub const PLAIN: Self = Self {
+        between: "\n\n",
+        special: true,
+    };
+
+    /// Rows that bring their special tokens along: they follow each other as they are.
+    pub const TEMPLATED: Self = Self {
+        between: "",
+        special: false,
+    };
+
+    /// The same without special tokens around the whole.
+    pub const fn bare(self) -> Self {
+        Self { special: false, ..self }
+    }
+}
 
 /// The sizes of windows, in bytes of text.
 #[derive(Debug, Clone, Copy)]
@@ -30,11 +55,11 @@ const BYTES_PER_TOKEN: usize = 8;
 /// Number of tokens in a row on which two windows must agree where one takes over.
 const SAME: usize = 8;
 
-/// The ids of rows joined by an empty line: all of them, or at least the first `enough`.
+/// The ids of rows joined: all of them, or at least the first `enough`.
 pub(crate) fn encode<'a>(
     tokenizer: &GuardedTokenizer,
     rows: impl IntoIterator<Item = &'a str>,
-    add_special: bool,
+    joining: Joining,
     enough: Option<usize>,
 ) -> Result<Vec<u32>, CalibError> {
     let block = match enough {
@@ -43,23 +68,19 @@ pub(crate) fn encode<'a>(
             .clamp(4 * LARGEST.overlap, LARGEST.block),
         None => LARGEST.block,
     };
-    encode_in(
-        tokenizer,
-        rows.into_iter(),
-        add_special,
-        enough,
-        Sizes { block, ..LARGEST },
-    )
+    encode_in(tokenizer, rows.into_iter(), joining, enough, Sizes { block, ..LARGEST })
 }
 
 fn encode_in<'a>(
     tokenizer: &GuardedTokenizer,
     rows: impl Iterator<Item = &'a str>,
-    add_special: bool,
+    joining: Joining,
     enough: Option<usize>,
     sizes: Sizes,
 ) -> Result<Vec<u32>, CalibError> {
+    let add_special = joining.special;
     let mut window = Window {
+        between: joining.between,
         text: String::new(),
         rest: "",
         rows,
@@ -143,6 +164,8 @@ fn boundary(text: &str, at: usize) -> usize {
 }
 
 struct Window<'a, I> {
+    /// The text between rows.
+    between: &'static str,
     text: String,
     /// What is left of the current row.
     rest: &'a str,
@@ -168,7 +191,7 @@ impl<'a, I: Iterator<Item = &'a str>> Window<'a, I> {
                 return true;
             };
             if std::mem::replace(&mut self.begun, true) {
-                self.text.push_str(JOINT);
+                self.text.push_str(self.between);
             }
             self.rest = row;
         }
@@ -220,14 +243,17 @@ mod tests {
             rows in proptest::collection::vec("([a-z]{1,9}[ .,]|[A-Z][a-z]+ |é|  |🦀|</s>|\n){0,60}", 1..40),
             block in 600_usize..2000,
             special: bool,
+            templated: bool,
         ) {
-            let whole = rows.join(JOINT);
+            let joining = if templated { Joining::TEMPLATED } else { Joining::PLAIN };
+            let joining = Joining { special, ..joining };
+            let whole = rows.join(joining.between);
             let sizes = Sizes { block, overlap: 128 };
             for tokenizer in TOKENIZERS.iter() {
                 let expected = tokenizer.encode_whole(&whole, special).unwrap();
                 let rows = || rows.iter().map(String::as_str);
-                prop_assert_eq!(&encode_in(tokenizer, rows(), special, None, sizes).unwrap(), &expected);
-                let some = encode_in(tokenizer, rows(), special, Some(100), sizes).unwrap();
+                prop_assert_eq!(&encode_in(tokenizer, rows(), joining, None, sizes).unwrap(), &expected);
+                let some = encode_in(tokenizer, rows(), joining, Some(100), sizes).unwrap();
                 prop_assert!(expected.starts_with(&some) && some.len() >= expected.len().min(100));
             }
         }
@@ -241,7 +267,14 @@ mod tests {
             overlap: 64,
         };
         for tokenizer in TOKENIZERS.iter() {
-            let ids = encode_in(tokenizer, [text.as_str()].into_iter(), false, None, sizes).unwrap();
+            let ids = encode_in(
+                tokenizer,
+                [text.as_str()].into_iter(),
+                Joining::PLAIN.bare(),
+                None,
+                sizes,
+            )
+            .unwrap();
             let whole = tokenizer.encode_whole(&text, false).unwrap();
             assert!(ids.len().abs_diff(whole.len()) < 60, "{} {}", ids.len(), whole.len());
         }

@@ -6,7 +6,10 @@ use std::path::Path;
 use crate::error::CalibError;
 use crate::text::tokens::guarded::GuardedTokenizer;
 use crate::text::tokens::stream::TextStream;
-use crate::text::tokens::{pieces, tokenizer_file};
+use crate::text::tokens::{
+    pieces::{self, Joining},
+    tokenizer_file,
+};
 
 /// The tokenizer of a model folder.
 ///
@@ -61,17 +64,22 @@ impl TextTokenizer {
     /// # Errors
     /// [`CalibError::Tokenization`] if the tokenizer has no token for a part of the text, or fails otherwise.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, CalibError> {
-        pieces::encode(&self.0, [text], add_special, None)
+        let joining = if add_special {
+            Joining::PLAIN
+        } else {
+            Joining::PLAIN.bare()
+        };
+        pieces::encode(&self.0, [text], joining, None)
     }
 
-    /// The ids of rows joined by an empty line: all of them, or the first `enough` and possibly more.
+    /// The ids of rows joined: all of them, or the first `enough` and possibly more.
     pub(crate) fn encode_rows<'a>(
         &self,
         rows: impl IntoIterator<Item = &'a str>,
-        add_special: bool,
+        joining: Joining,
         enough: Option<usize>,
     ) -> Result<Vec<u32>, CalibError> {
-        pieces::encode(&self.0, rows, add_special, enough)
+        pieces::encode(&self.0, rows, joining, enough)
     }
 
     /// The text of some ids; `skip_special` leaves special tokens out. Ids outside the vocabulary have no text.
@@ -101,6 +109,11 @@ impl TextTokenizer {
             .into_iter()
             .find_map(|key| tokenizer_file::config_token(folder, key))?;
         Some((self.id_of(&token)?, token))
+    }
+
+    /// The texts of the special tokens, such as `</s>`.
+    pub(crate) fn special_tokens(&self) -> Vec<String> {
+        self.0.special_tokens()
     }
 
     /// A decoder for ids that arrive one at a time.
