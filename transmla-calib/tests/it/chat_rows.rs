@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use transmla_calib::{
     CalibError, DatasetSource, ReadOptions, SampleSpec, Split, TextRows, evaluation_windows, load_with, sample,
-    sample_with_noise,
 };
 use transmla_checkpoint::hub::HubOptions;
 
