@@ -17,8 +17,9 @@ pub struct CalibrationArguments {
     /// as wikitext2:2,self:1,notes.txt [default: wikitext2; embedded: stories]
     ///
     /// Files are parquet, JSON (a record on each line, or a list) or plain text, as they are or with .gz or .zst; chats
-    /// (messages, conversations) are read too. A path that exists is taken as it is, commas and colons and all; in a list
-    /// it may also stand in double quotes, or have a backslash before each comma and colon: '"a, b:2.txt":3,ptb'.
+    /// (messages, conversations) are written in the model's chat template. A path that exists is taken as it is, commas and
+    /// colons and all; in a list it may also stand in double quotes, or have a backslash before each comma and colon:
+    /// '"a, b:2.txt":3,ptb'.
     ///
     /// For self the original model writes its calibration text: chats in its own template if it has one, else free text,
     /// from --seed. The ids are kept in calibration/self.safetensors, and are not written again by a run that would write

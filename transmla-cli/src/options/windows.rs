@@ -20,8 +20,8 @@ const ANOTHER_TEXT: &str =
 /// A text, or exact token ids, in windows of equal length.
 #[derive(Debug, Args)]
 pub struct WindowArguments {
-    /// Text: wikitext2, ptb, c4, alpaca, stories, or a file or folder; its test split is used. Several with commas between
-    /// are measured one by one
+    /// Text: wikitext2, ptb, c4, alpaca, stories, or a file or folder; its test split is used, chats in the model's chat
+    /// template. Several with commas between are measured one by one
     #[arg(long, value_name = "NAME|PATH", value_parser = parse_source, value_delimiter = ',', group = "text")]
     dataset: Vec<TextSource>,
 

@@ -179,3 +179,75 @@ fn a_tokenizer_config_that_asks_for_another_bos() {
     let ran = transmla(&eval);
     assert!(ran.code == Some(0) && ran.stderr.contains("add_bos_token"), "{ran:?}");
 }
+
+/// Chats of a file, over and over: enough of them for windows and samples.
+fn many_chats(place: &Workplace) -> String {
+    let rows = include_str!("../../../transmla-calib/tests/chat_rows/messages.jsonl").repeat(6);
+    std::fs::write(place.path("chat.jsonl"), rows).unwrap();
+    place.arg("chat.jsonl")
+}
+
+/// Gives the model a template of the tests; its tokens in the chats of [`many_chats`], as transformers has them.
+fn with_template(place: &Workplace) -> Vec<i64> {
+    let template = include_str!("../../../transmla-calib/tests/chat_templates/headers.jinja");
+    std::fs::write(place.path("model/chat_template.jinja"), template).unwrap();
+    let tokens = r#"{"bos_token": "<s>", "eos_token": "</s>"}"#;
+    std::fs::write(place.path("model/tokenizer_config.json"), tokens).unwrap();
+    let recorded: serde_json::Value =
+        serde_json::from_str(include_str!("../../../transmla-calib/tests/chat_rows/recorded.json")).unwrap();
+    serde_json::from_value::<Vec<i64>>(recorded["headers"]["ids"].clone())
+        .unwrap()
+        .repeat(6)
+}
+
+#[test]
+fn chats_are_measured_in_the_models_template() {
+    let place = Workplace::new();
+    let chats = many_chats(&place);
+    let eval = |more: &[&str]| {
+        let model = place.arg("model");
+        let line = [
+            "eval",
+            "--model-path",
+            &model,
+            "--seqlen",
+            "64",
+            "--max-windows",
+            "4",
+            "--json",
+        ];
+        transmla(&[&line[..], more].concat()).json()
+    };
+    let plain = eval(&["--dataset", &chats]);
+    let ids = with_template(&place);
+    write_ids(&place.path("ids.safetensors"), &ids[..256], [4, 64]);
+    let expected = eval(&["--tokens", &place.arg("ids.safetensors")]);
+    let both = eval(&["--dataset", &format!("stories,{chats}")]);
+    let found = &both["texts"][1];
+    assert_eq!(found["mean_nll"], expected["mean_nll"]);
+    assert_ne!(found["mean_nll"], plain["mean_nll"]);
+    let text = found["text"].as_str().unwrap();
+    assert!(
+        text.contains("chats in the model's template, column messages"),
+        "{text}"
+    );
+    assert!(
+        !both["texts"][0]["text"].as_str().unwrap().contains("template"),
+        "{both}"
+    );
+}
+
+#[test]
+fn chats_are_calibrated_on_in_the_models_template() {
+    let place = Workplace::new();
+    let chats = many_chats(&place);
+    let said = converts(&place, &chats, &["--cal-nsamples", "4"]);
+    assert!(
+        said.contains("chats as plain text, as the model has no template"),
+        "{said}"
+    );
+    with_template(&place);
+    let said = converts(&place, &format!("stories:1,{chats}:1"), &["--cal-nsamples", "4"]);
+    let parts = ["2 x ", "chats in the model's template, column messages"];
+    assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+}
