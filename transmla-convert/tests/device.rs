@@ -30,8 +30,8 @@ fn converted(method: MethodName, device: Device) -> Report {
         model_path: models().join("stories260k").to_string_lossy().into_owned(),
         method,
         refine: (method == MethodName::Coherent).then_some(4),
-        qk_mqa_dim: 8,
-        kv_lora_rank: 28,
+        qk_mqa_dim: Some(8),
+        kv_lora_rank: Some(28),
         ..Recipe::default()
     };
     recipe.calibration.cal_dataset = "stories".into();
