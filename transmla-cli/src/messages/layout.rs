@@ -108,8 +108,8 @@ mod tests {
         assert_eq!(folded, "  label    one two three four\n           five six");
         let folded = fold("error: this is a sentence that is long", 30);
         assert_eq!(folded, "error: this is a sentence that\n  is long");
-        let folded = fold("           one two three 4.5 % of all", 30);
-        assert_eq!(folded, "           one two three\n           4.5 % of all");
+        let folded = fold("           one two threes 4.5 % of all", 30);
+        assert_eq!(folded, "           one two threes\n           4.5 % of all");
         let folded = fold("           one two three four five", 30);
         assert_eq!(folded, "           one two three four\n           five");
         for columns in 30..60 {
