@@ -257,7 +257,7 @@ fn bench_sets_two_models_side_by_side() {
         }
     }
     let text = run(&["--new-tokens", "2"]);
-    assert!(text.contains("tokens/s") && !text.contains("speed-up"), "{text}");
+    assert!(text.contains("tok/s") && !text.contains("speed-up"), "{text}");
 }
 
 /// What goes to files, or to stdout as it comes, has a result for programs too.
