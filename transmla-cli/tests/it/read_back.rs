@@ -179,7 +179,7 @@ fn generate_continues_the_same_way_for_the_same_seed() {
     };
     let greedy = generate(&[]);
     assert!(
-        greedy.stderr.contains("tokens/s") && greedy.stderr.contains("36 numbers per token"),
+        greedy.stderr.contains("24 new tokens in") && greedy.stderr.contains("36 numbers per token"),
         "{greedy:?}"
     );
     let greedy = greedy.succeeds();

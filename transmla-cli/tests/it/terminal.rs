@@ -156,6 +156,8 @@ fn nothing_is_wider_than_a_terminal() {
             "32",
             "--eval-max-windows",
             "2",
+            "--output",
+            &place.arg("sweep"),
         ]),
         words(&["doctor"]),
         words(&[
