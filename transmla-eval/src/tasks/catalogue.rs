@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::tasks::error::TaskError;
-use crate::tasks::needle::NEEDLE;
 use crate::tasks::spec::{Group, TaskSpec, parse};
+
+/// The task that has no dataset.
+pub(super) const NEEDLE: &str = "needle";
 
 const CATALOGUE: &str = include_str!("catalogue.toml");
 

@@ -5,7 +5,7 @@
 //! | `spec`, `catalogue` | what a task is, in TOML; the tasks that are known by name |
 //! | `template`, `item` | texts of a record, and the record as questions and answers |
 //! | `prompt`, `pair` | examples and chats in front of a question; texts as token ids |
-//! | `prepare` | all requests of the selected tasks |
+//! | `prepared`, `prepare` | all requests of the selected tasks, and how they are made |
 //! | `score`, `statistics` | figures and their standard errors |
 //! | `compare` | what changed from one model to another |
 //! | `needle` | needles in haystacks |
@@ -22,6 +22,7 @@ mod needle;
 mod output;
 mod pair;
 mod prepare;
+mod prepared;
 mod prompt;
 mod python_random;
 mod python_text;
@@ -34,6 +35,7 @@ pub use catalogue::{Part, Selected, select, task_names};
 pub use compare::Flips;
 pub use error::TaskError;
 pub use output::RunFacts;
-pub use prepare::{ModelText, PreparedItem, PreparedTask, PreparedTasks, TaskData, TaskOptions};
+pub use prepare::PreparedTasks;
+pub use prepared::{ModelText, PreparedItem, PreparedTask, TaskData, TaskOptions};
 pub use score::{Figure, ScoredGroup, ScoredItem, ScoredTask, TaskScores};
 pub use spec::{Choices, FewshotRule, Group, Mean, Metric, PairRule, TaskKind, TaskSpec};

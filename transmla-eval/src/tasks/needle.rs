@@ -2,15 +2,12 @@
 
 use transmla_calib::{Record, RecordValue};
 
-use crate::tasks::catalogue::Part;
+use crate::tasks::catalogue::{NEEDLE, Part};
 use crate::tasks::error::TaskError;
 use crate::tasks::pair::Pairs;
-use crate::tasks::prepare::{ModelText, PreparedItem, PreparedTask, TaskOptions};
+use crate::tasks::prepared::{ModelText, PreparedItem, PreparedTask, TaskOptions};
 use crate::tasks::python_random::PythonRandom;
 use crate::tasks::spec::{FewshotRule, Mean, Metric, PairRule, TaskKind, TaskSpec};
-
-/// The task's name.
-pub(super) const NEEDLE: &str = "needle";
 
 const SEED: u64 = 42;
 

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::tasks::prepare::{PreparedItem, PreparedTask, PreparedTasks, TaskOptions};
+use crate::tasks::prepare::PreparedTasks;
+use crate::tasks::prepared::{PreparedItem, PreparedTask, TaskOptions};
 use crate::tasks::score::{Figure, ScoredItem, TaskScores};
 
 /// What results say about a run beside its figures.

@@ -7,7 +7,8 @@ use crate::likelihood::{Likelihood, ScoringOptions, log_likelihoods};
 use crate::observer::Observer;
 use crate::tasks::catalogue::{Part, Selected};
 use crate::tasks::error::TaskError;
-use crate::tasks::prepare::{PreparedItem, PreparedTask, PreparedTasks};
+use crate::tasks::prepare::PreparedTasks;
+use crate::tasks::prepared::{PreparedItem, PreparedTask};
 use crate::tasks::spec::{Mean, Metric};
 use crate::tasks::statistics::{mean, perplexity_error, pooled_error, standard_error};
 
