@@ -154,9 +154,9 @@ fn a_batch_writes_what_each_text_would_be_alone() {
     };
     let (together, asked) = run(&[0, 1, 2, 3]);
     assert!(asked[0] > 2, "{asked:?}");
-    for index in 0..4 {
-        assert_eq!(together[index].len(), 40);
-        assert_eq!(together[index], run(&[index]).0[0], "text {index}");
+    for (index, text) in together.iter().enumerate() {
+        assert_eq!(text.len(), 40);
+        assert_eq!(*text, run(&[index]).0[0], "text {index}");
     }
     // The first text by the other generator: after its prompt up to the id that ends it, then anew.
     let most = Generation {

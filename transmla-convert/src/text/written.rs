@@ -197,7 +197,8 @@ struct Script {
 impl Script {
     fn new(seed: u64, sample: usize) -> Self {
         Self {
-            openings: Openings::new(seed_of(seed, sample)),
+            // Another stream than the sampler's: what is asked says nothing about what is drawn.
+            openings: Openings::new(!seed_of(seed, sample)),
             messages: Vec::new(),
         }
     }
