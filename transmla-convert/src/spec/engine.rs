@@ -5,6 +5,9 @@ use transmla_core::config::LatentStyle;
 use crate::spec::error::ConvertError;
 use crate::spec::options::{Engine, FileFormat};
 
+/// Latent and rotary key that every kernel is made for; those in Triton take them from the configuration.
+pub(crate) const COMMON_SHAPE: (usize, usize) = (512, 64);
+
 /// The file of a model in GGUF, in its folder.
 pub const GGUF_FILE: &str = "model.gguf";
 
@@ -29,13 +32,12 @@ impl Engine {
         if format == FileFormat::Gguf && self != Self::LlamaCpp {
             return fail("it does not read GGUF", "leave format = \"gguf\" out");
         }
-        if self == Self::Transformers {
-            return Ok(());
-        }
-        if style == LatentStyle::Family {
+        // vLLM has a plugin for the families' classes, `python/transmla-vllm`.
+        let runs_families = matches!(self, Self::Transformers | Self::Vllm);
+        if style == LatentStyle::Family && !runs_families {
             return fail(
-                obstacle.unwrap_or("a family's own class is for transformers alone (style = \"family\")"),
-                "target = \"transformers\" runs it, in the family's own class if need be",
+                obstacle.unwrap_or("a family's own class is for transformers and vLLM alone (style = \"family\")"),
+                "target = \"transformers\" runs it, in the family's own class if need be, and target = \"vllm\" with a plugin",
             );
         }
         Ok(())

@@ -14,3 +14,4 @@ pub mod report;
 pub mod serving;
 pub mod shapes;
 pub mod support;
+mod vllm;

@@ -57,7 +57,7 @@ pub enum Engine {
     /// Hugging Face transformers: every form, scaled RoPE and biases in the stock one too.
     #[serde(rename = "transformers")]
     Transformers,
-    /// vLLM: the stock form; 512 + 64 numbers per token for every kernel, others for TRITON_MLA alone.
+    /// vLLM: the stock form, else the family's class with the plugin transmla-vllm; 512 + 64 numbers per token for every kernel.
     #[serde(rename = "vllm")]
     Vllm,
     /// SGLang: the stock form.
