@@ -183,7 +183,10 @@ pub fn style(plan: &Plan) -> String {
     };
     match plan.style() {
         LatentStyle::DeepseekV3 if plan.latent().biases => {
-            format!("stock {} with biases (for transformers, and vLLM with its plugin)", class(plan))
+            format!(
+                "stock {} with biases (for transformers, mlx, mistralrs and vLLM's plugin)",
+                class(plan)
+            )
         }
         LatentStyle::DeepseekV3 => format!("stock {}{files}", class(plan)),
         LatentStyle::Family => format!("{} with its code", class(plan)),

@@ -11,8 +11,21 @@ pub(crate) const COMMON_SHAPE: (usize, usize) = (512, 64);
 /// The file of a model in GGUF, in its folder.
 pub const GGUF_FILE: &str = "model.gguf";
 
+/// Layers that mlx-lm loads: it drops the tensors of the next, which in DeepSeek-V3 predicts further tokens.
+const MLX_LAYERS: usize = 61;
+
 impl Engine {
-    /// Whether it runs a model that is written so; `obstacle` is what keeps the model from the stock form.
+    /// Whether its DeepSeek code has biases on down-projections and output (`attention_bias`).
+    pub(crate) fn has_biases(self) -> bool {
+        matches!(self, Self::Transformers | Self::Mlx | Self::MistralRs)
+    }
+
+    /// Whether its DeepSeek code computes every scaling of RoPE.
+    pub(crate) fn scales_rope(self) -> bool {
+        matches!(self, Self::Transformers | Self::Mlx)
+    }
+
+    /// Whether it runs a model of so many layers that is written so; `obstacle` is what keeps the model from the stock form.
     ///
     /// # Errors
     /// [`ConvertError::Engine`] with what is in the way and what to do.
@@ -20,6 +33,7 @@ impl Engine {
         self,
         format: FileFormat,
         style: LatentStyle,
+        layers: usize,
         obstacle: Option<&str>,
     ) -> Result<(), ConvertError> {
         let fail = |problem: &str, advice: &str| {
@@ -31,6 +45,12 @@ impl Engine {
         };
         if format == FileFormat::Gguf && self != Self::LlamaCpp {
             return fail("it does not read GGUF", "leave format = \"gguf\" out");
+        }
+        if self == Self::Mlx && layers > MLX_LAYERS {
+            return fail(
+                "mlx-lm drops the tensors of layer 61 while loading (model.layers.61), which in DeepSeek-V3 predicts further tokens",
+                "it loads models of up to 61 layers; target = \"transformers\" has no such limit",
+            );
         }
         // vLLM has a plugin for the families' classes, `python/transmla-vllm`.
         let runs_families = matches!(self, Self::Transformers | Self::Vllm);

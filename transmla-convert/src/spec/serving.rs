@@ -13,7 +13,7 @@ impl Engine {
         let (rank, rope) = COMMON_SHAPE;
         match self {
             Self::Vllm | Self::Sglang => Some((rope, rank)),
-            Self::Transformers | Self::LlamaCpp => None,
+            Self::Transformers | Self::LlamaCpp | Self::Mlx | Self::MistralRs => None,
         }
     }
 
@@ -22,7 +22,7 @@ impl Engine {
         match self {
             Self::Vllm => vllm::remarks(plan),
             Self::Sglang => sglang_width(plan).into_iter().collect(),
-            Self::Transformers | Self::LlamaCpp => Vec::new(),
+            Self::Transformers | Self::LlamaCpp | Self::Mlx | Self::MistralRs => Vec::new(),
         }
     }
 
@@ -38,6 +38,12 @@ impl Engine {
                     ""
                 };
                 format!("python -m sglang.launch_server --model-path {path}{backend}")
+            }
+            Self::Mlx => format!("mlx_lm.server --model {path}"),
+            Self::MistralRs => {
+                // It goes by `architectures`, where a model with biases has another name.
+                let name = if plan.latent().biases { " --arch deepseekv3" } else { "" };
+                format!("mistralrs serve -m {path}{name}")
             }
             Self::LlamaCpp => match plan.recipe().file_format() {
                 FileFormat::Gguf => format!("llama-cli -m {path}/{GGUF_FILE}"),
@@ -99,7 +105,14 @@ mod tests {
         plan(changes, options).map_or_else(|error| error.to_string(), |_| String::new())
     }
 
-    const ALL: [Engine; 4] = [Engine::Transformers, Engine::Vllm, Engine::Sglang, Engine::LlamaCpp];
+    const ALL: [Engine; 6] = [
+        Engine::Transformers,
+        Engine::Vllm,
+        Engine::Sglang,
+        Engine::LlamaCpp,
+        Engine::Mlx,
+        Engine::MistralRs,
+    ];
 
     #[test]
     fn plain_models_run_everywhere() {
@@ -197,6 +210,35 @@ mod tests {
         assert_eq!(problem(&json!({}), &gguf(None)), "");
         assert!(problem(&json!({"model_type": "qwen2"}), &gguf(None)).contains("biases"));
         assert!(problem(&json!({}), &gguf(Some(Engine::Vllm))).contains("format = \"gguf\""));
+    }
+
+    #[test]
+    fn mlx_and_mistral_rs_have_biases_and_limits_of_their_own() {
+        let biased = json!({"attention_bias": true});
+        for (engine, command) in [
+            (Engine::Mlx, "mlx_lm.server --model m"),
+            (Engine::MistralRs, "mistralrs serve -m m --arch deepseekv3"),
+        ] {
+            let found = plan(&biased, &options(engine)).unwrap();
+            assert_eq!(found.style(), LatentStyle::DeepseekV3);
+            assert_eq!(engine.command(&found, "m"), command);
+            assert!(problem(&json!({"model_type": "qwen3"}), &options(engine)).contains("normalises"));
+        }
+        let layers = |number: usize| problem(&json!({"num_hidden_layers": number}), &options(Engine::Mlx));
+        assert_eq!(layers(61), "");
+        assert!(layers(62).contains("layer 61"), "{}", layers(62));
+        let llama3 = json!({"rope_scaling": {
+            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        }});
+        let yarn = |truncate: bool| {
+            let keys = json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512, "truncate": truncate});
+            json!({"rope_scaling": keys})
+        };
+        assert_eq!(problem(&llama3, &options(Engine::Mlx)), "");
+        assert!(problem(&llama3, &options(Engine::MistralRs)).contains("llama3"));
+        assert_eq!(problem(&yarn(true), &options(Engine::Mlx)), "");
+        assert!(problem(&yarn(false), &options(Engine::Mlx)).contains("truncate"));
     }
 
     #[test]
