@@ -136,7 +136,7 @@ pub fn run(arguments: &EvalArguments) -> anyhow::Result<()> {
     });
     let other = other.transpose()?;
     let model = folder.open(&arguments.compute)?;
-    let options = eval_options(arguments.batch_size, arguments.compute.max_memory);
+    let options = eval_options(arguments.batch_size, arguments.compute.max_memory());
     let mut results = Vec::with_capacity(corpora.len());
     for corpus in corpora {
         let measuring = Measuring {
@@ -165,7 +165,7 @@ fn run_tasks(arguments: &EvalArguments, folder: &ModelFolder, printer: &Printer)
     let against = against.transpose()?;
     let scoring = ScoringOptions {
         batch_tokens: TASK_TOKENS.saturating_mul(arguments.batch_size),
-        state_bytes: eval_options(arguments.batch_size, arguments.compute.max_memory).state_bytes,
+        state_bytes: eval_options(arguments.batch_size, arguments.compute.max_memory()).state_bytes,
         ..ScoringOptions::default()
     };
     let models = Models {

@@ -43,6 +43,7 @@ mod push;
 mod room;
 mod setup;
 mod sweep;
+mod system;
 mod table;
 mod verify;
 mod writer;

@@ -102,6 +102,7 @@ pub use spec::report::{Finished, LayerReport, Observer, Report, SavedLayer, Sile
 pub use spec::support::{approximation, auto_obstacle, stock_obstacle};
 pub use sweep::{PlannedSweep, Sweep, has_weights};
 pub use text::corpus::{Corpus, TextReader, check_length, default_window, read_tokenizer, warn_of_long_windows};
+pub use text::default_text::TextDefaults;
 pub use text::mix::TextMix;
 pub use text::plan::TextPlan;
 pub use text::source::{LocalText, TextSource};

@@ -9,7 +9,7 @@ use transmla_core::hub::model_folder;
 use transmla_core::{Checkpoint, Decoder, ModelConfig, Residency};
 
 use crate::execute::{Entry, Requests, convert_all};
-use crate::memory::{conversion_bytes, eval_options, residency, writing_residency, writing_share};
+use crate::memory::{conversion_bytes, eval_options, residency, weight_bytes, writing_residency, writing_share};
 use crate::output::card::ModelCard;
 use crate::output::gguf::check_gguf;
 use crate::output::manifest::RECIPE_FILE;
@@ -23,6 +23,8 @@ use crate::spec::plan::Plan;
 use crate::spec::recipe::{Recipe, RecipeError};
 use crate::spec::report::{Observer, Report, Warning};
 use crate::text::corpus::{Corpus, TextReader};
+use crate::text::default_text::{TextDefaults, can_chat, default_text};
+use crate::text::mix::TextMix;
 use crate::text::plan::{LazyTokenizer, TextPlan};
 
 /// The contents of a file, and its name.
@@ -116,15 +118,21 @@ pub(crate) fn plan_all(
     let source = has_weights(&folder)
         .then(|| open(setup, &folder, &config, Residency::Streamed))
         .transpose()?;
+    let calibration = calibration_text(setup, &recipes, &folder, &config, observer);
     let mut texts: Vec<TextPlan> = Vec::with_capacity(plans.len());
     for (index, recipe) in recipes.iter().enumerate() {
         let noise = default_noise(recipe.method);
+        let defaults = TextDefaults {
+            calibration: &calibration,
+            noise,
+            locals: &setup.texts,
+        };
         let same = recipes[..index]
             .iter()
             .position(|other| (&other.calibration, default_noise(other.method)) == (&recipe.calibration, noise));
         let text = match same {
             Some(known) => texts[known].clone(),
-            None => TextPlan::new(recipe, &config, noise, &setup.texts, observer)?,
+            None => TextPlan::new(recipe, &config, &defaults, observer)?,
         };
         plans[index].complete(&|recipe| text.complete(recipe));
         texts.push(text);
@@ -138,6 +146,28 @@ pub(crate) fn plan_all(
         source,
         places: Vec::new(),
     })
+}
+
+/// The calibration text of recipes that name none.
+fn calibration_text(
+    setup: &Setup,
+    recipes: &[Recipe],
+    folder: &Path,
+    config: &ModelConfig,
+    observer: &mut dyn Observer,
+) -> TextMix {
+    let open = |recipe: &Recipe| recipe.calibration.cal_dataset.is_none() && recipe.calibration.cal_tokens.is_none();
+    if !recipes.iter().any(open) || !can_chat(folder) {
+        return default_text(false);
+    }
+    let fits = writing_residency(config, setup) == Residency::Loaded;
+    if !fits {
+        observer.warning(&Warning::WritesNothing {
+            needed: weight_bytes(config) + writing_share(setup.max_memory),
+            allowed: setup.writing_memory(),
+        });
+    }
+    default_text(fits)
 }
 
 /// Refuses refinement by a method that has none.
@@ -171,12 +201,7 @@ impl PlannedSweep {
     }
 
     pub(crate) fn peak_bytes(&self, index: usize) -> u64 {
-        conversion_bytes(
-            &self.plans[index],
-            &self.texts[index],
-            self.residency(),
-            self.setup.max_memory,
-        )
+        conversion_bytes(&self.plans[index], &self.texts[index], self.residency(), &self.setup)
     }
 
     /// Tokens of an evaluation window, if there is an evaluation.
@@ -270,7 +295,7 @@ impl PlannedSweep {
     /// The original while it writes: a streamed one would be read again for every token, so its weights are in memory then
     /// if they may be at all.
     fn writer(&self, original: &Decoder) -> Result<Decoder, ConvertError> {
-        match (self.residency(), writing_residency(&self.config, self.setup.max_memory)) {
+        match (self.residency(), writing_residency(&self.config, &self.setup)) {
             (Residency::Streamed, Residency::Loaded) => {
                 open(&self.setup, &self.folder, &self.config, Residency::Loaded)
             }

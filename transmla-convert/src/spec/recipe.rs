@@ -109,8 +109,10 @@ pub const RECIPE_FIELDS: [&str; 15] = [
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct CalibrationText {
-    /// Dataset by name or path.
-    pub cal_dataset: String,
+    /// Datasets by name or path, with weights; absent for wikitext2, and beside it `self` where the original has a chat template
+    /// and its weights fit into memory while it writes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cal_dataset: Option<String>,
     /// Column that is the text, in calibration and evaluation files that have columns; absent for `text`, `sentence`,
     /// `content`, a chat, or the only column of strings.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -186,7 +188,7 @@ impl Default for Recipe {
 impl Default for CalibrationText {
     fn default() -> Self {
         Self {
-            cal_dataset: "wikitext2".into(),
+            cal_dataset: None,
             text_column: None,
             cal_tokens: None,
             cal_nsamples: None,

@@ -87,6 +87,13 @@ pub enum Warning {
         /// Tokens that the model was made for.
         context: usize,
     },
+    /// A chat model is calibrated on text that is read alone, for there is not the memory for it to write.
+    WritesNothing {
+        /// Bytes that its weights and its cache take while it writes.
+        needed: u64,
+        /// Bytes that it may use.
+        allowed: u64,
+    },
     /// Something is odd about the tokenizer.
     Tokenizer(
         /// What.
@@ -127,10 +134,21 @@ impl fmt::Display for Warning {
                 "calibration samples of {sequence} tokens are longer than the model's context of {context}: it is fitted to what \
                  it does where it was never meant to be"
             ),
+            Self::WritesNothing { needed, allowed } => write!(
+                f,
+                "the model has a chat template, but does not write chats to be calibrated on: that takes {:.1} GiB of memory, and \
+                 {:.1} GiB may be used; chats will lose more than other text",
+                gibibytes(*needed),
+                gibibytes(*allowed)
+            ),
             Self::Tokenizer(remark) => f.write_str(remark),
             Self::LeftOut { file, problem } => write!(f, "{file} of the original is left out: {problem}"),
         }
     }
+}
+
+fn gibibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
 }
 
 /// Hears of the progress of a conversion.
