@@ -17,6 +17,7 @@ use crate::output::names::{ModelName, bare_origin, written};
 use crate::own_text::{OpenOriginal, OwnText};
 use crate::setup::Setup;
 use crate::solve::evaluation::Evaluation;
+use crate::solve::work::TextSize;
 use crate::solve::{default_noise, has_refinement};
 use crate::spec::error::ConvertError;
 use crate::spec::plan::Plan;
@@ -26,6 +27,7 @@ use crate::text::corpus::{Corpus, TextReader};
 use crate::text::default_text::{TextDefaults, can_chat, default_text};
 use crate::text::mix::TextMix;
 use crate::text::plan::{LazyTokenizer, TextPlan};
+use crate::text::written::width as side_by_side;
 
 /// The contents of a file, and its name.
 type NamedFile = (String, Vec<u8>);
@@ -202,6 +204,22 @@ impl PlannedSweep {
 
     pub(crate) fn peak_bytes(&self, index: usize) -> u64 {
         conversion_bytes(&self.plans[index], &self.texts[index], self.residency(), &self.setup)
+    }
+
+    pub(crate) fn text_size(&self, index: usize) -> TextSize {
+        let texts = &self.texts[index];
+        let (samples, tokens) = texts.calibration_shape();
+        let own = texts.own_spec();
+        let share = writing_share(self.setup.max_memory);
+        let window = texts.window_tokens();
+        TextSize {
+            samples,
+            written: own.map_or(0, |spec| spec.samples),
+            side_by_side: own.map_or(0, |spec| side_by_side(&self.config, &spec, share)),
+            tokens,
+            windows: window.map_or(0, |_| texts.windows().unwrap_or(1)),
+            window: window.unwrap_or_default(),
+        }
     }
 
     /// Tokens of an evaluation window, if there is an evaluation.
