@@ -45,6 +45,7 @@ mod setup;
 mod sweep;
 mod system;
 mod table;
+mod task_figures;
 mod verify;
 mod writer;
 

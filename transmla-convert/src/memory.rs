@@ -2,7 +2,7 @@
 
 use transmla_core::model::{carried_tensors, model_tensors};
 use transmla_core::{ModelConfig, Residency};
-use transmla_eval::{EvalOptions, LOGITS_AT_ONCE};
+use transmla_eval::{EvalOptions, LOGITS_AT_ONCE, ScoringOptions};
 
 use crate::setup::Setup;
 use crate::solve::peak_bytes;
@@ -47,6 +47,19 @@ pub fn eval_options(batch_size: usize, max_memory: u64) -> EvalOptions {
     EvalOptions {
         batch_size,
         state_bytes: (max_memory / 4).min(MOST_STATE_BYTES),
+    }
+}
+
+/// Tokens of tasks that go through a layer together, for each window of a batch.
+const TASK_TOKENS: usize = 256;
+
+/// How questions go through a model: `batch_size` windows of 256 tokens at once, a quarter of `max_memory` bytes for hidden
+/// states.
+pub fn scoring_options(batch_size: usize, max_memory: u64) -> ScoringOptions {
+    ScoringOptions {
+        batch_tokens: TASK_TOKENS.saturating_mul(batch_size.max(1)),
+        state_bytes: eval_options(batch_size, max_memory).state_bytes,
+        ..ScoringOptions::default()
     }
 }
 

@@ -7,16 +7,19 @@ use transmla_calib::ReadOptions;
 use transmla_core::checkpoint::{Claim, Companions};
 use transmla_core::hub::model_folder;
 use transmla_core::{Checkpoint, Decoder, ModelConfig, Residency};
+use transmla_eval::tasks::PreparedTasks;
 
 use crate::execute::{Entry, Requests, convert_all};
-use crate::memory::{conversion_bytes, eval_options, residency, weight_bytes, writing_residency, writing_share};
+use crate::memory::{
+    conversion_bytes, eval_options, residency, scoring_options, weight_bytes, writing_residency, writing_share,
+};
 use crate::output::card::ModelCard;
 use crate::output::gguf::check_gguf;
 use crate::output::manifest::RECIPE_FILE;
 use crate::output::names::{ModelName, bare_origin, written};
 use crate::own_text::{OpenOriginal, OwnText};
 use crate::setup::Setup;
-use crate::solve::evaluation::Evaluation;
+use crate::solve::evaluation::{Evaluation, Questions};
 use crate::solve::work::TextSize;
 use crate::solve::{default_noise, has_refinement};
 use crate::spec::error::ConvertError;
@@ -27,6 +30,7 @@ use crate::text::corpus::{Corpus, TextReader};
 use crate::text::default_text::{TextDefaults, can_chat, default_text};
 use crate::text::mix::TextMix;
 use crate::text::plan::{LazyTokenizer, TextPlan};
+use crate::text::tasks::TaskPlan;
 use crate::text::written::width as side_by_side;
 
 /// The contents of a file, and its name.
@@ -56,7 +60,7 @@ impl Sweep {
             if (&recipe.model_path, &recipe.revision) != (&first.model_path, &first.revision) {
                 return Err(ConvertError::Sweep("its recipes are for different models"));
             }
-            if recipe.evaluation != first.evaluation {
+            if (&recipe.evaluation, &recipe.tasks) != (&first.evaluation, &first.tasks) {
                 return Err(ConvertError::Sweep("its recipes have different evaluations"));
             }
         }
@@ -91,6 +95,8 @@ pub struct PlannedSweep {
     plans: Vec<Plan>,
     /// The texts of each plan.
     texts: Vec<TextPlan>,
+    /// Of all of them.
+    tasks: Option<TaskPlan>,
     /// Nothing where there are no weights.
     source: Option<Decoder>,
     places: Vec<PathBuf>,
@@ -139,7 +145,9 @@ pub(crate) fn plan_all(
         plans[index].complete(&|recipe| text.complete(recipe));
         texts.push(text);
     }
+    let first = recipes.first().map(|recipe| TaskPlan::new(&recipe.tasks, &folder));
     Ok(PlannedSweep {
+        tasks: first.transpose()?.flatten(),
         setup: setup.clone(),
         folder,
         config,
@@ -281,14 +289,16 @@ impl PlannedSweep {
                 card: Some(description.card(original_card.as_deref())),
             })
             .collect();
+        let batch_size = self.plans[0].recipe().evaluation.ppl_eval_batch_size;
         let requests = Requests {
             source,
             evaluation: texts.evaluation.as_ref().map(|corpus| Evaluation {
                 windows: &corpus.tokens,
-                options: eval_options(
-                    self.plans[0].recipe().evaluation.ppl_eval_batch_size,
-                    self.setup.max_memory,
-                ),
+                options: eval_options(batch_size, self.setup.max_memory),
+            }),
+            questions: texts.questions.as_ref().map(|tasks| Questions {
+                tasks,
+                options: scoring_options(batch_size, self.setup.max_memory),
             }),
             entries: &entries,
         };
@@ -339,6 +349,7 @@ impl PlannedSweep {
         let mut texts = Texts {
             calibration: Vec::new(),
             evaluation: None,
+            questions: None,
         };
         for (index, (plan, text)) in self.plans.iter().zip(&self.texts).enumerate() {
             let reader = text.reader(TextReader {
@@ -361,6 +372,11 @@ impl PlannedSweep {
             if index == 0 {
                 texts.evaluation = text.read_evaluation(&mut tokenizer, &reader, observer)?;
             }
+        }
+        if let Some(tasks) = &self.tasks {
+            let tokenizer = tokenizer.get(observer)?;
+            let questions = tasks.read(&self.config, &self.folder, tokenizer, &self.setup.hub)?;
+            texts.questions = Some(questions);
         }
         Ok(texts)
     }
@@ -415,6 +431,7 @@ struct Texts<'a> {
     /// By the plan that they were first read for.
     calibration: Vec<(CalibrationOf<'a>, Calibration)>,
     evaluation: Option<Corpus>,
+    questions: Option<PreparedTasks>,
 }
 
 /// A calibration text.

@@ -111,7 +111,10 @@ impl Inputs {
         if let Some(name) = &evaluation.eval_dataset {
             texts("the evaluation text", name);
         }
+        let tasks = recipe.tasks.names.iter().filter(|name| name.ends_with(".toml"));
+        inputs.extend(tasks.map(|file| ("the file with tasks", PathBuf::from(file))));
         let files = [
+            ("the data of tasks", recipe.tasks.data.as_deref()),
             ("the calibration tokens", calibration.cal_tokens.as_deref()),
             ("the evaluation tokens", evaluation.eval_tokens.as_deref()),
             ("the recipe", recipe_file),

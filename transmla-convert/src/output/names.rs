@@ -96,8 +96,16 @@ pub(crate) fn written(recipe: &Recipe, save_path: &Path, around: Surroundings<'_
             *dataset = mix.with_paths(&|path| name(path).into()).to_string();
         }
     }
-    for tokens in [&mut recipe.calibration.cal_tokens, &mut recipe.evaluation.eval_tokens] {
-        *tokens = tokens.as_deref().map(|path| name(path).into());
+    let (calibration, evaluation, tasks) = (&mut recipe.calibration, &mut recipe.evaluation, &mut recipe.tasks);
+    for file in [
+        &mut calibration.cal_tokens,
+        &mut evaluation.eval_tokens,
+        &mut tasks.data,
+    ] {
+        *file = file.as_deref().map(|path| name(path).into());
+    }
+    for task in tasks.names.iter_mut().filter(|task| is_task_file(task)) {
+        *task = name(Path::new(task));
     }
     recipe
 }
@@ -120,11 +128,26 @@ pub fn resolve_paths(recipe: &mut Recipe, file: &Path) {
     for dataset in [&mut recipe.calibration.cal_dataset, &mut recipe.evaluation.eval_dataset] {
         *dataset = dataset.as_deref().map(within);
     }
-    for tokens in [&mut recipe.calibration.cal_tokens, &mut recipe.evaluation.eval_tokens] {
-        if let Some(path) = tokens.as_deref().and_then(|path| found(&path.to_string_lossy())) {
-            *tokens = Some(path.into());
+    let (calibration, evaluation, tasks) = (&mut recipe.calibration, &mut recipe.evaluation, &mut recipe.tasks);
+    for file in [
+        &mut calibration.cal_tokens,
+        &mut evaluation.eval_tokens,
+        &mut tasks.data,
+    ] {
+        if let Some(path) = file.as_deref().and_then(|path| found(&path.to_string_lossy())) {
+            *file = Some(path.into());
         }
     }
+    for task in &mut tasks.names {
+        if let Some(path) = found(task) {
+            *task = path;
+        }
+    }
+}
+
+/// Whether a name of a task is that of a file with tasks.
+fn is_task_file(name: &str) -> bool {
+    name.ends_with(".toml")
 }
 
 /// Where a text is from, without the folders that it was read from.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use transmla_core::Decoder;
 use transmla_eval::Perplexity;
+use transmla_eval::tasks::TaskRow;
 
 use crate::spec::figures::LayerFigures;
 use crate::spec::plan::Plan;
@@ -33,6 +34,10 @@ pub enum Stage {
     Compress,
     /// Perplexity of the files that were written.
     EvaluateConverted,
+    /// Answers of the original model to the questions of tasks.
+    AskOriginal,
+    /// Those of the files that were written.
+    AskConverted,
 }
 
 /// What becomes of a refined layer in the resume cache, where layers are until their model stands.
@@ -257,6 +262,8 @@ pub struct Report {
     pub freqfold_trials: Vec<(usize, f64)>,
     /// Each layer's figures.
     pub layers: Vec<LayerReport>,
+    /// Accuracy of the original on tasks, against that of the written model, if any were asked.
+    pub tasks: Vec<TaskRow>,
 }
 
 /// A model whose files are written and measured, before its folder takes its place.

@@ -5,4 +5,5 @@ pub mod default_text;
 pub mod mix;
 pub mod plan;
 pub mod source;
+pub mod tasks;
 pub mod written;

@@ -363,7 +363,7 @@ impl LazyTokenizer {
         }
     }
 
-    fn get(&mut self, observer: &mut dyn Observer) -> Result<&TextTokenizer, ConvertError> {
+    pub(crate) fn get(&mut self, observer: &mut dyn Observer) -> Result<&TextTokenizer, ConvertError> {
         let loaded = match self.loaded.take() {
             Some(loaded) => loaded,
             None => read_tokenizer(&self.folder, &mut warn(observer)).map_err(ConvertError::Tokenizer)?,
