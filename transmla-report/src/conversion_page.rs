@@ -5,7 +5,7 @@ use crate::error::ReportError;
 use crate::format::{bytes, change, count, percent, seconds, three_digits};
 use crate::html::{Page, Tile, escape, figure, table};
 use crate::pictures::{before_after, curves, phases, rotary};
-use crate::tasks::of_conversion;
+use crate::tasks_page::of_conversion;
 
 impl ConversionReport {
     /// The page, as one HTML file.

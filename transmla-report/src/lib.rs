@@ -38,6 +38,7 @@ mod pictures;
 pub mod sweep;
 mod sweep_page;
 pub mod tasks;
+mod tasks_page;
 
 pub use conversion::{ConversionReport, Fact, LayerFigures, Measured, Phase, RopeFigures, Sample};
 pub use error::ReportError;

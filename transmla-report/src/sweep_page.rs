@@ -6,7 +6,7 @@ use crate::format::{change, count, percent, three_digits};
 use crate::html::{Page, Tile, escape, table};
 use crate::pictures::trade_off;
 use crate::sweep::{SweepPoint, SweepReport};
-use crate::tasks::of_sweep;
+use crate::tasks_page::of_sweep;
 
 impl SweepReport {
     /// The page, as one HTML file.
