@@ -422,7 +422,7 @@ fn every_point_of_a_sweep_is_in_its_place() {
 #[test]
 fn a_sweep_has_picture_and_table() {
     let page = sweep().html().unwrap();
-    assert_eq!(parts(&page), ["trade-off", "points"]);
+    assert_eq!(parts(&page), ["trade-off", "points", "tasks"]);
     let xml = parsed(&page);
     let document = document(&xml);
     let rows: Vec<Vec<&str>> = document
