@@ -1,9 +1,10 @@
-"""Runs a converted model in vLLM on a CPU and compares it with transmla's own decoder. Run by `cargo xtask interop --vllm`.
+"""Runs converted models in vLLM on a CPU and compares them with transmla's own decoder. Run by `cargo xtask interop --vllm`.
 
-Arguments: the transmla binary, the model's folder, a folder for files. Prints one JSON object.
+Arguments: the transmla binary, a folder for files, the models' folders. Prints one JSON object a model.
 
-The rotary kernel that vLLM 0.32 has for CPUs (a custom op) is wrong for queries that are a slice of a larger tensor, which those of
-latent attention are: a DeepSeek-V3 model of transformers' own shows it. Without custom ops plain torch computes the same.
+The rotary kernel that vLLM 0.32 has for CPUs (a custom op) is wrong for queries of three dimensions, [tokens, heads, width], which are
+what its latent attention gives it: a DeepSeek-V3 model of transformers' own shows it. Without custom ops plain torch computes the
+same. The plugin's classes give it two dimensions and need no such thing.
 """
 
 import json
@@ -15,6 +16,8 @@ os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# One process for all models, for most of the time goes into starting them.
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 
 NEW_TOKENS = 24
 PROMPTS = (5, 48)
@@ -38,12 +41,11 @@ def our_logits(binary, path, ids, folder):
     return load_file(output)["logits"][0].double()
 
 
-def main():
+def compare(binary, path, folder, plugin):
+    """Differences of log-probabilities from ours, and how far the logit of a token that vLLM chose is at most below our largest."""
     import torch
-    import vllm
     from vllm import LLM, SamplingParams
 
-    binary, path, folder = sys.argv[1:]
     with open(os.path.join(path, "config.json")) as file:
         config = json.load(file)
     model = LLM(
@@ -53,7 +55,7 @@ def main():
         enforce_eager=True,
         max_model_len=128,
         max_num_seqs=2,
-        compilation_config={"custom_ops": ["none"]},
+        compilation_config={} if plugin else {"custom_ops": ["none"]},
     )
     # A text has a length, not an end.
     sampling = SamplingParams(temperature=0, max_tokens=NEW_TOKENS, ignore_eos=True, prompt_logprobs=0, logprobs=0, detokenize=False)
@@ -67,11 +69,22 @@ def main():
         entries = [entry for entry in out.prompt_logprobs if entry] + list(out.outputs[0].logprobs)
         theirs = torch.tensor([entry[token].logprob for entry, token in zip(entries, ids[1:], strict=True)], dtype=torch.float64)
         worst = max(worst, float((ours - theirs).abs().max()))
-        start = len(ids) - len(written)
-        chosen = logits[start - 1 : -1]
+        chosen = logits[-len(written) - 1 : -1]
         greedy = max(greedy, float((chosen.amax(-1) - chosen.gather(1, torch.tensor(written)[:, None])[:, 0]).max()))
         count += len(ids) - 1
-    print(json.dumps({"vllm": vllm.__version__, "tokens": count, "log_probability": worst, "greedy": greedy}), flush=True)
+    del model
+    return {"tokens": count, "log_probability": worst, "greedy": greedy}
+
+
+def main():
+    import vllm
+
+    binary, folder, *models = sys.argv[1:]
+    for path in models:
+        with open(os.path.join(path, "config.json")) as file:
+            name = json.load(file)["architectures"][0]
+        found = compare(binary, path, folder, name != "DeepseekV3ForCausalLM")
+        print(json.dumps({"vllm": vllm.__version__, "path": path, "class": name, **found}), flush=True)
 
 
 if __name__ == "__main__":  # vLLM starts processes of its own, which import this file.

@@ -1,0 +1,1 @@
+../../../../transmla-convert/python/configuration_transmla.py

@@ -1,0 +1,89 @@
+"""What a converted model adds to DeepSeek's decoder, from its config.json."""
+
+from dataclasses import dataclass
+
+from .configuration_transmla import TransMLAConfig
+
+
+@dataclass(frozen=True)
+class Features:
+    """Of a whole model; what differs by layer is asked by `window`."""
+
+    query_bias: bool
+    """On `q_proj`, or on `q_b_proj` behind a query latent."""
+    query_latent_bias: bool
+    """On `q_a_proj`."""
+    latent_bias: bool
+    """On `kv_a_proj_with_mqa`."""
+    output_bias: bool
+    latent_norms: bool
+    """Whether query and key/value latents go through norms."""
+    normed_queries: bool
+    """Whether each head's query is normalised, and its rotary part made of that by a map (`q_rope_proj`)."""
+    scale: float
+    """What scores are multiplied by."""
+    softcap: float | None
+    """Bound of scores."""
+    final_softcap: float | None
+    """Bound of logits."""
+    around: bool
+    """Whether attention and MLP have norms in front and behind, whose weights count from one, and embeddings are scaled."""
+    experts: int | None
+    sliding_window: int | None
+    sliding_layers: frozenset[int]
+
+    def window(self, layer: int) -> int | None:
+        """How many tokens a query of this layer sees, itself included; None for all."""
+        return self.sliding_window if layer in self.sliding_layers else None
+
+
+def features(config) -> Features:
+    """Reads a family's configuration, or that of a stock DeepSeek-V3 with biases."""
+    width = config.qk_nope_head_dim + config.qk_rope_head_dim
+    if not isinstance(config, TransMLAConfig):
+        bias = bool(config.attention_bias)
+        return Features(
+            query_bias=False,
+            query_latent_bias=bias and config.q_lora_rank is not None,
+            latent_bias=bias,
+            output_bias=bias,
+            latent_norms=True,
+            normed_queries=False,
+            scale=width**-0.5,
+            softcap=None,
+            final_softcap=None,
+            around=False,
+            experts=None,
+            sliding_window=None,
+            sliding_layers=frozenset(),
+        )
+    family = config.family
+    gemma = family.get("gemma", False)
+    bias, output_bias = config.biases
+    return Features(
+        query_bias=bias,
+        query_latent_bias=False,
+        latent_bias=bias,
+        output_bias=output_bias,
+        latent_norms=bool(config.key("use_qkv_norm", False)),
+        normed_queries=family.get("qk_norm", False),
+        scale=(config.key("query_pre_attn_scalar", width) if gemma else width) ** -0.5,
+        softcap=config.key("attn_logit_softcapping") if gemma else None,
+        final_softcap=config.key("final_logit_softcapping") if gemma else None,
+        around=gemma,
+        experts=config.num_local_experts if family.get("experts") else None,
+        sliding_window=config.key("sliding_window"),
+        sliding_layers=frozenset(layer for layer in range(config.num_hidden_layers) if config.slides(layer)),
+    )
+
+
+def rope_parameters(config) -> dict:
+    """RoPE in the words of vLLM, with what transformers lets a file leave out."""
+    if not isinstance(config, TransMLAConfig):
+        return dict(config.rope_parameters)
+    rope = {name: value for name, value in config.rope.items() if value is not None}
+    if rope["rope_type"] == "yarn":
+        context = config.max_position_embeddings
+        original = rope.setdefault("original_max_position_embeddings", context)
+        rope.setdefault("factor", context / original)
+    return rope

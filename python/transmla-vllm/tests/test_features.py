@@ -1,0 +1,78 @@
+"""What is read of each family's config.json, and what is registered."""
+
+import unittest
+
+from transformers import AutoConfig, DeepseekV3Config
+
+from transmla_vllm import STOCK, register
+from transmla_vllm.features import features, rope_parameters
+
+SHAPE = dict(
+    num_hidden_layers=4, num_attention_heads=4, kv_lora_rank=24, qk_nope_head_dim=12, qk_rope_head_dim=4, v_head_dim=12, q_lora_rank=None
+)
+
+
+def config(family, **keys):
+    register()
+    return AutoConfig.for_model(f"{family}mla", **SHAPE, **keys)
+
+
+class Families(unittest.TestCase):
+    def test_biases(self):
+        for family, given, biases in [
+            ("llama", False, (False, False, False)),
+            ("llama", True, (True, True, True)),
+            ("qwen2", True, (True, True, False)),
+            ("mimo", True, (True, True, False)),
+            ("mistral", True, (False, False, False)),
+        ]:
+            has = features(config(family, attention_bias=given))
+            self.assertEqual((has.query_bias, has.latent_bias, has.output_bias), biases, family)
+
+    def test_windows(self):
+        has = features(config("mistral", sliding_window=8))
+        self.assertEqual([has.window(layer) for layer in range(4)], [8] * 4)
+        has = features(config("gemma2", sliding_window=8))
+        self.assertEqual([has.window(layer) for layer in range(4)], [8, None, 8, None])
+        has = features(config("qwen2", sliding_window=8, use_sliding_window=True, max_window_layers=3))
+        self.assertEqual([has.window(layer) for layer in range(4)], [None, None, None, 8])
+        has = features(config("qwen2", sliding_window=8, use_sliding_window=False))
+        self.assertEqual(has.sliding_layers, frozenset())
+
+    def test_what_families_add(self):
+        gemma = features(config("gemma2", query_pre_attn_scalar=64, attn_logit_softcapping=50.0, final_logit_softcapping=30.0))
+        self.assertEqual((gemma.scale, gemma.softcap, gemma.final_softcap, gemma.around), (0.125, 50.0, 30.0, True))
+        self.assertEqual(features(config("mixtral", num_local_experts=6)).experts, 6)
+        qwen = features(config("qwen3"))
+        self.assertEqual((qwen.normed_queries, qwen.scale, qwen.experts, qwen.around), (True, 0.25, None, False))
+
+    def test_rope(self):
+        yarn = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4, "beta_fast": None}
+        found = rope_parameters(config("qwen2", rope_parameters=yarn, max_position_embeddings=512))
+        self.assertEqual(found["original_max_position_embeddings"], 512)
+        self.assertNotIn("beta_fast", found)
+
+    def test_stock_with_biases(self):
+        for rank in (None, 16):
+            has = features(DeepseekV3Config(**{**SHAPE, "q_lora_rank": rank}, attention_bias=True))
+            self.assertEqual((has.query_bias, has.query_latent_bias), (False, rank is not None))
+            self.assertTrue(has.latent_bias and has.output_bias and has.latent_norms)
+
+
+class Registered(unittest.TestCase):
+    def test_architectures(self):
+        from vllm import ModelRegistry
+        from vllm.transformers_utils.model_arch_config_convertor import MODEL_ARCH_CONFIG_CONVERTORS
+
+        register()
+        register()  # vLLM may call it again.
+        names = ModelRegistry.get_supported_archs()
+        for prefix in ("Llama", "Mistral", "Mixtral", "Qwen2", "Qwen3", "MiMo", "Gemma2"):
+            self.assertIn(f"{prefix}MLAForCausalLM", names)
+            found = config(prefix.lower())
+            self.assertTrue(MODEL_ARCH_CONFIG_CONVERTORS[found.model_type](found, found).is_deepseek_mla())
+        self.assertIn(STOCK, names)
+
+
+if __name__ == "__main__":
+    unittest.main()
