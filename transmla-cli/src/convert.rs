@@ -78,7 +78,7 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
         Checkpoint::open(folder.path())?;
     }
     let model = &plan.recipe().model_path;
-    let estimate = Estimate::new(plan, planned.texts(), &around.setup.device)?;
+    let estimate = Estimate::new(&planned, &around.setup.device)?;
     let view = PlanView {
         model,
         save_path: &arguments.save_path,

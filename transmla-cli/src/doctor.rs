@@ -4,7 +4,6 @@ mod checks;
 mod finding;
 mod folders;
 mod hub;
-mod system;
 
 use anyhow::bail;
 use clap::Args;
@@ -13,6 +12,7 @@ use serde::Serialize;
 use self::finding::{Finding, State};
 use crate::options::output::OutputArguments;
 use crate::printer::Printer;
+use crate::system;
 use crate::table::plural;
 
 /// Check backends, devices, memory, folders and hub access, and say how to mend what is missing.

@@ -65,7 +65,7 @@ pub fn recipe() -> Recipe {
         kv_lora_rank: Some(28),
         ..Recipe::default()
     };
-    recipe.calibration.cal_dataset = TEXT.into();
+    recipe.calibration.cal_dataset = Some(TEXT.into());
     recipe.evaluation.eval_seqlen = Some(CONTEXT);
     recipe
 }

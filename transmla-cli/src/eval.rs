@@ -4,9 +4,9 @@ mod tasks;
 
 use clap::{ArgGroup, Args};
 use serde::Serialize;
-use transmla_convert::{Corpus, default_window, eval_options, warn_of_long_windows};
+use transmla_convert::{Corpus, default_window, eval_options, scoring_options, warn_of_long_windows};
 use transmla_core::{Decoder, ModelConfig};
-use transmla_eval::{EvalOptions, Perplexity, ScoringOptions, divergence, perplexity};
+use transmla_eval::{EvalOptions, Perplexity, divergence, perplexity};
 
 use self::tasks::Models;
 use crate::evaluation_bar::under_bar;
@@ -119,7 +119,7 @@ struct Other<'a> {
 pub fn run(arguments: &EvalArguments) -> anyhow::Result<()> {
     let printer = Printer::from(&arguments.output);
     let folder = arguments.model.locate(&printer)?;
-    if !arguments.tasks.tasks.is_empty() {
+    if !arguments.tasks.recipe()?.is_empty() {
         return run_tasks(arguments, &folder, &printer);
     }
     let config = ModelConfig::read(folder.path())?;
@@ -136,7 +136,7 @@ pub fn run(arguments: &EvalArguments) -> anyhow::Result<()> {
     });
     let other = other.transpose()?;
     let model = folder.open(&arguments.compute)?;
-    let options = eval_options(arguments.batch_size, arguments.compute.max_memory);
+    let options = eval_options(arguments.batch_size, arguments.compute.max_memory());
     let mut results = Vec::with_capacity(corpora.len());
     for corpus in corpora {
         let measuring = Measuring {
@@ -154,20 +154,13 @@ pub fn run(arguments: &EvalArguments) -> anyhow::Result<()> {
     }
 }
 
-/// Tokens of tasks that go through a layer together, for each window of a batch.
-const TASK_TOKENS: usize = 256;
-
 fn run_tasks(arguments: &EvalArguments, folder: &ModelFolder, printer: &Printer) -> anyhow::Result<()> {
     let against = arguments.against.as_ref().map(|name| {
         let folder = ModelFolder::locate(name, &arguments.model.revision, printer)?;
         anyhow::Ok((name.as_str(), folder))
     });
     let against = against.transpose()?;
-    let scoring = ScoringOptions {
-        batch_tokens: TASK_TOKENS.saturating_mul(arguments.batch_size),
-        state_bytes: eval_options(arguments.batch_size, arguments.compute.max_memory).state_bytes,
-        ..ScoringOptions::default()
-    };
+    let scoring = scoring_options(arguments.batch_size, arguments.compute.max_memory());
     let models = Models {
         name: &arguments.model.model_path,
         folder,

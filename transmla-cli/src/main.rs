@@ -43,7 +43,9 @@ mod push;
 mod room;
 mod setup;
 mod sweep;
+mod system;
 mod table;
+mod task_figures;
 mod verify;
 mod writer;
 

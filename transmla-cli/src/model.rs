@@ -55,7 +55,7 @@ impl ModelFolder {
     /// Its decoder, with weights in memory or not, whichever the allowed memory says.
     pub fn open(&self, compute: &ComputeArguments) -> anyhow::Result<Decoder> {
         let config = ModelConfig::read(&self.path)?;
-        let residency = residency(&config, compute.max_memory);
+        let residency = residency(&config, compute.max_memory());
         self.open_on(&compute.device, config, residency)
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::table;
+use crate::{system, table};
 
 /// There is not enough memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,19 +33,12 @@ impl std::error::Error for Lacking {}
 /// # Errors
 /// The system has less memory left, or allows this process less.
 pub fn check(needed: u64) -> Result<(), Lacking> {
-    let available = std::fs::read_to_string("/proc/meminfo").ok();
-    let available = available.and_then(|text| available_in(&text));
+    let available = system::memory().map(|memory| memory.available);
     let allowed = usize::try_from(needed).is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok());
     match allowed && available.is_none_or(|available| needed <= available) {
         true => Ok(()),
         false => Err(Lacking { needed, available }),
     }
-}
-
-fn available_in(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
 }
 
 #[cfg(test)]
@@ -61,14 +54,5 @@ mod tests {
             "{lacking}"
         );
         assert!(check(u64::MAX).is_err());
-    }
-
-    #[test]
-    fn reads_what_is_available() {
-        assert_eq!(
-            available_in("MemTotal: 9 kB\nMemAvailable:    2048 kB\n"),
-            Some(2 << 20)
-        );
-        assert_eq!(available_in("MemTotal: 9 kB\n"), None);
     }
 }

@@ -31,7 +31,8 @@ impl Surroundings {
         let (texts, unpacked) = unpacked_texts(recipe)?;
         let setup = Setup {
             device: compute.device.open()?,
-            max_memory: compute.max_memory,
+            max_memory: compute.max_memory(),
+            writing_memory: compute.writing_memory(),
             hub: environment::hub_options(printer),
             texts,
             model_folder: Some(folder.path().to_path_buf()),
@@ -68,10 +69,7 @@ pub fn parse_source(text: &str) -> Result<TextSource, TextNameError> {
 
 /// The embedded texts where a recipe names them, for as long as their folder lives.
 fn unpacked_texts(recipe: &Recipe) -> anyhow::Result<(Vec<LocalText>, Option<TempDir>)> {
-    let datasets = [
-        Some(&recipe.calibration.cal_dataset),
-        recipe.evaluation.eval_dataset.as_ref(),
-    ];
+    let datasets = [&recipe.calibration.cal_dataset, &recipe.evaluation.eval_dataset];
     let mut mixes = datasets.into_iter().flatten().filter_map(|name| parse_mix(name).ok());
     let named = mixes.any(|mix| {
         mix.parts()

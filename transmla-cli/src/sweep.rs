@@ -39,7 +39,7 @@ struct Model {
 pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
     let started = Instant::now();
     let printer = Printer::from(&arguments.printing);
-    let recipe = arguments.recipe();
+    let recipe = arguments.recipe()?;
     let curves = arguments.curves()?;
     if recipe.evaluation.ppl_eval_batch_size == 0 {
         bail!("a sweep compares perplexities: --ppl-eval-batch-size must be at least 1");

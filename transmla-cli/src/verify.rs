@@ -151,7 +151,7 @@ pub fn run(arguments: &VerifyArguments) -> anyhow::Result<()> {
     });
     let other = other.transpose()?;
     let model = folder.open(&arguments.compute)?;
-    let options = eval_options(1, arguments.compute.max_memory);
+    let options = eval_options(1, arguments.compute.max_memory());
     let latent_norms = match form {
         SavedForm::Stock => {
             let plain = WithoutLatentNorms(&model);

@@ -14,7 +14,7 @@ fn main() -> Result<(), ConvertError> {
         refine: Some(2),
         ..Recipe::default()
     };
-    recipe.calibration.cal_dataset = arguments.next().unwrap_or(format!("./{models}/stories"));
+    recipe.calibration.cal_dataset = Some(arguments.next().unwrap_or(format!("./{models}/stories")));
     recipe.calibration.cal_nsamples = Some(16);
     recipe.evaluation.eval_max_windows = Some(4);
     let save_path = arguments.next().map_or_else(

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use transmla_core::Residency;
 
 use crate::setup::Setup;
+use crate::solve::work::TextSize;
 use crate::spec::error::ConvertError;
 use crate::spec::plan::Plan;
 use crate::spec::recipe::Recipe;
@@ -78,6 +79,11 @@ impl PlannedConversion {
     /// What it is calibrated and evaluated on.
     pub fn texts(&self) -> &TextPlan {
         self.0.texts(0)
+    }
+
+    /// How much text it goes through; one window where it is not known yet how many are evaluated.
+    pub fn text_size(&self) -> TextSize {
+        self.0.text_size(0)
     }
 
     /// Bytes of the source's weights, if they are there.

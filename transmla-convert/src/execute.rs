@@ -4,13 +4,14 @@ use std::path::Path;
 
 use transmla_core::checkpoint::{CheckpointWriter, Claim};
 use transmla_core::{Decoder, LayeredModel, Residency, TokenBatch};
+use transmla_eval::tasks::TaskScores;
 
 use crate::output::card::{ModelCard, model_card};
 use crate::output::companions::{write_companions, write_rest};
 use crate::output::gguf::{check_gguf, write_gguf};
 use crate::output::manifest::{check_replaceable, check_space, list_files};
 use crate::output::resume_cache::{ResumeCache, forget};
-use crate::solve::evaluation::{Evaluation, evaluate};
+use crate::solve::evaluation::{Evaluation, Questions, ask, evaluate};
 use crate::solve::method;
 use crate::solve::method::{Job, LayerStore, Output, Solver};
 use crate::spec::engine::GGUF_FILE;
@@ -30,6 +31,8 @@ pub struct Request<'a> {
     pub calibration: &'a TokenBatch,
     /// Text that the perplexities are measured on.
     pub evaluation: Option<Evaluation<'a>>,
+    /// Questions that accuracy is measured on.
+    pub questions: Option<Questions<'a>>,
     /// Folder to make.
     pub save_path: &'a Path,
     /// Whether an existing folder is replaced, if it holds nothing but what a conversion has written.
@@ -47,6 +50,8 @@ pub struct Requests<'a> {
     pub source: &'a Decoder,
     /// Text that perplexities are measured on.
     pub evaluation: Option<Evaluation<'a>>,
+    /// Questions that accuracy is measured on.
+    pub questions: Option<Questions<'a>>,
     /// The models to make.
     pub entries: &'a [Entry<'a>],
 }
@@ -93,6 +98,7 @@ pub fn convert(request: &Request<'_>, observer: &mut dyn Observer) -> Result<Rep
     let alone = Requests {
         source: request.source,
         evaluation: request.evaluation,
+        questions: request.questions,
         entries: &[entry],
     };
     Ok(convert_all(&alone, observer)?.swap_remove(0))
@@ -117,6 +123,7 @@ pub fn convert_all(requests: &Requests<'_>, observer: &mut dyn Observer) -> Resu
     let mut writers = requests.writers()?;
     let mut caches = requests.earlier_layers(observer)?;
     let original = evaluate(requests.evaluation, requests.source, Stage::EvaluateOriginal, observer)?;
+    let answers = ask(requests.questions, requests.source, Stage::AskOriginal, observer)?;
     let mut reports = vec![Report::default(); entries.len()];
     let mut solvers = Solvers::default();
     for group in requests.groups() {
@@ -125,7 +132,7 @@ pub fn convert_all(requests: &Requests<'_>, observer: &mut dyn Observer) -> Resu
         let found = requests.solve(&group, (&mut taken, &mut caches), &mut solvers, observer)?;
         for ((index, writer), report) in group.into_iter().zip(taken).zip(found) {
             let report = Report { original, ..report };
-            reports[index] = requests.finish(&entries[index], writer, report, observer)?;
+            reports[index] = requests.finish(&entries[index], writer, (report, answers.as_ref()), observer)?;
             observer.converted(index, &reports[index]);
         }
     }
@@ -244,12 +251,12 @@ impl<'a> Requests<'a> {
     }
 
     /// Writes the rest of an entry whose attention is written, measures it and puts it in its place, if it is to be kept.
-    /// Gives the report with what was measured.
+    /// Gives the report with what was measured, in comparison with the original's answers.
     fn finish(
         &self,
         entry: &Entry<'_>,
         mut writer: CheckpointWriter,
-        report: Report,
+        (report, answers): (Report, Option<&TaskScores>),
         observer: &mut dyn Observer,
     ) -> Result<Report, ConvertError> {
         write_rest(entry.plan, self.source, entry.extra_files, &mut writer)?;
@@ -257,9 +264,15 @@ impl<'a> Requests<'a> {
         let device = self.source.device();
         let converted = Decoder::open(writer.work_folder(), device, Residency::Streamed)?;
         let measured = evaluate(self.evaluation, &converted, Stage::EvaluateConverted, observer)?;
+        let answered = ask(self.questions, &converted, Stage::AskConverted, observer)?;
         drop(converted);
+        let tasks = match (self.questions, answers) {
+            (Some(questions), Some(answers)) => questions.tasks.rows(answers, answered.as_ref()),
+            _ => Vec::new(),
+        };
         let report = Report {
             mla: measured,
+            tasks,
             ..report
         };
         if let Some(card) = &entry.card {

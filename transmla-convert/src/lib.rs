@@ -42,6 +42,7 @@
 //!     plan: &plan,
 //!     source: &source,
 //!     calibration: &text,
+//!     questions: None,
 //!     evaluation: None,
 //!     save_path: &save_path,
 //!     replace: false,
@@ -73,7 +74,7 @@ pub use conversion::{Conversion, PlannedConversion};
 pub use execute::{Entry, Request, Requests, convert, convert_all};
 pub use layer::key_norm::FittedKeys;
 pub use layer::stream::CalibrationStream;
-pub use memory::{eval_options, parameters, residency};
+pub use memory::{eval_options, parameters, residency, scoring_options};
 pub use output::card::{ModelCard, model_card};
 pub use output::gguf::{check_gguf, write_gguf};
 pub use output::manifest::{LARGEST_RECIPE, RECIPE_FILE, check_replaceable, check_space, disk_bytes};
@@ -81,7 +82,7 @@ pub use output::model_files::ModelFiles;
 pub use output::names::{ModelName, resolve_paths};
 pub use output::verify::{Check, SavedForm, WithoutLatentNorms, check_saved};
 pub use setup::Setup;
-pub use solve::evaluation::Evaluation;
+pub use solve::evaluation::{Evaluation, Questions};
 pub use solve::probe::Probe;
 pub use solve::published::decouple::{Decoupled, decouple};
 pub use solve::published::decoupled::DecoupledModel;
@@ -98,10 +99,12 @@ pub use spec::options::{Engine, FileFormat, FreqFold, FreqFoldError, MethodName,
 pub use spec::plan::Plan;
 pub use spec::purpose::TextPurpose;
 pub use spec::recipe::{CalibrationText, EvaluationText, RECIPE_FIELDS, Recipe, RecipeError, WrittenFiles};
+pub use spec::recipe_tasks::RecipeTasks;
 pub use spec::report::{Finished, LayerReport, Observer, Report, SavedLayer, Silent, Stage, Warning};
 pub use spec::support::{approximation, auto_obstacle, stock_obstacle};
 pub use sweep::{PlannedSweep, Sweep, has_weights};
 pub use text::corpus::{Corpus, TextReader, check_length, default_window, read_tokenizer, warn_of_long_windows};
+pub use text::default_text::TextDefaults;
 pub use text::mix::TextMix;
 pub use text::plan::TextPlan;
 pub use text::source::{LocalText, TextSource};

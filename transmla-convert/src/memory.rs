@@ -2,8 +2,9 @@
 
 use transmla_core::model::{carried_tensors, model_tensors};
 use transmla_core::{ModelConfig, Residency};
-use transmla_eval::{EvalOptions, LOGITS_AT_ONCE};
+use transmla_eval::{EvalOptions, LOGITS_AT_ONCE, ScoringOptions};
 
+use crate::setup::Setup;
 use crate::solve::peak_bytes;
 use crate::spec::plan::Plan;
 use crate::text::plan::TextPlan;
@@ -26,15 +27,17 @@ pub fn residency(config: &ModelConfig, max_memory: u64) -> Residency {
     }
 }
 
-/// The same while the original writes calibration text, which a quarter of `max_memory` is for: its weights may take the rest.
-pub(crate) fn writing_residency(config: &ModelConfig, max_memory: u64) -> Residency {
-    match weight_bytes(config) <= max_memory - writing_share(max_memory) {
+/// The same while the original writes calibration text, which a quarter of the setup's memory is for: its weights may take the
+/// rest of what may be used then.
+pub(crate) fn writing_residency(config: &ModelConfig, setup: &Setup) -> Residency {
+    match weight_bytes(config) <= setup.writing_memory() - writing_share(setup.max_memory) {
         true => Residency::Loaded,
         false => Residency::Streamed,
     }
 }
 
-fn weight_bytes(config: &ModelConfig) -> u64 {
+/// Bytes of a model's weights while it is computed with.
+pub(crate) fn weight_bytes(config: &ModelConfig) -> u64 {
     let numbers: u64 = model_tensors(config).iter().map(|spec| spec.elements() as u64).sum();
     numbers * FLOAT
 }
@@ -44,6 +47,19 @@ pub fn eval_options(batch_size: usize, max_memory: u64) -> EvalOptions {
     EvalOptions {
         batch_size,
         state_bytes: (max_memory / 4).min(MOST_STATE_BYTES),
+    }
+}
+
+/// Tokens of tasks that go through a layer together, for each window of a batch.
+const TASK_TOKENS: usize = 256;
+
+/// How questions go through a model: `batch_size` windows of 256 tokens at once, a quarter of `max_memory` bytes for hidden
+/// states.
+pub fn scoring_options(batch_size: usize, max_memory: u64) -> ScoringOptions {
+    ScoringOptions {
+        batch_tokens: TASK_TOKENS.saturating_mul(batch_size.max(1)),
+        state_bytes: eval_options(batch_size, max_memory).state_bytes,
+        ..ScoringOptions::default()
     }
 }
 
@@ -59,7 +75,7 @@ pub fn parameters(config: &ModelConfig) -> u64 {
 }
 
 /// Estimated peak of a whole conversion in bytes.
-pub(crate) fn conversion_bytes(plan: &Plan, texts: &TextPlan, residency: Residency, max_memory: u64) -> u64 {
+pub(crate) fn conversion_bytes(plan: &Plan, texts: &TextPlan, residency: Residency, setup: &Setup) -> u64 {
     let source = plan.source();
     let kept = match residency {
         Residency::Loaded => FLOAT * parameters(source),
@@ -72,11 +88,11 @@ pub(crate) fn conversion_bytes(plan: &Plan, texts: &TextPlan, residency: Residen
     let (samples, tokens) = texts.calibration_shape();
     let own = texts.own_spec();
     let written = own.map_or(0, |spec| {
-        let weights = match (residency, writing_residency(source, max_memory)) {
+        let weights = match (residency, writing_residency(source, setup)) {
             (Residency::Streamed, Residency::Loaded) => weight_bytes(source),
             _ => 0,
         };
-        weights + writing_bytes(source, &spec, writing_share(max_memory))
+        weights + writing_bytes(source, &spec, writing_share(setup.max_memory))
     });
     PROGRAM_BYTES + kept + evaluation.max(peak_bytes(plan, samples, tokens)).max(written)
 }

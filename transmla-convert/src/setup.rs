@@ -10,13 +10,17 @@ use crate::spec::error::ConvertError;
 use crate::spec::recipe::Recipe;
 use crate::text::source::LocalText;
 
-/// What conversions run on and where they find things; nothing in it changes what a recipe makes, but for the device's rounding.
+/// What conversions run on and where they find things; nothing in it changes what a recipe makes, but for the device's rounding, and
+/// for calibration text that a recipe leaves to the model, which writes some only where there is the memory for it.
 #[derive(Debug, Clone)]
 pub struct Setup {
     /// Where models run.
     pub device: Device,
     /// Weights are kept in memory if they take at most half of so many bytes, else read layer by layer.
     pub max_memory: u64,
+    /// Bytes that may be used while the original writes calibration text, its weights in memory; absent for `max_memory`, and
+    /// never less.
+    pub writing_memory: Option<u64>,
     /// Access to models and datasets on the hub.
     pub hub: HubOptions,
     /// Texts of the program's own.
@@ -40,6 +44,7 @@ impl Default for Setup {
         Self {
             device: Device::default(),
             max_memory: 1 << 30,
+            writing_memory: None,
             hub: HubOptions::default(),
             texts: Vec::new(),
             model_folder: None,
@@ -52,6 +57,11 @@ impl Default for Setup {
 }
 
 impl Setup {
+    /// Bytes that may be used while the original writes.
+    pub(crate) fn writing_memory(&self) -> u64 {
+        self.writing_memory.unwrap_or_default().max(self.max_memory)
+    }
+
     /// What written files may say.
     pub(crate) fn surroundings(&self) -> Surroundings<'_> {
         Surroundings {

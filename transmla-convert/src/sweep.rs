@@ -7,23 +7,31 @@ use transmla_calib::ReadOptions;
 use transmla_core::checkpoint::{Claim, Companions};
 use transmla_core::hub::model_folder;
 use transmla_core::{Checkpoint, Decoder, ModelConfig, Residency};
+use transmla_eval::tasks::PreparedTasks;
 
 use crate::execute::{Entry, Requests, convert_all};
-use crate::memory::{conversion_bytes, eval_options, residency, writing_residency, writing_share};
+use crate::memory::{
+    conversion_bytes, eval_options, residency, scoring_options, weight_bytes, writing_residency, writing_share,
+};
 use crate::output::card::ModelCard;
 use crate::output::gguf::check_gguf;
 use crate::output::manifest::RECIPE_FILE;
 use crate::output::names::{ModelName, bare_origin, written};
 use crate::own_text::{OpenOriginal, OwnText};
 use crate::setup::Setup;
-use crate::solve::evaluation::Evaluation;
+use crate::solve::evaluation::{Evaluation, Questions};
+use crate::solve::work::TextSize;
 use crate::solve::{default_noise, has_refinement};
 use crate::spec::error::ConvertError;
 use crate::spec::plan::Plan;
 use crate::spec::recipe::{Recipe, RecipeError};
 use crate::spec::report::{Observer, Report, Warning};
 use crate::text::corpus::{Corpus, TextReader};
+use crate::text::default_text::{TextDefaults, can_chat, default_text};
+use crate::text::mix::TextMix;
 use crate::text::plan::{LazyTokenizer, TextPlan};
+use crate::text::tasks::TaskPlan;
+use crate::text::written::width as side_by_side;
 
 /// The contents of a file, and its name.
 type NamedFile = (String, Vec<u8>);
@@ -52,7 +60,7 @@ impl Sweep {
             if (&recipe.model_path, &recipe.revision) != (&first.model_path, &first.revision) {
                 return Err(ConvertError::Sweep("its recipes are for different models"));
             }
-            if recipe.evaluation != first.evaluation {
+            if (&recipe.evaluation, &recipe.tasks) != (&first.evaluation, &first.tasks) {
                 return Err(ConvertError::Sweep("its recipes have different evaluations"));
             }
         }
@@ -87,6 +95,8 @@ pub struct PlannedSweep {
     plans: Vec<Plan>,
     /// The texts of each plan.
     texts: Vec<TextPlan>,
+    /// Of all of them.
+    tasks: Option<TaskPlan>,
     /// Nothing where there are no weights.
     source: Option<Decoder>,
     places: Vec<PathBuf>,
@@ -116,20 +126,28 @@ pub(crate) fn plan_all(
     let source = has_weights(&folder)
         .then(|| open(setup, &folder, &config, Residency::Streamed))
         .transpose()?;
+    let calibration = calibration_text(setup, &recipes, &folder, &config, observer);
     let mut texts: Vec<TextPlan> = Vec::with_capacity(plans.len());
     for (index, recipe) in recipes.iter().enumerate() {
         let noise = default_noise(recipe.method);
+        let defaults = TextDefaults {
+            calibration: &calibration,
+            noise,
+            locals: &setup.texts,
+        };
         let same = recipes[..index]
             .iter()
             .position(|other| (&other.calibration, default_noise(other.method)) == (&recipe.calibration, noise));
         let text = match same {
             Some(known) => texts[known].clone(),
-            None => TextPlan::new(recipe, &config, noise, &setup.texts, observer)?,
+            None => TextPlan::new(recipe, &config, &defaults, observer)?,
         };
         plans[index].complete(&|recipe| text.complete(recipe));
         texts.push(text);
     }
+    let first = recipes.first().map(|recipe| TaskPlan::new(&recipe.tasks, &folder));
     Ok(PlannedSweep {
+        tasks: first.transpose()?.flatten(),
         setup: setup.clone(),
         folder,
         config,
@@ -138,6 +156,28 @@ pub(crate) fn plan_all(
         source,
         places: Vec::new(),
     })
+}
+
+/// The calibration text of recipes that name none.
+fn calibration_text(
+    setup: &Setup,
+    recipes: &[Recipe],
+    folder: &Path,
+    config: &ModelConfig,
+    observer: &mut dyn Observer,
+) -> TextMix {
+    let open = |recipe: &Recipe| recipe.calibration.cal_dataset.is_none() && recipe.calibration.cal_tokens.is_none();
+    if !recipes.iter().any(open) || !can_chat(folder) {
+        return default_text(false);
+    }
+    let fits = writing_residency(config, setup) == Residency::Loaded;
+    if !fits {
+        observer.warning(&Warning::WritesNothing {
+            needed: weight_bytes(config) + writing_share(setup.max_memory),
+            allowed: setup.writing_memory(),
+        });
+    }
+    default_text(fits)
 }
 
 /// Refuses refinement by a method that has none.
@@ -171,12 +211,23 @@ impl PlannedSweep {
     }
 
     pub(crate) fn peak_bytes(&self, index: usize) -> u64 {
-        conversion_bytes(
-            &self.plans[index],
-            &self.texts[index],
-            self.residency(),
-            self.setup.max_memory,
-        )
+        conversion_bytes(&self.plans[index], &self.texts[index], self.residency(), &self.setup)
+    }
+
+    pub(crate) fn text_size(&self, index: usize) -> TextSize {
+        let texts = &self.texts[index];
+        let (samples, tokens) = texts.calibration_shape();
+        let own = texts.own_spec();
+        let share = writing_share(self.setup.max_memory);
+        let window = texts.window_tokens();
+        TextSize {
+            samples,
+            written: own.map_or(0, |spec| spec.samples),
+            side_by_side: own.map_or(0, |spec| side_by_side(&self.config, &spec, share)),
+            tokens,
+            windows: window.map_or(0, |_| texts.windows().unwrap_or(1)),
+            window: window.unwrap_or_default(),
+        }
     }
 
     /// Tokens of an evaluation window, if there is an evaluation.
@@ -238,14 +289,16 @@ impl PlannedSweep {
                 card: Some(description.card(original_card.as_deref())),
             })
             .collect();
+        let batch_size = self.plans[0].recipe().evaluation.ppl_eval_batch_size;
         let requests = Requests {
             source,
             evaluation: texts.evaluation.as_ref().map(|corpus| Evaluation {
                 windows: &corpus.tokens,
-                options: eval_options(
-                    self.plans[0].recipe().evaluation.ppl_eval_batch_size,
-                    self.setup.max_memory,
-                ),
+                options: eval_options(batch_size, self.setup.max_memory),
+            }),
+            questions: texts.questions.as_ref().map(|tasks| Questions {
+                tasks,
+                options: scoring_options(batch_size, self.setup.max_memory),
             }),
             entries: &entries,
         };
@@ -270,7 +323,7 @@ impl PlannedSweep {
     /// The original while it writes: a streamed one would be read again for every token, so its weights are in memory then
     /// if they may be at all.
     fn writer(&self, original: &Decoder) -> Result<Decoder, ConvertError> {
-        match (self.residency(), writing_residency(&self.config, self.setup.max_memory)) {
+        match (self.residency(), writing_residency(&self.config, &self.setup)) {
             (Residency::Streamed, Residency::Loaded) => {
                 open(&self.setup, &self.folder, &self.config, Residency::Loaded)
             }
@@ -296,6 +349,7 @@ impl PlannedSweep {
         let mut texts = Texts {
             calibration: Vec::new(),
             evaluation: None,
+            questions: None,
         };
         for (index, (plan, text)) in self.plans.iter().zip(&self.texts).enumerate() {
             let reader = text.reader(TextReader {
@@ -318,6 +372,11 @@ impl PlannedSweep {
             if index == 0 {
                 texts.evaluation = text.read_evaluation(&mut tokenizer, &reader, observer)?;
             }
+        }
+        if let Some(tasks) = &self.tasks {
+            let tokenizer = tokenizer.get(observer)?;
+            let questions = tasks.read(&self.config, &self.folder, tokenizer, &self.setup.hub)?;
+            texts.questions = Some(questions);
         }
         Ok(texts)
     }
@@ -372,6 +431,7 @@ struct Texts<'a> {
     /// By the plan that they were first read for.
     calibration: Vec<(CalibrationOf<'a>, Calibration)>,
     evaluation: Option<Corpus>,
+    questions: Option<PreparedTasks>,
 }
 
 /// A calibration text.

@@ -34,7 +34,7 @@ fn converted(method: MethodName, device: Device) -> Report {
         kv_lora_rank: Some(28),
         ..Recipe::default()
     };
-    recipe.calibration.cal_dataset = "stories".into();
+    recipe.calibration.cal_dataset = Some("stories".into());
     recipe.calibration.cal_nsamples = Some(16);
     recipe.calibration.cal_max_seqlen = Some(64);
     recipe.evaluation.eval_seqlen = Some(128);

@@ -146,6 +146,7 @@ fn as_one_by_one_but_with_shared_work_once() {
     let mut log = Log::default();
     let request = Requests {
         source: &source,
+        questions: None,
         evaluation,
         entries: &entries,
     };
@@ -176,6 +177,7 @@ fn as_one_by_one_but_with_shared_work_once() {
             plan,
             source: &source,
             calibration: text(index),
+            questions: None,
             evaluation,
             save_path: &alone,
             replace: false,

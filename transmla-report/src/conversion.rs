@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::tasks::TaskFigures;
+
 /// One conversion. What is not known stays empty, and its part of the page is left out.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -32,6 +34,8 @@ pub struct ConversionReport {
     pub peak_bytes: Option<u64>,
     /// Texts of both models.
     pub samples: Vec<Sample>,
+    /// Accuracy of both models on tasks.
+    pub tasks: Vec<TaskFigures>,
     /// The recipe, as `transmla.toml` has it.
     pub recipe: Option<String>,
     /// Program and version that made this.

@@ -5,6 +5,7 @@ use crate::error::ReportError;
 use crate::format::{bytes, change, count, percent, seconds, three_digits};
 use crate::html::{Page, Tile, escape, figure, table};
 use crate::pictures::{before_after, curves, phases, rotary};
+use crate::tasks_page::of_conversion;
 
 impl ConversionReport {
     /// The page, as one HTML file.
@@ -30,6 +31,9 @@ fn page(report: &ConversionReport) -> Result<String, ReportError> {
     let figures = figures(report)?;
     if !figures.is_empty() {
         page.push(&format!("<div class=\"figures\">\n{figures}</div>\n"));
+    }
+    if !report.tasks.is_empty() {
+        page.section("tasks", "Accuracy on tasks", &of_conversion(&report.tasks));
     }
     if !report.samples.is_empty() {
         page.section("samples", "What the models write", &samples(&report.samples));

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`conversion`] | [`ConversionReport`]: one model before and after, layer by layer |
 //! | [`sweep`] | [`SweepReport`]: several models of one original, perplexity by size of the cache |
+//! | [`tasks`] | [`TaskFigures`]: accuracy before and after, in both |
 //! | [`error`] | [`ReportError`] |
 //!
 //! A page needs no network and no script, follows the reader's light or dark setting, prints, and fits a phone. Figures that
@@ -36,7 +37,10 @@ mod labels;
 mod pictures;
 pub mod sweep;
 mod sweep_page;
+pub mod tasks;
+mod tasks_page;
 
 pub use conversion::{ConversionReport, Fact, LayerFigures, Measured, Phase, RopeFigures, Sample};
 pub use error::ReportError;
 pub use sweep::{SweepCurve, SweepPoint, SweepReport};
+pub use tasks::{Score, TaskFigures};

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::conversion::{Fact, Measured};
+use crate::tasks::TaskFigures;
 
 /// Several models of one original.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -38,7 +39,7 @@ pub struct SweepCurve {
 }
 
 /// One model of a sweep.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SweepPoint {
     /// Width of the rotary key.
@@ -53,4 +54,6 @@ pub struct SweepPoint {
     pub partial_rope: Option<f64>,
     /// Frequency folding (published method).
     pub freqfold: Option<usize>,
+    /// Accuracy on tasks, beside the original's.
+    pub tasks: Vec<TaskFigures>,
 }

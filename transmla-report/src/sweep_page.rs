@@ -6,6 +6,7 @@ use crate::format::{change, count, percent, three_digits};
 use crate::html::{Page, Tile, escape, table};
 use crate::pictures::trade_off;
 use crate::sweep::{SweepPoint, SweepReport};
+use crate::tasks_page::of_sweep;
 
 impl SweepReport {
     /// The page, as one HTML file.
@@ -46,6 +47,9 @@ fn page(report: &SweepReport) -> Result<String, ReportError> {
              better.</figcaption>\n</figure>\n"
         ));
         page.section("points", "All models", &points(report));
+    }
+    if let Some(tasks) = of_sweep(report) {
+        page.section("tasks", "Accuracy on tasks", &tasks);
     }
     if let Some(recipe) = &report.recipe {
         let recipe = format!("<pre>{}</pre>\n", escape(recipe.trim_end()));

@@ -2,7 +2,8 @@
 
 use roxmltree::{Document, ParsingOptions};
 use transmla_report::{
-    ConversionReport, Fact, LayerFigures, Measured, Phase, RopeFigures, Sample, SweepCurve, SweepPoint, SweepReport,
+    ConversionReport, Fact, LayerFigures, Measured, Phase, RopeFigures, Sample, Score, SweepCurve, SweepPoint,
+    SweepReport, TaskFigures,
 };
 
 const LAYERS: usize = 6;
@@ -54,6 +55,7 @@ fn conversion() -> ConversionReport {
         ],
         total_seconds: Some(64.5),
         peak_bytes: Some(3 << 29),
+        tasks: vec![task(&[0.61, 0.54])],
         samples: vec![Sample {
             prompt: "Once upon a time".into(),
             original: Some(", there was a model.".into()),
@@ -64,12 +66,31 @@ fn conversion() -> ConversionReport {
     }
 }
 
+/// A task with the scores of the original and of the converted model.
+fn task(scores: &[f64; 2]) -> TaskFigures {
+    let [original, converted] = scores.map(|value| Score {
+        value,
+        standard_error: Some(0.05),
+    });
+    TaskFigures {
+        task: "arc_easy".into(),
+        records: 100,
+        metric: "acc_norm".into(),
+        original,
+        converted,
+        lost: 9,
+        gained: 2,
+        kl: Some(0.125),
+    }
+}
+
 fn sweep() -> SweepReport {
-    let point = |rope_dim, rank, perplexity| SweepPoint {
+    let point = |rope_dim, rank, perplexity: f64| SweepPoint {
         rope_dim,
         rank,
         cache: rope_dim + rank,
         perplexity,
+        tasks: vec![task(&[0.61, 2.0 / perplexity])],
         ..SweepPoint::default()
     };
     SweepReport {
@@ -129,6 +150,7 @@ fn a_conversion_has_all_parts_that_are_known() {
         "rotary",
         "refinement",
         "phases",
+        "tasks",
         "samples",
         "recipe",
         "layers",
@@ -151,6 +173,9 @@ fn a_conversion_has_all_parts_that_are_known() {
         "384 → 160 numbers per token and layer",
         "original 34.6, +12.7\u{a0}%",
         "64 s",
+        "0.6100 ± 0.0500",
+        "0.5400 ± 0.0500",
+        "0.1250",
         "rank 28",
         "layer 2: output (held-out) 6.00 %",
         "one turn in 63 tokens: 10.0 % in the rotary key",
@@ -201,6 +226,31 @@ fn what_is_not_known_is_left_out() {
 }
 
 #[test]
+fn tasks_of_a_sweep_have_a_column_for_each_model() {
+    let page = sweep().html().unwrap();
+    let xml = parsed(&page);
+    let document = document(&xml);
+    let section = document
+        .descendants()
+        .find(|node| node.attribute("id") == Some("tasks"));
+    let cells = section.unwrap().descendants().filter_map(|node| node.text());
+    let cells: Vec<&str> = cells.map(str::trim).filter(|text| !text.is_empty()).collect();
+    for text in [
+        "coherent, refine 100, 4 + 28",
+        "0.6100 ± 0.0500",
+        "0.2500 ± 0.0500",
+        "0.1250 ± 0.0500",
+    ] {
+        assert!(cells.contains(&text), "{text} is not in {cells:?}");
+    }
+    let without = SweepReport {
+        curves: Vec::new(),
+        ..sweep()
+    };
+    assert!(!parts(&without.html().unwrap()).contains(&"tasks".to_owned()));
+}
+
+#[test]
 fn values_that_cannot_be_drawn_do_no_harm() {
     for bad in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
         let mut report = conversion();
@@ -246,6 +296,7 @@ fn text_stays_text() {
         value: text(),
     };
     report.phases[0].name = text();
+    report.tasks[0].task = text();
     report.samples[0] = Sample {
         prompt: text(),
         original: Some(text()),
@@ -371,7 +422,7 @@ fn every_point_of_a_sweep_is_in_its_place() {
 #[test]
 fn a_sweep_has_picture_and_table() {
     let page = sweep().html().unwrap();
-    assert_eq!(parts(&page), ["trade-off", "points"]);
+    assert_eq!(parts(&page), ["trade-off", "points", "tasks"]);
     let xml = parsed(&page);
     let document = document(&xml);
     let rows: Vec<Vec<&str>> = document

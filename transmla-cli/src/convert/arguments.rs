@@ -115,7 +115,7 @@ impl ConvertArguments {
         recipe.transmla_version = env!("CARGO_PKG_VERSION").into();
         self.model.apply(&mut recipe);
         self.shape.apply(&mut recipe);
-        self.conversion.apply(&mut recipe);
+        self.conversion.apply(&mut recipe)?;
         if !has_refinement(recipe.method) {
             if self.shape.refine.is_some_and(|steps| steps > 0) {
                 bail!("--refine is part of the coherent method; leave it out, or use --method coherent");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use transmla_convert::transmla_core::CoreError;
 use transmla_convert::transmla_core::burn::tensor::Device;
-use transmla_convert::{Plan, Probe, Stage, StageWork, TextPlan, TextSize, Work, conversion_work};
+use transmla_convert::{Plan, PlannedConversion, Probe, Stage, StageWork, Work, conversion_work};
 
 use super::stages::{label, name};
 use crate::table;
@@ -64,24 +64,16 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// That of a plan with these texts, on a device whose speed is measured in a tenth of a second.
+    /// That of a planned conversion, on a device whose speed is measured in a tenth of a second.
     ///
     /// # Errors
     /// The device fails.
-    pub fn new(plan: &Plan, texts: &TextPlan, device: &Device) -> Result<Self, CoreError> {
-        let (samples, tokens) = texts.calibration_shape();
-        let window = texts.window_tokens();
-        let known = texts.windows();
-        let size = TextSize {
-            samples,
-            tokens,
-            windows: window.map_or(0, |_| known.unwrap_or(1)),
-            window: window.unwrap_or_default(),
-        };
+    pub fn new(planned: &PlannedConversion, device: &Device) -> Result<Self, CoreError> {
+        let (plan, texts, size) = (planned.plan(), planned.texts(), planned.text_size());
         Ok(Self {
             rates: Rates::measure(plan, device)?,
             stages: conversion_work(plan, &size),
-            windows_known: known.is_some() || window.is_none(),
+            windows_known: texts.windows().is_some() || texts.window_tokens().is_none(),
             window: size.window,
         })
     }
@@ -178,6 +170,7 @@ fn is_evaluation(stage: Stage) -> bool {
 /// A stage in a list.
 fn short(stage: Stage) -> String {
     match stage {
+        Stage::WriteText => "writing text".into(),
         Stage::EvaluateOriginal => "original".into(),
         Stage::EvaluateDecoupled => "partial RoPE".into(),
         Stage::EvaluateConverted => "MLA".into(),

@@ -11,7 +11,7 @@ use transmla_report::{ConversionReport, Fact, Measured, Phase, RopeFigures, Samp
 
 use super::plan_view::style;
 use super::stages::{ReadText, StageTime};
-use crate::{memory, table};
+use crate::{memory, table, task_figures};
 
 /// The page's name in the folder of its model.
 pub const PAGE: &str = "report.html";
@@ -73,6 +73,7 @@ impl Origin<'_> {
             total_seconds: Some(self.started.elapsed().as_secs_f64()),
             peak_bytes: memory::peak_bytes(),
             samples,
+            tasks: task_figures::for_page(&report.tasks),
             recipe: fs::read_to_string(finished.folder.join(RECIPE_FILE)).ok(),
             generator: concat!("transmla ", env!("CARGO_PKG_VERSION")).into(),
         };

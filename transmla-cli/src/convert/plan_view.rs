@@ -108,6 +108,10 @@ impl PlanView<'_> {
         }
         table.row("calibration", self.planned.texts().describe_calibration());
         table.row("evaluation", self.planned.texts().describe_evaluation());
+        let tasks = &plan.recipe().tasks;
+        if !tasks.is_empty() {
+            table.row("tasks", tasks.describe());
+        }
         table.row(
             "memory",
             format!("about {} at peak", table::bytes(self.planned.peak_bytes())),
@@ -146,6 +150,7 @@ impl PlanView<'_> {
             "time_estimate": self.estimate.json(),
             "calibration": self.planned.texts().describe_calibration(),
             "evaluation": self.planned.texts().describe_evaluation(),
+            "tasks": (!plan.recipe().tasks.is_empty()).then(|| plan.recipe().tasks.describe()),
             "tensors": plan.tensors().iter().map(tensor).collect::<Vec<_>>(),
         })
     }

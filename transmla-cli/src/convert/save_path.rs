@@ -105,13 +105,16 @@ impl Inputs {
                 inputs.extend(mix.paths().map(|path| (what, path.to_path_buf())));
             }
         };
-        if calibration.cal_tokens.is_none() {
-            texts("the calibration text", &calibration.cal_dataset);
+        if let (None, Some(name)) = (&calibration.cal_tokens, &calibration.cal_dataset) {
+            texts("the calibration text", name);
         }
         if let Some(name) = &evaluation.eval_dataset {
             texts("the evaluation text", name);
         }
+        let tasks = recipe.tasks.names.iter().filter(|name| name.ends_with(".toml"));
+        inputs.extend(tasks.map(|file| ("the file with tasks", PathBuf::from(file))));
         let files = [
+            ("the data of tasks", recipe.tasks.data.as_deref()),
             ("the calibration tokens", calibration.cal_tokens.as_deref()),
             ("the evaluation tokens", evaluation.eval_tokens.as_deref()),
             ("the recipe", recipe_file),
@@ -227,7 +230,7 @@ mod tests {
         std::fs::create_dir(&texts).unwrap();
         std::fs::write(texts.join("a.txt"), "words").unwrap();
         let mut recipe = Recipe::default();
-        recipe.calibration.cal_dataset = format!("{}:2,wikitext2:1", texts.join("a.txt").display());
+        recipe.calibration.cal_dataset = Some(format!("{}:2,wikitext2:1", texts.join("a.txt").display()));
         recipe.evaluation.eval_tokens = Some(root.join("ids.safetensors"));
         let recipe_file = root.join("recipes/r.toml");
         let problem = |save_path: &Path| {

@@ -50,6 +50,8 @@ pub fn label(stage: Stage) -> String {
         Stage::Gradients => "Take gradients".into(),
         Stage::Compress => "Factorise and write".into(),
         Stage::EvaluateConverted => "Evaluate the MLA model".into(),
+        Stage::AskOriginal => "Ask the original".into(),
+        Stage::AskConverted => "Ask the MLA model".into(),
         other => format!("{other:?}"),
     }
 }
@@ -65,6 +67,8 @@ pub fn name(stage: Stage) -> String {
         Stage::Gradients => "gradients".into(),
         Stage::Compress => "compress".into(),
         Stage::EvaluateConverted => "evaluate_mla".into(),
+        Stage::AskOriginal => "ask_original".into(),
+        Stage::AskConverted => "ask_mla".into(),
         other => format!("{other:?}").to_lowercase(),
     }
 }

@@ -6,11 +6,12 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use transmla_convert::{Engine, FileFormat, LayerReport, Plan, Report, refinement};
 use transmla_eval::Perplexity;
+use transmla_eval::tasks::TaskRow;
 
 use super::plan_view::{class, left_out, shapes, style};
 use super::stages::StageTime;
-use crate::flags;
 use crate::table::{self, Table};
+use crate::{flags, task_figures};
 
 /// A finished conversion.
 pub struct Summary<'a> {
@@ -56,6 +57,8 @@ struct JsonSummary<'a> {
     stock_obstacle: Option<String>,
     output_bytes: u64,
     evaluation: Value,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    tasks: &'a [TaskRow],
     timings: Map<String, Value>,
     cpu_seconds: Option<f64>,
     peak_memory_bytes: Option<u64>,
@@ -115,6 +118,7 @@ impl Summary<'_> {
                 Value::Null,
                 |it| json!({"windows": it.windows, "predictions": it.predictions, "text": self.text}),
             ),
+            tasks: &report.tasks,
             timings,
             cpu_seconds: self.cpu_seconds,
             peak_memory_bytes: self.peak_bytes,
@@ -205,6 +209,9 @@ impl Summary<'_> {
         }
         if let (Some(measured), Some(text)) = (&report.mla, self.text) {
             table.row("", format!("({} of {text})", table::plural(measured.windows, "window")));
+        }
+        for (index, line) in task_figures::lines(&report.tasks).into_iter().enumerate() {
+            table.row(if index == 0 { "tasks" } else { "" }, line);
         }
         for warning in self.warnings() {
             table.row("WARNING", warning);

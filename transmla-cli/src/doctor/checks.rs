@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use transmla_core::DeviceChoice;
 
 use super::finding::Finding;
-use super::system::{Memory, Processor};
+use crate::system::{Memory, Processor};
 use crate::table;
 
 const MEBIBYTE: u64 = 1 << 20;

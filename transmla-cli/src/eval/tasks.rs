@@ -7,13 +7,14 @@ use std::time::{Instant, SystemTime};
 use anyhow::{Context, bail};
 use serde::Serialize;
 use transmla_calib::ChatTemplate;
-use transmla_convert::{parameters, read_tokenizer};
+use transmla_convert::{RecipeTasks, parameters, read_tokenizer};
 use transmla_core::ModelConfig;
 use transmla_eval::ScoringOptions;
 use transmla_eval::tasks::{
-    Figure, Flips, ModelText, PreparedTasks, RunFacts, TaskData, TaskError, TaskOptions, TaskScores, select,
+    ModelText, PreparedTasks, RunFacts, TaskData, TaskError, TaskOptions, TaskRow, TaskScores, select,
 };
 
+use crate::advice::OTHER_TASK_DATA;
 use crate::environment;
 use crate::evaluation_bar::under_bar;
 use crate::model::ModelFolder;
@@ -21,6 +22,7 @@ use crate::options::tasks::TaskArguments;
 use crate::output_file::OutputFile;
 use crate::printer::{Hint, Printer};
 use crate::table;
+use crate::task_figures::score;
 
 /// What a model that is asked and one that it is compared with are.
 pub struct Models<'a> {
@@ -34,49 +36,15 @@ pub struct Models<'a> {
     pub against: Option<(&'a str, &'a ModelFolder)>,
 }
 
-/// A row of what was found.
-#[derive(Debug, Serialize)]
-struct Row {
-    task: String,
-    alias: String,
-    records: usize,
-    shots: Option<usize>,
-    figures: Vec<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    against: Option<Against>,
-    /// Whether it is part of a group, whose figures stand for it where people read.
-    #[serde(skip)]
-    is_part: bool,
-}
-
-#[derive(Debug, Clone, Serialize)]
-struct Value {
-    metric: &'static str,
-    value: f64,
-    standard_error: Option<f64>,
-}
-
-#[derive(Debug, Serialize)]
-struct Against {
-    figures: Vec<Value>,
-    /// Right by the model, wrong by the other, and the other way round.
-    lost: usize,
-    gained: usize,
-    kl: Option<f64>,
-}
-
 #[derive(Debug, Serialize)]
 struct Found<'a> {
     model_path: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     against: Option<&'a str>,
-    tasks: Vec<Row>,
+    tasks: Vec<TaskRow>,
     requests: usize,
     seconds: f64,
 }
-
-/// What to do where a dataset cannot be had.
-const OTHER_DATA: &str = "--tasks-data FOLDER reads datasets that lie there as on the hub, ORGANISATION/NAME";
 
 pub fn run(
     arguments: &TaskArguments,
@@ -88,8 +56,9 @@ pub fn run(
     check_output(arguments, models)?;
     let folder = models.folder.path();
     let config = ModelConfig::read(folder)?;
-    let options = arguments.options();
-    let prepared = prepare(arguments, &options, folder, &config, printer)?;
+    let asked = arguments.recipe()?;
+    let options = asked.options();
+    let prepared = prepare(&asked, folder, &config, printer)?;
     let requests = prepared.requests();
     printer.note(format!(
         "{} of {}",
@@ -127,7 +96,7 @@ pub fn run(
     let found = Found {
         model_path: models.name,
         against: models.against.map(|(name, _)| name),
-        tasks: rows(&prepared, &scores, others.as_ref()),
+        tasks: prepared.rows(&scores, others.as_ref()),
         requests,
         seconds,
     };
@@ -135,20 +104,19 @@ pub fn run(
 }
 
 fn prepare(
-    arguments: &TaskArguments,
-    options: &TaskOptions,
+    asked: &RecipeTasks,
     folder: &Path,
     config: &ModelConfig,
     printer: &Printer,
 ) -> anyhow::Result<PreparedTasks> {
-    let selected = select(&arguments.tasks)?;
+    let (selected, options) = (select(&asked.names)?, asked.options());
     let tokenizer = read_tokenizer(folder, &mut |it| printer.warn(it))?;
     let template = match options.apply_chat_template {
         true => ChatTemplate::from_folder(folder)?.map(|template| template.at(SystemTime::now())),
         false => None,
     };
     let data = TaskData {
-        root: arguments.tasks_data.clone(),
+        root: asked.data.clone(),
         hub: environment::hub_options(printer),
     };
     let text = ModelText {
@@ -156,11 +124,11 @@ fn prepare(
         template: template.as_ref(),
         max_length: config.max_position_embeddings,
     };
-    PreparedTasks::new(selected, &data, &text, options).map_err(|error| {
+    PreparedTasks::new(selected, &data, &text, &options).map_err(|error| {
         let of_data = matches!(error, TaskError::Text(_));
         let error = anyhow::Error::from(error);
         if of_data {
-            error.context(Hint(OTHER_DATA))
+            error.context(Hint(OTHER_TASK_DATA))
         } else {
             error
         }
@@ -249,62 +217,6 @@ fn date_of(seconds: f64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}-{minute:02}-{second:02}.{micros:06}")
 }
 
-fn values(figures: &[Figure]) -> Vec<Value> {
-    let value = |figure: &Figure| Value {
-        metric: figure.metric.name(),
-        value: figure.value,
-        standard_error: figure.error,
-    };
-    figures.iter().map(value).collect()
-}
-
-fn rows(prepared: &PreparedTasks, scores: &TaskScores, others: Option<&TaskScores>) -> Vec<Row> {
-    let flips = others
-        .map(|others| prepared.compare(scores, others))
-        .unwrap_or_default();
-    let mut found = Vec::new();
-    for group in &scores.groups {
-        let inside = |flips: &&Flips| scores.members_of(group).contains(&flips.task.as_str());
-        let parts: Vec<&Flips> = flips.iter().filter(inside).collect();
-        let other = others.and_then(|others| others.groups.iter().find(|other| other.name == group.name));
-        found.push(Row {
-            task: group.name.clone(),
-            alias: group.alias.clone(),
-            records: group.records,
-            shots: None,
-            figures: values(&group.figures),
-            against: other.map(|other| against(&other.figures, &parts)),
-            is_part: false,
-        });
-    }
-    for (index, (task, scored)) in prepared.tasks.iter().zip(&scores.tasks).enumerate() {
-        let other = others.map(|others| &others.tasks[index]);
-        let parts: Vec<&Flips> = flips.get(index).into_iter().collect();
-        found.push(Row {
-            task: scored.name.clone(),
-            alias: task.part.alias.clone(),
-            records: scored.items.len(),
-            shots: Some(task.shots),
-            figures: values(&scored.figures),
-            against: other.map(|other| against(&other.figures, &parts)),
-            is_part: scores.groups.iter().any(|group| group.members.contains(&scored.name)),
-        });
-    }
-    found
-}
-
-fn against(figures: &[Figure], parts: &[&Flips]) -> Against {
-    let records: usize = parts.iter().map(|part| part.records).sum();
-    let kl = |part: &&Flips| part.kl.map(|kl| kl * part.records as f64);
-    let sum: Option<f64> = parts.iter().map(kl).sum();
-    Against {
-        figures: values(figures),
-        lost: parts.iter().map(|part| part.lost).sum(),
-        gained: parts.iter().map(|part| part.gained).sum(),
-        kl: sum.filter(|_| records > 0).map(|sum| sum / records as f64),
-    }
-}
-
 fn describe(found: &Found<'_>) -> String {
     let mut text = found.model_path.to_owned();
     if let Some(other) = found.against {
@@ -326,13 +238,13 @@ fn describe(found: &Found<'_>) -> String {
                     &row.task,
                     &row.records.to_string(),
                     &shots,
-                    figure.metric,
-                    &number(figure),
+                    figure.metric.name(),
+                    &score(figure),
                 ),
-                _ => line("", "", "", figure.metric, &number(figure)),
+                _ => line("", "", "", figure.metric.name(), &score(figure)),
             }
             if let Some(other) = row.against.as_ref().and_then(|other| other.figures.get(index)) {
-                line("", "", "", &format!("{}, other", figure.metric), &number(other));
+                line("", "", "", &format!("{}, other", figure.metric.name()), &score(other));
             }
         }
         if let Some(other) = &row.against {
@@ -350,17 +262,6 @@ fn describe(found: &Found<'_>) -> String {
         table::seconds(found.seconds)
     );
     text
-}
-
-fn number(figure: &Value) -> String {
-    let show = |value: f64| match value.abs() {
-        large if large >= 1e5 => format!("{value:.3e}"),
-        _ => format!("{value:.4}"),
-    };
-    match figure.standard_error {
-        Some(error) => format!("{} ± {}", show(figure.value), show(error)),
-        None => show(figure.value),
-    }
 }
 
 #[cfg(test)]

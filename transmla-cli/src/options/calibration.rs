@@ -14,7 +14,8 @@ use crate::setup::parse_mix;
 #[command(next_help_heading = "Calibration text")]
 pub struct CalibrationArguments {
     /// wikitext2, ptb, c4, alpaca, stories, a file or folder, self (what the original writes), or several with weights, such
-    /// as wikitext2:2,self:1,notes.txt [default: wikitext2; embedded: stories]
+    /// as wikitext2:2,self:1,notes.txt [default: wikitext2, for models with a chat template wikitext2:1,self:1; embedded:
+    /// stories]
     ///
     /// Files are parquet, JSON (a record on each line, or a list) or plain text, as they are or with .gz or .zst; chats
     /// (messages, conversations) are written in the model's chat template. A path that exists is taken as it is, commas and
@@ -63,7 +64,7 @@ impl CalibrationArguments {
     pub fn apply(&self, recipe: &mut Recipe) {
         let text = &mut recipe.calibration;
         if let Some(dataset) = &self.cal_dataset {
-            text.cal_dataset = dataset.to_string();
+            text.cal_dataset = Some(dataset.to_string());
             text.cal_tokens = None;
         }
         set(&mut text.text_column, self.text_column.clone().map(Some));

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::device::DeviceArguments;
 use super::values;
+use crate::system;
 
 /// Where it runs and in how much memory.
 #[derive(Debug, Args)]
@@ -11,7 +12,24 @@ pub struct ComputeArguments {
     #[command(flatten)]
     pub device: DeviceArguments,
 
-    /// Memory limit; weights stay in memory if they take at most half of it, else they are read layer by layer
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = values::size)]
-    pub max_memory: u64,
+    /// Memory limit; weights stay in memory if they take at most half of it, else they are read layer by layer [default:
+    /// 1GiB; half of the machine's memory while a model writes its calibration text]
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    max_memory: Option<u64>,
+}
+
+/// Enough for what is kept besides weights.
+const MAX_MEMORY: u64 = 1 << 30;
+
+impl ComputeArguments {
+    /// Bytes that may be used.
+    pub fn max_memory(&self) -> u64 {
+        self.max_memory.unwrap_or(MAX_MEMORY)
+    }
+
+    /// Bytes that may be used while a model writes: its weights are read for every token if they do not fit. Not half of what is
+    /// free just now, so that the same command does the same.
+    pub fn writing_memory(&self) -> Option<u64> {
+        self.max_memory.or_else(|| Some(system::memory()?.total / 2))
+    }
 }

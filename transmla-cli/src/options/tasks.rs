@@ -2,47 +2,48 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use clap::Args;
-use transmla_eval::tasks::TaskOptions;
+use transmla_convert::RecipeTasks;
 
+use super::set::set;
 use super::values;
 
-/// Which tasks, and how they are asked.
+/// Which tasks, in a conversion.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Tasks")]
+pub struct RecipeTaskArguments {
+    /// Measure both models' accuracy on tasks as well: arc_easy, hellaswag, mmlu, needle ..., or a file with tasks (.toml); see
+    /// `transmla help eval`
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    tasks: Option<Vec<String>>,
+
+    #[command(flatten)]
+    asking: AskingArguments,
+}
+
+impl RecipeTaskArguments {
+    /// Sets the fields whose options are given.
+    ///
+    /// # Errors
+    /// There are no tasks that the options could be for.
+    pub fn apply(&self, tasks: &mut RecipeTasks) -> anyhow::Result<()> {
+        set(&mut tasks.names, self.tasks.clone());
+        self.asking.apply(tasks)
+    }
+}
+
+/// Which tasks, for a model that is there, and where results go.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Tasks")]
 pub struct TaskArguments {
     /// Tasks: arc_easy, arc_challenge, boolq, hellaswag, lambada_openai, lambada_standard, mmlu, mmlu_cloze, openbookqa, piqa,
     /// winogrande, needle; parts such as mmlu_anatomy; or a file with tasks (.toml)
     #[arg(long, value_name = "LIST", value_delimiter = ',', group = "text")]
-    pub tasks: Vec<String>,
+    tasks: Vec<String>,
 
-    /// Folder that has the datasets under the names that they have on the hub [default: the hub]
-    #[arg(long, value_name = "FOLDER", requires = "tasks", conflicts_with_all = ["dataset", "tokens"])]
-    pub tasks_data: Option<PathBuf>,
-
-    /// Examples in front of each question
-    #[arg(long, value_name = "N", default_value = "0", requires = "tasks", conflicts_with_all = ["dataset", "tokens"])]
-    pub num_fewshot: usize,
-
-    /// Records of each task: a number, or below 1 a share [default: all]
-    #[arg(long, value_name = "N", value_parser = limit, requires = "tasks", conflicts_with_all = ["dataset", "tokens"])]
-    pub limit: Option<f64>,
-
-    /// Ask as a chat, by the model's own chat template
-    #[arg(long, requires = "tasks", conflicts_with_all = ["dataset", "tokens"])]
-    pub apply_chat_template: bool,
-
-    /// Whether examples in a chat are turns of their own
-    #[arg(long, value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set, requires = "tasks", conflicts_with_all = ["dataset", "tokens"])]
-    pub fewshot_as_multiturn: bool,
-
-    /// Instructions in front of everything
-    #[arg(long, value_name = "TEXT", requires = "tasks", conflicts_with_all = ["dataset", "tokens"])]
-    pub system_instruction: Option<String>,
-
-    /// Lengths of the texts of `needle`, in tokens [default: 256, 512, 1024 ... up to the model's context]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = values::positive, requires = "tasks", conflicts_with_all = ["dataset", "tokens"])]
-    pub needle_lengths: Vec<usize>,
+    #[command(flatten)]
+    asking: AskingArguments,
 
     /// Where results go, as lm-evaluation-harness writes them: a folder, or a .json file
     #[arg(long = "output", value_name = "PATH", requires = "tasks", conflicts_with_all = ["dataset", "tokens"])]
@@ -54,16 +55,78 @@ pub struct TaskArguments {
 }
 
 impl TaskArguments {
-    /// How tasks are asked.
-    pub fn options(&self) -> TaskOptions {
-        TaskOptions {
-            num_fewshot: self.num_fewshot,
-            limit: self.limit,
-            apply_chat_template: self.apply_chat_template,
-            fewshot_as_multiturn: self.fewshot_as_multiturn,
-            system_instruction: self.system_instruction.clone(),
-            needle_lengths: self.needle_lengths.clone(),
+    /// The tasks and how they are asked; none where a text is measured on.
+    ///
+    /// # Errors
+    /// There are no tasks that the options could be for.
+    pub fn recipe(&self) -> anyhow::Result<RecipeTasks> {
+        let mut tasks = RecipeTasks {
+            names: self.tasks.clone(),
+            ..RecipeTasks::default()
+        };
+        self.asking.apply(&mut tasks)?;
+        Ok(tasks)
+    }
+}
+
+/// How tasks are asked.
+#[derive(Debug, Args)]
+struct AskingArguments {
+    /// Folder that has the datasets under the names that they have on the hub [default: the hub]
+    #[arg(long, value_name = "FOLDER")]
+    tasks_data: Option<PathBuf>,
+
+    /// Examples in front of each question [default: 0]
+    #[arg(long, value_name = "N")]
+    num_fewshot: Option<usize>,
+
+    /// Records of each task: a number, or below 1 a share [default: all]
+    #[arg(long, value_name = "N", value_parser = limit)]
+    limit: Option<f64>,
+
+    /// Ask as a chat, by the model's own chat template
+    #[arg(long)]
+    apply_chat_template: bool,
+
+    /// Whether examples in a chat are turns of their own [default: true]
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
+    fewshot_as_multiturn: Option<bool>,
+
+    /// Instructions in front of everything
+    #[arg(long, value_name = "TEXT")]
+    system_instruction: Option<String>,
+
+    /// Lengths of the texts of `needle`, in tokens [default: 256, 512, 1024 ... up to the model's context]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = values::positive)]
+    needle_lengths: Option<Vec<usize>>,
+}
+
+impl AskingArguments {
+    fn apply(&self, tasks: &mut RecipeTasks) -> anyhow::Result<()> {
+        if let (true, Some(option)) = (tasks.is_empty(), self.first_given()) {
+            bail!("{option} says how tasks are asked, and there are none; name them by --tasks");
         }
+        set(&mut tasks.data, self.tasks_data.clone().map(Some));
+        set(&mut tasks.num_fewshot, self.num_fewshot);
+        set(&mut tasks.limit, self.limit.map(Some));
+        set(&mut tasks.apply_chat_template, self.apply_chat_template.then_some(true));
+        set(&mut tasks.fewshot_as_multiturn, self.fewshot_as_multiturn);
+        set(&mut tasks.system_instruction, self.system_instruction.clone().map(Some));
+        set(&mut tasks.needle_lengths, self.needle_lengths.clone());
+        Ok(())
+    }
+
+    fn first_given(&self) -> Option<&'static str> {
+        let given = [
+            ("--tasks-data", self.tasks_data.is_some()),
+            ("--num-fewshot", self.num_fewshot.is_some()),
+            ("--limit", self.limit.is_some()),
+            ("--apply-chat-template", self.apply_chat_template),
+            ("--fewshot-as-multiturn", self.fewshot_as_multiturn.is_some()),
+            ("--system-instruction", self.system_instruction.is_some()),
+            ("--needle-lengths", self.needle_lengths.is_some()),
+        ];
+        given.into_iter().find_map(|(option, given)| given.then_some(option))
     }
 }
 

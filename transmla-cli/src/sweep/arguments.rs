@@ -257,11 +257,14 @@ impl Files {
 
 impl SweepArguments {
     /// What all conversions have in common: defaults, then the options given.
-    pub fn recipe(&self) -> Recipe {
+    ///
+    /// # Errors
+    /// An option is for something that there is not.
+    pub fn recipe(&self) -> anyhow::Result<Recipe> {
         let mut recipe = self.model.defaults();
         self.model.apply(&mut recipe);
-        self.conversion.apply(&mut recipe);
-        recipe
+        self.conversion.apply(&mut recipe)?;
+        Ok(recipe)
     }
 
     /// The curves in the order of the options, each once.

@@ -5,10 +5,12 @@ use std::path::Path;
 use serde_json::{Value, json};
 use transmla_convert::{Plan, Report};
 use transmla_eval::Perplexity;
+use transmla_eval::tasks::TaskRow;
 use transmla_report::{Fact, Measured, SweepCurve, SweepPoint, SweepReport};
 
 use super::arguments::{Curve, Files};
 use crate::table::{self, Table};
+use crate::task_figures;
 
 /// A finished sweep.
 pub struct Outcome<'a> {
@@ -55,11 +57,13 @@ pub struct Point<'a> {
     pub freqfold: Option<usize>,
     /// Where it is, if it is kept.
     pub folder: Option<&'a Path>,
+    /// Accuracy of the original on tasks, against that of this model.
+    pub tasks: &'a [TaskRow],
 }
 
 impl<'a> Point<'a> {
     /// What a report says; nothing if the model was not measured.
-    pub fn new(curve: Curve, plan: &Plan, report: &Report, folder: Option<&'a Path>) -> Option<Self> {
+    pub fn new(curve: Curve, plan: &Plan, report: &'a Report, folder: Option<&'a Path>) -> Option<Self> {
         Some(Self {
             curve,
             rope_dim: plan.latent().qk_rope_head_dim,
@@ -69,6 +73,7 @@ impl<'a> Point<'a> {
             partial_rope: report.partial_rope.map(|measured| measured.perplexity),
             freqfold: report.freqfold,
             folder,
+            tasks: &report.tasks,
         })
     }
 }
@@ -95,6 +100,7 @@ impl Outcome<'_> {
             perplexity: point.perplexity,
             partial_rope: point.partial_rope,
             freqfold: point.freqfold,
+            tasks: task_figures::for_page(point.tasks),
         };
         let curve = |curve: &Curve| SweepCurve {
             label: curve.label(),
@@ -135,6 +141,7 @@ impl Outcome<'_> {
                 "partial_rope_perplexity": point.partial_rope,
                 "freqfold": point.freqfold,
                 "save_path": point.folder,
+                "tasks": point.tasks,
             })
         };
         json!({
@@ -197,6 +204,15 @@ impl Outcome<'_> {
         }
         if let Some(foldings) = self.foldings() {
             table.row("freqfold", foldings);
+        }
+        for point in self.points.iter().filter(|point| !point.tasks.is_empty()) {
+            table.row(
+                "tasks",
+                format!("{} at {} + {}", point.curve.label(), point.rope_dim, point.rank),
+            );
+            for line in task_figures::lines(point.tasks) {
+                table.row("", line);
+            }
         }
         table.row("time", table::seconds(self.total_seconds));
         if let Some(peak) = self.peak_bytes {

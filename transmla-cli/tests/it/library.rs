@@ -16,7 +16,7 @@ fn recipe(place: &Workplace) -> Recipe {
         refine: Some(2),
         ..Recipe::default()
     };
-    recipe.calibration.cal_dataset = "stories".into();
+    recipe.calibration.cal_dataset = Some("stories".into());
     recipe.calibration.cal_nsamples = Some(4);
     recipe.calibration.cal_max_seqlen = Some(32);
     recipe.evaluation.eval_seqlen = Some(32);

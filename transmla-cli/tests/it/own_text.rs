@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use transmla_calib::{ChatMessage, ChatTemplate, TextTokenizer};
-use transmla_convert::{Conversion, LocalText, MethodName, Recipe, Setup, Silent};
+use transmla_convert::{Conversion, LocalText, MethodName, Observer, Recipe, Setup, Silent, Stage, Warning};
 use transmla_core::checkpoint::read_input_ids;
 
 use crate::support::{Workplace, models, names, transmla};
@@ -240,6 +240,65 @@ fn a_template_that_refuses_chats_is_named() {
     assert!(place.contents().is_empty(), "{:?}", place.contents());
 }
 
+/// Remembers what the original does not write.
+#[derive(Default)]
+struct Remarks(Vec<Warning>);
+
+impl Observer for Remarks {
+    fn begin(&mut self, _: Stage) {}
+    fn advance(&mut self, _: u64, _: u64) {}
+    fn end(&mut self, _: Stage, _: Option<f64>) {}
+    fn warning(&mut self, warning: &Warning) {
+        self.0.push(warning.clone());
+    }
+}
+
+#[test]
+fn a_chat_model_writes_half_of_its_text_where_there_is_the_memory() {
+    let (enough, little) = (64 << 20, 1 << 20);
+    let written = "wikitext2:1,self:1";
+    for (template, max_memory, writing_memory, expected, remarks) in [
+        (Some(TEMPLATE), enough, None, written, 0),
+        (Some(TEMPLATE), little, Some(enough), written, 0),
+        (Some(TEMPLATE), little, None, "wikitext2", 1),
+        // A template that refuses plain chats is no reason not to convert.
+        (
+            Some("{{ raise_exception('tools only') }}"),
+            enough,
+            None,
+            "wikitext2",
+            0,
+        ),
+        (None, little, None, "wikitext2", 0),
+    ] {
+        let place = place(false);
+        if let Some(template) = template {
+            std::fs::write(place.path("model/chat_template.jinja"), template).unwrap();
+        }
+        let recipe = Recipe {
+            model_path: place.arg("model"),
+            ..Recipe::default()
+        };
+        let setup = Setup {
+            max_memory,
+            writing_memory,
+            ..Setup::default()
+        };
+        let mut heard = Remarks::default();
+        let planned = Conversion::new(recipe).unwrap().with(setup).plan(&mut heard).unwrap();
+        assert_eq!(
+            planned.plan().recipe().calibration.cal_dataset.as_deref(),
+            Some(expected)
+        );
+        let about_writing = |warning: &&Warning| matches!(warning, Warning::WritesNothing { .. });
+        assert_eq!(heard.0.iter().filter(about_writing).count(), remarks, "{:?}", heard.0);
+        assert_eq!(
+            planned.texts().describe_evaluation(),
+            "windows of 512 tokens (the model's whole context) of wikitext2"
+        );
+    }
+}
+
 #[test]
 fn a_program_converts_as_the_command_does() {
     let place = place(true);
@@ -261,7 +320,7 @@ fn a_program_converts_as_the_command_does() {
         freqfold: "1".parse().unwrap(),
         ..Recipe::default()
     };
-    recipe.calibration.cal_dataset = "stories:1,self:1".into();
+    recipe.calibration.cal_dataset = Some("stories:1,self:1".into());
     recipe.calibration.cal_nsamples = Some(4);
     recipe.calibration.cal_max_seqlen = Some(32);
     recipe.evaluation.eval_dataset = Some("stories".into());

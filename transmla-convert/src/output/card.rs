@@ -5,11 +5,13 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 use transmla_core::config::LatentStyle;
 use transmla_eval::Perplexity;
+use transmla_eval::tasks::{Figure, TaskRow};
 
 use crate::output::front_matter::{front_matter, is_line_end, is_local, scalar};
 use crate::solve::{credits, summary};
 use crate::spec::options::{Engine, FileFormat};
 use crate::spec::plan::Plan;
+use crate::spec::recipe_tasks::RecipeTasks;
 use crate::spec::report::Report;
 use crate::spec::serving::remote_code;
 
@@ -98,6 +100,7 @@ pub fn model_card(plan: &Plan, card: &ModelCard<'_>, report: &Report) -> String 
     for (label, value) in rows {
         let _ = writeln!(text, "| {label} | {value} |");
     }
+    text += &accuracy(&report.tasks, &plan.recipe().tasks);
     text += match plan.style() {
         LatentStyle::DeepseekV3 if plan.latent().biases => {
             "\nThe form is that of stock DeepSeek-V3 with dense layers and biases, which transformers has, and vLLM with the plugin \
@@ -114,6 +117,40 @@ pub fn model_card(plan: &Plan, card: &ModelCard<'_>, report: &Report) -> String 
     };
     text += "\n`transmla.toml` is the recipe that makes it again. The licence is the original's.\n";
     text
+}
+
+/// What both models have on tasks, as a table; parts of groups are left out.
+fn accuracy(rows: &[TaskRow], asked: &RecipeTasks) -> String {
+    let mut text = String::new();
+    for row in rows.iter().filter(|row| !row.is_part) {
+        let Some(converted) = &row.against else { continue };
+        for (before, after) in row.figures.iter().zip(&converted.figures) {
+            let (task, metric) = (markdown(&row.task), markdown(before.metric.name()));
+            let (records, before, after) = (row.records, figure(before), figure(after));
+            let _ = writeln!(text, "| {task} | {metric} | {records} | {before} | {after} |");
+        }
+    }
+    if text.is_empty() {
+        return text;
+    }
+    let shots = match asked.num_fewshot {
+        0 => "without examples".to_owned(),
+        1 => "with one example".to_owned(),
+        count => format!("with {count} examples"),
+    };
+    let chat = if asked.apply_chat_template { ", as chats" } else { "" };
+    format!(
+        "\nAccuracy on tasks, {shots}{chat}, scored as lm-evaluation-harness does:\n\n\
+         | task | metric | records | original | converted |\n| --- | --- | --- | --- | --- |\n{text}"
+    )
+}
+
+/// A figure with its standard error.
+fn figure(figure: &Figure) -> String {
+    let value = figure.value;
+    figure
+        .error
+        .map_or(format!("{value:.4}"), |error| format!("{value:.4} ± {error:.4}"))
 }
 
 /// A perplexity with its standard error, to first order.

@@ -90,14 +90,22 @@ pub(crate) fn written(recipe: &Recipe, save_path: &Path, around: Surroundings<'_
         None if around.model_name.is_none() => recipe.model_path = name(Path::new(&recipe.model_path)),
         None => {}
     }
-    let evaluation = recipe.evaluation.eval_dataset.as_mut();
-    for dataset in [&mut recipe.calibration.cal_dataset].into_iter().chain(evaluation) {
+    let datasets = [&mut recipe.calibration.cal_dataset, &mut recipe.evaluation.eval_dataset];
+    for dataset in datasets.into_iter().flatten() {
         if let Ok(mix) = TextMix::parse(dataset, around.locals) {
             *dataset = mix.with_paths(&|path| name(path).into()).to_string();
         }
     }
-    for tokens in [&mut recipe.calibration.cal_tokens, &mut recipe.evaluation.eval_tokens] {
-        *tokens = tokens.as_deref().map(|path| name(path).into());
+    let (calibration, evaluation, tasks) = (&mut recipe.calibration, &mut recipe.evaluation, &mut recipe.tasks);
+    for file in [
+        &mut calibration.cal_tokens,
+        &mut evaluation.eval_tokens,
+        &mut tasks.data,
+    ] {
+        *file = file.as_deref().map(|path| name(path).into());
+    }
+    for task in tasks.names.iter_mut().filter(|task| is_task_file(task)) {
+        *task = name(Path::new(task));
     }
     recipe
 }
@@ -117,21 +125,34 @@ pub fn resolve_paths(recipe: &mut Recipe, file: &Path) {
     if let Some(model) = found(&recipe.model_path) {
         recipe.model_path = model;
     }
-    recipe.calibration.cal_dataset = within(&recipe.calibration.cal_dataset);
-    recipe.evaluation.eval_dataset = recipe.evaluation.eval_dataset.as_deref().map(within);
-    for tokens in [&mut recipe.calibration.cal_tokens, &mut recipe.evaluation.eval_tokens] {
-        if let Some(path) = tokens.as_deref().and_then(|path| found(&path.to_string_lossy())) {
-            *tokens = Some(path.into());
+    for dataset in [&mut recipe.calibration.cal_dataset, &mut recipe.evaluation.eval_dataset] {
+        *dataset = dataset.as_deref().map(within);
+    }
+    let (calibration, evaluation, tasks) = (&mut recipe.calibration, &mut recipe.evaluation, &mut recipe.tasks);
+    for file in [
+        &mut calibration.cal_tokens,
+        &mut evaluation.eval_tokens,
+        &mut tasks.data,
+    ] {
+        if let Some(path) = file.as_deref().and_then(|path| found(&path.to_string_lossy())) {
+            *file = Some(path.into());
+        }
+    }
+    for task in &mut tasks.names {
+        if let Some(path) = found(task) {
+            *task = path;
         }
     }
 }
 
+/// Whether a name of a task is that of a file with tasks.
+fn is_task_file(name: &str) -> bool {
+    name.ends_with(".toml")
+}
+
 /// Where a text is from, without the folders that it was read from.
 pub(crate) fn bare_origin(origin: &str, recipe: &Recipe, around: Surroundings<'_>) -> String {
-    let datasets = [
-        Some(&recipe.calibration.cal_dataset),
-        recipe.evaluation.eval_dataset.as_ref(),
-    ];
+    let datasets = [&recipe.calibration.cal_dataset, &recipe.evaluation.eval_dataset];
     let mixes: Vec<TextMix> = datasets
         .into_iter()
         .flatten()
@@ -259,19 +280,23 @@ mod tests {
             model_path: at("model"),
             ..Recipe::default()
         };
-        recipe.calibration.cal_dataset = format!("stories:2,{}:1", at("notes.txt"));
+        recipe.calibration.cal_dataset = Some(format!("stories:2,{}:1", at("notes.txt")));
         recipe.evaluation.eval_dataset = Some(at("a, b:2.txt"));
         recipe.evaluation.eval_tokens = Some(at("ids.safetensors").into());
         let mut read = written(&recipe, &save_path, around());
         assert_eq!(read.model_path, "../model");
-        assert_eq!(read.calibration.cal_dataset, "stories:2,../notes.txt:1");
+        assert_eq!(
+            read.calibration.cal_dataset.as_deref(),
+            Some("stories:2,../notes.txt:1")
+        );
         assert_eq!(read.evaluation.eval_dataset.as_deref(), Some("../a, b:2.txt"));
         let list = format!("\"{}\":0.5,stories:2", at("a, b:2.txt"));
-        recipe.calibration.cal_dataset = list;
+        recipe.calibration.cal_dataset = Some(list);
         let mut with_odd_name = written(&recipe, &save_path, around());
-        assert_eq!(with_odd_name.calibration.cal_dataset, "\"../a, b:2.txt\":0.5,stories:2");
+        let list = |recipe: &Recipe| recipe.calibration.cal_dataset.clone().unwrap();
+        assert_eq!(list(&with_odd_name), "\"../a, b:2.txt\":0.5,stories:2");
         resolve_paths(&mut with_odd_name, &save_path.join("transmla.toml"));
-        let mix = TextMix::parse(&with_odd_name.calibration.cal_dataset, around().locals).unwrap();
+        let mix = TextMix::parse(&list(&with_odd_name), around().locals).unwrap();
         assert_eq!(
             mix.paths().map(lexical).collect::<Vec<_>>(),
             [place.path().join("a, b:2.txt")]
@@ -280,7 +305,7 @@ mod tests {
         assert!(!text.contains(place.path().to_str().unwrap()), "{text}");
         resolve_paths(&mut read, &save_path.join("transmla.toml"));
         assert_eq!(lexical(Path::new(&read.model_path)), place.path().join("model"));
-        let mix = TextMix::parse(&read.calibration.cal_dataset, around().locals).unwrap();
+        let mix = TextMix::parse(&list(&read), around().locals).unwrap();
         assert_eq!(
             mix.paths().map(lexical).collect::<Vec<_>>(),
             [place.path().join("notes.txt")]
@@ -291,9 +316,10 @@ mod tests {
             model_path: "org/model".into(),
             ..Recipe::default()
         };
+        other.calibration.cal_dataset = Some("wikitext2".into());
         resolve_paths(&mut other, &save_path.join("transmla.toml"));
         assert_eq!(
-            (other.model_path.as_str(), other.calibration.cal_dataset.as_str()),
+            (other.model_path.as_str(), list(&other).as_str()),
             ("org/model", "wikitext2")
         );
     }
@@ -327,7 +353,7 @@ mod tests {
         let file = place.path().join("notes.txt");
         std::fs::write(&file, "x").unwrap();
         let mut recipe = Recipe::default();
-        recipe.calibration.cal_dataset = file.to_str().unwrap().into();
+        recipe.calibration.cal_dataset = Some(file.to_str().unwrap().into());
         let told = format!(
             "4 x {}, paragraphs, the file as a whole; embedded stories",
             file.display()

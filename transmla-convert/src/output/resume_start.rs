@@ -42,6 +42,7 @@ pub(crate) fn start(plan: &Plan, text: &TokenBatch, origin: &Origin<'_>) -> Resu
         model_path: _,
         revision: _,
         evaluation: _,
+        tasks: _,
         // The files alone.
         format: _,
         pre_tokenizer: _,

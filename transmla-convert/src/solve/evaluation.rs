@@ -1,7 +1,8 @@
-//! Perplexity of a model on the text that a conversion reports it for.
+//! Perplexity and accuracy of a model on what a conversion reports them for.
 
 use transmla_core::{LayeredModel, TokenBatch};
-use transmla_eval::{EvalOptions, Perplexity, perplexity};
+use transmla_eval::tasks::{PreparedTasks, TaskScores};
+use transmla_eval::{EvalOptions, Perplexity, ScoringOptions, perplexity};
 
 use crate::spec::error::ConvertError;
 use crate::spec::report::{EvaluationSteps, Observer, Stage};
@@ -13,6 +14,31 @@ pub struct Evaluation<'a> {
     pub windows: &'a TokenBatch,
     /// Batch size and memory.
     pub options: EvalOptions,
+}
+
+/// Questions with known answers.
+#[derive(Debug, Clone, Copy)]
+pub struct Questions<'a> {
+    /// What is asked.
+    pub tasks: &'a PreparedTasks,
+    /// Batches and memory.
+    pub options: ScoringOptions,
+}
+
+/// The answers of a model as one stage of a conversion, or nothing without questions.
+pub(crate) fn ask(
+    questions: Option<Questions<'_>>,
+    model: &dyn LayeredModel,
+    stage: Stage,
+    observer: &mut dyn Observer,
+) -> Result<Option<TaskScores>, ConvertError> {
+    let Some(Questions { tasks, options }) = questions else {
+        return Ok(None);
+    };
+    observer.begin(stage);
+    let scores = tasks.score(model, &options, &mut EvaluationSteps(observer))?;
+    observer.end(stage, None);
+    Ok(Some(scores))
 }
 
 /// The perplexity of a model as one stage of a conversion, or nothing without text.

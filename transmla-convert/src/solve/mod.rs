@@ -12,7 +12,7 @@ pub mod work;
 use self::coherent::Coherent;
 use self::method::Method;
 use self::published::Published;
-use self::work::{StageWork, TextSize, evaluation};
+use self::work::{StageWork, TextSize, evaluation, writing};
 use crate::spec::options::MethodName;
 use crate::spec::plan::Plan;
 use crate::spec::recipe::Recipe;
@@ -78,16 +78,15 @@ pub fn conversion_work(plan: &Plan, text: &TextSize) -> Vec<StageWork> {
         stage,
         work: evaluation(config, text),
     };
+    let written = (text.written > 0).then(|| StageWork {
+        stage: Stage::WriteText,
+        work: writing(plan.source(), text),
+    });
+    let evaluated = text.windows > 0;
+    let before = evaluated.then(|| of(Stage::EvaluateOriginal, plan.source()));
+    let after = evaluated.then(|| of(Stage::EvaluateConverted, plan.converted()));
     let between = method(plan.recipe().method).work(plan, text);
-    match text.windows {
-        0 => between,
-        _ => [
-            vec![of(Stage::EvaluateOriginal, plan.source())],
-            between,
-            vec![of(Stage::EvaluateConverted, plan.converted())],
-        ]
-        .concat(),
-    }
+    written.into_iter().chain(before).chain(between).chain(after).collect()
 }
 
 #[cfg(test)]

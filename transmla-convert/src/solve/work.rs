@@ -66,6 +66,10 @@ pub struct StageWork {
 pub struct TextSize {
     /// Calibration samples.
     pub samples: usize,
+    /// Those among them that the original writes first; 0 where all are read.
+    pub written: usize,
+    /// How many of those it writes side by side.
+    pub side_by_side: usize,
     /// Tokens of a sample.
     pub tokens: usize,
     /// Evaluation windows; 0 where nothing is evaluated.
@@ -76,6 +80,9 @@ pub struct TextSize {
 
 /// What an operation of the attention kernel counts for, in those of a product.
 const ATTENTION: f64 = 2.0;
+
+/// What an operation of a product of few rows counts for, in those of a large one.
+const FEW_ROWS: f64 = 1.5;
 
 /// What an operation of an f64 product on the host counts for, in those of an eigendecomposition.
 const HOST_PRODUCT: f64 = 0.25;
@@ -207,6 +214,18 @@ pub(crate) fn head(config: &ModelConfig, tokens: f64) -> Work {
     Work::product(tokens, hidden, vocabulary) + Work::elementwise(tokens * (NORM * hidden + LOGITS * vocabulary))
 }
 
+/// What the original writes, a token of every sample at a time.
+pub(crate) fn writing(config: &ModelConfig, text: &TextSize) -> Work {
+    let (samples, layers) = (text.written as f64, config.num_hidden_layers as f64);
+    let steps = text.written.div_ceil(text.side_by_side.max(1)) as f64 * text.tokens as f64;
+    let layer = LayerShape::of(config);
+    let tokens = samples * text.tokens as f64;
+    let passed = layer.forward(tokens, text.tokens as f64) * layers + head(config, tokens);
+    // A product of few rows takes as long as its matrix takes to be read.
+    let read = (layer.attention + layer.feed_forward) * layers + (config.hidden_size * config.vocab_size) as f64;
+    passed * FEW_ROWS + Work::elementwise(steps * read)
+}
+
 /// The perplexity of a model on windows.
 pub(crate) fn evaluation(config: &ModelConfig, text: &TextSize) -> Work {
     let tokens = (text.windows * text.window) as f64;
@@ -234,6 +253,8 @@ mod tests {
     fn products_are_two_operations_for_each_weight_and_token() {
         let text = TextSize {
             samples: 0,
+            written: 0,
+            side_by_side: 0,
             tokens: 0,
             windows: 3,
             window: 10,
@@ -246,6 +267,26 @@ mod tests {
         assert_eq!(work.host, 0.0);
         let twice = evaluation(&config(&[]), &TextSize { windows: 6, ..text });
         assert_eq!(twice, work * 2.0);
+    }
+
+    #[test]
+    fn what_is_written_side_by_side_reads_the_weights_once() {
+        let text = |written, side_by_side| TextSize {
+            samples: written,
+            written,
+            side_by_side,
+            tokens: 16,
+            windows: 0,
+            window: 0,
+        };
+        let config = config(&[]);
+        let (one, together, apart) = (text(1, 1), text(4, 4), text(4, 1));
+        let [one, together, apart] = [one, together, apart].map(|text| writing(&config, &text));
+        assert_eq!(apart, one * 4.0);
+        assert_eq!(together.products, apart.products);
+        let weights = f64::from(2 * (3072 + 4608) + 1600);
+        assert_eq!(apart.elements - together.elements, 3.0 * 16.0 * weights);
+        assert_eq!(writing(&config, &text(0, 0)), Work::default());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use transmla_calib::CalibError;
 use transmla_core::{CheckpointError, CoreError};
 use transmla_eval::EvalError;
+use transmla_eval::tasks::TaskError;
 use transmla_lowrank::LowRankError;
 use transmla_rope::RopeError;
 
@@ -43,6 +44,9 @@ pub enum ConvertError {
     /// An evaluation failed.
     #[error(transparent)]
     Eval(#[from] EvalError),
+    /// Tasks cannot be asked.
+    #[error(transparent)]
+    Tasks(#[from] TaskError),
     /// Decoupling RoPE in a layer failed.
     #[error("layer {layer}: {source}")]
     Rope {

@@ -10,6 +10,7 @@ pub mod plan;
 pub mod purpose;
 pub mod recipe;
 pub mod recipe_forms;
+pub mod recipe_tasks;
 pub mod report;
 pub mod serving;
 pub mod shapes;

@@ -8,6 +8,7 @@ use transmla_core::StorageDtype;
 
 use crate::spec::options::{Engine, FileFormat, FreqFold, MethodName, Style};
 use crate::spec::recipe_forms;
+use crate::spec::recipe_tasks::RecipeTasks;
 
 /// The recipe of a conversion, written beside every converted model.
 ///
@@ -71,6 +72,9 @@ pub struct Recipe {
     pub calibration: CalibrationText,
     /// The text that perplexities are measured on.
     pub evaluation: EvaluationText,
+    /// The tasks that accuracy is measured on.
+    #[serde(skip_serializing_if = "RecipeTasks::is_empty")]
+    pub tasks: RecipeTasks,
     /// The list of written files that a conversion appends; it says nothing on how to repeat it.
     #[serde(skip_serializing)]
     pub files: WrittenFiles,
@@ -109,8 +113,10 @@ pub const RECIPE_FIELDS: [&str; 15] = [
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct CalibrationText {
-    /// Dataset by name or path.
-    pub cal_dataset: String,
+    /// Datasets by name or path, with weights; absent for wikitext2, and beside it `self` where the original has a chat template
+    /// and its weights fit into memory while it writes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cal_dataset: Option<String>,
     /// Column that is the text, in calibration and evaluation files that have columns; absent for `text`, `sentence`,
     /// `content`, a chat, or the only column of strings.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -178,6 +184,7 @@ impl Default for Recipe {
             max_shard_size: 5_000_000_000,
             calibration: CalibrationText::default(),
             evaluation: EvaluationText::default(),
+            tasks: RecipeTasks::default(),
             files: WrittenFiles,
         }
     }
@@ -186,7 +193,7 @@ impl Default for Recipe {
 impl Default for CalibrationText {
     fn default() -> Self {
         Self {
-            cal_dataset: "wikitext2".into(),
+            cal_dataset: None,
             text_column: None,
             cal_tokens: None,
             cal_nsamples: None,
@@ -290,6 +297,15 @@ impl Recipe {
         if let Some(tokens @ ..2) = evaluation.eval_seqlen {
             let expected = "2 or more: the first token of a window is not predicted";
             return wrong("eval_seqlen", tokens.to_string(), expected);
+        }
+        if let Some(limit) = self.tasks.limit
+            && !(limit > 0.0 && limit.is_finite() && (limit < 1.0 || limit.fract() == 0.0))
+        {
+            return wrong(
+                "tasks.limit",
+                limit.to_string(),
+                "a number of records, or a share below 1",
+            );
         }
         match calibration.cal_noise {
             Some(share) if !(0.0..=1.0).contains(&share) => {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use transmla_core::Decoder;
 use transmla_eval::Perplexity;
+use transmla_eval::tasks::TaskRow;
 
 use crate::spec::figures::LayerFigures;
 use crate::spec::plan::Plan;
@@ -33,6 +34,10 @@ pub enum Stage {
     Compress,
     /// Perplexity of the files that were written.
     EvaluateConverted,
+    /// Answers of the original model to the questions of tasks.
+    AskOriginal,
+    /// Those of the files that were written.
+    AskConverted,
 }
 
 /// What becomes of a refined layer in the resume cache, where layers are until their model stands.
@@ -87,6 +92,13 @@ pub enum Warning {
         /// Tokens that the model was made for.
         context: usize,
     },
+    /// A chat model is calibrated on text that is read alone, for there is not the memory for it to write.
+    WritesNothing {
+        /// Bytes that its weights and its cache take while it writes.
+        needed: u64,
+        /// Bytes that it may use.
+        allowed: u64,
+    },
     /// Something is odd about the tokenizer.
     Tokenizer(
         /// What.
@@ -127,10 +139,21 @@ impl fmt::Display for Warning {
                 "calibration samples of {sequence} tokens are longer than the model's context of {context}: it is fitted to what \
                  it does where it was never meant to be"
             ),
+            Self::WritesNothing { needed, allowed } => write!(
+                f,
+                "the model has a chat template, but does not write chats to be calibrated on: that takes {:.1} GiB of memory, and \
+                 {:.1} GiB may be used; chats will lose more than other text",
+                gibibytes(*needed),
+                gibibytes(*allowed)
+            ),
             Self::Tokenizer(remark) => f.write_str(remark),
             Self::LeftOut { file, problem } => write!(f, "{file} of the original is left out: {problem}"),
         }
     }
+}
+
+fn gibibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
 }
 
 /// Hears of the progress of a conversion.
@@ -239,6 +262,8 @@ pub struct Report {
     pub freqfold_trials: Vec<(usize, f64)>,
     /// Each layer's figures.
     pub layers: Vec<LayerReport>,
+    /// Accuracy of the original on tasks, against that of the written model, if any were asked.
+    pub tasks: Vec<TaskRow>,
 }
 
 /// A model whose files are written and measured, before its folder takes its place.

@@ -156,6 +156,13 @@ impl fmt::Display for TextMix {
     }
 }
 
+impl TextMix {
+    /// Texts with positive weights, of which there is at least one.
+    pub(crate) fn of<const N: usize>(parts: [(TextSource, f64); N]) -> Self {
+        Self(parts.to_vec())
+    }
+}
+
 impl From<TextSource> for TextMix {
     fn from(source: TextSource) -> Self {
         Self(vec![(source, 1.0)])

@@ -11,6 +11,7 @@ use crate::spec::purpose::TextPurpose;
 use crate::spec::recipe::Recipe;
 use crate::spec::report::{Observer, Warning};
 use crate::text::corpus::{Corpus, TextReader, check_length, default_window, read_tokenizer, warn_of_long_windows};
+use crate::text::default_text::TextDefaults;
 use crate::text::mix::TextMix;
 use crate::text::source::{LocalText, TextSource};
 use crate::text::written::{Author, describe_written};
@@ -51,10 +52,12 @@ enum Source {
 impl Source {
     /// Texts that a field of the recipe names.
     fn dataset(field: &str, name: &str, locals: &[LocalText]) -> Result<Self, ConvertError> {
+        Self::mix(field, name, locals).map(Self::Dataset)
+    }
+
+    fn mix(field: &str, name: &str, locals: &[LocalText]) -> Result<TextMix, ConvertError> {
         let parsed = TextMix::parse(name, locals);
-        parsed
-            .map(Self::Dataset)
-            .map_err(ConvertError::doing(format!("cannot use `{field}` {name}")))
+        parsed.map_err(ConvertError::doing(format!("cannot use `{field}` {name}")))
     }
 }
 
@@ -71,25 +74,26 @@ impl Source {
 }
 
 impl TextPlan {
-    /// What a recipe says about texts, completed from the model; `noise` is the share of samples with random words where the
-    /// recipe does not say it.
+    /// What a recipe says about texts, completed from the model and by defaults.
     ///
     /// # Errors
     /// A token file that cannot be read or does not fit the model.
     pub fn new(
         recipe: &Recipe,
         config: &ModelConfig,
-        noise: f64,
-        locals: &[LocalText],
+        defaults: &TextDefaults<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Self, ConvertError> {
-        let text = &recipe.calibration;
+        let (text, locals) = (&recipe.calibration, defaults.locals);
         let calibration = match &text.cal_tokens {
             Some(file) => {
                 let (samples, tokens) = (text.cal_nsamples, text.cal_max_seqlen);
                 Source::Ids(Corpus::from_file(file, samples, tokens, config, &mut warn(observer))?)
             }
-            None => Source::dataset("cal_dataset", &text.cal_dataset, locals)?,
+            None => match &text.cal_dataset {
+                Some(name) => Source::dataset("cal_dataset", name, locals)?,
+                None => Source::Dataset(defaults.calibration.clone()),
+            },
         };
         let (samples, sequence) = match &calibration {
             Source::Ids(corpus) => (corpus.tokens.batch(), corpus.tokens.sequence()),
@@ -105,10 +109,10 @@ impl TextPlan {
         }
         let noise = match &calibration {
             Source::Ids(_) => 0.0,
-            Source::Dataset(_) => text.cal_noise.unwrap_or(noise),
+            Source::Dataset(_) => text.cal_noise.unwrap_or(defaults.noise),
         };
         let evaluated = recipe.evaluation.ppl_eval_batch_size > 0;
-        let evaluation = evaluated.then(|| WindowPlan::new(recipe, config, locals, observer));
+        let evaluation = evaluated.then(|| WindowPlan::new(recipe, config, defaults, observer));
         Ok(Self {
             calibration,
             spec: SampleSpec {
@@ -185,7 +189,8 @@ impl TextPlan {
     pub fn complete(&self, recipe: &mut Recipe) {
         recipe.calibration.cal_nsamples = Some(self.spec.samples);
         recipe.calibration.cal_max_seqlen = Some(self.spec.sequence);
-        if matches!(self.calibration, Source::Dataset(_)) {
+        if let Source::Dataset(mix) = &self.calibration {
+            recipe.calibration.cal_dataset = Some(mix.to_string());
             recipe.calibration.cal_noise = Some(self.noise);
         }
         if let Some(windows) = &self.evaluation {
@@ -279,10 +284,10 @@ impl WindowPlan {
     fn new(
         recipe: &Recipe,
         config: &ModelConfig,
-        locals: &[LocalText],
+        defaults: &TextDefaults<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Self, ConvertError> {
-        let text = &recipe.evaluation;
+        let (text, locals) = (&recipe.evaluation, defaults.locals);
         let most = text.eval_max_windows;
         let plan = match &text.eval_tokens {
             Some(file) => {
@@ -300,10 +305,13 @@ impl WindowPlan {
                     .map_or_else(|| default_window(config), |given| (given, ""));
                 let source = match &text.eval_dataset {
                     Some(dataset) => Source::measured("eval_dataset", dataset, locals)?,
-                    None => match Source::dataset("cal_dataset", &recipe.calibration.cal_dataset, locals)? {
-                        Source::Dataset(mix) => Source::Dataset(TextMix::from(measured(&mix))),
-                        ids => ids,
-                    },
+                    None => {
+                        let mix = match &recipe.calibration.cal_dataset {
+                            Some(name) => Source::mix("cal_dataset", name, locals)?,
+                            None => defaults.calibration.clone(),
+                        };
+                        Source::Dataset(TextMix::from(measured(&mix)))
+                    }
                 };
                 Self {
                     source,
@@ -355,7 +363,7 @@ impl LazyTokenizer {
         }
     }
 
-    fn get(&mut self, observer: &mut dyn Observer) -> Result<&TextTokenizer, ConvertError> {
+    pub(crate) fn get(&mut self, observer: &mut dyn Observer) -> Result<&TextTokenizer, ConvertError> {
         let loaded = match self.loaded.take() {
             Some(loaded) => loaded,
             None => read_tokenizer(&self.folder, &mut warn(observer)).map_err(ConvertError::Tokenizer)?,

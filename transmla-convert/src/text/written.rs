@@ -54,7 +54,7 @@ fn bytes_of_each(config: &ModelConfig, sequence: usize) -> u64 {
 }
 
 /// How many texts are written side by side where so many bytes may be used, at least one.
-fn width(config: &ModelConfig, spec: &SampleSpec, max_bytes: u64) -> usize {
+pub(crate) fn width(config: &ModelConfig, spec: &SampleSpec, max_bytes: u64) -> usize {
     let most = (max_bytes / bytes_of_each(config, spec.sequence)).clamp(1, spec.samples.max(1) as u64) as usize;
     // Batches of one size.
     spec.samples.div_ceil(spec.samples.div_ceil(most).max(1)).max(1)

@@ -19,6 +19,7 @@ pub fn request<'a>(
         plan,
         source,
         calibration,
+        questions: None,
         evaluation: None,
         save_path,
         replace: false,

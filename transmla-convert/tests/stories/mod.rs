@@ -33,6 +33,7 @@ pub fn convert_stories(options: &Recipe, samples: usize, windows: usize) -> (Rep
         plan: &plan,
         source: &source,
         calibration: &calibration.rows(0..samples).unwrap(),
+        questions: None,
         evaluation: Some(Evaluation {
             windows: &test_windows(windows),
             options: EvalOptions::default(),

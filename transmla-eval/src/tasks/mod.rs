@@ -7,7 +7,7 @@
 //! | `prompt`, `pair` | examples and chats in front of a question; texts as token ids |
 //! | `prepared`, `prepare` | all requests of the selected tasks, and how they are made |
 //! | `score`, `statistics` | figures and their standard errors |
-//! | `compare` | what changed from one model to another |
+//! | `compare`, `summary` | what changed from one model to another; a row for each task |
 //! | `needle` | needles in haystacks |
 //! | `output` | results and samples as lm-evaluation-harness writes them |
 //! | `python_random`, `python_text` | Python's random numbers and methods of strings, where results depend on them |
@@ -29,6 +29,7 @@ mod python_text;
 mod score;
 mod spec;
 mod statistics;
+mod summary;
 mod template;
 
 pub use catalogue::{Part, Selected, select, task_names};
@@ -39,3 +40,4 @@ pub use prepare::PreparedTasks;
 pub use prepared::{ModelText, PreparedItem, PreparedTask, TaskData, TaskOptions};
 pub use score::{Figure, ScoredGroup, ScoredItem, ScoredTask, TaskScores};
 pub use spec::{Choices, FewshotRule, Group, Mean, Metric, PairRule, TaskKind, TaskSpec};
+pub use summary::{TaskComparison, TaskRow};

@@ -1,5 +1,6 @@
 //! Figures from log-likelihoods.
 
+use serde::Serialize;
 use transmla_core::LayeredModel;
 
 use crate::error::EvalError;
@@ -13,13 +14,14 @@ use crate::tasks::spec::{Mean, Metric};
 use crate::tasks::statistics::{mean, perplexity_error, pooled_error, standard_error};
 
 /// A figure, with its standard error where there is more than one value.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Figure {
     /// What it is.
     pub metric: Metric,
     /// Its value.
     pub value: f64,
     /// Its standard error.
+    #[serde(rename = "standard_error")]
     pub error: Option<f64>,
 }
 

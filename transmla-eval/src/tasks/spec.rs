@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::tasks::error::TaskError;
 
@@ -32,7 +32,7 @@ pub enum FewshotRule {
 }
 
 /// A figure of a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
     /// Share of records whose right choice is the most likely one, or whose last word is what the model would write.

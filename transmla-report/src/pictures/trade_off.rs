@@ -98,7 +98,7 @@ impl<'a> Points<'a> {
     /// The points of one curve and width, from small to large.
     fn joined(&self, curve: &SweepCurve, rope_dim: usize) -> Vec<SweepPoint> {
         let fits = |point: &&SweepPoint| point.rope_dim == rope_dim && drawn(&point.perplexity);
-        let mut points: Vec<SweepPoint> = curve.points.iter().filter(fits).copied().collect();
+        let mut points: Vec<SweepPoint> = curve.points.iter().filter(fits).cloned().collect();
         points.sort_by_key(|point| point.cache);
         points
     }

@@ -86,7 +86,7 @@ fn what_is_left_out_has_its_default() {
 
 #[test]
 fn fields_are_keys_of_the_file() {
-    let full = Recipe {
+    let mut full = Recipe {
         refine: Some(3),
         qk_mqa_dim: Some(8),
         kv_lora_rank: Some(28),
@@ -99,10 +99,35 @@ fn fields_are_keys_of_the_file() {
         },
         ..Recipe::default()
     };
+    full.calibration.cal_dataset = Some("wikitext2".into());
     let text = full.to_toml().unwrap();
     for field in RECIPE_FIELDS {
         let line = format!("\n{} = ", field.replace('_', "-"));
         assert!(text.contains(&line), "{field}: {text}");
+    }
+}
+
+#[test]
+fn tasks_stand_in_the_file_where_there_are_some() {
+    let mut recipe = Recipe {
+        model_path: "m".into(),
+        ..Recipe::default()
+    };
+    assert!(!recipe.to_toml().unwrap().contains("[tasks]"));
+    recipe.tasks.names = vec!["piqa".into(), "./mine.toml".into()];
+    (recipe.tasks.limit, recipe.tasks.num_fewshot) = (Some(0.5), 3);
+    let text = recipe.to_toml().unwrap();
+    assert!(
+        text.contains("[tasks]\nnames = [\"piqa\", \"./mine.toml\"]\n"),
+        "{text}"
+    );
+    assert_eq!(Recipe::from_toml(&text).unwrap(), recipe);
+    for limit in [0.0, -1.0, 2.5, f64::NAN, f64::INFINITY] {
+        recipe.tasks.limit = Some(limit);
+        assert!(
+            recipe.check().unwrap_err().to_string().contains("tasks.limit"),
+            "{limit}"
+        );
     }
 }
 
