@@ -429,10 +429,10 @@ fn gradients_are_slopes_of_the_loss() {
     check_gradients("stories260k", &stories_tokens(9, 32));
 }
 
-/// Through norms behind attention, bounds, windows, experts and norms of heads.
+/// Through norms behind attention, bounds, windows, two RoPEs, experts and norms of heads.
 #[test]
 fn gradients_of_every_family_are_slopes() {
-    for family in ["gemma2", "qwen3", "mistral-window"] {
+    for family in ["gemma2", "gemma3", "qwen3", "mistral-window"] {
         check_gradients(family, &reference_tokens(family, 1, 30));
     }
     // Few tokens: one that changes its experts along the way makes a jump, which is no slope.

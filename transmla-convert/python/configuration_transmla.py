@@ -15,6 +15,7 @@ FAMILIES = {
     "qwen3": dict(bias="key", window="switched", qk_norm=True),
     "mimo": dict(bias="qkv", window="switched"),
     "gemma2": dict(bias="key", window="alternate", gemma=True),
+    "gemma3_text": dict(bias="key", window="pattern", gemma=True, qk_norm=True),
 }
 
 
@@ -73,8 +74,14 @@ class TransMLAConfig(PretrainedConfig):
 
     @property
     def rope(self):
-        """RoPE parameters, wherever this version of transformers keeps them."""
+        """RoPE parameters of layers without a window, which in most families are those of all."""
+        return self.rope_of(FULL)
+
+    def rope_of(self, kind):
+        """RoPE parameters of a kind of layer, wherever this version of transformers keeps them."""
         rope = dict(self.key("rope_parameters") or self.key("rope_scaling") or {})
+        if FULL in rope or SLIDING in rope:
+            rope = dict(rope.get(kind) or {})
         rope.setdefault("rope_type", rope.get("type", "default"))
         if rope.get("rope_theta") is None:
             rope["rope_theta"] = self.key("rope_theta", 10000.0)
@@ -92,6 +99,8 @@ class TransMLAConfig(PretrainedConfig):
             return types[layer] == SLIDING
         if rule == "alternate":
             return layer % 2 == 0
+        if rule == "pattern":
+            return (layer + 1) % self.key("sliding_window_pattern", 6) != 0
         return rule == "all" or layer >= self.key("max_window_layers", self.num_hidden_layers)
 
 
@@ -124,3 +133,7 @@ class MiMoMLAConfig(TransMLAConfig):
 
 class Gemma2MLAConfig(TransMLAConfig):
     model_type = "gemma2mla"
+
+
+class Gemma3MLAConfig(TransMLAConfig):
+    model_type = "gemma3_textmla"

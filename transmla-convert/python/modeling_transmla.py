@@ -20,6 +20,7 @@ from .configuration_transmla import (
     FULL,
     SLIDING,
     Gemma2MLAConfig,
+    Gemma3MLAConfig,
     LlamaMLAConfig,
     MiMoMLAConfig,
     MistralMLAConfig,
@@ -294,9 +295,9 @@ class TransMLAModel(TransMLAPreTrainedModel):
     def set_input_embeddings(self, value):
         self.embed_tokens = value
 
-    def angles(self, positions, dtype):
+    def angles(self, positions, dtype, kind):
         config = self.config
-        radians, factor = frequencies(config.rope, config.qk_rope_head_dim, config.max_position_embeddings)
+        radians, factor = frequencies(config.rope_of(kind), config.qk_rope_head_dim, config.max_position_embeddings)
         angles = positions[:, None, :, None].float() * radians.to(positions.device, torch.float32)
         return (angles.cos() * factor).to(dtype), (angles.sin() * factor).to(dtype)
 
@@ -360,12 +361,12 @@ class TransMLAModel(TransMLAPreTrainedModel):
             cache_position = torch.arange(hidden.shape[1], device=hidden.device) + past
         if position_ids is None:
             position_ids = cache_position[None]
-        cos, sin = self.angles(position_ids, hidden.dtype)
+        angles = {kind: self.angles(position_ids, hidden.dtype, kind) for kind in set(config.layer_types)}
         masks = self.masks(attention_mask, hidden, cache, cache_position, position_ids)
         all_states, all_shares = [hidden], []
         for layer, kind in zip(self.layers, config.layer_types):
             mask = masks.get(kind)
-            hidden, shares = layer(hidden, cos, sin, mask, cache, cache_position, bool(weights))
+            hidden, shares = layer(hidden, *angles[kind], mask, cache, cache_position, bool(weights))
             all_states.append(hidden)
             all_shares.append(shares)
         hidden = self.norm(hidden)
@@ -485,3 +486,7 @@ class MiMoMLAForCausalLM(TransMLAForCausalLM):
 
 class Gemma2MLAForCausalLM(TransMLAForCausalLM):
     config_class = Gemma2MLAConfig
+
+
+class Gemma3MLAForCausalLM(TransMLAForCausalLM):
+    config_class = Gemma3MLAConfig

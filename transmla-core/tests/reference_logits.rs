@@ -75,6 +75,11 @@ fn gemma_with_bounds_windows_and_four_norms() {
 }
 
 #[test]
+fn gemma_with_normalised_heads_and_two_ropes() {
+    check_against_recording("gemma3");
+}
+
+#[test]
 fn qwen_with_normalised_heads() {
     check_against_recording("qwen3");
 }

@@ -7,13 +7,14 @@ use transmla_core::burn::tensor::Device;
 use transmla_core::{Decoder, LayeredModel, Residency, TokenBatch, host_values};
 use transmla_eval::{EvalError, Likelihood, Request, ScoringOptions, Silent, log_likelihoods};
 
-/// Grouped, latent with and without low-rank queries, windows, soft-caps and four norms, experts, normalised heads.
-const MODELS: [&str; 8] = [
+/// Grouped, latent with and without low-rank queries, windows, soft-caps and four norms, two RoPEs, experts, normalised heads.
+const MODELS: [&str; 9] = [
     "llama3.2",
     "deepseek-v3",
     "deepseek-v3-qlora",
     "mistral-window",
     "gemma2",
+    "gemma3",
     "mixtral",
     "qwen3",
     "qwen2.5",

@@ -51,6 +51,9 @@ class Families(unittest.TestCase):
         found = rope_parameters(config("qwen2", rope_parameters=yarn, max_position_embeddings=512))
         self.assertEqual(found["original_max_position_embeddings"], 512)
         self.assertNotIn("beta_fast", found)
+        both = {"full_attention": {"rope_type": "default", "rope_theta": 1e6}, "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}
+        gemma = config("gemma3_text", rope_parameters=both, sliding_window=8, sliding_window_pattern=2)
+        self.assertEqual([rope_parameters(gemma, layer)["rope_theta"] for layer in range(4)], [1e4, 1e6, 1e4, 1e6])
 
     def test_stock_with_biases(self):
         for rank in (None, 16):

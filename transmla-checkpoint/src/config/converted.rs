@@ -5,6 +5,7 @@ use super::family::DEEPSEEK;
 use super::features::{Activation, SlidingWindow, WindowLayers};
 use super::latent::LatentConfig;
 use super::latent_json::{LatentForm, LatentStyle};
+use super::layer_ropes::LayerRopes;
 use super::model::ModelConfig;
 use super::rope::{RopeConfig, RopeLayout};
 use super::scaling::RopeScaling;
@@ -14,7 +15,12 @@ impl ModelConfig {
     /// [`Self::raw`], which is empty.
     pub fn converted(&self, latent: &LatentConfig, form: &LatentForm) -> Self {
         let scaled = form.style == LatentStyle::Family || form.scaled_rope;
-        let rope = self.rope.map(|source| RopeConfig {
+        let ropes = match form.style {
+            LatentStyle::Family => self.rope.clone(),
+            // Stock code has one for all layers.
+            LatentStyle::DeepseekV3 => LayerRopes::same(*self.rope.of(0)),
+        };
+        let rope = ropes.map(|source| RopeConfig {
             theta: source.theta,
             dim: latent.qk_rope_head_dim,
             layout: RopeLayout::Interleaved,

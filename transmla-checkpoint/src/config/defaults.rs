@@ -26,6 +26,8 @@ pub struct Defaults {
     pub rms_norm_eps: f64,
     /// Base of RoPE's frequencies.
     pub rope_theta: f64,
+    /// That of layers with a window, in families where it is another (`rope_local_base_freq`).
+    pub local_rope_theta: f64,
     /// Tokens of the window; `None` for no window.
     pub sliding_window: Option<usize>,
     /// First layer with a window, where `use_sliding_window` switches them on.
@@ -72,6 +74,7 @@ pub(super) const LLAMA: Defaults = Defaults {
     max_position_embeddings: 2048,
     rms_norm_eps: 1e-6,
     rope_theta: 10_000.0,
+    local_rope_theta: 10_000.0,
     sliding_window: None,
     max_window_layers: 0,
     num_local_experts: 8,
@@ -135,6 +138,16 @@ pub(super) const GEMMA2: Defaults = Defaults {
     bos_token_id: Some(2),
     eos_token_id: Some(1),
     ..LLAMA
+};
+
+/// `Gemma3TextConfig`.
+pub(super) const GEMMA3: Defaults = Defaults {
+    vocab_size: 262_208,
+    max_position_embeddings: 131_072,
+    rope_theta: 1_000_000.0,
+    attn_logit_softcapping: None,
+    final_logit_softcapping: None,
+    ..GEMMA2
 };
 
 /// `DeepseekV3Config`, of which converted models have every key that counts.

@@ -1,6 +1,6 @@
 //! The family table: what distinguishes one `model_type` from another.
 
-use super::defaults::{DEEPSEEK_V3, Defaults, GEMMA2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3};
+use super::defaults::{DEEPSEEK_V3, Defaults, GEMMA2, GEMMA3, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3};
 
 /// Which attention projections have biases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +40,20 @@ pub enum WindowRule {
     All,
     /// Layers 0, 2, 4 …; there is no switch.
     Alternate,
+    /// All but every `sliding_window_pattern`-th (6th where that is absent); there is no switch.
+    Pattern,
     /// With `use_sliding_window` alone, those from `max_window_layers` on.
     Switched,
+}
+
+/// Which layers share a RoPE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopeRule {
+    /// All.
+    Same,
+    /// Those with a window have one (`rope_local_base_freq`), those without another (`rope_theta`, `rope_scaling`);
+    /// `rope_parameters` has both, by the names of `layer_types`.
+    ByWindow,
 }
 
 /// How the tensors behind attention are called and arranged.
@@ -72,6 +84,8 @@ pub struct Family {
     pub window: WindowRule,
     /// Whether `layer_types` says it before that.
     pub layer_types: bool,
+    /// Which layers share a RoPE.
+    pub rope: RopeRule,
     /// Dense or experts.
     pub feed_forward: FeedForward,
     /// Whether scores are divided by the root of `query_pre_attn_scalar` instead of that of the query's width.
@@ -104,6 +118,7 @@ const PLAIN: Family = Family {
     qk_norm: false,
     window: WindowRule::Never,
     layer_types: false,
+    rope: RopeRule::Same,
     feed_forward: FeedForward::Dense,
     query_pre_attn_scalar: false,
     soft_caps: false,
@@ -203,6 +218,25 @@ pub const FAMILIES: &[Family] = &[
         default_activation: "gelu_pytorch_tanh",
         tied_by_default: true,
         defaults: GEMMA2,
+        ..PLAIN
+    },
+    Family {
+        model_type: "gemma3_text",
+        class_prefix: "Gemma3",
+        bias: BiasRule::AttentionBiasKey,
+        norm_weight: NormWeight::OnePlus,
+        norm_placement: NormPlacement::Around,
+        qk_norm: true,
+        window: WindowRule::Pattern,
+        layer_types: true,
+        rope: RopeRule::ByWindow,
+        query_pre_attn_scalar: true,
+        soft_caps: true,
+        scaled_embeddings: true,
+        activation_keys: &["hidden_activation"],
+        default_activation: "gelu_pytorch_tanh",
+        tied_by_default: true,
+        defaults: GEMMA3,
         ..PLAIN
     },
 ];

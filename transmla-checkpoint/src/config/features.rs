@@ -81,6 +81,14 @@ impl SlidingWindow {
             true => layer_types(keys, num_layers)?,
             false => None,
         };
+        let listed = match (listed, family.window) {
+            (None, WindowRule::Pattern) => {
+                let every = keys.optional_size("sliding_window_pattern")?.unwrap_or(PATTERN);
+                let slides = |layer: usize| !(layer + 1).is_multiple_of(every);
+                Some(WindowLayers::Listed((0..num_layers).map(slides).collect()))
+            }
+            (listed, _) => listed,
+        };
         let size = match family.window {
             WindowRule::Never => return Ok(None),
             WindowRule::Switched if !keys.flag("use_sliding_window")? => None,
@@ -113,6 +121,9 @@ impl SlidingWindow {
         }
     }
 }
+
+/// `sliding_window_pattern` of the class.
+const PATTERN: usize = 6;
 
 /// What `layer_types` calls a layer without a window.
 pub(super) const FULL_LAYER: &str = "full_attention";

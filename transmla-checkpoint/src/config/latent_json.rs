@@ -1,8 +1,8 @@
 //! config.json of a model converted to latent attention.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::family::WindowRule;
+use super::family::{RopeRule, WindowRule};
 use super::features::{FULL_LAYER, SLIDING_LAYER};
 use super::latent::LatentConfig;
 use super::model::ModelConfig;
@@ -101,10 +101,17 @@ impl ModelConfig {
         form: &LatentForm,
         scaling: &RopeScaling,
     ) -> Vec<(&'static str, Value)> {
-        let mut rope = scaling.parameters();
-        rope.insert("rope_theta".into(), json!(self.rope.of(0).theta));
-        // transformers before 5 reads this key alone.
-        let older = (*scaling != RopeScaling::Default).then(|| rope.clone());
+        let theta = self.rope.of(0).theta;
+        let by_window = self.family.rope == RopeRule::ByWindow && form.style == LatentStyle::Family;
+        let (rope, older) = match by_window {
+            true => (self.ropes_by_window(), None),
+            false => {
+                let rope = parameters(theta, scaling);
+                // transformers before 5 reads this key alone.
+                let older = (*scaling != RopeScaling::Default).then(|| rope.clone());
+                (rope, older)
+            }
+        };
         vec![
             ("num_key_value_heads", json!(self.num_attention_heads)),
             ("q_lora_rank", json!(latent.q_lora_rank)),
@@ -115,13 +122,26 @@ impl ModelConfig {
             ("v_head_dim", json!(latent.v_head_dim)),
             ("attention_bias", json!(latent.biases)),
             ("rms_norm_eps", json!(form.rms_norm_eps)),
-            ("rope_theta", json!(self.rope.of(0).theta)),
+            ("rope_theta", json!(theta)),
             ("rope_interleave", json!(true)),
             ("tie_word_embeddings", json!(self.tie_word_embeddings)),
             ("torch_dtype", json!(form.dtype.torch_name())),
             ("rope_scaling", json!(older)),
             ("rope_parameters", Value::Object(rope)),
         ]
+    }
+
+    /// `rope_parameters` of a family whose layers with a window have a RoPE of their own.
+    fn ropes_by_window(&self) -> Map<String, Value> {
+        let windows = |layer: &usize| self.attention_parameters(*layer).window.is_some();
+        let mut both = Map::new();
+        for (kind, slides) in [(FULL_LAYER, false), (SLIDING_LAYER, true)] {
+            if let Some(layer) = (0..self.num_hidden_layers).find(|layer| windows(layer) == slides) {
+                let rope = self.rope.of(layer);
+                both.insert(kind.into(), Value::Object(parameters(rope.theta, &rope.scaling)));
+            }
+        }
+        both
     }
 
     /// What a stock DeepSeek-V3 has besides.
@@ -198,6 +218,13 @@ impl ModelConfig {
     }
 }
 
+/// A RoPE as `rope_parameters` has it.
+fn parameters(theta: f64, scaling: &RopeScaling) -> Map<String, Value> {
+    let mut rope = scaling.parameters();
+    rope.insert("rope_theta".into(), json!(theta));
+    rope
+}
+
 /// What `architectures` says of a model in stock form.
 pub fn stock_architecture(latent: &LatentConfig, scaling: &RopeScaling) -> &'static str {
     match latent.biases || *scaling != RopeScaling::Default {
@@ -208,8 +235,6 @@ pub fn stock_architecture(latent: &LatentConfig, scaling: &RopeScaling) -> &'sta
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Map;
-
     use super::super::family::FAMILIES;
     use super::*;
 

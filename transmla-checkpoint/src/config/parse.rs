@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::attention::AttentionConfig;
+use super::family::RopeRule;
 use super::features::{Activation, ExpertConfig, SlidingWindow};
 use super::form::{Form, find_family};
 use super::grouped::GroupedConfig;
@@ -100,15 +101,30 @@ impl ModelConfig {
             AttentionConfig::Grouped(grouped) => (grouped.head_dim, grouped.head_dim),
             AttentionConfig::Latent(latent) => (latent.query_width(), latent.qk_rope_head_dim),
         };
-        let positions = RopeKeys::read(&keys, family, max_position_embeddings)?;
-        let rope = RopeConfig {
-            theta: positions.theta,
+        let window = SlidingWindow::read(&keys, family, num_hidden_layers)?;
+        let positions = |keys: RopeKeys| RopeConfig {
+            theta: keys.theta,
             dim: rope_dim,
             layout: match form {
                 Form::Grouped => RopeLayout::HalfSplit,
                 _ => RopeLayout::Interleaved,
             },
-            scaling: positions.scaling,
+            scaling: keys.scaling,
+        };
+        let (rope, rope_limit) = match family.rope {
+            RopeRule::Same => {
+                let read = RopeKeys::read(&keys, family, max_position_embeddings)?;
+                (LayerRopes::same(positions(read)), read.limit)
+            }
+            RopeRule::ByWindow => {
+                let [full, sliding] = RopeKeys::read_both(&keys, family, max_position_embeddings)?;
+                let of_layer = |layer: usize| match window.as_ref().is_some_and(|window| window.covers(layer)) {
+                    true => positions(sliding),
+                    false => positions(full),
+                };
+                let ropes = LayerRopes::by_layer(of_layer(0), (1..num_hidden_layers).map(of_layer));
+                (ropes, full.limit.or(sliding.limit))
+            }
         };
         let query_scalar = match family.query_pre_attn_scalar {
             true => keys
@@ -143,11 +159,11 @@ impl ModelConfig {
             score_scale,
             score_softcap: soft_cap("attn_logit_softcapping", defaults.attn_logit_softcapping)?,
             logit_softcap: soft_cap("final_logit_softcapping", defaults.final_logit_softcapping)?,
-            window: SlidingWindow::read(&keys, family, num_hidden_layers)?,
+            window,
             experts: ExpertConfig::read(&keys, family)?,
             mtp: MtpConfig::read(&keys, family, &attention)?,
-            rope: LayerRopes::same(rope),
-            rope_limit: positions.limit,
+            rope,
+            rope_limit,
             attention,
             eos_token_ids: keys.token_ids("eos_token_id", defaults.eos_token_id),
             bos_token_id: keys.token_ids("bos_token_id", defaults.bos_token_id).first().copied(),

@@ -55,12 +55,14 @@ pub(super) fn refuse_unsupported(keys: &Keys<'_>, family: &Family, form: Form) -
     if let Some(found) = keys.get("is_causal").filter(|value| *value == &Value::Bool(false)) {
         return refuse("is_causal", found, "attention to earlier tokens alone");
     }
-    for rope in [
-        Some(keys.0),
-        object(keys, "rope_scaling"),
-        object(keys, "rope_parameters"),
-    ] {
-        let factor = rope.and_then(|rope| Keys(rope).get("partial_rotary_factor"));
+    let ropes = ["rope_scaling", "rope_parameters"].map(|key| object(keys, key));
+    // Families whose layers differ have one for each kind of layer.
+    let by_layer = ropes
+        .into_iter()
+        .flatten()
+        .flat_map(|rope| rope.values().filter_map(Value::as_object));
+    for rope in by_layer.chain(ropes.into_iter().flatten()).chain([keys.0]) {
+        let factor = Keys(rope).get("partial_rotary_factor");
         if let Some(found) = factor.filter(|found| found.as_f64() != Some(1.0)) {
             return refuse("partial_rotary_factor", found, "1");
         }

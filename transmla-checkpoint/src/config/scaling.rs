@@ -5,6 +5,7 @@ use std::f64::consts::TAU;
 use serde_json::{Map, Value, json};
 
 use super::family::Family;
+use super::features::{FULL_LAYER, SLIDING_LAYER};
 use super::json::Keys;
 use crate::error::CheckpointError;
 
@@ -262,11 +263,50 @@ impl RopeKeys {
         if rope.values().any(Value::is_object) {
             return Err(unsupported(rope, "one RoPE for all layers"));
         }
-        let rope = Keys(rope);
-        let theta = match rope.number("rope_theta")? {
-            Some(inside) => inside,
-            None => keys.number("rope_theta")?.unwrap_or(family.defaults.rope_theta),
+        let beside = keys.number("rope_theta")?.unwrap_or(family.defaults.rope_theta);
+        Self::of(rope, beside, keys, context)
+    }
+
+    /// Those of layers without and with a window, where a family has two.
+    ///
+    /// transformers 5 writes both into `rope_parameters`; older files have `rope_local_base_freq`, and a `rope_scaling` that is
+    /// for layers without a window.
+    pub fn read_both(keys: &Keys<'_>, family: &Family, context: usize) -> Result<[Self; 2], CheckpointError> {
+        let object = |key: &str, value: Option<&'_ Value>| match value {
+            None | Some(Value::Null) => Ok(Map::new()),
+            Some(Value::Object(rope)) => Ok(rope.clone()),
+            Some(other) => Err(CheckpointError::config(key, format!("{other} is not an object"))),
         };
+        let both = object("rope_parameters", keys.get("rope_parameters"))?;
+        if let Some(other) = both
+            .keys()
+            .find(|key| ![FULL_LAYER, SLIDING_LAYER].contains(&key.as_str()))
+        {
+            return Err(CheckpointError::config(
+                "rope_parameters",
+                format!(
+                    "has {other:?} where this family has {FULL_LAYER} and {SLIDING_LAYER}, each with a RoPE of its own"
+                ),
+            ));
+        }
+        let mut full = object(FULL_LAYER, both.get(FULL_LAYER))?;
+        full.extend(object("rope_scaling", keys.get("rope_scaling"))?);
+        let sliding = object(SLIDING_LAYER, both.get(SLIDING_LAYER))?;
+        let defaults = &family.defaults;
+        let global = keys.number("rope_theta")?.unwrap_or(defaults.rope_theta);
+        let local = keys
+            .number("rope_local_base_freq")?
+            .unwrap_or(defaults.local_rope_theta);
+        Ok([
+            Self::of(&full, global, keys, context)?,
+            Self::of(&sliding, local, keys, context)?,
+        ])
+    }
+
+    /// What one object says; `beside` is the base where it has none.
+    fn of(rope: &Map<String, Value>, beside: f64, keys: &Keys<'_>, context: usize) -> Result<Self, CheckpointError> {
+        let rope = Keys(rope);
+        let theta = rope.number("rope_theta")?.unwrap_or(beside);
         if theta < 1.0 {
             return Err(CheckpointError::config("rope_theta", format!("{theta} is less than 1")));
         }

@@ -1,4 +1,4 @@
-//! Keys that are normalised (Qwen3): the linear map of the inputs that is closest to them.
+//! Keys that are normalised (Qwen3, Gemma 3): the linear map of the inputs that is closest to them.
 
 use faer::{Mat, MatRef};
 use transmla_calib::SecondMoment;

@@ -85,6 +85,7 @@ mod tests {
                 WindowRule::Never => "",
                 WindowRule::All => "window=\"all\"",
                 WindowRule::Alternate => "window=\"alternate\"",
+                WindowRule::Pattern => "window=\"pattern\"",
                 WindowRule::Switched => "window=\"switched\"",
             };
             assert!(entry.contains(window), "{entry}");

@@ -45,7 +45,10 @@ fn obstacle(source: &ModelConfig, recipe: &Recipe, fitted: bool) -> Option<Strin
     let reason = if source.experts.is_some() {
         "the model's experts are chosen by a softmax, DeepSeek-V3's by a sigmoid"
     } else if family.norm_placement != NormPlacement::Before || family.norm_weight != NormWeight::Plain {
-        "the model has norms behind attention and MLP and soft-caps, which stock DeepSeek code has not"
+        match source.score_softcap.or(source.logit_softcap) {
+            Some(_) => "the model has norms behind attention and MLP and soft-caps, which stock DeepSeek code has not",
+            None => "the model has norms behind attention and MLP, which stock DeepSeek code has not",
+        }
     } else if family.qk_norm {
         "the model normalises the queries of each head, which stock DeepSeek code does not"
     } else if source.window.is_some() {

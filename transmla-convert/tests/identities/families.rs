@@ -16,11 +16,12 @@ use crate::common::write_random_variant;
 use crate::conversion::{family, full_rank, run, tokens};
 
 /// Those that the identities of the plain families do not cover.
-const FAMILIES: [&str; 7] = [
+const FAMILIES: [&str; 8] = [
     "llama3.2",
     "mistral-window",
     "mixtral",
     "gemma2",
+    "gemma3",
     "mimo",
     "qwen3",
     "qwen2.5",
@@ -255,6 +256,7 @@ fn stock_form_is_refused_by_feature() {
     for (name, word) in [
         ("mixtral", "experts"),
         ("gemma2", "soft-caps"),
+        ("gemma3", "norms behind attention"),
         ("qwen3", "normalises the queries"),
         ("mistral-window", "sliding-window"),
         ("llama3.2", "llama3"),

@@ -1,4 +1,4 @@
-//! The norms of the residual stream, by family.
+//! The norms of the residual stream and of heads, by family.
 
 use burn::tensor::Device;
 use transmla_checkpoint::config::NormWeight;
@@ -14,7 +14,18 @@ pub(super) fn residual_norm(
     config: &ModelConfig,
     device: &Device,
 ) -> Result<RmsNorm, CoreError> {
-    let norm = RmsNorm::read(checkpoint, prefix, config.hidden_size, config.rms_norm_eps, device)?;
+    family_norm(checkpoint, prefix, config.hidden_size, config, device)
+}
+
+/// Reads a norm of a width, by what the family's norms multiply by.
+pub(super) fn family_norm(
+    checkpoint: &Checkpoint,
+    prefix: &str,
+    width: usize,
+    config: &ModelConfig,
+    device: &Device,
+) -> Result<RmsNorm, CoreError> {
+    let norm = RmsNorm::read(checkpoint, prefix, width, config.rms_norm_eps, device)?;
     Ok(match config.family.norm_weight {
         NormWeight::Plain => norm,
         NormWeight::OnePlus => norm.one_plus(),

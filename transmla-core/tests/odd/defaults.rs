@@ -1,7 +1,7 @@
 //! The defaults of the family table against those of transformers' configuration classes (defaults.json).
 
 use serde_json::{Value, json};
-use transmla_core::config::{FAMILIES, WindowRule};
+use transmla_core::config::{FAMILIES, RopeRule, WindowRule};
 
 use crate::fixture::read_json;
 
@@ -30,6 +30,9 @@ fn the_table_has_the_defaults_of_the_classes() {
         ];
         if expected.get("head_dim").is_some() {
             pairs.push(("head_dim", json!(defaults.head_dim)));
+        }
+        if family.rope == RopeRule::ByWindow {
+            pairs.push(("rope_local_base_freq", json!(defaults.local_rope_theta)));
         }
         if windows {
             pairs.push(("sliding_window", json!(defaults.sliding_window)));

@@ -58,7 +58,7 @@ def tensors(config):
     family, hidden, inner = config.model_type, config.hidden_size, config.intermediate_size
     head = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
     queries, keys = config.num_attention_heads * head, config.num_key_value_heads * head
-    by_key = getattr(config, "attention_bias", False) and family in ("llama", "qwen3", "gemma2")
+    by_key = getattr(config, "attention_bias", False) and family in ("llama", "qwen3", "gemma2", "gemma3_text")
     bias = by_key or family in ("qwen2", "mimo")
     out = {"model.embed_tokens.weight": [config.vocab_size, hidden], "model.norm.weight": [hidden]}
     if not config.tie_word_embeddings:
@@ -72,11 +72,11 @@ def tensors(config):
         out[f"{at}self_attn.o_proj.weight"] = [hidden, queries]
         if by_key:
             out[f"{at}self_attn.o_proj.bias"] = [hidden]
-        if family == "qwen3":
+        if family in ("qwen3", "gemma3_text"):
             for name in ("q_norm", "k_norm"):
                 out[f"{at}self_attn.{name}.weight"] = [head]
         norms = ["input_layernorm", "post_attention_layernorm"]
-        if family == "gemma2":
+        if family.startswith("gemma"):
             norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
         for name in norms:
             out[f"{at}{name}.weight"] = [hidden]
@@ -137,14 +137,17 @@ def main():
         print(f"{case['name']:60} {expects:8} {found}")
     save_file(recorded, os.path.join(HERE, "recorded.safetensors"))
     keys = """vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim
-    max_position_embeddings rms_norm_eps rope_theta sliding_window max_window_layers num_local_experts num_experts_per_tok
+    max_position_embeddings rms_norm_eps rope_theta rope_local_base_freq sliding_window max_window_layers num_local_experts num_experts_per_tok
     query_pre_attn_scalar attn_logit_softcapping final_logit_softcapping bos_token_id eos_token_id tie_word_embeddings
     attention_bias hidden_act hidden_activation""".split()
     defaults = {}
     for family in table["bases"]:
         cls = type(AutoConfig.for_model(family))
         fields = {name: field.default for name, field in cls.__dataclass_fields__.items() if name in keys}
-        fields["rope_theta"] = cls.default_theta
+        theta = cls.default_theta
+        fields["rope_theta"] = theta["global"] if isinstance(theta, dict) else theta
+        if isinstance(theta, dict):
+            fields["rope_local_base_freq"] = theta["local"]
         defaults[family] = {key: fields[key] for key in keys if key in fields}
     with open(os.path.join(HERE, "defaults.json"), "w") as file:
         file.write("{\n" + ",\n".join(f" {json.dumps(k)}: {json.dumps(v)}" for k, v in defaults.items()) + "\n}\n")

@@ -63,7 +63,7 @@ class LatentAttention(nn.Module):
             self.rope,
             max_position=config.max_position_embeddings,
             is_neox_style=False,
-            rope_parameters=rope_parameters(config),
+            rope_parameters=rope_parameters(config, layer),
         )
         self.mla_attn = MLAAttention(
             num_heads=self.heads,

@@ -77,11 +77,11 @@ def features(config) -> Features:
     )
 
 
-def rope_parameters(config) -> dict:
-    """RoPE in the words of vLLM, with what transformers lets a file leave out."""
+def rope_parameters(config, layer: int = 0) -> dict:
+    """RoPE of a layer in the words of vLLM, with what transformers lets a file leave out."""
     if not isinstance(config, TransMLAConfig):
         return dict(config.rope_parameters)
-    rope = {name: value for name, value in config.rope.items() if value is not None}
+    rope = {name: value for name, value in config.rope_of(config.layer_types[layer]).items() if value is not None}
     if rope["rope_type"] == "yarn":
         context = config.max_position_embeddings
         original = rope.setdefault("original_max_position_embeddings", context)

@@ -13,6 +13,7 @@ use crate::kernels::{CachedValues, DecodeShape, attend, decode, decode_tensors};
 use crate::model::cache::LayerCache;
 use crate::model::cached_rows::CachedRows;
 use crate::model::linear::{Linear, RmsNorm};
+use crate::model::residual_norm::family_norm;
 use crate::model::rotary::Rotary;
 
 /// Attention with H query heads over G key/value heads.
@@ -50,13 +51,8 @@ impl GroupedAttention {
         let hidden = config.hidden_size;
         let norm = |name: &str| {
             let read = || {
-                RmsNorm::read(
-                    checkpoint,
-                    &format!("{prefix}.{name}"),
-                    grouped.head_dim,
-                    config.rms_norm_eps,
-                    device,
-                )
+                let name = format!("{prefix}.{name}");
+                family_norm(checkpoint, &name, grouped.head_dim, config, device)
             };
             config.family.qk_norm.then(read).transpose()
         };

@@ -1,4 +1,4 @@
-//! Queries and keys with an RMSNorm on each head (Qwen3).
+//! Queries and keys with an RMSNorm on each head (Qwen3, Gemma 3).
 
 use burn::tensor::{Device, Tensor, TensorData};
 use transmla_checkpoint::{Checkpoint, RopeLayout};

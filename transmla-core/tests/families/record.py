@@ -1,0 +1,89 @@
+"""Makes the small random model of a family, and records its logits in transformers (fp32, eager attention).
+
+    python record.py gemma3
+
+writes the folder beside this file: config.json, model.safetensors (bf16) and reference.safetensors (`input_ids`, `logits`);
+tokenizer and generation config are those of the other folders. Written for transformers 5.24.
+"""
+
+import json
+import os
+import shutil
+import sys
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+# The folder that tokens and tokenizer are taken from.
+MODEL = "gemma2"
+SMALL = {
+    "vocab_size": 512,
+    "hidden_size": 96,
+    "intermediate_size": 160,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 512,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": None,
+}
+# What each has besides.
+FAMILIES = {
+    "gemma3": {
+        "model_type": "gemma3_text",
+        "query_pre_attn_scalar": 24,
+        "sliding_window": 24,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+    },
+}
+
+
+def distribution(name, parameter, from_one):
+    """Weights that make every part matter: near where training leaves norms, and of a size that keeps activations theirs."""
+    noise = torch.randn(parameter.shape)
+    if parameter.dim() == 1:
+        return 0.1 * noise + (0.0 if from_one or name.endswith(".bias") else 1.0)
+    return noise * parameter.shape[-1] ** -0.5
+
+
+def main(family):
+    torch.manual_seed(20)
+    keys = {**SMALL, **FAMILIES[family]}
+    config = AutoConfig.for_model(keys.pop("model_type"), **keys)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
+    from_one = config.model_type.startswith("gemma")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(distribution(name, parameter, from_one).to(torch.bfloat16).float())
+    folder, other = os.path.join(HERE, family), os.path.join(HERE, MODEL)
+    os.makedirs(folder, exist_ok=True)
+    with safe_open(os.path.join(other, "reference.safetensors"), "pt") as file:
+        ids = file.get_tensor("input_ids")
+    with torch.no_grad():
+        logits = model(ids.long(), use_cache=False).logits
+    print(f"{family}: logits {list(logits.shape)}, largest {logits.abs().max():.2f}, spread {logits.std():.2f}")
+    save_file({"input_ids": ids, "logits": logits.contiguous()}, os.path.join(folder, "reference.safetensors"))
+    stored = {name: value.to(torch.bfloat16).contiguous() for name, value in model.named_parameters()}
+    save_file(stored, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
+    config.dtype = "bfloat16"
+    config.architectures = [type(model).__name__]
+    written = config.to_dict()
+    for key in ("_name_or_path", "chunk_size_feed_forward", "id2label", "label2id", "problem_type", "return_dict"):
+        written.pop(key, None)
+    with open(os.path.join(folder, "config.json"), "w") as file:
+        json.dump(written, file, indent=2, sort_keys=True)
+        file.write("\n")
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        shutil.copy(os.path.join(other, name), folder)
+
+
+main(sys.argv[1])
