@@ -140,6 +140,7 @@ fn cached_equals_full_for_grouped_queries() {
         "qwen3",
         "mimo",
         "gemma2",
+        "gemma3",
     ] {
         check_cache(family);
     }
