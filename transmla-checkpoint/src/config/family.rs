@@ -56,6 +56,17 @@ pub enum RopeRule {
     ByWindow,
 }
 
+/// Which soft-caps count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SoftCaps {
+    /// None.
+    Never,
+    /// `final_logit_softcapping`; the class reads the other and does not use it.
+    Logits,
+    /// Both.
+    ScoresAndLogits,
+}
+
 /// How the tensors behind attention are called and arranged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeedForward {
@@ -90,8 +101,8 @@ pub struct Family {
     pub feed_forward: FeedForward,
     /// Whether scores are divided by the root of `query_pre_attn_scalar` instead of that of the query's width.
     pub query_pre_attn_scalar: bool,
-    /// Whether `attn_logit_softcapping` and `final_logit_softcapping` bound scores and logits.
-    pub soft_caps: bool,
+    /// What `attn_logit_softcapping` and `final_logit_softcapping` bound.
+    pub soft_caps: SoftCaps,
     /// Whether token embeddings are multiplied by the root of their width.
     pub scaled_embeddings: bool,
     /// Whether `mlp_bias` counts.
@@ -121,7 +132,7 @@ const PLAIN: Family = Family {
     rope: RopeRule::Same,
     feed_forward: FeedForward::Dense,
     query_pre_attn_scalar: false,
-    soft_caps: false,
+    soft_caps: SoftCaps::Never,
     scaled_embeddings: false,
     mlp_bias_key: false,
     activation_keys: &["hidden_act"],
@@ -211,7 +222,7 @@ pub const FAMILIES: &[Family] = &[
         window: WindowRule::Alternate,
         layer_types: true,
         query_pre_attn_scalar: true,
-        soft_caps: true,
+        soft_caps: SoftCaps::ScoresAndLogits,
         scaled_embeddings: true,
         // Published files have `hidden_act` too, which no class reads.
         activation_keys: &["hidden_activation"],
@@ -231,7 +242,7 @@ pub const FAMILIES: &[Family] = &[
         layer_types: true,
         rope: RopeRule::ByWindow,
         query_pre_attn_scalar: true,
-        soft_caps: true,
+        soft_caps: SoftCaps::Logits,
         scaled_embeddings: true,
         activation_keys: &["hidden_activation"],
         default_activation: "gelu_pytorch_tanh",

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::family::{RopeRule, WindowRule};
+use super::family::{RopeRule, SoftCaps, WindowRule};
 use super::features::{FULL_LAYER, SLIDING_LAYER};
 use super::latent::LatentConfig;
 use super::model::ModelConfig;
@@ -184,7 +184,7 @@ impl ModelConfig {
         ];
         let activation = json!(self.activation.name());
         keys.extend(family.activation_keys.iter().map(|key| (*key, activation.clone())));
-        if family.soft_caps {
+        if family.soft_caps != SoftCaps::Never {
             keys.push(("attn_logit_softcapping", json!(self.score_softcap)));
             keys.push(("final_logit_softcapping", json!(self.logit_softcap)));
         }

@@ -25,7 +25,7 @@ mod settled;
 pub use attention::AttentionConfig;
 pub use attention_parameters::AttentionParameters;
 pub use defaults::Defaults;
-pub use family::{BiasRule, FAMILIES, Family, FeedForward, NormPlacement, NormWeight, RopeRule, WindowRule};
+pub use family::{BiasRule, FAMILIES, Family, FeedForward, NormPlacement, NormWeight, RopeRule, SoftCaps, WindowRule};
 pub use features::{Activation, ExpertConfig, SlidingWindow, WindowLayers};
 pub use grouped::GroupedConfig;
 pub use latent::LatentConfig;

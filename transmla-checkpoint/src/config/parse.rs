@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::attention::AttentionConfig;
-use super::family::RopeRule;
+use super::family::{RopeRule, SoftCaps};
 use super::features::{Activation, ExpertConfig, SlidingWindow};
 use super::form::{Form, find_family};
 use super::grouped::GroupedConfig;
@@ -136,7 +136,7 @@ impl ModelConfig {
         if form == Form::DeepseekV3 {
             score_scale *= deepseek_score_factor(&keys)?;
         }
-        let soft_cap = |key: &str, default: Option<f64>| match family.soft_caps && !keys.is_null(key) {
+        let soft_cap = |counts: bool, key: &str, default: Option<f64>| match counts && !keys.is_null(key) {
             true => Ok(keys.number(key)?.or(default)),
             false => Ok(None),
         };
@@ -157,8 +157,16 @@ impl ModelConfig {
                 false => 1.0,
             },
             score_scale,
-            score_softcap: soft_cap("attn_logit_softcapping", defaults.attn_logit_softcapping)?,
-            logit_softcap: soft_cap("final_logit_softcapping", defaults.final_logit_softcapping)?,
+            score_softcap: soft_cap(
+                family.soft_caps == SoftCaps::ScoresAndLogits,
+                "attn_logit_softcapping",
+                defaults.attn_logit_softcapping,
+            )?,
+            logit_softcap: soft_cap(
+                family.soft_caps != SoftCaps::Never,
+                "final_logit_softcapping",
+                defaults.final_logit_softcapping,
+            )?,
             window,
             experts: ExpertConfig::read(&keys, family)?,
             mtp: MtpConfig::read(&keys, family, &attention)?,

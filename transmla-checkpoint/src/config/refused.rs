@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::family::Family;
+use super::family::{Family, SoftCaps};
 use super::form::Form;
 use super::json::Keys;
 use crate::error::CheckpointError;
@@ -45,7 +45,7 @@ pub(super) fn refuse_unsupported(keys: &Keys<'_>, family: &Family, form: Form) -
     if let Some(found) = truth("mlp_bias").filter(|_| family.mlp_bias_key) {
         return refuse("mlp_bias", found, "MLPs without biases");
     }
-    if let Some(found) = truth("use_bidirectional_attention").filter(|_| family.soft_caps) {
+    if let Some(found) = truth("use_bidirectional_attention").filter(|_| family.soft_caps != SoftCaps::Never) {
         return refuse(
             "use_bidirectional_attention",
             found,

@@ -1,7 +1,7 @@
 //! The defaults of the family table against those of transformers' configuration classes (defaults.json).
 
 use serde_json::{Value, json};
-use transmla_core::config::{FAMILIES, RopeRule, WindowRule};
+use transmla_core::config::{FAMILIES, RopeRule, SoftCaps, WindowRule};
 
 use crate::fixture::read_json;
 
@@ -44,7 +44,7 @@ fn the_table_has_the_defaults_of_the_classes() {
             pairs.push(("num_local_experts", json!(defaults.num_local_experts)));
             pairs.push(("num_experts_per_tok", json!(defaults.num_experts_per_tok)));
         }
-        if family.soft_caps {
+        if family.soft_caps != SoftCaps::Never {
             pairs.push(("query_pre_attn_scalar", json!(defaults.query_pre_attn_scalar)));
             pairs.push(("attn_logit_softcapping", json!(defaults.attn_logit_softcapping)));
             pairs.push(("final_logit_softcapping", json!(defaults.final_logit_softcapping)));
