@@ -108,6 +108,8 @@ mod tests {
             "original_max_position_embeddings": 8192,
         });
         let types = ["full_attention", "sliding_attention", "full_attention"];
+        // Without a list Gemma 3's pattern would ask for a window.
+        let full = ["full_attention"; 3];
         let variants = [
             json!({}),
             json!({"tie_word_embeddings": true, "rms_norm_eps": 3e-7, "rope_theta": 12_345.5}),
@@ -117,7 +119,7 @@ mod tests {
             json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}, "max_position_embeddings": 77}),
             json!({"sliding_window": 5, "use_sliding_window": true, "max_window_layers": 1}),
             json!({"sliding_window": 5, "use_sliding_window": true, "layer_types": types}),
-            json!({"sliding_window": null, "num_nextn_predict_layers": 2}),
+            json!({"sliding_window": null, "layer_types": full, "num_nextn_predict_layers": 2}),
             json!({"attn_logit_softcapping": 6.0, "final_logit_softcapping": null, "query_pre_attn_scalar": 144}),
         ];
         for family in FAMILIES {

@@ -292,7 +292,9 @@ mod tests {
     fn caches_are_told_the_windows_of_each_layer() {
         let types = ["full_attention", "sliding_attention", "full_attention"];
         for family in FAMILIES {
-            let mut sources = vec![json!({"sliding_window": null})];
+            let full = [FULL_LAYER; 3];
+            // Without a list Gemma 3's pattern would ask for a window.
+            let mut sources = vec![json!({"sliding_window": null, "layer_types": full})];
             if family.window != WindowRule::Never {
                 sources.extend([
                     json!({"sliding_window": 5, "use_sliding_window": true, "max_window_layers": 1}),
