@@ -53,16 +53,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// The generator cannot be built, or fails.
 pub fn write(config: &Path, output: &Path, dtype: &str, shard_size: u64, seed: u64) -> anyhow::Result<()> {
     let mut cargo = cargo();
-    // The command-line program is selected too, so that burn is not compiled again.
-    cargo.args(["build", "--release", "--quiet"]);
-    cargo.args([
-        "--package",
-        "transmla-checkpoint",
-        "--package",
-        "transmla-cli",
-        "--example",
-        "synth",
-    ]);
+    // The whole workspace, for the features of its dependencies: burn is then not compiled again.
+    cargo.args(["build", "--release", "--quiet", "--workspace", "--example", "synth"]);
     let status = cargo.status().context("cannot start cargo")?;
     ensure!(status.success(), "building the generator failed ({status})");
     // Beside this program.

@@ -20,9 +20,9 @@ pub enum LatentStyle {
     DeepseekV3,
 }
 
-/// Name in `architectures` of a stock model that of all engines transformers alone runs rightly: with biases, or scaled RoPE.
+/// Name in `architectures` of a stock model that transformers runs rightly, and not DeepSeek code of other engines: with biases, or scaled RoPE.
 ///
-/// transformers finds its class by `model_type`. vLLM, SGLang and llama.cpp go by this name and refuse it; under the usual
+/// transformers finds its class by `model_type`. vLLM, SGLang and llama.cpp go by this name and refuse it (vLLM's plugin has it); under the usual
 /// one they would leave biases out, or take the scaling for YaRN, without a word.
 pub const TRANSFORMERS_ARCHITECTURE: &str = "DeepseekV3TransformersForCausalLM";
 

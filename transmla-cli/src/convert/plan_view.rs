@@ -102,8 +102,8 @@ impl PlanView<'_> {
         }
         if let Some(engine) = plan.recipe().engine {
             table.row("made for", engine.to_string());
-            if let Some(restriction) = engine.restriction(plan) {
-                table.row("", restriction);
+            for remark in engine.remarks(plan) {
+                table.row("", flags::spell(&remark));
             }
         }
         table.row("calibration", self.planned.texts().describe_calibration());
@@ -188,7 +188,10 @@ pub fn style(plan: &Plan) -> String {
     };
     match plan.style() {
         LatentStyle::DeepseekV3 if plan.latent().biases => {
-            format!("stock {} with biases, which transformers alone runs", class(plan))
+            format!(
+                "stock {} with biases (for transformers, mlx, mistralrs and vLLM's plugin)",
+                class(plan)
+            )
         }
         LatentStyle::DeepseekV3 => format!("stock {}{files}", class(plan)),
         LatentStyle::Family => format!("{} with its code", class(plan)),

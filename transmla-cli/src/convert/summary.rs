@@ -189,8 +189,8 @@ impl Summary<'_> {
         }
         if let Some(engine) = plan.recipe().engine {
             table.row("made for", engine.to_string());
-            if let Some(restriction) = engine.restriction(plan) {
-                table.row("", restriction);
+            for remark in engine.remarks(plan) {
+                table.row("", flags::spell(&remark));
             }
         }
         let named = [

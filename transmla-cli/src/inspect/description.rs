@@ -149,7 +149,7 @@ fn conversion(table: &mut Table, config: &ModelConfig, conversion: &Conversion) 
         .grouped()
         .is_some_and(|grouped| grouped.qkv_bias || grouped.output_bias);
     let biases = match has_biases {
-        true => " with biases, which transformers alone runs",
+        true => " with biases (for transformers, mlx, mistralrs and vLLM's plugin)",
         false => "",
     };
     let class = &conversion.class;

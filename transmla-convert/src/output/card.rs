@@ -103,8 +103,8 @@ pub fn model_card(plan: &Plan, card: &ModelCard<'_>, report: &Report) -> String 
     text += &accuracy(&report.tasks, &plan.recipe().tasks);
     text += match plan.style() {
         LatentStyle::DeepseekV3 if plan.latent().biases => {
-            "\nThe form is that of stock DeepSeek-V3 with dense layers and biases, which of all engines transformers alone has: the \
-             name in `architectures` keeps the others from loading it without them. Its latent norms are the identity by their \
+            "\nThe form is that of stock DeepSeek-V3 with dense layers and biases, which transformers has, and vLLM with the plugin \
+             transmla-vllm: the name in `architectures` keeps others from loading it without them. Its latent norms are the identity by their \
              weights, so they must be applied as the stock code does.\n"
         }
         LatentStyle::DeepseekV3 => {

@@ -5,11 +5,27 @@ use transmla_core::config::LatentStyle;
 use crate::spec::error::ConvertError;
 use crate::spec::options::{Engine, FileFormat};
 
+/// Latent and rotary key that every kernel is made for; those in Triton take them from the configuration.
+pub(crate) const COMMON_SHAPE: (usize, usize) = (512, 64);
+
 /// The file of a model in GGUF, in its folder.
 pub const GGUF_FILE: &str = "model.gguf";
 
+/// Layers that mlx-lm loads: it drops the tensors of the next, which in DeepSeek-V3 predicts further tokens.
+const MLX_LAYERS: usize = 61;
+
 impl Engine {
-    /// Whether it runs a model that is written so; `obstacle` is what keeps the model from the stock form.
+    /// Whether its DeepSeek code has biases on down-projections and output (`attention_bias`).
+    pub(crate) fn has_biases(self) -> bool {
+        matches!(self, Self::Transformers | Self::Mlx | Self::MistralRs)
+    }
+
+    /// Whether its DeepSeek code computes every scaling of RoPE.
+    pub(crate) fn scales_rope(self) -> bool {
+        matches!(self, Self::Transformers | Self::Mlx)
+    }
+
+    /// Whether it runs a model of so many layers that is written so; `obstacle` is what keeps the model from the stock form.
     ///
     /// # Errors
     /// [`ConvertError::Engine`] with what is in the way and what to do.
@@ -17,6 +33,7 @@ impl Engine {
         self,
         format: FileFormat,
         style: LatentStyle,
+        layers: usize,
         obstacle: Option<&str>,
     ) -> Result<(), ConvertError> {
         let fail = |problem: &str, advice: &str| {
@@ -29,13 +46,18 @@ impl Engine {
         if format == FileFormat::Gguf && self != Self::LlamaCpp {
             return fail("it does not read GGUF", "leave format = \"gguf\" out");
         }
-        if self == Self::Transformers {
-            return Ok(());
-        }
-        if style == LatentStyle::Family {
+        if self == Self::Mlx && layers > MLX_LAYERS {
             return fail(
-                obstacle.unwrap_or("a family's own class is for transformers alone (style = \"family\")"),
-                "target = \"transformers\" runs it, in the family's own class if need be",
+                "mlx-lm drops the tensors of layer 61 while loading (model.layers.61), which in DeepSeek-V3 predicts further tokens",
+                "it loads models of up to 61 layers; target = \"transformers\" has no such limit",
+            );
+        }
+        // vLLM has a plugin for the families' classes, `python/transmla-vllm`.
+        let runs_families = matches!(self, Self::Transformers | Self::Vllm);
+        if style == LatentStyle::Family && !runs_families {
+            return fail(
+                obstacle.unwrap_or("a family's own class is for transformers and vLLM alone (style = \"family\")"),
+                "target = \"transformers\" runs it, in the family's own class if need be, and target = \"vllm\" with a plugin",
             );
         }
         Ok(())

@@ -15,3 +15,4 @@ pub mod report;
 pub mod serving;
 pub mod shapes;
 pub mod support;
+mod vllm;

@@ -57,7 +57,7 @@ pub enum Engine {
     /// Hugging Face transformers: every form, scaled RoPE and biases in the stock one too.
     #[serde(rename = "transformers")]
     Transformers,
-    /// vLLM: the stock form; 512 + 64 numbers per token for every kernel, others for TRITON_MLA alone.
+    /// vLLM: the stock form, else the family's class with the plugin transmla-vllm; 512 + 64 numbers per token for every kernel.
     #[serde(rename = "vllm")]
     Vllm,
     /// SGLang: the stock form.
@@ -73,6 +73,13 @@ pub enum Engine {
         )
     )]
     LlamaCpp,
+    /// mlx-lm: the stock form with biases and scaled RoPE, up to 61 layers.
+    #[serde(rename = "mlx")]
+    Mlx,
+    /// mistral.rs: the stock form with biases, RoPE unscaled.
+    #[serde(rename = "mistralrs")]
+    #[cfg_attr(feature = "clap", value(name = "mistralrs"))]
+    MistralRs,
 }
 
 impl fmt::Display for Engine {
@@ -82,6 +89,8 @@ impl fmt::Display for Engine {
             Self::Vllm => "vllm",
             Self::Sglang => "sglang",
             Self::LlamaCpp => "llama.cpp",
+            Self::Mlx => "mlx",
+            Self::MistralRs => "mistralrs",
         })
     }
 }

@@ -82,7 +82,12 @@ impl Plan {
             FileFormat::Safetensors => recipe.engine,
         };
         if let Some(engine) = engine {
-            engine.check(recipe.file_format(), style, obstacle.as_deref())?;
+            engine.check(
+                recipe.file_format(),
+                style,
+                source.num_hidden_layers,
+                obstacle.as_deref(),
+            )?;
         }
         Ok(Self {
             recipe: recipe.clone(),

@@ -1,14 +1,11 @@
 //! How the programs that run converted models are started on one.
 
-use transmla_core::StorageDtype;
 use transmla_core::config::LatentStyle;
 
-use crate::spec::engine::GGUF_FILE;
+use crate::spec::engine::{COMMON_SHAPE, GGUF_FILE};
 use crate::spec::options::{Engine, FileFormat};
 use crate::spec::plan::Plan;
-
-/// Latent and rotary key that every kernel is made for; those in Triton take them from the configuration.
-const COMMON_SHAPE: (usize, usize) = (512, 64);
+use crate::spec::vllm;
 
 impl Engine {
     /// The widths (`qk_mqa_dim`, `kv_lora_rank`) that all of its kernels are made for, if some are made for no others.
@@ -16,46 +13,55 @@ impl Engine {
         let (rank, rope) = COMMON_SHAPE;
         match self {
             Self::Vllm | Self::Sglang => Some((rope, rank)),
-            Self::Transformers | Self::LlamaCpp => None,
+            Self::Transformers | Self::LlamaCpp | Self::Mlx | Self::MistralRs => None,
         }
     }
 
-    /// What of a model's shapes keeps the engine from some of its kernels or devices, though not from running it.
-    pub fn restriction(self, plan: &Plan) -> Option<String> {
-        let (rank, rope) = (plan.latent().kv_lora_rank, plan.latent().qk_rope_head_dim);
-        if (rank, rope) == COMMON_SHAPE {
-            return None;
+    /// What is to be known before it runs a model: what it needs, which kernels serve the shapes, and what none of them does.
+    pub fn remarks(self, plan: &Plan) -> Vec<String> {
+        match self {
+            Self::Vllm => vllm::remarks(plan),
+            Self::Sglang => sglang_width(plan).into_iter().collect(),
+            Self::Transformers | Self::LlamaCpp | Self::Mlx | Self::MistralRs => Vec::new(),
         }
-        let (backend, devices) = match self {
-            Self::Vllm => ("TRITON_MLA", "NVIDIA, AMD and Intel GPUs; not on CPUs"),
-            Self::Sglang => ("triton", "NVIDIA and AMD GPUs"),
-            Self::Transformers | Self::LlamaCpp => return None,
-        };
-        Some(format!(
-            "{rank} + {rope} numbers per token are for --attention-backend {backend} alone ({devices}); 512 + 64 are for every \
-             kernel"
-        ))
     }
 
     /// The command that serves or runs the model in the folder `path`.
     pub fn command(self, plan: &Plan, path: &str) -> String {
-        let (rank, rope) = (plan.latent().kv_lora_rank, plan.latent().qk_rope_head_dim);
-        let common = (rank, rope) == COMMON_SHAPE;
-        // Its kernels on GPUs compute in 16 bits; left alone it makes bf16 of fp32 where the device has it.
-        let wide = self == Self::Vllm && plan.recipe().dtype == StorageDtype::F32;
-        let dtype = if wide { " --dtype bfloat16" } else { "" };
         match self {
             Self::Transformers => format!("AutoModelForCausalLM.from_pretrained('{path}'{})", remote_code(plan)),
-            Self::Vllm if common => format!("vllm serve {path}{dtype}"),
-            Self::Vllm => format!("vllm serve {path} --attention-backend TRITON_MLA{dtype}"),
-            Self::Sglang if common => format!("python -m sglang.launch_server --model-path {path}"),
-            Self::Sglang => format!("python -m sglang.launch_server --model-path {path} --attention-backend triton"),
+            Self::Vllm => vllm::command(plan, path),
+            Self::Sglang => {
+                let backend = if sglang_width(plan).is_some() {
+                    " --attention-backend triton"
+                } else {
+                    ""
+                };
+                format!("python -m sglang.launch_server --model-path {path}{backend}")
+            }
+            Self::Mlx => format!("mlx_lm.server --model {path}"),
+            Self::MistralRs => {
+                // It goes by `architectures`, where a model with biases has another name.
+                let name = if plan.latent().biases { " --arch deepseekv3" } else { "" };
+                format!("mistralrs serve -m {path}{name}")
+            }
             Self::LlamaCpp => match plan.recipe().file_format() {
                 FileFormat::Gguf => format!("llama-cli -m {path}/{GGUF_FILE}"),
                 FileFormat::Safetensors => format!("transmla export --model-path {path} --output {path}.gguf"),
             },
         }
     }
+}
+
+/// What other widths than the common ones keep SGLang from.
+fn sglang_width(plan: &Plan) -> Option<String> {
+    let (rank, rope) = (plan.latent().kv_lora_rank, plan.latent().qk_rope_head_dim);
+    ((rank, rope) != COMMON_SHAPE).then(|| {
+        format!(
+            "{rank} + {rope} numbers per token are for --attention-backend triton alone (NVIDIA and AMD GPUs); 512 + 64 are for every \
+             kernel"
+        )
+    })
 }
 
 /// What loading in transformers needs for modelling code of the model's own.
@@ -73,7 +79,7 @@ mod tests {
 
     use super::*;
     use crate::spec::error::ConvertError;
-    use crate::spec::options::{FreqFold, Style};
+    use crate::spec::options::{FreqFold, MethodName, Style};
     use crate::spec::recipe::Recipe;
 
     fn options(engine: Engine) -> Recipe {
@@ -99,7 +105,14 @@ mod tests {
         plan(changes, options).map_or_else(|error| error.to_string(), |_| String::new())
     }
 
-    const ALL: [Engine; 4] = [Engine::Transformers, Engine::Vllm, Engine::Sglang, Engine::LlamaCpp];
+    const ALL: [Engine; 6] = [
+        Engine::Transformers,
+        Engine::Vllm,
+        Engine::Sglang,
+        Engine::LlamaCpp,
+        Engine::Mlx,
+        Engine::MistralRs,
+    ];
 
     #[test]
     fn plain_models_run_everywhere() {
@@ -114,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_transformers_runs_is_refused_for_others() {
+    fn what_stock_code_has_not_is_refused_or_a_familys_class() {
         let llama3 = json!({
             "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
             "original_max_position_embeddings": 8192,
@@ -126,41 +139,59 @@ mod tests {
             (json!({"model_type": "qwen3"}), "normalises", false),
             (json!({"model_type": "mistral", "sliding_window": 9}), "window", false),
         ] {
-            let plan = plan(&changes, &options(Engine::Transformers)).unwrap();
-            assert_eq!(plan.style() == LatentStyle::DeepseekV3, stock, "{changes}");
+            let found = plan(&changes, &options(Engine::Transformers)).unwrap();
+            assert_eq!(found.style() == LatentStyle::DeepseekV3, stock, "{changes}");
             if stock {
-                let written = plan.config_json();
+                let written = found.config_json();
                 let name = written.text("/architectures/0").unwrap().to_owned();
                 assert_eq!(name, "DeepseekV3TransformersForCausalLM", "{changes}");
             }
-            for engine in [Engine::Vllm, Engine::Sglang, Engine::LlamaCpp] {
+            for engine in [Engine::Sglang, Engine::LlamaCpp] {
                 let found = problem(&changes, &options(engine));
                 let says = [word, "target = \"transformers\"", &format!("target = \"{engine}\"")];
                 assert!(says.iter().all(|word| found.contains(word)), "{changes}: {found}");
             }
+            // Its plugin runs that.
+            let found = plan(&changes, &options(Engine::Vllm)).unwrap();
+            assert_eq!(found.style(), LatentStyle::Family, "{changes}");
+            assert!(
+                found.obstacle().is_some_and(|obstacle| obstacle.contains(word)),
+                "{changes}"
+            );
+            assert!(Engine::Vllm.remarks(&found)[0].contains("transmla-vllm"));
+            let stock = Recipe {
+                style: Style::DeepseekV3,
+                method: MethodName::Transmla,
+                ..options(Engine::Vllm)
+            };
+            assert!(problem(&changes, &stock).contains(word), "{changes}");
         }
     }
 
     #[test]
-    fn any_width_runs_and_kernels_that_lack_it_are_named() {
+    fn widths_that_kernels_lack_are_named() {
         for engine in ALL {
-            let narrow = Recipe {
-                kv_lora_rank: Some(200),
+            let wide = |rank| Recipe {
+                kv_lora_rank: Some(rank),
                 ..options(engine)
             };
-            let (narrow, common) = (
-                plan(&json!({}), &narrow).unwrap(),
-                plan(&json!({}), &options(engine)).unwrap(),
-            );
-            assert_eq!(engine.restriction(&common), None, "{engine}");
-            let said = engine.restriction(&narrow).unwrap_or_default();
-            let words = match engine {
-                Engine::Vllm => vec!["200 + 64", "TRITON_MLA", "not on CPUs"],
-                Engine::Sglang => vec!["200 + 64", "--attention-backend triton"],
-                _ => vec![],
+            let said = |rank| engine.remarks(&plan(&json!({}), &wide(rank)).unwrap()).join("; ");
+            let (common, narrow) = (said(512), said(200));
+            let (all, words) = match engine {
+                Engine::Vllm => (
+                    vec!["FLASH_ATTN_MLA (NVIDIA Hopper"],
+                    vec!["200 + 64", "VLLM_MLA_DISABLE=1"],
+                ),
+                Engine::Sglang => (vec![], vec!["200 + 64", "--attention-backend triton"]),
+                _ => (vec![], vec![]),
             };
-            assert_eq!(said.is_empty(), words.is_empty(), "{engine}");
-            assert!(words.iter().all(|word| said.contains(word)), "{said}");
+            assert_eq!(
+                (common.is_empty(), narrow.is_empty()),
+                (all.is_empty(), words.is_empty()),
+                "{engine}"
+            );
+            assert!(all.iter().all(|word| common.contains(word)), "{common}");
+            assert!(words.iter().all(|word| narrow.contains(word)), "{narrow}");
         }
         let own = Recipe {
             style: Style::Family,
@@ -182,32 +213,46 @@ mod tests {
     }
 
     #[test]
+    fn mlx_and_mistral_rs_have_biases_and_limits_of_their_own() {
+        let biased = json!({"attention_bias": true});
+        for (engine, command) in [
+            (Engine::Mlx, "mlx_lm.server --model m"),
+            (Engine::MistralRs, "mistralrs serve -m m --arch deepseekv3"),
+        ] {
+            let found = plan(&biased, &options(engine)).unwrap();
+            assert_eq!(found.style(), LatentStyle::DeepseekV3);
+            assert_eq!(engine.command(&found, "m"), command);
+            assert!(problem(&json!({"model_type": "qwen3"}), &options(engine)).contains("normalises"));
+        }
+        let layers = |number: usize| problem(&json!({"num_hidden_layers": number}), &options(Engine::Mlx));
+        assert_eq!(layers(61), "");
+        assert!(layers(62).contains("layer 61"), "{}", layers(62));
+        let llama3 = json!({"rope_scaling": {
+            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        }});
+        let yarn = |truncate: bool| {
+            let keys = json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512, "truncate": truncate});
+            json!({"rope_scaling": keys})
+        };
+        assert_eq!(problem(&llama3, &options(Engine::Mlx)), "");
+        assert!(problem(&llama3, &options(Engine::MistralRs)).contains("llama3"));
+        assert_eq!(problem(&yarn(true), &options(Engine::Mlx)), "");
+        assert!(problem(&yarn(false), &options(Engine::Mlx)).contains("truncate"));
+    }
+
+    #[test]
     fn commands_fit_the_shapes() {
-        for (rank, rope, engine, words) in [
-            (512, 64, Engine::Vllm, "vllm serve m"),
-            (448, 128, Engine::Vllm, "vllm serve m --attention-backend TRITON_MLA"),
-            (512, 64, Engine::Sglang, "python -m sglang.launch_server --model-path m"),
-            (256, 64, Engine::Sglang, "--attention-backend triton"),
-            (200, 64, Engine::Vllm, "vllm serve m --attention-backend TRITON_MLA"),
+        for (rank, words) in [
+            (512, "python -m sglang.launch_server --model-path m"),
+            (256, "--attention-backend triton"),
         ] {
             let options = Recipe {
                 kv_lora_rank: Some(rank),
-                qk_mqa_dim: Some(rope),
-                freqfold: FreqFold::Fixed(4),
-                ..options(engine)
+                ..options(Engine::Sglang)
             };
-            let command = engine.command(&plan(&json!({}), &options).unwrap(), "m");
+            let command = Engine::Sglang.command(&plan(&json!({}), &options).unwrap(), "m");
             assert!(command.ends_with(words), "{command}");
-            let wide = Recipe {
-                dtype: StorageDtype::F32,
-                ..options
-            };
-            let command = engine.command(&plan(&json!({}), &wide).unwrap(), "m");
-            assert_eq!(
-                command.ends_with("--dtype bfloat16"),
-                engine == Engine::Vllm,
-                "{command}"
-            );
         }
     }
 }

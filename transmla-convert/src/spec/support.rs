@@ -39,7 +39,7 @@ fn obstacle(source: &ModelConfig, recipe: &Recipe, fitted: bool) -> Option<Strin
         FileFormat::Gguf => Some(Engine::LlamaCpp),
         FileFormat::Safetensors => recipe.engine,
     };
-    let has_biases = matches!(engine, None | Some(Engine::Transformers));
+    let has_biases = engine.is_none_or(Engine::has_biases);
     let family = source.family;
     let reason = if source.experts.is_some() {
         "the model's experts are chosen by a softmax, DeepSeek-V3's by a sigmoid"
@@ -50,11 +50,15 @@ fn obstacle(source: &ModelConfig, recipe: &Recipe, fitted: bool) -> Option<Strin
     } else if source.window.is_some() {
         "the model has sliding-window attention, which stock DeepSeek code has not"
     } else if biases && !has_biases {
-        "the model's attention projections have biases, which of all engines' DeepSeek code transformers' alone has"
+        "the model's attention projections have biases, which this engine's DeepSeek code has not"
     } else if biases && recipe.use_qkv_norm {
         "the model's biases go through a query latent, which a norm of its own (use_qkv_norm = true) would change"
     } else if source.activation != Activation::Silu {
         "the model's activation is not silu"
+    } else if recipe.engine == Some(Engine::Mlx)
+        && matches!(source.rope.scaling, RopeScaling::Yarn { truncate: false, .. })
+    {
+        "mlx-lm rounds the dimensions between which YaRN interpolates, and this model does not (truncate = false)"
     } else if source.rope.scaling != RopeScaling::Default && !keeps_scaled_rope(recipe) && !fitted {
         return Some(format!(
             "its RoPE scaling ({}) is not in every engine's DeepSeek code; target = \"transformers\" keeps it, and style \
@@ -67,7 +71,7 @@ fn obstacle(source: &ModelConfig, recipe: &Recipe, fitted: bool) -> Option<Strin
     Some(reason.into())
 }
 
-/// Whether the stock form keeps the scaling of RoPE: transformers computes every kind, other engines YaRN at most.
+/// Whether the stock form keeps the scaling of RoPE: transformers and mlx-lm compute every kind, other engines YaRN at most.
 pub(crate) fn keeps_scaled_rope(recipe: &Recipe) -> bool {
-    recipe.engine == Some(Engine::Transformers) && recipe.file_format() == FileFormat::Safetensors
+    recipe.engine.is_some_and(Engine::scales_rope) && recipe.file_format() == FileFormat::Safetensors
 }

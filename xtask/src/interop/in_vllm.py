@@ -19,6 +19,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # One process for all models, for most of the time goes into starting them.
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 
+CONTEXT = 128
 NEW_TOKENS = 24
 PROMPTS = (5, 48)
 
@@ -53,7 +54,7 @@ def compare(binary, path, folder, plugin):
         dtype="float32",
         skip_tokenizer_init=True,
         enforce_eager=True,
-        max_model_len=128,
+        max_model_len=min(CONTEXT, config["max_position_embeddings"]),
         max_num_seqs=2,
         compilation_config={} if plugin else {"custom_ops": ["none"]},
     )

@@ -5,6 +5,7 @@ from torch import nn
 from vllm.config import VllmConfig
 from vllm.distributed import get_tensor_model_parallel_world_size
 from vllm.model_executor.layers.attention import MLAAttention
+from vllm.model_executor.layers.attention.mla_attention import MLACommonBackend
 from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.model_executor.layers.linear import ColumnParallelLinear, ReplicatedLinear, RowParallelLinear
 from vllm.model_executor.layers.rotary_embedding import get_rope
@@ -24,6 +25,8 @@ class LatentAttention(nn.Module):
     def __init__(self, vllm_config: VllmConfig, features: Features, layer: int, prefix: str):
         super().__init__()
         config, quant = vllm_config.model_config.hf_config, vllm_config.quant_config
+        if not vllm_config.model_config.use_mla:
+            raise ValueError("VLLM_MLA_DISABLE is set, and this model has no other attention than the latent one")
         parts = get_tensor_model_parallel_world_size()
         heads, hidden = config.num_attention_heads, config.hidden_size
         if heads % parts:
@@ -135,6 +138,12 @@ def special(features: Features, layer: int, shape: tuple[int, int], context: int
         from .cpu import PlainMLABackend
 
         return {"attn_backend": PlainMLABackend, "window": window, "softcap": features.softcap}
+    numbers = sum(shape)
+    if not MLACommonBackend.supports_head_size(numbers):
+        raise ValueError(
+            f"{shape[0]} + {shape[1]} numbers per token: on this device vLLM keeps {MLACommonBackend.get_supported_head_sizes()} in a cache of "
+            "latents; serve on a CPU, or convert with --kv-lora-rank 512 --qk-mqa-dim 64"
+        )
     if window is not None:
         raise ValueError(
             f"layer {layer} has a window of {window} tokens, which no kernel of vLLM for latent attention on this device has; "

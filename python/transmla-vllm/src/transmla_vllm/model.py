@@ -25,11 +25,14 @@ from vllm.model_executor.models.utils import (
 )
 
 from .attention import LatentAttention
+from .configuration_transmla import TransMLAConfig
 from .features import Features, features
 
 
 def speak_deepseek(config, has: Features) -> None:
-    """Gives a configuration the keys that DeepSeek's classes read."""
+    """Gives a family's configuration the keys that DeepSeek's classes read."""
+    if not isinstance(config, TransMLAConfig):
+        return
     config.first_k_dense_replace = config.num_hidden_layers if has.experts is None else 0
     config.moe_layer_freq = 1
     config.routed_scaling_factor = 1.0
