@@ -13,7 +13,7 @@ fn main() -> Result<(), CoreError> {
         .map_or("transmla-cli/models/stories260k".into(), PathBuf::from);
     let model = Decoder::open(&folder, &Device::flex(), Residency::Streamed)?;
     let tokens = TokenBatch::from_ids(vec![1, 403, 407, 261, 378, 432, 383, 286], 1, 8)?;
-    let rotary = Rotary::new(&model.config().rope, 0..tokens.sequence(), model.device());
+    let rotary = Rotary::new(model.config().rope.of(0), 0..tokens.sequence(), model.device());
     let mut hidden = model.embed(&tokens)?; // [batch, seq, hidden]
     for index in 0..model.config().num_hidden_layers {
         let layer = model.layer(index)?;

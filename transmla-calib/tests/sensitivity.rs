@@ -360,7 +360,7 @@ fn reference_tokens(family: &str, batch: usize, sequence: usize) -> TokenBatch {
 /// The sum over all sequences of -log p(next token), with `shift` added to the attention output of one layer.
 fn loss(model: &Decoder, tokens: &TokenBatch, shifted: usize, shift: &Tensor<2>) -> f64 {
     let (batch, sequence) = (tokens.batch(), tokens.sequence());
-    let rotary = Rotary::new(&model.config().rope, 0..sequence, model.device());
+    let rotary = Rotary::new(model.config().rope.of(0), 0..sequence, model.device());
     let mut hidden = model.embed(tokens).unwrap().flatten::<2>(0, 1);
     for index in 0..model.config().num_hidden_layers {
         let layer = model.layer(index).unwrap();
@@ -508,8 +508,8 @@ fn statistics_of_a_real_layer() {
         unreachable!()
     };
     let inputs = layer.attention_input(model.embed(&tokens).unwrap());
-    let rotary = Rotary::new(&model.config().rope, 0..16, model.device());
-    let width = model.config().rope.dim;
+    let rotary = Rotary::new(model.config().rope.of(0), 0..16, model.device());
+    let width = model.config().rope.of(0).dim;
     let mut sensitivity = Sensitivity::new(attention.query_heads, width, 16);
     sensitivity.add(attention, &inputs, &gradients[0], 2, &rotary).unwrap();
     for profile in sensitivity.profiles().iter().flatten() {

@@ -11,7 +11,7 @@ fn rope(head_dim: usize, changes: &Value) -> RopeConfig {
     });
     let raw = config.as_object_mut().unwrap();
     raw.extend(changes.as_object().unwrap().clone());
-    ModelConfig::from_json(raw.clone()).unwrap().rope
+    *ModelConfig::from_json(raw.clone()).unwrap().rope.of(0)
 }
 
 #[track_caller]

@@ -1,7 +1,7 @@
 //! Running windows through a model, layer by layer.
 
 use transmla_core::burn::tensor::Tensor;
-use transmla_core::model::Rotary;
+use transmla_core::model::LayerRotary;
 use transmla_core::{CoreError, LayeredModel, TokenBatch};
 
 use crate::observer::Progress;
@@ -49,7 +49,7 @@ pub(crate) fn final_states(
     batch_size: usize,
     progress: &mut Progress<'_>,
 ) -> Result<Vec<Tensor<3>>, CoreError> {
-    let rotary = Rotary::new(&model.config().rope, 0..windows.sequence(), model.device());
+    let rotary = LayerRotary::new(&model.config().rope, 0..windows.sequence(), model.device());
     let starts = (0..windows.batch()).step_by(batch_size);
     let mut states = starts
         .filter_map(|start| windows.rows(start..start + batch_size))
@@ -60,7 +60,7 @@ pub(crate) fn final_states(
         for state in &mut states {
             // The old state is released before the layer runs on it.
             let hidden = std::mem::replace(state, Tensor::empty([1, 1, 1], model.device()));
-            *state = layer.forward(hidden, &rotary, None)?;
+            *state = layer.forward(hidden, rotary.of(index), None)?;
             progress.step();
         }
     }

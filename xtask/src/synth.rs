@@ -1,7 +1,7 @@
 //! `cargo xtask synth`: random weights in the shape of a model.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 
@@ -44,7 +44,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         &arguments.dtype,
         arguments.shard_size,
         arguments.seed,
-    )
+    )?;
+    println!("{}", arguments.output.display());
+    Ok(())
 }
 
 /// Writes a folder of random weights for a config.json.
@@ -62,6 +64,8 @@ pub fn write(config: &Path, output: &Path, dtype: &str, shard_size: u64, seed: u
     let status = Command::new(&program)
         .args([config, output])
         .args([dtype, &shard_size.to_string(), &seed.to_string()])
+        // It says where the folder is.
+        .stdout(Stdio::null())
         .status()
         .with_context(|| format!("cannot start {}", program.display()))?;
     ensure!(status.success(), "the generator failed ({status})");

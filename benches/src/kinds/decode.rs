@@ -148,7 +148,7 @@ impl Layers {
         self.layers.push(Layer {
             attention: (self.attention)(numbers),
             cache: RefCell::new(cache),
-            rotary: Rotary::new(&self.config.rope, context..context + 1, &device),
+            rotary: Rotary::new(self.config.rope.of(0), context..context + 1, &device),
             input,
         });
     }
@@ -164,7 +164,7 @@ impl Layers {
     fn check(&self, text: &Tensor<2>) -> anyhow::Result<()> {
         let device = text.device();
         let attention = &self.layers[0].attention;
-        let rotary = |positions| Rotary::new(&self.config.rope, positions, &device);
+        let rotary = |positions| Rotary::new(self.config.rope.of(0), positions, &device);
         let whole = attention.forward(text.clone(), 1, &rotary(0..CHECKED), None);
         let mut cache = KvCache::new(&self.config, CHECKED);
         let last = CHECKED - 1;

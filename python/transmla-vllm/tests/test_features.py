@@ -8,7 +8,13 @@ from transmla_vllm import STOCK, register
 from transmla_vllm.features import features, rope_parameters
 
 SHAPE = dict(
-    num_hidden_layers=4, num_attention_heads=4, kv_lora_rank=24, qk_nope_head_dim=12, qk_rope_head_dim=4, v_head_dim=12, q_lora_rank=None
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    kv_lora_rank=24,
+    qk_nope_head_dim=12,
+    qk_rope_head_dim=4,
+    v_head_dim=12,
+    q_lora_rank=None,
 )
 
 
@@ -40,7 +46,8 @@ class Families(unittest.TestCase):
         self.assertEqual(has.sliding_layers, frozenset())
 
     def test_what_families_add(self):
-        gemma = features(config("gemma2", query_pre_attn_scalar=64, attn_logit_softcapping=50.0, final_logit_softcapping=30.0))
+        keys = dict(query_pre_attn_scalar=64, attn_logit_softcapping=50.0, final_logit_softcapping=30.0)
+        gemma = features(config("gemma2", **keys))
         self.assertEqual((gemma.scale, gemma.softcap, gemma.final_softcap, gemma.around), (0.125, 50.0, 30.0, True))
         self.assertEqual(features(config("mixtral", num_local_experts=6)).experts, 6)
         qwen = features(config("qwen3"))

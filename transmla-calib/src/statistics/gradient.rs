@@ -1,7 +1,7 @@
 //! Gradients of the loss with respect to each layer's attention output.
 
 use transmla_core::burn::tensor::{Device, Int, Tensor, TensorData};
-use transmla_core::model::{RecordedAttention, Rotary};
+use transmla_core::model::{LayerRotary, RecordedAttention};
 use transmla_core::{CoreError, Decoder, LayeredModel, TokenBatch};
 
 /// Gradients of the loss with respect to the attention output of every layer, `[batch·seq, hidden]` each.
@@ -24,11 +24,13 @@ pub fn output_gradients(model: &Decoder, tokens: &TokenBatch) -> Result<Vec<Tens
     let tracking = plain.clone().autodiff();
     let traced = model.on_device(&tracking);
     let [batch, sequence] = [tokens.batch(), tokens.sequence()];
-    let rotary = Rotary::new(&model.config().rope, 0..sequence, &plain);
+    let rotary = LayerRotary::new(&model.config().rope, 0..sequence, &plain);
     let layers = model.config().num_hidden_layers;
     let mut states = vec![model.embed(tokens)?];
     for index in 0..layers {
-        let next = model.layer(index)?.forward(states[index].clone(), &rotary, None)?;
+        let next = model
+            .layer(index)?
+            .forward(states[index].clone(), rotary.of(index), None)?;
         states.push(next);
     }
     let last = states.pop().map(|state| state.flatten::<2>(0, 1));
@@ -40,7 +42,7 @@ pub fn output_gradients(model: &Decoder, tokens: &TokenBatch) -> Result<Vec<Tens
         let layer = traced.layer(index)?;
         let hidden = leaf(states[index].clone().flatten::<2>(0, 1));
         let input = layer.input_norm.forward(hidden.clone());
-        let attention = RecordedAttention::run(&layer.attention, input, batch, &traced_rotary);
+        let attention = RecordedAttention::run(&layer.attention, input, batch, traced_rotary.of(index));
         let middle = layer.add_attention(hidden.clone(), attention.output());
         let middle = leaf(middle.detach().without_autodiff());
         gradient = pull_back(layer.feed_forward(middle.clone())?, gradient, &middle)?;

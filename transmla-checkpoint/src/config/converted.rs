@@ -13,15 +13,16 @@ impl ModelConfig {
     /// The configuration of this model converted to the given latent shapes: what reading [`Self::latent_json`] gives, but for
     /// [`Self::raw`], which is empty.
     pub fn converted(&self, latent: &LatentConfig, form: &LatentForm) -> Self {
-        let rope = RopeConfig {
-            theta: self.rope.theta,
+        let scaled = form.style == LatentStyle::Family || form.scaled_rope;
+        let rope = self.rope.map(|source| RopeConfig {
+            theta: source.theta,
             dim: latent.qk_rope_head_dim,
             layout: RopeLayout::Interleaved,
-            scaling: match form.style == LatentStyle::Family || form.scaled_rope {
-                true => self.rope.scaling,
+            scaling: match scaled {
+                true => source.scaling,
                 false => RopeScaling::Default,
             },
-        };
+        });
         let family_form = Self {
             model_type: self.family.latent_model_type(),
             rms_norm_eps: form.rms_norm_eps,

@@ -82,7 +82,7 @@ impl ModelConfig {
             out.remove(*key);
         }
         let scaling = match form.style == LatentStyle::Family || form.scaled_rope {
-            true => self.rope.scaling,
+            true => self.rope.of(0).scaling,
             false => RopeScaling::Default,
         };
         let mut keys = self.latent_keys(latent, form, &scaling);
@@ -102,7 +102,7 @@ impl ModelConfig {
         scaling: &RopeScaling,
     ) -> Vec<(&'static str, Value)> {
         let mut rope = scaling.parameters();
-        rope.insert("rope_theta".into(), json!(self.rope.theta));
+        rope.insert("rope_theta".into(), json!(self.rope.of(0).theta));
         // transformers before 5 reads this key alone.
         let older = (*scaling != RopeScaling::Default).then(|| rope.clone());
         vec![
@@ -115,7 +115,7 @@ impl ModelConfig {
             ("v_head_dim", json!(latent.v_head_dim)),
             ("attention_bias", json!(latent.biases)),
             ("rms_norm_eps", json!(form.rms_norm_eps)),
-            ("rope_theta", json!(self.rope.theta)),
+            ("rope_theta", json!(self.rope.of(0).theta)),
             ("rope_interleave", json!(true)),
             ("tie_word_embeddings", json!(self.tie_word_embeddings)),
             ("torch_dtype", json!(form.dtype.torch_name())),

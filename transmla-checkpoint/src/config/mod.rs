@@ -12,6 +12,7 @@ mod headers;
 mod json;
 pub(crate) mod latent;
 mod latent_json;
+mod layer_ropes;
 pub(crate) mod model;
 mod mtp;
 mod parse;
@@ -32,6 +33,7 @@ pub use latent_json::{
     CACHE_KEYS, CONFIGURATION_MODULE, LatentForm, LatentStyle, MODELLING_MODULE, TRANSFORMERS_ARCHITECTURE,
     stock_architecture,
 };
+pub use layer_ropes::LayerRopes;
 pub use model::ModelConfig;
 pub use mtp::MtpConfig;
 pub use raw::RawConfig;

@@ -5,9 +5,9 @@ use super::attention_parameters::AttentionParameters;
 use super::family::Family;
 use super::features::{Activation, ExpertConfig, SlidingWindow};
 use super::grouped::GroupedConfig;
+use super::layer_ropes::LayerRopes;
 use super::mtp::MtpConfig;
 use super::raw::RawConfig;
-use super::rope::RopeConfig;
 
 /// The configuration of a model of any family, as the decoder needs it.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,8 +48,8 @@ pub struct ModelConfig {
     pub experts: Option<ExpertConfig>,
     /// Multi-token-prediction (MTP) layers.
     pub mtp: Option<MtpConfig>,
-    /// Positions.
-    pub rope: RopeConfig,
+    /// Positions, by layer.
+    pub rope: LayerRopes,
     /// Longest sequence for which [`Self::rope`] holds, in tokens, if it is limited: dynamic RoPE scaling changes the
     /// frequencies of longer sequences.
     pub rope_limit: Option<usize>,

@@ -8,6 +8,7 @@ use super::form::{Form, find_family};
 use super::grouped::GroupedConfig;
 use super::json::Keys;
 use super::latent::LatentConfig;
+use super::layer_ropes::LayerRopes;
 use super::model::ModelConfig;
 use super::mtp::MtpConfig;
 use super::raw::RawConfig;
@@ -145,7 +146,7 @@ impl ModelConfig {
             window: SlidingWindow::read(&keys, family, num_hidden_layers)?,
             experts: ExpertConfig::read(&keys, family)?,
             mtp: MtpConfig::read(&keys, family, &attention)?,
-            rope,
+            rope: LayerRopes::same(rope),
             rope_limit: positions.limit,
             attention,
             eos_token_ids: keys.token_ids("eos_token_id", defaults.eos_token_id),
@@ -182,7 +183,7 @@ mod tests {
         let grouped = config.grouped().unwrap();
         assert_eq!((grouped.head_dim, grouped.num_key_value_heads), (8, 4));
         assert_eq!(config.attention.cache_numbers(), 64);
-        assert_eq!(config.rope.frequencies()[1], 10000f64.powf(-0.25));
+        assert_eq!(config.rope.of(0).frequencies()[1], 10000f64.powf(-0.25));
     }
 
     #[test]

@@ -165,7 +165,7 @@ proptest! {
             }),
         };
         if let Ok(parsed) = ModelConfig::from_json(config) {
-            prop_assert!(parsed.rope.frequencies().iter().all(|f| f.is_finite()));
+            prop_assert!(parsed.rope.of(0).frequencies().iter().all(|f| f.is_finite()));
             prop_assert!(parsed.attention.cache_numbers() > 0);
         }
     }
@@ -195,7 +195,7 @@ proptest! {
             _ => (small % 2 == 0).into(),
         });
         if let Ok(parsed) = ModelConfig::from_json(config) {
-            prop_assert!(parsed.rope.frequencies().iter().all(|f| f.is_finite()));
+            prop_assert!(parsed.rope.of(0).frequencies().iter().all(|f| f.is_finite()));
             let parameters = parsed.attention_parameters(1);
             prop_assert!(parameters.scale.is_finite() && parameters.scale > 0.0);
             prop_assert!(parameters.window.is_none_or(|window| window > 0));

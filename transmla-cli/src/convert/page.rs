@@ -121,8 +121,8 @@ fn facts(plan: &Plan, freqfold: Option<usize>, calibration: Option<String>) -> V
 fn of_layer(plan: &Plan, report: &LayerReport, figures: &[LayerFigures]) -> page::LayerFigures {
     let figures = figures.iter().find(|figures| figures.layer == report.layer);
     let rope = figures.map(|figures| RopeFigures {
-        frequencies: plan.source().rope.frequencies(),
-        slots: plan.converted().rope.frequencies(),
+        frequencies: plan.source().rope.of(report.layer).frequencies(),
+        slots: plan.converted().rope.of(report.layer).frequencies(),
         shares: figures.slot_energy.clone(),
     });
     page::LayerFigures {

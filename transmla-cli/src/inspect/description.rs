@@ -53,7 +53,7 @@ fn grouped_attention(table: &mut Table, config: &ModelConfig, grouped: &GroupedC
         (false, true) => ", a bias on o",
         (false, false) => "",
     };
-    let (queries, theta) = (config.num_attention_heads, config.rope.theta);
+    let (queries, theta) = (config.num_attention_heads, thetas(config));
     let (heads, width) = (grouped.num_key_value_heads, grouped.head_dim);
     table.row(
         "attention",
@@ -62,7 +62,7 @@ fn grouped_attention(table: &mut Table, config: &ModelConfig, grouped: &GroupedC
 }
 
 fn latent_attention(table: &mut Table, config: &ModelConfig, latent: &LatentConfig) {
-    let (heads, theta) = (config.num_attention_heads, config.rope.theta);
+    let (heads, theta) = (config.num_attention_heads, thetas(config));
     table.row(
         "attention",
         format!(
@@ -83,12 +83,34 @@ fn latent_attention(table: &mut Table, config: &ModelConfig, latent: &LatentConf
     );
 }
 
+/// The base of RoPE's frequencies, or each with the number of layers that have it.
+fn thetas(config: &ModelConfig) -> String {
+    let kinds = config.rope.kinds();
+    if let [rope] = kinds {
+        return rope.theta.to_string();
+    }
+    let described = kinds.iter().enumerate().map(|(kind, rope)| {
+        let layers = (0..config.num_hidden_layers)
+            .filter(|layer| config.rope.kind_of(*layer) == kind)
+            .count();
+        format!("{} on {layers} layers", rope.theta)
+    });
+    described.collect::<Vec<_>>().join(" and ")
+}
+
 /// What the family adds to the plain decoder.
 fn features(config: &ModelConfig) -> Vec<String> {
     let mut features = Vec::new();
     let mut add = |feature: Option<String>| features.extend(feature);
-    let scaling = config.rope.scaling;
-    add((scaling != RopeScaling::Default).then(|| format!("RoPE scaling {}", scaling.rope_type())));
+    for rope in config.rope.kinds() {
+        add((rope.scaling != RopeScaling::Default).then(|| {
+            let layers = match config.rope.kinds().len() {
+                1 => String::new(),
+                _ => format!(" where theta is {}", rope.theta),
+            };
+            format!("RoPE scaling {}{layers}", rope.scaling.rope_type())
+        }));
+    }
     add(config
         .rope_limit
         .map(|limit| format!("dynamic RoPE scaling, run up to {limit} tokens, where it changes nothing")));

@@ -155,7 +155,7 @@ fn attention(config: &ModelConfig) -> Value {
             "kind": "grouped",
             "num_key_value_heads": grouped.num_key_value_heads,
             "head_dim": grouped.head_dim,
-            "rope_theta": config.rope.theta,
+            "rope_theta": rope_theta(config),
             "qkv_bias": grouped.qkv_bias,
             "output_bias": grouped.output_bias,
         }),
@@ -166,9 +166,19 @@ fn attention(config: &ModelConfig) -> Value {
             "qk_nope_head_dim": latent.qk_nope_head_dim,
             "qk_rope_head_dim": latent.qk_rope_head_dim,
             "v_head_dim": latent.v_head_dim,
-            "rope_theta": config.rope.theta,
+            "rope_theta": rope_theta(config),
             "latent_norms": latent.latent_norm_eps.is_some(),
         }),
+    }
+}
+
+/// A number, or a list with one for each layer where they differ.
+fn rope_theta(config: &ModelConfig) -> Value {
+    match config.rope.kinds() {
+        [rope] => json!(rope.theta),
+        _ => (0..config.num_hidden_layers)
+            .map(|layer| config.rope.of(layer).theta)
+            .collect(),
     }
 }
 

@@ -31,13 +31,13 @@ pub(crate) fn attention(
 ) -> Result<LatentAttention, ConvertError> {
     let hidden = plan.source().hidden_size;
     let q_heads = q_norm.map(|norm| {
-        let scale = plan.query_scale();
-        normed_queries(norm, &factors.decoupling, [scale, plan.rope_share()], device)
+        let scale = plan.query_scale(layer);
+        normed_queries(norm, &factors.decoupling, [scale, plan.rope_share(layer)], device)
     });
     let with_rope = |queries: MatRef<'_, f64>| match &q_heads {
         // Rotary queries are made of normalised ones.
         Some(_) => Ok(queries.to_owned()),
-        None => with_rope_rows(plan, factors, queries).map_err(ConvertError::rope(layer)),
+        None => with_rope_rows(plan, layer, factors, queries).map_err(ConvertError::rope(layer)),
     };
     let q = match factors.queries {
         Queries::Full(queries) => {
@@ -276,6 +276,7 @@ fn reorder(
 /// Per head: d rows for keys without position, then d_r half-split rotary rows, all scaled for DeepSeek's softmax.
 fn with_rope_rows(
     plan: &Plan,
+    layer: usize,
     factors: &Factors<'_>,
     queries: MatRef<'_, f64>,
 ) -> Result<Mat<f64>, transmla_rope::RopeError> {
@@ -288,9 +289,9 @@ fn with_rope_rows(
         let (mut plain, mut rotary) = block.split_at_row_mut(nope);
         plain.copy_from(queries.subrows(head * nope, nope));
         rotary.copy_from(rope.subrows(head * rope_dim, rope_dim));
-        rotary *= Scale(plan.rope_share());
+        rotary *= Scale(plan.rope_share(layer));
     }
-    rows *= Scale(plan.query_scale());
+    rows *= Scale(plan.query_scale(layer));
     Ok(rows)
 }
 

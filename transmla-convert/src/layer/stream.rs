@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 use transmla_calib::SecondMoment;
-use transmla_core::config::RopeConfig;
-use transmla_core::model::Rotary;
+use transmla_core::config::LayerRopes;
+use transmla_core::model::{LayerRotary, Rotary};
 use transmla_core::{CoreError, DecoderLayer, LayeredModel, TokenBatch, host_values};
 
 use crate::spec::error::ConvertError;
@@ -13,7 +13,7 @@ use crate::spec::error::ConvertError;
 /// One hidden state per token is all that is kept; everything else lives for one batch.
 pub struct CalibrationStream {
     states: Vec<Tensor<3>>,
-    rotary: Rotary,
+    rotary: LayerRotary,
     constant: bool,
     layer: usize,
 }
@@ -38,7 +38,7 @@ impl CalibrationStream {
     /// As [`Self::new`].
     pub fn with_rope(
         model: &dyn LayeredModel,
-        rope: &RopeConfig,
+        rope: &LayerRopes,
         tokens: &TokenBatch,
         batch_size: usize,
         constant: bool,
@@ -51,7 +51,7 @@ impl CalibrationStream {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             states,
-            rotary: Rotary::new(rope, 0..tokens.sequence(), model.device()),
+            rotary: LayerRotary::new(rope, 0..tokens.sequence(), model.device()),
             constant,
             layer: 0,
         })
@@ -62,9 +62,9 @@ impl CalibrationStream {
         self.states.len()
     }
 
-    /// The positions that layers rotate by.
+    /// The positions that the layer behind this point rotates by.
     pub fn rotary(&self) -> &Rotary {
-        &self.rotary
+        self.rotary.of(self.layer)
     }
 
     /// What the attention of `layer` sees of one batch, `[rows, hidden]`, and the number of its sequences.
@@ -115,7 +115,7 @@ impl CalibrationStream {
     pub fn advance(&mut self, layer: &DecoderLayer, step: &mut dyn FnMut()) -> Result<(), CoreError> {
         for state in &mut self.states {
             let hidden = std::mem::replace(state, Tensor::empty([1, 1, 1], &state.device()));
-            *state = layer.forward(hidden, &self.rotary, None)?;
+            *state = layer.forward(hidden, self.rotary.of(self.layer), None)?;
             step();
         }
         self.layer += 1;

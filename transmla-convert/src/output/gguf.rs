@@ -59,12 +59,15 @@ pub fn write_gguf(
             config.model_type
         ));
     }
-    if config.rope.scaling != RopeScaling::Default || latent.biases {
+    if config.rope.of(0).scaling != RopeScaling::Default || latent.biases {
         return refuse(format!(
             "llama.cpp's deepseek2 runs no {}; transformers does",
             match latent.biases {
                 true => "biases".to_owned(),
-                false => format!("{} scaling as it is written here", config.rope.scaling.rope_type()),
+                false => format!(
+                    "{} scaling as it is written here",
+                    config.rope.of(0).scaling.rope_type()
+                ),
             }
         ));
     }
@@ -258,7 +261,7 @@ impl File {
         let mut number = |key: &str, value: f64| {
             keys.push((format!("deepseek2.{key}"), GgufValue::F32(value as f32)));
         };
-        number("rope.freq_base", config.rope.theta);
+        number("rope.freq_base", config.rope.of(0).theta);
         number("attention.layer_norm_rms_epsilon", self.form.eps);
         keys
     }

@@ -68,7 +68,7 @@ pub fn check_saved(folder: &Path, config: &ModelConfig) -> Result<(SavedForm, Ve
         checks.push(code_check(folder, config));
         return Ok((SavedForm::Family, checks));
     }
-    let scaling = config.rope.scaling;
+    let scaling = config.rope.of(0).scaling;
     checks.push(class_check(&class, stock_architecture(latent, &scaling)));
     checks.push(Check {
         name: "epsilon",
@@ -152,11 +152,9 @@ fn sizes_check(config: &ModelConfig) -> Check {
         problems.push(format!("num_key_value_heads is not the number of heads, {heads}"));
     }
     // Its class calls the width of the rotary key so.
-    if size("/head_dim").is_some_and(|width| width != config.rope.dim as u64) {
-        problems.push(format!(
-            "head_dim is not the width of the rotary key, {}",
-            config.rope.dim
-        ));
+    let rotary = config.rope.of(0).dim;
+    if size("/head_dim").is_some_and(|width| width != rotary as u64) {
+        problems.push(format!("head_dim is not the width of the rotary key, {rotary}"));
     }
     Check {
         name: "sizes",

@@ -184,19 +184,19 @@ impl Plan {
         }
     }
 
-    /// What the source multiplies products of queries and keys by, the attention factor of its RoPE included.
-    pub(crate) fn source_scale(&self) -> f64 {
-        self.source.score_scale * self.source.rope.attention_factor().powi(2)
+    /// What a layer of the source multiplies products of queries and keys by, the attention factor of its RoPE included.
+    pub(crate) fn source_scale(&self, layer: usize) -> f64 {
+        self.source.score_scale * self.source.rope.of(layer).attention_factor().powi(2)
     }
 
     /// DeepSeek divides scores by `sqrt(d + d_r)` where the source mostly divides by `sqrt(d)`: queries carry the quotient.
-    pub(crate) fn query_scale(&self) -> f64 {
-        self.source_scale() / self.converted.score_scale
+    pub(crate) fn query_scale(&self, layer: usize) -> f64 {
+        self.source_scale(layer) / self.converted.score_scale
     }
 
     /// What rotary queries are multiplied by beyond that: the converted model's own attention factor comes on top of them.
-    pub(crate) fn rope_share(&self) -> f64 {
-        self.converted.rope.attention_factor().powi(-2)
+    pub(crate) fn rope_share(&self, layer: usize) -> f64 {
+        self.converted.rope.of(layer).attention_factor().powi(-2)
     }
 
     /// Numbers per token and layer in the KV cache, before and after.

@@ -41,6 +41,7 @@ fn obstacle(source: &ModelConfig, recipe: &Recipe, fitted: bool) -> Option<Strin
     };
     let has_biases = engine.is_none_or(Engine::has_biases);
     let family = source.family;
+    let scalings = || source.rope.kinds().iter().map(|rope| rope.scaling);
     let reason = if source.experts.is_some() {
         "the model's experts are chosen by a softmax, DeepSeek-V3's by a sigmoid"
     } else if family.norm_placement != NormPlacement::Before || family.norm_weight != NormWeight::Plain {
@@ -49,6 +50,8 @@ fn obstacle(source: &ModelConfig, recipe: &Recipe, fitted: bool) -> Option<Strin
         "the model normalises the queries of each head, which stock DeepSeek code does not"
     } else if source.window.is_some() {
         "the model has sliding-window attention, which stock DeepSeek code has not"
+    } else if source.rope.kinds().len() > 1 {
+        "the model's layers turn by different RoPE frequencies, which stock DeepSeek code has once for all"
     } else if biases && !has_biases {
         "the model's attention projections have biases, which this engine's DeepSeek code has not"
     } else if biases && recipe.use_qkv_norm {
@@ -56,14 +59,17 @@ fn obstacle(source: &ModelConfig, recipe: &Recipe, fitted: bool) -> Option<Strin
     } else if source.activation != Activation::Silu {
         "the model's activation is not silu"
     } else if recipe.engine == Some(Engine::Mlx)
-        && matches!(source.rope.scaling, RopeScaling::Yarn { truncate: false, .. })
+        && scalings().any(|scaling| matches!(scaling, RopeScaling::Yarn { truncate: false, .. }))
     {
         "mlx-lm rounds the dimensions between which YaRN interpolates, and this model does not (truncate = false)"
-    } else if source.rope.scaling != RopeScaling::Default && !keeps_scaled_rope(recipe) && !fitted {
+    } else if let Some(scaling) = scalings().find(|scaling| *scaling != RopeScaling::Default)
+        && !keeps_scaled_rope(recipe)
+        && !fitted
+    {
         return Some(format!(
             "its RoPE scaling ({}) is not in every engine's DeepSeek code; target = \"transformers\" keeps it, and style \
              = \"deepseek-v3\" with method = \"coherent\" fits its slots to the unscaled frequencies",
-            source.rope.scaling.rope_type()
+            scaling.rope_type()
         ));
     } else {
         return None;

@@ -189,7 +189,7 @@ fn normalised_queries_are_exact_and_keys_a_regression() {
     let model = DecoupledModel::new(&source, &plan, &decoupled.rotations).with_keys(&decoupled.keys);
     let (original, decoupled_layer) = (source.layer(0).unwrap(), model.layer(0).unwrap());
     let input = original.attention_input(source.embed(&text).unwrap());
-    let rotary = Rotary::new(&source.config().rope, 0..32, source.device());
+    let rotary = Rotary::new(source.config().rope.of(0), 0..32, source.device());
     let expected = original.attention.project(input.clone(), 4, &rotary);
     let found = decoupled_layer.attention.project(input.clone(), 4, &rotary);
     let rope = |x: &Tensor<4>| x.clone().narrow(3, 8, 8);
@@ -202,7 +202,7 @@ fn normalised_queries_are_exact_and_keys_a_regression() {
         (error / reported - 1.0).abs() < 1e-3 && error > 1e-3,
         "{error} {reported}"
     );
-    let still = Rotary::new(&source.config().rope, 0..1, source.device());
+    let still = Rotary::new(source.config().rope.of(0), 0..1, source.device());
     let keys = |layer: &DecoderLayer| {
         // Every token as a text of its own, so that none is rotated.
         let k = layer.attention.project(input.clone(), 128, &still).k;
@@ -294,8 +294,8 @@ fn scaled_rope_in_stock_form_for_transformers() {
             let config = outcome.config();
             assert_eq!(config.raw.text("/architectures/0"), Some(TRANSFORMERS_ARCHITECTURE));
             assert_eq!(
-                outcome.plan.converted().rope.scaling,
-                outcome.plan.source().rope.scaling
+                outcome.plan.converted().rope.of(0).scaling,
+                outcome.plan.source().rope.of(0).scaling
             );
             let worst = outcome.from_original.max_logit_difference;
             assert!(worst < 5e-4, "{name}, {method:?}: {worst}");
@@ -316,7 +316,7 @@ fn scaled_rope_in_stock_form_by_the_coherent_method() {
     let outcome = run(&folder, &options);
     assert_eq!(outcome.config().raw.json("/rope_scaling").as_deref(), Some("null"));
     let plain: Vec<f64> = (0..8).map(|j| 500000f64.powf(-f64::from(j) / 8.0)).collect();
-    assert_eq!(outcome.plan.converted().rope.frequencies(), plain);
+    assert_eq!(outcome.plan.converted().rope.of(0).frequencies(), plain);
     let errors: Vec<f64> = outcome
         .report
         .layers

@@ -11,7 +11,7 @@ use super::cache::KvCache;
 use super::layer::DecoderLayer;
 use super::layered::LayeredModel;
 use super::output_head::OutputHead;
-use super::rotary::Rotary;
+use super::rotary::LayerRotary;
 use crate::error::CoreError;
 use crate::kernels::among_threads;
 
@@ -148,11 +148,15 @@ impl Decoder {
         starts: &[usize],
         mut cache: Option<&mut KvCache>,
     ) -> Result<Tensor<3>, CoreError> {
-        let rotary = Rotary::of_each(&self.config.rope, starts, tokens.sequence(), &self.device);
+        let rotary = LayerRotary::of_each(&self.config.rope, starts, tokens.sequence(), &self.device);
         let mut hidden = self.embed(tokens)?;
         for index in 0..self.config.num_hidden_layers {
             let layer = self.layer(index)?;
-            hidden = layer.forward(hidden, &rotary, cache.as_mut().and_then(|cache| cache.layer(index)))?;
+            hidden = layer.forward(
+                hidden,
+                rotary.of(index),
+                cache.as_mut().and_then(|cache| cache.layer(index)),
+            )?;
         }
         Ok(hidden)
     }

@@ -31,7 +31,7 @@ pub use linear::{Linear, RmsNorm};
 pub use mlp::Mlp;
 pub use number_format::NumberFormat;
 pub use output_head::OutputHead;
-pub use rotary::Rotary;
+pub use rotary::{LayerRotary, Rotary};
 pub use rounded::RoundedModel;
 pub use transmla_checkpoint::TokenBatch;
 pub use transmla_checkpoint::layout::{

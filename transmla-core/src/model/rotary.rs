@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use transmla_checkpoint::config::RopeConfig;
+use transmla_checkpoint::config::{LayerRopes, RopeConfig};
 
-/// Cosines and sines of a range of positions, shared by all layers of a forward pass.
+/// Cosines and sines of a range of positions, shared by the layers that turn alike.
 ///
 /// Inside the decoders pairs are always half-split: interleaved projections are reordered once, when they are read.
 #[derive(Debug, Clone)]
@@ -70,5 +70,44 @@ impl Rotary {
             ],
             3,
         )
+    }
+}
+
+/// The [`Rotary`] of each layer of a forward pass, one table for all layers that turn alike.
+#[derive(Debug, Clone)]
+pub struct LayerRotary {
+    ropes: LayerRopes,
+    tables: Vec<Rotary>,
+}
+
+impl LayerRotary {
+    /// The tables for some positions.
+    pub fn new(ropes: &LayerRopes, positions: Range<usize>, device: &Device) -> Self {
+        Self::made(ropes, |rope| Rotary::new(rope, positions.clone(), device))
+    }
+
+    /// The tables for `count` tokens of each of several sequences, which begin at different positions.
+    pub fn of_each(ropes: &LayerRopes, starts: &[usize], count: usize, device: &Device) -> Self {
+        Self::made(ropes, |rope| Rotary::of_each(rope, starts, count, device))
+    }
+
+    fn made(ropes: &LayerRopes, make: impl Fn(&RopeConfig) -> Rotary) -> Self {
+        Self {
+            ropes: ropes.clone(),
+            tables: ropes.kinds().iter().map(make).collect(),
+        }
+    }
+
+    /// The table of a layer.
+    pub fn of(&self, layer: usize) -> &Rotary {
+        &self.tables[self.ropes.kind_of(layer)]
+    }
+
+    /// The same tables for tensors of an autodiff graph.
+    pub fn autodiff(self) -> Self {
+        Self {
+            tables: self.tables.into_iter().map(Rotary::autodiff).collect(),
+            ..self
+        }
     }
 }

@@ -88,7 +88,7 @@ fn through_cache(
     let device = Device::flex();
     let tokens: usize = pieces.iter().sum();
     let text = Tensor::<3>::random([batch, tokens, HIDDEN], Distribution::Normal(0.0, 1.0), &device);
-    let rotary = |positions| Rotary::new(&config.rope, positions, &device);
+    let rotary = |positions| Rotary::new(config.rope.of(0), positions, &device);
     let whole = attention.forward(text.clone().flatten(0, 1), batch, &rotary(0..tokens), None);
     let whole = whole.reshape([batch, tokens, HIDDEN]);
     let mut cache = KvCache::with_dtype(config, 3, dtype);

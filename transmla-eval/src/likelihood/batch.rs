@@ -1,17 +1,23 @@
 //! Bundles of sequences on their way through the layers.
 
 use transmla_core::burn::tensor::{Device, Tensor};
-use transmla_core::model::{LayerCache, Rotary};
+use transmla_core::model::{LayerCache, LayerRotary};
 use transmla_core::{CoreError, DecoderLayer, LayeredModel, ModelConfig, StorageDtype, TokenBatch};
 
 use super::layout::{Branches, Bundle, Layout, Prediction};
 use crate::observer::Progress;
 
+/// A layer and which one it is.
+struct Indexed {
+    index: usize,
+    layer: DecoderLayer,
+}
+
 /// Sequences of one or several lengths, padded at their ends, and where they are in the model.
 struct Padded {
     /// `[sequences, longest, hidden]`.
     state: Tensor<3>,
-    rotary: Rotary,
+    rotary: LayerRotary,
     lengths: Vec<usize>,
 }
 
@@ -30,16 +36,16 @@ impl Padded {
         let batch = TokenBatch::from_ids(ids, tokens.len(), longest)?;
         Ok(Self {
             state: model.embed(&batch)?,
-            rotary: Rotary::of_each(&model.config().rope, starts, longest, model.device()),
+            rotary: LayerRotary::of_each(&model.config().rope, starts, longest, model.device()),
             lengths,
         })
     }
 
-    fn advance(&mut self, layer: &DecoderLayer, cache: Option<&mut LayerCache>) -> Result<(), CoreError> {
+    fn advance(&mut self, layer: &Indexed, cache: Option<&mut LayerCache>) -> Result<(), CoreError> {
         let device: Device = self.state.device();
         // The old state is released before the layer runs on it.
         let state = std::mem::replace(&mut self.state, Tensor::empty([1, 1, 1], &device));
-        self.state = layer.forward(state, &self.rotary, cache)?;
+        self.state = layer.layer.forward(state, self.rotary.of(layer.index), cache)?;
         Ok(())
     }
 }
@@ -73,7 +79,7 @@ impl Batch {
 
     fn advance(
         &mut self,
-        layer: &DecoderLayer,
+        layer: &Indexed,
         config: &ModelConfig,
         root: Option<&Root>,
         shared: Option<&LayerCache>,
@@ -139,7 +145,10 @@ impl Wave {
     pub fn through_layers(mut self, model: &dyn LayeredModel, progress: &mut Progress<'_>) -> Result<Self, CoreError> {
         let config = model.config();
         for index in 0..config.num_hidden_layers {
-            let layer = model.layer(index)?;
+            let layer = Indexed {
+                index,
+                layer: model.layer(index)?,
+            };
             for (root, batches) in &mut self.0 {
                 let shared = match root {
                     None => None,

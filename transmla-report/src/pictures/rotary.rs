@@ -57,7 +57,8 @@ impl Shares {
         if first.slots.is_empty() || first.frequencies.is_empty() || !layers.all(|layer| fits(&layer.shares)) {
             return None;
         }
-        let layers: Vec<_> = report.layers.iter().filter_map(|layer| layer.rope.as_ref()).collect();
+        let known = report.layers.iter().filter_map(|layer| layer.rope.as_ref());
+        let layers: Vec<_> = known.filter(|layer| layer.frequencies == first.frequencies).collect();
         let fast_first = |values: &[f64]| {
             let mut order: Vec<usize> = (0..values.len()).collect();
             order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));

@@ -212,12 +212,13 @@ def compare(binary, case):
     ids = generate(model, prompt, new_tokens)
     by_one = in_pieces(model, ids, start, 1)
 
-    record = case["record"] or os.path.join(path, "interop.safetensors")
+    record = case["record"] or f"{path}-ids.safetensors"
     positions = torch.linspace(0, ids.shape[1] - 1, KEPT_POSITIONS).round().long()
     kept = {"input_ids": ids, "logits": by_one[:, positions].contiguous()}
     save_file({**kept, "positions": positions, "prompt_tokens": torch.tensor([start])}, record)
     os.chmod(record, 0o644)
-    output = os.path.join(path, "interop-logits.safetensors")
+    # Not among the model's files, of which engines read every one.
+    output = f"{path}-logits.safetensors"
     ours = our_logits(binary, path, record, output)
 
     def difference(logits):

@@ -8,8 +8,10 @@ import logging
 # The release whose classes this derives from. Others may have changed them.
 VLLM = "0.32"
 
-# A stock DeepSeek-V3 folder for transformers alone, with biases or a scaled RoPE (`transmla convert --target transformers`).
+# A stock DeepSeek-V3 folder with biases or a scaled RoPE, which vLLM's own class has not.
 STOCK = "DeepseekV3TransformersForCausalLM"
+
+MODEL = "transmla_vllm.model:TransMLAForCausalLM"
 
 
 def register():
@@ -17,13 +19,18 @@ def register():
     import vllm
     from transformers import AutoConfig
     from vllm import ModelRegistry
-    from vllm.transformers_utils.model_arch_config_convertor import MODEL_ARCH_CONFIG_CONVERTORS, ModelArchConfigConvertorBase
+    from vllm.transformers_utils.model_arch_config_convertor import (
+        MODEL_ARCH_CONFIG_CONVERTORS,
+        ModelArchConfigConvertorBase,
+    )
 
     from . import configuration_transmla as configurations
 
     if not vllm.__version__.startswith(VLLM + "."):
         logging.getLogger("vllm.transmla").warning(
-            "transmla-vllm is made for vLLM %s, this is %s: compare with `transmla logits` before you rely on it", VLLM, vllm.__version__
+            "transmla-vllm is made for vLLM %s, this is %s: compare with `transmla logits` before you rely on it",
+            VLLM,
+            vllm.__version__,
         )
 
     class Convertor(ModelArchConfigConvertorBase):
@@ -34,5 +41,5 @@ def register():
         if name.endswith("MLAConfig") and config is not configurations.TransMLAConfig:
             AutoConfig.register(config.model_type, config, exist_ok=True)
             MODEL_ARCH_CONFIG_CONVERTORS[config.model_type] = Convertor
-            ModelRegistry.register_model(name.removesuffix("Config") + "ForCausalLM", "transmla_vllm.model:TransMLAForCausalLM")
-    ModelRegistry.register_model(STOCK, "transmla_vllm.model:TransMLAForCausalLM")
+            ModelRegistry.register_model(name.removesuffix("Config") + "ForCausalLM", MODEL)
+    ModelRegistry.register_model(STOCK, MODEL)

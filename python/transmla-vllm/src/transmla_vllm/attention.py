@@ -141,17 +141,18 @@ def special(features: Features, layer: int, shape: tuple[int, int], context: int
     numbers = sum(shape)
     if not MLACommonBackend.supports_head_size(numbers):
         raise ValueError(
-            f"{shape[0]} + {shape[1]} numbers per token: on this device vLLM keeps {MLACommonBackend.get_supported_head_sizes()} in a cache of "
-            "latents; serve on a CPU, or convert with --kv-lora-rank 512 --qk-mqa-dim 64"
+            f"{shape[0]} + {shape[1]} numbers per token: on this device vLLM takes a cache of latents of "
+            f"{MLACommonBackend.get_supported_head_sizes()}; serve on a CPU, or convert with --kv-lora-rank 512 "
+            "--qk-mqa-dim 64"
         )
     if window is not None:
         raise ValueError(
-            f"layer {layer} has a window of {window} tokens, which no kernel of vLLM for latent attention on this device has; "
-            f"serve with --max-model-len {window} or less, or on a CPU"
+            f"layer {layer} has a window of {window} tokens, which no kernel of vLLM for latent attention has on this "
+            f"device; serve with --max-model-len {window} or less, or on a CPU"
         )
     if features.softcap is not None:
         raise ValueError(
-            f"attention scores are soft-capped at {features.softcap}, which no kernel of vLLM for latent attention on this device does; "
-            "serve on a CPU, or with transformers"
+            f"attention scores are soft-capped at {features.softcap}, which no kernel of vLLM for latent attention does "
+            "on this device; serve on a CPU, or with transformers"
         )
     return {}

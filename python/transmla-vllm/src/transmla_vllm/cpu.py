@@ -1,10 +1,12 @@
 """Latent attention on CPUs for what vLLM's kernel there has not: windows, soft-caps, and widths other than 512 + 64.
 
-In plain torch, request by request. vLLM's cache, its block tables and its splitting of batches into prompts and single tokens stay as they are.
+In plain torch, request by request. vLLM's cache, its block tables and its splitting of batches into prompts and single
+tokens stay as they are.
 """
 
 import torch
 from vllm.model_executor.layers.attention.mla_attention import MLACommonMetadata, MLACommonMetadataBuilder
+from vllm.v1.attention.backend import MultipleOf
 from vllm.v1.attention.backends.mla.cpu_mla import CPUMLABackend, CPUMLAImpl
 
 # Queries of a prompt whose scores are held at once.
@@ -29,6 +31,14 @@ class PlainMLABackend(CPUMLABackend):
     @classmethod
     def get_supported_head_sizes(cls) -> list[int]:
         return []
+
+    @staticmethod
+    def get_supported_kernel_block_sizes(kv_cache_spec=None) -> list[int | MultipleOf]:
+        return [MultipleOf(16)]
+
+    @classmethod
+    def supports_block_size(cls, block_size: int | None) -> bool:
+        return block_size is None or block_size % 16 == 0
 
     @staticmethod
     def get_builder_cls():
@@ -75,7 +85,10 @@ class PlainMLAImpl(CPUMLAImpl):
     def forward_mha(
         self, q, kv_c_normed, k_pe, kv_c_and_k_pe_cache, attn_metadata, k_scale, output, output_scale=None
     ) -> None:
-        """Prompts, or parts of them behind what is cached: keys and values are made from the cached latents, which the new ones are among."""
+        """Prompts, or parts of them behind what is cached.
+
+        Keys and values are made from the cached latents, which the new ones are among.
+        """
         prefill = attn_metadata.prefill
         ends = prefill.query_start_loc.tolist()
         context = prefill.chunked_context
@@ -86,7 +99,7 @@ class PlainMLAImpl(CPUMLAImpl):
             first, length = self.first(cached_before), cached_before + end - start
             rows = cached(kv_c_and_k_pe_cache, prefill.block_table[request], first, length).to(q.dtype)
             latent, k_rope = rows.split((self.kv_lora_rank, self.qk_rope_head_dim), dim=-1)
-            up = self.kv_b_proj(latent.contiguous())[0].view(-1, self.num_heads, self.qk_nope_head_dim + self.v_head_dim)
+            up = self.kv_b_proj(latent.contiguous())[0].unflatten(-1, (self.num_heads, -1))
             k_nope, values = up.split((self.qk_nope_head_dim, self.v_head_dim), dim=-1)
             keys = torch.cat((k_nope, k_rope[:, None].expand(-1, self.num_heads, -1)), dim=-1)
             # [heads, keys, ...]

@@ -27,7 +27,7 @@ class Features:
     final_softcap: float | None
     """Bound of logits."""
     around: bool
-    """Whether attention and MLP have norms in front and behind, whose weights count from one, and embeddings are scaled."""
+    """Whether there are norms in front of and behind attention and MLP, counted from one, and embeddings are scaled."""
     experts: int | None
     sliding_window: int | None
     sliding_layers: frozenset[int]

@@ -63,9 +63,10 @@ class DecoderLayer(DeepseekV2DecoderLayer):
         if has.experts is not None:
             self.mlp = DeepseekV2MoE(config, vllm_config.parallel_config, quant, prefix=f"{prefix}.mlp")
             return
-        mlp, activation = DeepseekV2MLP, config.hidden_act if not has.around else config.key("hidden_activation", "gelu_pytorch_tanh")
-        if activation == "gelu_pytorch_tanh":
-            mlp = Gemma2MLP
+        activation = getattr(config, "hidden_act", "silu")
+        if has.around:
+            activation = config.key("hidden_activation", config.key("hidden_act", "gelu_pytorch_tanh"))
+        mlp = Gemma2MLP if activation == "gelu_pytorch_tanh" else DeepseekV2MLP
         self.mlp = mlp(config.hidden_size, config.intermediate_size, activation, quant, prefix=f"{prefix}.mlp")
 
     def forward(self, positions, hidden_states, residual, llama_4_scaling=None):
@@ -95,7 +96,9 @@ class TransMLAModel(DeepseekV2Model):
         group = get_pp_group()
         shared = group.is_first_rank or (config.tie_word_embeddings and group.is_last_rank)
         self.embed_tokens = (
-            VocabParallelEmbedding(config.vocab_size, config.hidden_size, quant_config=quant, prefix=f"{prefix}.embed_tokens")
+            VocabParallelEmbedding(
+                config.vocab_size, config.hidden_size, quant_config=quant, prefix=f"{prefix}.embed_tokens"
+            )
             if shared
             else PPMissingLayer()
         )

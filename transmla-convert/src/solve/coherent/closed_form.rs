@@ -67,7 +67,7 @@ pub(crate) fn closed_form(problem: &LayerProblem<'_>) -> Result<ClosedForm, Conv
     let weights = HostWeights::read(problem.source, plan, layer, problem.keys)?;
     let statistics = Statistics::collect(problem)?;
     let key_moment = quadratic_form(weights.k.as_ref(), problem.moment).map_err(ConvertError::lowrank(layer))?;
-    let slots = plan.converted().rope.frequencies();
+    let slots = plan.converted().rope.of(layer).frequencies();
     let profile = AttentionProfile {
         frequencies: &statistics.frequencies,
         distances: &statistics.profiles,
@@ -102,10 +102,11 @@ struct Statistics {
 impl Statistics {
     fn collect(problem: &LayerProblem<'_>) -> Result<Self, ConvertError> {
         let (plan, attention) = (problem.plan, problem.attention);
+        let rope = plan.source().rope.of(problem.layer);
         let grouped = plan.grouped();
         let positions = problem.rotary.positions();
         let mut sensitivity = Sensitivity::new(attention.query_heads, grouped.head_dim, positions.len());
-        let rotary = Rotary::new(&plan.source().rope, positions, problem.source.device());
+        let rotary = Rotary::new(rope, positions, problem.source.device());
         for example in problem.statistics {
             if let Some(gradients) = &example.gradients {
                 sensitivity.add(attention, &example.inputs, gradients, example.batch, &rotary)?;
@@ -119,7 +120,7 @@ impl Statistics {
                 .collect()
         };
         Ok(Self {
-            frequencies: plan.source().rope.frequencies(),
+            frequencies: rope.frequencies(),
             profiles: sensitivity.profiles(),
             pair_power: query_moments.iter().map(power).collect(),
             query_moments,
@@ -131,7 +132,7 @@ impl Statistics {
     fn metric(&self, problem: &LayerProblem<'_>, split: &CoherentSplit) -> OutputMetric {
         let shape = problem.plan.head_shape();
         let d = shape.head_dim;
-        let scale = problem.plan.source_scale();
+        let scale = problem.plan.source_scale(problem.layer);
         let mut keys = vec![Mat::zeros(d, d); shape.key_heads];
         let mut values = vec![Mat::zeros(d, d); shape.key_heads];
         for head in 0..shape.query_heads {

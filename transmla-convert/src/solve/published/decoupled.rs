@@ -26,7 +26,7 @@ impl<'a> DecoupledModel<'a> {
     /// A model from one rotation per layer.
     pub fn new(source: &'a Decoder, plan: &'a Plan, rotations: &'a [KeyRotation]) -> Self {
         let mut config = plan.source().clone();
-        config.rope = plan.converted().rope;
+        config.rope = plan.converted().rope.clone();
         Self {
             source,
             plan,
@@ -69,7 +69,7 @@ impl<'a> DecoupledModel<'a> {
         let nope = decoupling.expand_nope_grouped(keys.nope.as_ref()).map_err(&rope)?;
         let hidden = self.config.hidden_size;
         let linear = |matrix: &faer::Mat<f64>| to_linear(matrix.as_ref(), hidden, self.device());
-        let share = self.plan.rope_share();
+        let share = self.plan.rope_share(layer);
         let q = match &grouped.q_norm {
             None => {
                 let mut queries = decoupling.rope_queries(weights.q.as_ref()).map_err(&rope)?;
@@ -85,7 +85,7 @@ impl<'a> DecoupledModel<'a> {
             },
         };
         let mut parameters = self.plan.source().attention_parameters(layer);
-        parameters.scale = self.plan.source_scale();
+        parameters.scale = self.plan.source_scale(layer);
         let attention = DecoupledAttention {
             q,
             k_nope: linear(&nope),

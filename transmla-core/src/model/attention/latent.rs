@@ -95,7 +95,11 @@ impl LatentAttention {
                 .map(|eps| RmsNorm::read(checkpoint, &format!("{prefix}.{name}"), width, eps, device))
                 .transpose()
         };
-        let (nope, rope, layout) = (latent.qk_nope_head_dim, latent.qk_rope_head_dim, config.rope.layout);
+        let (nope, rope, layout) = (
+            latent.qk_nope_head_dim,
+            latent.qk_rope_head_dim,
+            config.rope.of(layer).layout,
+        );
         let (query_rows, query_order, q_heads) = match config.family.qk_norm {
             false => (
                 heads * latent.query_width(),
