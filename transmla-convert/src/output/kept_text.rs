@@ -14,7 +14,7 @@ use transmla_core::checkpoint::{Place, input_ids_file, input_ids_label, read_inp
 use transmla_core::{CoreError, Decoder, LayeredModel, TokenBatch};
 
 use crate::spec::error::ConvertError;
-use crate::text::written::{OF_CHATS, OF_TEXT};
+use crate::text::written::SAMPLING;
 
 /// The file in the folder of a converted model. It lies in a folder of its own, for engines take every safetensors file
 /// beside the weights for weights.
@@ -24,7 +24,7 @@ pub(crate) const FILE: &str = "calibration/self.safetensors";
 const HIDDEN_FILE: &str = "self.safetensors";
 
 /// Changes when the same model and seed come to write something else.
-const REVISION: &str = "2";
+const REVISION: &str = "1";
 
 /// Files of the original that decide what it is asked and where it stops.
 const FILES: [&str; 5] = [
@@ -62,7 +62,7 @@ pub(crate) fn fingerprint(model: &Decoder, folder: &Path, spec: &SampleSpec) -> 
         }
     }
     add("device", format!("{:?}", model.device()).as_bytes());
-    add("settings", format!("{spec:?} {OF_CHATS:?} {OF_TEXT:?}").as_bytes());
+    add("settings", format!("{spec:?} {SAMPLING:?}").as_bytes());
     Ok(hex(&hasher.finalize()))
 }
 

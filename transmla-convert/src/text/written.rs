@@ -9,23 +9,14 @@ use transmla_core::{Decoder, LayeredModel, ModelConfig, StorageDtype, TokenBatch
 use crate::spec::error::{ConvertError, TextNameError};
 use crate::spec::report::{Observer, Stage};
 
-/// How tokens of an answer are drawn: a little more surely than the model has them, as most who chat with one have it do. At a
-/// temperature of 1 small models ramble.
-pub(crate) const OF_CHATS: Sampling = at(0.7);
-
-/// How tokens of free text are drawn: as the model has them. Below that it repeats itself.
-pub(crate) const OF_TEXT: Sampling = at(1.0);
-
-/// By probabilities at a temperature, none left out.
-const fn at(temperature: f64) -> Sampling {
-    Sampling {
-        temperature,
-        top_k: None,
-        top_p: 1.0,
-        min_p: 0.0,
-        repetition_penalty: 1.0,
-    }
-}
+/// Tokens are drawn as the model has them: by its probabilities, none left out.
+pub(crate) const SAMPLING: Sampling = Sampling {
+    temperature: 1.0,
+    top_k: None,
+    top_p: 1.0,
+    min_p: 0.0,
+    repetition_penalty: 1.0,
+};
 
 /// Format of the cache while a text is written.
 const CACHE: StorageDtype = StorageDtype::Bf16;
@@ -101,10 +92,7 @@ pub(crate) fn write_samples(
     for first in (0..spec.samples).step_by(width) {
         let samples = first..(first + width).min(spec.samples);
         let (done, count) = (ids.len(), samples.len());
-        let mut samplers: Vec<Sampler> = samples
-            .clone()
-            .map(|sample| writing.sampler(spec.seed, sample))
-            .collect();
+        let mut samplers: Vec<Sampler> = samples.clone().map(|sample| sampler(spec.seed, sample)).collect();
         let mut scripts: Vec<Script> = samples.map(|sample| Script::new(spec.seed, sample)).collect();
         let mut prompt = |index: usize| scripts[index].next(&writing);
         let texts = generation.run(model, &mut samplers, &mut prompt, &mut |written| {
@@ -119,6 +107,10 @@ pub(crate) fn write_samples(
 /// A number for each sample of each seed, apart from those that draw other texts.
 fn seed_of(seed: u64, sample: usize) -> u64 {
     seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(sample as u64)
+}
+
+fn sampler(seed: u64, sample: usize) -> Sampler {
+    Sampler::new(SAMPLING, seed_of(seed, sample))
 }
 
 impl<'a> Writing<'a> {
@@ -148,11 +140,6 @@ impl<'a> Writing<'a> {
             None => writing.start = start(config, tokenizer)?,
         }
         Ok(writing)
-    }
-
-    fn sampler(&self, seed: u64, sample: usize) -> Sampler {
-        let sampling = if self.template.is_some() { OF_CHATS } else { OF_TEXT };
-        Sampler::new(sampling, seed_of(seed, sample))
     }
 
     fn render(&self, messages: &[ChatMessage], answered: bool) -> Result<String, ConvertError> {
