@@ -282,8 +282,9 @@ fn eigen(size: usize) -> Problem {
     }
 }
 
-/// Operations are those of matrix products with full score matrices, as for [`prefill`].
-fn evaluate(name: &str, network: Network, windows: usize, sequence: usize) -> Problem {
+/// Sequences through a whole model, with so many predictions of each. Operations are those of matrix products with full score
+/// matrices, as for [`prefill`].
+fn whole_model(name: &str, network: Network, sequences: usize, length: usize, predictions: usize) -> Strategy {
     let Heads {
         hidden,
         query,
@@ -291,14 +292,17 @@ fn evaluate(name: &str, network: Network, windows: usize, sequence: usize) -> Pr
         width,
     } = network.heads;
     let weights = hidden * (2 * (query + key) * width + 3 * network.intermediate);
-    let layer = 2 * weights + 4 * query * width * sequence;
-    let flops = |predictions: usize| {
-        windows * (sequence * network.layers * layer + predictions * 2 * hidden * network.vocabulary)
-    };
-    let way = |name: &str, predictions: usize| Strategy {
-        tokens: Some((windows * sequence) as u64),
-        ..strategy(name, Some(flops(predictions)))
-    };
+    let layer = 2 * weights + 4 * query * width * length;
+    let head = 2 * hidden * network.vocabulary;
+    let flops = sequences * (length * network.layers * layer + predictions * head);
+    Strategy {
+        tokens: Some((sequences * length) as u64),
+        ..strategy(name, Some(flops))
+    }
+}
+
+fn evaluate(name: &str, network: Network, windows: usize, sequence: usize) -> Problem {
+    let way = |name: &str, predictions: usize| whole_model(name, network, windows, sequence, predictions);
     Problem {
         bench: Bench::Evaluation,
         name: format!("evaluate/{name}"),
@@ -329,23 +333,9 @@ fn score(name: &str, network: Network, common: usize) -> Problem {
         answers: 4,
         answer: 8,
     };
-    let Heads {
-        hidden,
-        query,
-        key,
-        width,
-    } = network.heads;
     let sequences = questions.count * questions.answers;
     let length = common + questions.own + questions.answer;
-    let weights = hidden * (2 * (query + key) * width + 3 * network.intermediate);
-    let layer = 2 * weights + 4 * query * width * length;
-    let flops = |predictions: usize| {
-        sequences * (length * network.layers * layer + predictions * 2 * hidden * network.vocabulary)
-    };
-    let way = |name: &str, predictions: usize| Strategy {
-        tokens: Some((sequences * length) as u64),
-        ..strategy(name, Some(flops(predictions)))
-    };
+    let way = |name: &str, predictions: usize| whole_model(name, network, sequences, length, predictions);
     Problem {
         bench: Bench::Evaluation,
         name: format!("score/{name}"),
