@@ -108,3 +108,4 @@ pub use text::default_text::TextDefaults;
 pub use text::mix::TextMix;
 pub use text::plan::TextPlan;
 pub use text::source::{LocalText, TextSource};
+pub use text::tasks::TaskPlan;

@@ -7,6 +7,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use transmla_core::hub::{RepoKind, cached_repo, is_path};
+use transmla_eval::tasks::is_task_file;
 
 use crate::spec::recipe::Recipe;
 use crate::text::mix::{TextMix, replace_names};
@@ -143,11 +144,6 @@ pub fn resolve_paths(recipe: &mut Recipe, file: &Path) {
             *task = path;
         }
     }
-}
-
-/// Whether a name of a task is that of a file with tasks.
-fn is_task_file(name: &str) -> bool {
-    name.ends_with(".toml")
 }
 
 /// Where a text is from, without the folders that it was read from.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use transmla_core::StorageDtype;
+use transmla_eval::tasks::TaskOptions;
 
 use crate::spec::options::{Engine, FileFormat, FreqFold, MethodName, Style};
 use crate::spec::recipe_forms;
@@ -299,7 +300,7 @@ impl Recipe {
             return wrong("eval_seqlen", tokens.to_string(), expected);
         }
         if let Some(limit) = self.tasks.limit
-            && !(limit > 0.0 && limit.is_finite() && (limit < 1.0 || limit.fract() == 0.0))
+            && !TaskOptions::is_limit(limit)
         {
             return wrong(
                 "tasks.limit",
