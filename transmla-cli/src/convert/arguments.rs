@@ -73,7 +73,8 @@ struct ShapeArguments {
     #[arg(long, value_name = "STEPS")]
     refine: Option<usize>,
 
-    /// Width of the latent that keys and values share [default: what makes half of the original KV cache; embedded: 28]
+    /// Width of the latent that keys and values share [default: what makes half of the original KV cache; --target vllm: what
+    /// makes 320, 512 or 576 numbers per token, which its GPU kernels hold; embedded: 28]
     #[arg(long, value_name = "R", value_parser = values::positive)]
     kv_lora_rank: Option<usize>,
 

@@ -66,8 +66,6 @@ pub(crate) struct Surroundings<'a> {
     pub locals: &'a [LocalText],
     /// The user's name, which no path tells.
     pub user: Option<&'a str>,
-    /// The hub's cache.
-    pub cache: Option<&'a Path>,
 }
 
 impl Surroundings<'_> {
@@ -164,8 +162,6 @@ pub(crate) fn bare_origin(origin: &str, recipe: &Recipe, around: Surroundings<'_
             .flatten()
             .cloned(),
     );
-    // What is below the cache folder is the hub's.
-    paths.extend(around.cache.map(|cache| cache.join("repository")));
     // The longest first: one may lie in another.
     paths.sort_by_key(|path| std::cmp::Reverse(path.as_os_str().len()));
     let mut text = origin.to_owned();
@@ -174,27 +170,7 @@ pub(crate) fn bare_origin(origin: &str, recipe: &Recipe, around: Surroundings<'_
             text = text.replace(&format!("{}{}", folder.display(), std::path::MAIN_SEPARATOR), "");
         }
     }
-    with_hub_ids(&text)
-}
-
-/// A text in which what is named as a cache has it, `datasets--org--name/snapshots/COMMIT/file`, is named as the hub has it,
-/// `org/name@COMMIT/file`, with the beginning of the commit.
-fn with_hub_ids(text: &str) -> String {
-    const KIND: &str = "datasets--";
-    const COMMIT: usize = 12;
-    let Some((before, rest)) = text.split_once(KIND) else {
-        return text.to_owned();
-    };
-    let named = rest.split_once("/snapshots/").and_then(|(name, rest)| {
-        let commit = rest.split('/').next()?;
-        let is_commit = commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let is_name = !name.contains([' ', '/', ',']);
-        (is_commit && is_name).then(|| (name.replacen("--", "/", 1), &commit[..COMMIT], &rest[commit.len()..]))
-    });
-    match named {
-        Some((name, commit, rest)) => format!("{before}{name}@{commit}{}", with_hub_ids(rest)),
-        None => format!("{before}{KIND}{}", with_hub_ids(rest)),
-    }
+    text
 }
 
 /// A path as a file in the folder `save_path` names it.
@@ -261,7 +237,6 @@ mod tests {
             model_name: None,
             locals: &LOCALS,
             user: None,
-            cache: None,
         }
     }
 
@@ -361,25 +336,6 @@ mod tests {
         std::fs::create_dir_all(&local).unwrap();
         assert_eq!(ModelName::of(local.to_str().unwrap()), ModelName::plain("llama"));
         assert_eq!(ModelName::of("org/model").id.as_deref(), Some("org/model"));
-    }
-
-    #[test]
-    fn datasets_of_a_cache_have_their_names_on_the_hub() {
-        let commit = "0123456789abcdef0123456789abcdef01234567";
-        assert_eq!(
-            with_hub_ids(&format!(
-                "2 x datasets--Salesforce--wiki--text/snapshots/{commit}/a/b.parquet, datasets--one/snapshots/{commit}"
-            )),
-            "2 x Salesforce/wiki--text@0123456789ab/a/b.parquet, one@0123456789ab"
-        );
-        for other in [
-            "datasets--a",
-            "datasets--a--b/snapshots/main/c",
-            "my datasets--",
-            "datasets--a b/snapshots/x",
-        ] {
-            assert_eq!(with_hub_ids(other), other);
-        }
     }
 
     #[test]
