@@ -21,7 +21,7 @@ use crate::own_text::{OpenOriginal, OwnText};
 use crate::setup::Setup;
 use crate::solve::evaluation::{Evaluation, Questions};
 use crate::solve::work::TextSize;
-use crate::solve::{default_noise, has_refinement};
+use crate::solve::{default_noise, has_refinement, refinement};
 use crate::spec::error::ConvertError;
 use crate::spec::plan::Plan;
 use crate::spec::recipe::{Recipe, RecipeError};
@@ -142,7 +142,12 @@ pub(crate) fn plan_all(
             Some(known) => texts[known].clone(),
             None => TextPlan::new(recipe, &config, &defaults, observer)?,
         };
-        plans[index].complete(&|recipe| text.complete(recipe));
+        plans[index].complete(&|recipe| {
+            text.complete(recipe);
+            if refinement(recipe) > 0 {
+                recipe.refine_batch.get_or_insert(text.texts());
+            }
+        });
         texts.push(text);
     }
     let asked = recipes

@@ -228,6 +228,15 @@ fn nothing_is_measured_on_it() {
     // Where a mix begins with it, the first other text is measured on.
     let plan = transmla(&place.convert(&["--dry-run", "--cal-dataset", "self,stories"])).succeeds();
     assert!(plan.contains("windows of 32 tokens of stories"), "{plan}");
+    // A step of refinement sees one sequence of each text.
+    let steps = |options: &[&str]| {
+        let mix = ["--dry-run", "--refine", "5", "--cal-dataset", "self,stories"];
+        transmla(&place.convert(&[&mix[..], options].concat())).succeeds()
+    };
+    let plan = steps(&[]);
+    assert!(plan.contains("refined in 5 steps of 2 sequences"), "{plan}");
+    let plan = steps(&["--refine-batch", "1"]);
+    assert!(plan.contains("refined in 5 steps\n"), "{plan}");
 }
 
 #[test]

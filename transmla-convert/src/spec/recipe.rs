@@ -30,6 +30,9 @@ pub struct Recipe {
     /// Steps of layer-wise reconstruction after the closed form; absent for 100 in the coherent method, which alone has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refine: Option<usize>,
+    /// Sequences of a step of reconstruction; absent for one of each calibration text.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "recipe_forms::positive")]
+    pub refine_batch: Option<usize>,
     /// Number format of the written weights.
     #[serde(with = "recipe_forms::as_text")]
     pub dtype: StorageDtype,
@@ -92,9 +95,10 @@ impl<'de> Deserialize<'de> for WrittenFiles {
 }
 
 /// The fields of a [`Recipe`] that texts of this library name.
-pub const RECIPE_FIELDS: [&str; 15] = [
+pub const RECIPE_FIELDS: [&str; 16] = [
     "method",
     "refine",
+    "refine_batch",
     "dtype",
     "qk_mqa_dim",
     "collapse",
@@ -170,6 +174,7 @@ impl Default for Recipe {
             revision: "main".into(),
             method: MethodName::default(),
             refine: None,
+            refine_batch: None,
             dtype: StorageDtype::Bf16,
             qk_mqa_dim: None,
             collapse: None,

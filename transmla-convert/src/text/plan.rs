@@ -131,6 +131,14 @@ impl TextPlan {
         (self.spec.samples, self.spec.sequence)
     }
 
+    /// Number of calibration texts.
+    pub(crate) fn texts(&self) -> usize {
+        match &self.calibration {
+            Source::Dataset(mix) => mix.parts().len(),
+            Source::Ids(_) => 1,
+        }
+    }
+
     /// Tokens of an evaluation window, if there is an evaluation.
     pub fn window_tokens(&self) -> Option<usize> {
         self.evaluation.as_ref().map(|windows| windows.sequence)
