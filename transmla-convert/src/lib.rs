@@ -76,7 +76,7 @@ pub use layer::key_norm::FittedKeys;
 pub use layer::stream::CalibrationStream;
 pub use memory::{eval_options, parameters, residency, scoring_options};
 pub use output::card::{ModelCard, model_card};
-pub use output::gguf::{check_gguf, write_gguf};
+pub use output::gguf::{GgufOptions, Quantization, check_gguf, write_gguf};
 pub use output::manifest::{LARGEST_RECIPE, RECIPE_FILE, check_replaceable, check_space, disk_bytes};
 pub use output::model_files::ModelFiles;
 pub use output::names::{ModelName, resolve_paths};
