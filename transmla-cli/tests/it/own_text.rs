@@ -299,6 +299,13 @@ fn a_chat_model_writes_half_of_its_text_where_there_is_the_memory() {
             planned.plan().recipe().calibration.cal_dataset.as_deref(),
             Some(expected)
         );
+        // Each text has as many samples as if it were the only one, and every step of refinement a sequence of each.
+        let texts = if expected == written { 2 } else { 1 };
+        let recipe = planned.plan().recipe();
+        assert_eq!(
+            (recipe.calibration.cal_nsamples, recipe.refine_batch),
+            (Some(128 * texts), Some(texts))
+        );
         let about_writing = |warning: &&Warning| matches!(warning, Warning::WritesNothing { .. });
         assert_eq!(heard.0.iter().filter(about_writing).count(), remarks, "{:?}", heard.0);
         assert_eq!(

@@ -129,7 +129,7 @@ pub struct CalibrationText {
     /// Exact token ids, instead of a dataset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cal_tokens: Option<PathBuf>,
-    /// Number of samples; absent for 128, or all that `cal-tokens` has.
+    /// Number of samples; absent for 128 for each text, or all that `cal-tokens` has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cal_nsamples: Option<usize>,
     /// Tokens of a sample; absent for 256, or as many as `cal-tokens` has.
