@@ -3,7 +3,7 @@
 mod problem;
 mod problems;
 
-pub use problem::{Attend, Bench, Heads, Kind, Network, Precision, Problem, Strategy, Weights};
+pub use problem::{Attend, Bench, Heads, Kind, Network, Precision, Problem, Questions, Strategy, Weights};
 pub use problems::{catalogue, copy, yardstick};
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod lowrank;
 mod matmul;
 mod moment;
 mod rope;
+mod score;
 
 use burn::tensor::Device;
 
@@ -46,6 +47,7 @@ pub(crate) fn build(problem: &Problem, device: &Device) -> Box<dyn Case> {
             windows,
             sequence,
         } => evaluate::build(network, windows, sequence),
+        Kind::Score { network, questions } => score::build(network, questions),
     }
 }
 

@@ -36,6 +36,7 @@ pub mod config;
 mod error;
 pub mod hub;
 pub mod layout;
+mod quantized;
 mod repository;
 pub mod synthetic;
 mod tokens;
@@ -45,4 +46,5 @@ pub use config::{
     AttentionConfig, AttentionParameters, GroupedConfig, LatentConfig, ModelConfig, RawConfig, RopeLayout,
 };
 pub use error::CheckpointError;
+pub use quantized::GgufDtype;
 pub use tokens::TokenBatch;

@@ -6,7 +6,7 @@ use transmla_eval::tasks::TaskError;
 use crate::printer::Hint;
 
 /// What to do where a dataset of a task cannot be had.
-pub const OTHER_TASK_DATA: &str = "--tasks-data FOLDER reads datasets that lie there as on the hub, ORGANISATION/NAME";
+const OTHER_TASK_DATA: &str = "--tasks-data FOLDER reads datasets that lie there as on the hub, ORGANISATION/NAME";
 
 /// An error with what to do about it, if that is an option's matter.
 pub fn with_hint(error: ConvertError) -> anyhow::Error {

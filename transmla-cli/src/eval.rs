@@ -4,7 +4,7 @@ mod tasks;
 
 use clap::{ArgGroup, Args};
 use serde::Serialize;
-use transmla_convert::{Corpus, default_window, eval_options, scoring_options, warn_of_long_windows};
+use transmla_convert::{Corpus, RecipeTasks, default_window, eval_options, scoring_options, warn_of_long_windows};
 use transmla_core::{Decoder, ModelConfig};
 use transmla_eval::{EvalOptions, Perplexity, divergence, perplexity};
 
@@ -118,9 +118,10 @@ struct Other<'a> {
 
 pub fn run(arguments: &EvalArguments) -> anyhow::Result<()> {
     let printer = Printer::from(&arguments.output);
+    let asked = arguments.tasks.recipe()?;
     let folder = arguments.model.locate(&printer)?;
-    if !arguments.tasks.recipe()?.is_empty() {
-        return run_tasks(arguments, &folder, &printer);
+    if !asked.is_empty() {
+        return run_tasks(arguments, &asked, &folder, &printer);
     }
     let config = ModelConfig::read(folder.path())?;
     let layers = config.num_hidden_layers;
@@ -154,7 +155,12 @@ pub fn run(arguments: &EvalArguments) -> anyhow::Result<()> {
     }
 }
 
-fn run_tasks(arguments: &EvalArguments, folder: &ModelFolder, printer: &Printer) -> anyhow::Result<()> {
+fn run_tasks(
+    arguments: &EvalArguments,
+    asked: &RecipeTasks,
+    folder: &ModelFolder,
+    printer: &Printer,
+) -> anyhow::Result<()> {
     let against = arguments.against.as_ref().map(|name| {
         let folder = ModelFolder::locate(name, &arguments.model.revision, printer)?;
         anyhow::Ok((name.as_str(), folder))
@@ -167,7 +173,7 @@ fn run_tasks(arguments: &EvalArguments, folder: &ModelFolder, printer: &Printer)
         open: &|folder| folder.open(&arguments.compute),
         against: against.as_ref().map(|(name, folder)| (*name, folder)),
     };
-    tasks::run(&arguments.tasks, &models, scoring, printer)
+    tasks::run(&arguments.tasks, asked, &models, scoring, printer)
 }
 
 /// What texts are measured with.

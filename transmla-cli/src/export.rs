@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 use serde_json::json;
-use transmla_convert::write_gguf;
+use transmla_convert::{GgufOptions, Quantization, write_gguf};
 
 use crate::options::device::DeviceArguments;
 use crate::options::model::ModelArguments;
@@ -14,12 +14,16 @@ use crate::output_file::OutputFile;
 use crate::printer::Printer;
 use crate::table;
 
+const EXAMPLES: &str = "Examples:
+  transmla export --model-path outputs --output outputs.gguf
+  transmla export --model-path outputs --output outputs-q4_k_m.gguf --quantize q4_k_m";
+
 /// Write a converted model as a GGUF file, which llama.cpp runs.
 ///
-/// The model must be in stock form (--style deepseek-v3). Number formats are kept; quantise with llama.cpp's own tool. A GGUF
+/// The model must be in stock form (--style deepseek-v3). Matrices keep their number format unless --quantize is given. A GGUF
 /// file has one epsilon for all norms, which is found by running the model on a short text.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  transmla export --model-path outputs --output outputs.gguf")]
+#[command(after_help = EXAMPLES)]
 pub struct ExportArguments {
     #[command(flatten)]
     model: ModelArguments,
@@ -27,6 +31,11 @@ pub struct ExportArguments {
     /// File to write
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
+
+    /// Quantise the matrices: 8.5, 6.6 and about 5 bits a number; rows that are no multiple of 256 get q8_0 for q6_k and q5_0 for
+    /// q4_k
+    #[arg(long, value_name = "FORMAT")]
+    quantize: Option<Quantization>,
 
     /// llama.cpp's name for how the tokenizer splits text, if it cannot be told: llama-bpe, smollm, gpt-2, …
     #[arg(long, value_name = "NAME")]
@@ -54,13 +63,12 @@ pub fn run(arguments: &ExportArguments) -> anyhow::Result<()> {
     let folder = arguments.model.locate(&printer)?;
     file.check_not_of_model(&arguments.model.model_path, folder.path())?;
     let device = arguments.device.open()?;
-    write_gguf(
-        folder.path(),
-        &arguments.output,
-        arguments.force,
-        arguments.pre_tokenizer.as_deref(),
-        &device,
-    )?;
+    let options = GgufOptions {
+        pre_tokenizer: arguments.pre_tokenizer.as_deref(),
+        quantization: arguments.quantize,
+        replace: arguments.force,
+    };
+    write_gguf(folder.path(), &arguments.output, &options, &device)?;
     let data = std::fs::metadata(&arguments.output);
     let bytes = data
         .with_context(|| format!("cannot read {}", arguments.output.display()))?

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use transmla_convert::{Plan, Recipe, Setup, Sweep, TextPurpose, has_refinement};
+use transmla_convert::{CalibrationText, Plan, Recipe, Setup, Sweep, TextPurpose, has_refinement};
 use transmla_core::{Checkpoint, ModelConfig};
 use transmla_report::Fact;
 
@@ -105,7 +105,7 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
         curves: &curves,
         total_seconds: started.elapsed().as_secs_f64(),
         peak_bytes: memory::peak_bytes(),
-        facts: calibration_facts(&progress.stages.texts, &around.setup, &recipe),
+        facts: calibration_facts(&progress.stages.texts, planned.plans(), &around.setup, &recipe),
         recipe: common_lines(&recipes_of(planned.plans(), &models, &around.setup)?),
     };
     // What took long is shown even if it cannot be written.
@@ -161,17 +161,26 @@ fn announcement(model: &str, curves: &[Curve], models: &[Model]) -> String {
     format!("Sweep: {model} to {models}: {}", curves.join("; "))
 }
 
-/// The texts that the models are calibrated on.
-fn calibration_facts(texts: &[ReadText], setup: &Setup, recipe: &Recipe) -> Vec<Fact> {
+/// The texts that the models are calibrated on, in the order that they were read in, and by which methods if there are several.
+fn calibration_facts(texts: &[ReadText], plans: &[Plan], setup: &Setup, recipe: &Recipe) -> Vec<Fact> {
+    let mut used: Vec<(&CalibrationText, Vec<String>)> = Vec::new();
+    for recipe in plans.iter().map(Plan::recipe) {
+        let method = recipe.method.to_string();
+        match used.iter_mut().find(|(text, _)| **text == recipe.calibration) {
+            Some((_, methods)) if methods.contains(&method) => {}
+            Some((_, methods)) => methods.push(method),
+            None => used.push((&recipe.calibration, vec![method])),
+        }
+    }
     let calibration = texts.iter().filter(|text| text.purpose == TextPurpose::Calibration);
-    let mut facts: Vec<Fact> = calibration
-        .map(|text| Fact {
-            name: "Calibration".into(),
-            value: text.describe("sample", setup, recipe),
-        })
-        .collect();
-    facts.dedup();
-    facts
+    let fact = |(text, (_, methods)): (&ReadText, &(_, Vec<String>))| Fact {
+        name: match used.len() {
+            1 => "Calibration".into(),
+            _ => format!("Calibration, {}", methods.join(" and ")),
+        },
+        value: text.describe("sample", setup, recipe),
+    };
+    calibration.zip(&used).map(fact).collect()
 }
 
 /// What the models' folders say, or would say, of how they were made.

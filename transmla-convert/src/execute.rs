@@ -8,7 +8,7 @@ use transmla_eval::tasks::TaskScores;
 
 use crate::output::card::{ModelCard, model_card};
 use crate::output::companions::{write_companions, write_rest};
-use crate::output::gguf::{check_gguf, write_gguf};
+use crate::output::gguf::{GgufOptions, check_gguf, write_gguf};
 use crate::output::manifest::{check_replaceable, check_space, list_files};
 use crate::output::resume_cache::{ResumeCache, forget};
 use crate::solve::evaluation::{Evaluation, Questions, ask, evaluate};
@@ -292,13 +292,12 @@ impl<'a> Requests<'a> {
         let recipe = entry.plan.recipe();
         if recipe.file_format() == FileFormat::Gguf {
             let folder = writer.work_folder();
-            write_gguf(
-                folder,
-                &folder.join(GGUF_FILE),
-                true,
-                recipe.pre_tokenizer.as_deref(),
-                device,
-            )?;
+            let options = GgufOptions {
+                pre_tokenizer: recipe.pre_tokenizer.as_deref(),
+                replace: true,
+                ..GgufOptions::default()
+            };
+            write_gguf(folder, &folder.join(GGUF_FILE), &options, device)?;
             writer.drop_weights()?;
         }
         if entry.keep {

@@ -68,7 +68,6 @@ impl Setup {
             model_name: self.model_name.as_deref(),
             locals: &self.texts,
             user: self.hidden_name.as_deref(),
-            cache: self.hub.cache.as_deref(),
         }
     }
 

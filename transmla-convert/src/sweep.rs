@@ -21,7 +21,7 @@ use crate::own_text::{OpenOriginal, OwnText};
 use crate::setup::Setup;
 use crate::solve::evaluation::{Evaluation, Questions};
 use crate::solve::work::TextSize;
-use crate::solve::{default_noise, has_refinement};
+use crate::solve::{default_noise, has_refinement, refinement};
 use crate::spec::error::ConvertError;
 use crate::spec::plan::Plan;
 use crate::spec::recipe::{Recipe, RecipeError};
@@ -31,7 +31,7 @@ use crate::text::default_text::{TextDefaults, can_chat, default_text};
 use crate::text::mix::TextMix;
 use crate::text::plan::{LazyTokenizer, TextPlan};
 use crate::text::tasks::TaskPlan;
-use crate::text::written::width as side_by_side;
+use crate::text::written::side_by_side;
 
 /// The contents of a file, and its name.
 type NamedFile = (String, Vec<u8>);
@@ -142,12 +142,20 @@ pub(crate) fn plan_all(
             Some(known) => texts[known].clone(),
             None => TextPlan::new(recipe, &config, &defaults, observer)?,
         };
-        plans[index].complete(&|recipe| text.complete(recipe));
+        plans[index].complete(&|recipe| {
+            text.complete(recipe);
+            if refinement(recipe) > 0 {
+                recipe.refine_batch.get_or_insert(text.texts());
+            }
+        });
         texts.push(text);
     }
-    let first = recipes.first().map(|recipe| TaskPlan::new(&recipe.tasks, &folder));
+    let asked = recipes
+        .first()
+        .map(|recipe| &recipe.tasks)
+        .filter(|tasks| !tasks.is_empty());
     Ok(PlannedSweep {
-        tasks: first.transpose()?.flatten(),
+        tasks: asked.map(|tasks| TaskPlan::new(tasks, &folder, None)).transpose()?,
         setup: setup.clone(),
         folder,
         config,
@@ -375,7 +383,7 @@ impl PlannedSweep {
         }
         if let Some(tasks) = &self.tasks {
             let tokenizer = tokenizer.get(observer)?;
-            let questions = tasks.read(&self.config, &self.folder, tokenizer, &self.setup.hub)?;
+            let questions = tasks.read(&self.config, tokenizer, &self.setup.hub)?;
             texts.questions = Some(questions);
         }
         Ok(texts)

@@ -1,7 +1,10 @@
 //! The coherent method: exact where nothing is cut, ahead of the published one where something is.
 
 use burn::tensor::Device;
-use transmla_convert::{FreqFold, MethodName, Plan, Recipe, Report, Silent, WithoutLatentNorms, convert};
+use serde_json::json;
+use transmla_convert::{
+    FreqFold, MethodName, Observer, Plan, Recipe, Report, Silent, Stage, WithoutLatentNorms, convert,
+};
 use transmla_core::{Decoder, LayeredModel, Residency, StorageDtype, TokenBatch};
 use transmla_eval::{EvalOptions, divergence};
 
@@ -96,6 +99,56 @@ fn refinement_lowers_errors_and_loss() {
     );
     let first = |report: &Report| report.layers[0].output_error.unwrap();
     assert!(first(&refined) < first(&closed));
+}
+
+/// The errors of all steps of refinement.
+#[derive(Default)]
+struct Steps(Vec<f64>);
+
+impl Observer for Steps {
+    fn begin(&mut self, _: Stage) {}
+    fn advance(&mut self, _: u64, _: u64) {}
+    fn end(&mut self, _: Stage, _: Option<f64>) {}
+    fn refining(&mut self, _: usize, error: f64) {
+        self.0.push(error);
+    }
+}
+
+/// Steps of two sequences on a text that has every sequence twice are steps of one on the text that has it once.
+#[test]
+fn a_step_takes_the_mean_of_its_sequences() {
+    let models = tempfile::tempdir().unwrap();
+    let folder = models.path().join("one");
+    // Samples as long as the context are not joined.
+    common::write_random_variant(&folder, &json!({ "max_position_embeddings": 40 }));
+    let source = Decoder::open(&folder, &Device::flex(), Residency::Loaded).unwrap();
+    let errors = |times: usize, batch: Option<usize>, name: &str| {
+        let mut options = Recipe {
+            refine: Some(20),
+            refine_batch: batch,
+            ..options(MethodName::Coherent, 8, 5)
+        };
+        options.calibration.cal_batch_size = 1;
+        let row = |row: i64| (0..40).map(move |i| (i * i * i + 7 * row * i + 3 * row * row) % 50);
+        let ids: Vec<i64> = (0..16)
+            .flat_map(|index| (0..times).flat_map(move |_| row(index)))
+            .collect();
+        let text = TokenBatch::from_ids(ids, 16 * times, 40).unwrap();
+        let plan = Plan::new(source.config(), &options).unwrap();
+        let target = models.path().join(name);
+        let mut steps = Steps::default();
+        convert(&common::request(&plan, &source, &text, &target), &mut steps).unwrap();
+        steps.0
+    };
+    let once = errors(1, None, "once");
+    let apart = |other: &[f64]| {
+        let pairs = once.iter().zip(other);
+        pairs.map(|(a, b)| (a / b - 1.0).abs()).fold(0.0, f64::max)
+    };
+    let (together, alone) = (errors(2, Some(2), "together"), errors(2, Some(1), "alone"));
+    assert_eq!((once.len(), together.len()), (40, 40));
+    assert!(apart(&together) < 1e-2, "{once:?} {together:?}");
+    assert!(apart(&alone) > 0.1, "{once:?} {alone:?}");
 }
 
 /// Layers that do nothing (pruned, or never trained) convert like any other, and come out as they were where nothing is cut.

@@ -55,7 +55,7 @@ pub use host::host_values;
 pub use model::{Decoder, DecoderLayer, KvCache, LayeredModel, Residency};
 pub use read_tensor::ReadTensor;
 pub use transmla_checkpoint::{
-    AttentionConfig, Checkpoint, CheckpointError, CheckpointWriter, GroupedConfig, LatentConfig, ModelConfig,
-    RawConfig, RopeLayout, StorageDtype, TensorDtype, TensorSpec, TokenBatch,
+    AttentionConfig, Checkpoint, CheckpointError, CheckpointWriter, GgufDtype, GroupedConfig, LatentConfig,
+    ModelConfig, RawConfig, RopeLayout, StorageDtype, TensorDtype, TensorSpec, TokenBatch,
 };
 pub use transmla_checkpoint::{checkpoint, config, hub, layout, synthetic};

@@ -425,7 +425,11 @@ fn a_sweep_has_picture_and_table() {
     assert_eq!(parts(&page), ["trade-off", "points", "tasks"]);
     let xml = parsed(&page);
     let document = document(&xml);
-    let rows: Vec<Vec<&str>> = document
+    let points = document
+        .descendants()
+        .find(|node| node.attribute("id") == Some("points"));
+    let rows: Vec<Vec<&str>> = points
+        .unwrap()
         .descendants()
         .filter(|node| node.has_tag_name("tr"))
         .map(|row| row.children().filter_map(|cell| cell.text()).collect())

@@ -37,7 +37,7 @@ pub enum Bench {
     Attention,
     /// RoPE decoupling, joint PCA and eigenvectors.
     Factorisation,
-    /// Perplexity.
+    /// Perplexity, and log-likelihoods of answers.
     Evaluation,
 }
 
@@ -122,6 +122,28 @@ pub enum Kind {
         /// Tokens of a window.
         sequence: usize,
     },
+    /// From questions with several answers each to the log-likelihood of every answer under a whole model.
+    Score {
+        /// The model.
+        network: Network,
+        /// What is asked.
+        questions: Questions,
+    },
+}
+
+/// Sizes of questions, as tasks have them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Questions {
+    /// Number of questions.
+    pub count: usize,
+    /// Tokens that all questions begin with, such as examples.
+    pub common: usize,
+    /// Tokens of its own that a question goes on with.
+    pub own: usize,
+    /// Answers to each.
+    pub answers: usize,
+    /// Tokens of an answer.
+    pub answer: usize,
 }
 
 /// Sizes of a model with grouped queries.

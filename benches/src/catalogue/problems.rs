@@ -1,6 +1,6 @@
 //! The problems of the catalogue.
 
-use super::problem::{Attend, Bench, Heads, Kind, Network, Precision, Problem, Strategy, Weights};
+use super::problem::{Attend, Bench, Heads, Kind, Network, Precision, Problem, Questions, Strategy, Weights};
 
 const SMOLLM2: Heads = heads(576, 9, 3, 64);
 const LLAMA2_7B: Heads = heads(4096, 32, 32, 128);
@@ -102,6 +102,14 @@ pub fn catalogue(long: bool) -> Vec<Problem> {
     for layers in [6].into_iter().chain(long.then_some(30)) {
         let name = format!("smollm2-135m-{layers}-layers");
         problems.push(evaluate(&name, smollm2_135m(layers), 4, 256));
+    }
+    for (examples, common) in [("", 0), ("-examples", 192)] {
+        problems.push(score(&format!("stories260k{examples}"), STORIES260K, common));
+        problems.push(score(
+            &format!("smollm2-135m-6-layers{examples}"),
+            smollm2_135m(6),
+            common,
+        ));
     }
     problems
 }
@@ -274,8 +282,9 @@ fn eigen(size: usize) -> Problem {
     }
 }
 
-/// Operations are those of matrix products with full score matrices, as for [`prefill`].
-fn evaluate(name: &str, network: Network, windows: usize, sequence: usize) -> Problem {
+/// Sequences through a whole model, with so many predictions of each. Operations are those of matrix products with full score
+/// matrices, as for [`prefill`].
+fn whole_model(name: &str, network: Network, sequences: usize, length: usize, predictions: usize) -> Strategy {
     let Heads {
         hidden,
         query,
@@ -283,14 +292,17 @@ fn evaluate(name: &str, network: Network, windows: usize, sequence: usize) -> Pr
         width,
     } = network.heads;
     let weights = hidden * (2 * (query + key) * width + 3 * network.intermediate);
-    let layer = 2 * weights + 4 * query * width * sequence;
-    let flops = |predictions: usize| {
-        windows * (sequence * network.layers * layer + predictions * 2 * hidden * network.vocabulary)
-    };
-    let way = |name: &str, predictions: usize| Strategy {
-        tokens: Some((windows * sequence) as u64),
-        ..strategy(name, Some(flops(predictions)))
-    };
+    let layer = 2 * weights + 4 * query * width * length;
+    let head = 2 * hidden * network.vocabulary;
+    let flops = sequences * (length * network.layers * layer + predictions * head);
+    Strategy {
+        tokens: Some((sequences * length) as u64),
+        ..strategy(name, Some(flops))
+    }
+}
+
+fn evaluate(name: &str, network: Network, windows: usize, sequence: usize) -> Problem {
+    let way = |name: &str, predictions: usize| whole_model(name, network, windows, sequence, predictions);
     Problem {
         bench: Bench::Evaluation,
         name: format!("evaluate/{name}"),
@@ -304,6 +316,35 @@ fn evaluate(name: &str, network: Network, windows: usize, sequence: usize) -> Pr
             way("perplexity", sequence - 1),
             way("forward-streamed", sequence),
             way("perplexity-streamed", sequence - 1),
+        ],
+        grouped: None,
+    }
+}
+
+/// Eight questions of 48 tokens with four answers of 8 each, behind what all of them begin with.
+///
+/// Operations are those of a forward of every question with each answer, and of logits where an answer is predicted alone; what is
+/// computed once for several answers counts for each. So do tokens.
+fn score(name: &str, network: Network, common: usize) -> Problem {
+    let questions = Questions {
+        count: 8,
+        common,
+        own: 48,
+        answers: 4,
+        answer: 8,
+    };
+    let sequences = questions.count * questions.answers;
+    let length = common + questions.own + questions.answer;
+    let way = |name: &str, predictions: usize| whole_model(name, network, sequences, length, predictions);
+    Problem {
+        bench: Bench::Evaluation,
+        name: format!("score/{name}"),
+        kind: Kind::Score { network, questions },
+        strategies: vec![
+            way("forward", length),
+            way("apart", questions.answer),
+            way("shared", questions.answer),
+            way("shared-streamed", questions.answer),
         ],
         grouped: None,
     }

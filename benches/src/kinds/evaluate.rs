@@ -20,10 +20,7 @@ use crate::numbers::Numbers;
 
 pub(crate) fn build(network: Network, windows: usize, sequence: usize) -> Box<dyn Case> {
     let temporary = tempfile::tempdir().expect("a temporary folder can be made");
-    let folder = match network.weights {
-        Weights::Stories260k => repository("transmla-cli/models/stories260k"),
-        Weights::SmolLm2Shape => random_smollm2(network.layers, temporary.path()),
-    };
+    let folder = folder_of(network, temporary.path());
     let open = |residency| Decoder::open(&folder, &Device::flex(), residency).expect("the model can be read");
     let ids = Numbers::new(10).ids(windows * sequence, network.vocabulary);
     Box::new(Evaluation {
@@ -33,6 +30,14 @@ pub(crate) fn build(network: Network, windows: usize, sequence: usize) -> Box<dy
         text: TokenBatch::from_ids(ids, windows, sequence).expect("there are as many ids as the windows take"),
         _folder: temporary,
     })
+}
+
+/// The folder of a model, of random weights in a temporary one.
+pub(super) fn folder_of(network: Network, temporary: &Path) -> PathBuf {
+    match network.weights {
+        Weights::Stories260k => repository("transmla-cli/models/stories260k"),
+        Weights::SmolLm2Shape => random_smollm2(network.layers, temporary),
+    }
 }
 
 fn repository(path: &str) -> PathBuf {

@@ -8,21 +8,7 @@ from unittest import mock
 from transmla_vllm import attention
 from transmla_vllm.features import Features
 
-PLAIN = Features(
-    query_bias=False,
-    query_latent_bias=False,
-    latent_bias=False,
-    output_bias=False,
-    latent_norms=False,
-    normed_queries=False,
-    scale=1.0,
-    softcap=None,
-    final_softcap=None,
-    around=False,
-    experts=None,
-    sliding_window=None,
-    sliding_layers=frozenset(),
-)
+PLAIN = Features(scale=1.0)
 WINDOW = replace(PLAIN, sliding_window=64, sliding_layers=frozenset({1}))
 CAPPED = replace(PLAIN, softcap=50.0)
 COMMON = (512, 64)

@@ -7,9 +7,9 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use super::dtype::StorageDtype;
 use super::workspace::{Kind, Workspace};
 use crate::error::CheckpointError;
+use crate::quantized::GgufDtype;
 
 const MAGIC: &[u8; 4] = b"GGUF";
 const VERSION: u32 = 3;
@@ -41,13 +41,13 @@ pub struct GgufTensor {
     pub name: String,
     /// Its shape, row-major; the file has it in the opposite order.
     pub shape: Vec<usize>,
-    /// Number format.
-    pub dtype: StorageDtype,
+    /// Number format; rows are whole blocks of it.
+    pub dtype: GgufDtype,
 }
 
 impl GgufTensor {
     fn bytes(&self) -> u64 {
-        (self.shape.iter().product::<usize>() * self.dtype.bytes()) as u64
+        (self.shape.iter().product::<usize>() / self.dtype.block() * self.dtype.block_bytes()) as u64
     }
 }
 
@@ -157,12 +157,7 @@ fn header(keys: &[(String, GgufValue)], tensors: &[GgufTensor]) -> Vec<u8> {
         for size in tensor.shape.iter().rev() {
             out.extend_from_slice(&(*size as u64).to_le_bytes());
         }
-        let kind: u32 = match tensor.dtype {
-            StorageDtype::F32 => 0,
-            StorageDtype::F16 => 1,
-            StorageDtype::Bf16 => 30,
-        };
-        out.extend_from_slice(&kind.to_le_bytes());
+        out.extend_from_slice(&tensor.dtype.ggml_type().to_le_bytes());
         out.extend_from_slice(&offset.to_le_bytes());
         offset += tensor.bytes().next_multiple_of(ALIGNMENT);
     }
@@ -213,6 +208,7 @@ fn put_array(out: &mut Vec<u8>, kind: u32, length: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::StorageDtype;
 
     /// Byte by byte, as the format's description has it.
     #[test]
@@ -222,7 +218,7 @@ mod tests {
         let tensor = GgufTensor {
             name: "t".into(),
             shape: vec![1, 2],
-            dtype: StorageDtype::F32,
+            dtype: StorageDtype::F32.into(),
         };
         let keys = [("k".to_owned(), GgufValue::U32(7))];
         let mut writer = GgufWriter::create(&target, &keys, vec![tensor.clone()], false).unwrap();

@@ -100,7 +100,7 @@ fn write_gguf(target: &Path) {
     let tensors = (0..40).map(|index| GgufTensor {
         name: format!("t{index}"),
         shape: vec![64, 64],
-        dtype: StorageDtype::F32,
+        dtype: StorageDtype::F32.into(),
     });
     let tensors: Vec<GgufTensor> = tensors.collect();
     let keys = [("writer".to_owned(), GgufValue::U32(std::process::id()))];

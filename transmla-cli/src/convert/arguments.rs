@@ -68,12 +68,17 @@ struct ShapeArguments {
     #[arg(long, value_enum, value_name = "METHOD")]
     method: Option<MethodName>,
 
-    /// Steps of layer-wise reconstruction after the closed form, a calibration sequence each; 0 for the closed form alone
+    /// Steps of layer-wise reconstruction after the closed form; 0 for the closed form alone
     /// [default: 100; --method transmla: has none]
     #[arg(long, value_name = "STEPS")]
     refine: Option<usize>,
 
-    /// Width of the latent that keys and values share [default: what makes half of the original KV cache; embedded: 28]
+    /// Calibration sequences of a step of reconstruction [default: one for each text of --cal-dataset]
+    #[arg(long, value_name = "N", value_parser = values::positive)]
+    refine_batch: Option<usize>,
+
+    /// Width of the latent that keys and values share [default: what makes half of the original KV cache; --target vllm: what
+    /// makes 320, 512 or 576 numbers per token, which its GPU kernels hold; embedded: 28]
     #[arg(long, value_name = "R", value_parser = values::positive)]
     kv_lora_rank: Option<usize>,
 
@@ -117,10 +122,15 @@ impl ConvertArguments {
         self.shape.apply(&mut recipe);
         self.conversion.apply(&mut recipe)?;
         if !has_refinement(recipe.method) {
-            if self.shape.refine.is_some_and(|steps| steps > 0) {
-                bail!("--refine is part of the coherent method; leave it out, or use --method coherent");
+            let refines = self.shape.refine.is_some_and(|steps| steps > 0);
+            let given = [
+                (refines, "--refine"),
+                (self.shape.refine_batch.is_some(), "--refine-batch"),
+            ];
+            if let Some((_, flag)) = given.into_iter().find(|(given, _)| *given) {
+                bail!("{flag} is part of the coherent method; leave it out, or use --method coherent");
             }
-            recipe.refine = None;
+            (recipe.refine, recipe.refine_batch) = (None, None);
         }
         Ok(recipe)
     }
@@ -152,6 +162,7 @@ impl ShapeArguments {
     fn apply(&self, recipe: &mut Recipe) {
         set(&mut recipe.method, self.method);
         set(&mut recipe.refine, self.refine.map(Some));
+        set(&mut recipe.refine_batch, self.refine_batch.map(Some));
         set(&mut recipe.kv_lora_rank, self.kv_lora_rank.map(Some));
         set(&mut recipe.qk_mqa_dim, self.qk_mqa_dim.map(Some));
         set(&mut recipe.collapse, self.collapse.map(|AutoOr(number)| number));

@@ -1,5 +1,7 @@
 //! What the original and the converted model write, from the same beginnings.
 
+use std::path::Path;
+
 use transmla_calib::TextTokenizer;
 use transmla_convert::Finished;
 use transmla_core::generate::{GenerationSettings, Sampler};
@@ -18,7 +20,7 @@ const PROMPTS: [&str; 2] = ["Once upon a time", "The most important thing"];
 /// Most tokens of a sample.
 const SAMPLE_TOKENS: usize = 60;
 
-/// A few sentences by a finished model, and by its original where that is in memory; none if it is large or has no tokenizer.
+/// A few sentences by an original and its finished model; none if it is large or has no tokenizer.
 ///
 /// # Errors
 /// The tokenizer or a model fails.
@@ -28,16 +30,40 @@ pub fn samples(finished: &Finished<'_>) -> anyhow::Result<Vec<Sample>> {
         return Ok(Vec::new());
     }
     let tokenizer = TextTokenizer::from_folder(folder)?;
+    // One after the other: two models in memory would be the peak of the conversion.
+    let originals = match source.residency() {
+        Residency::Loaded => written(source, folder, &tokenizer)?,
+        // Every token would read all weights again.
+        Residency::Streamed => {
+            let folder = source.checkpoint().folder();
+            written(
+                &Decoder::open(folder, source.device(), Residency::Loaded)?,
+                folder,
+                &tokenizer,
+            )?
+        }
+    };
     let converted = Decoder::open(folder, source.device(), Residency::Loaded)?;
-    let settings = GenerationSettings::from_folder(folder, converted.config())
-        .unwrap_or_else(|_| GenerationSettings::of_config(converted.config()));
-    let by = |model: &Decoder, prompt: &str| -> anyhow::Result<String> {
-        let writer = Writer {
-            model,
-            tokenizer: &tokenizer,
-            stop_ids: &settings.stop_ids,
-            max_new_tokens: SAMPLE_TOKENS,
-        };
+    let texts = originals.into_iter().zip(written(&converted, folder, &tokenizer)?);
+    let sample = |(prompt, (original, converted)): (&&str, (String, String))| Sample {
+        prompt: (*prompt).to_owned(),
+        original: Some(original),
+        converted,
+    };
+    Ok(PROMPTS.iter().zip(texts).map(sample).collect())
+}
+
+/// What a model goes on with, greedily, from each prompt.
+fn written(model: &Decoder, folder: &Path, tokenizer: &TextTokenizer) -> anyhow::Result<Vec<String>> {
+    let settings = GenerationSettings::from_folder(folder, model.config())
+        .unwrap_or_else(|_| GenerationSettings::of_config(model.config()));
+    let writer = Writer {
+        model,
+        tokenizer,
+        stop_ids: &settings.stop_ids,
+        max_new_tokens: SAMPLE_TOKENS,
+    };
+    let by = |prompt: &&str| -> anyhow::Result<String> {
         let ids = writer.prompt_ids(prompt)?;
         let mut cache = writer.cache(ids.len(), StorageDtype::F32);
         let mut text = String::new();
@@ -47,19 +73,7 @@ pub fn samples(finished: &Finished<'_>) -> anyhow::Result<Vec<Sample>> {
         })?;
         Ok(text)
     };
-    let sample = |prompt: &&str| {
-        let original = match source.residency() {
-            Residency::Loaded => Some(by(source, prompt)?),
-            // Every token would read all weights again.
-            Residency::Streamed => None,
-        };
-        Ok(Sample {
-            prompt: (*prompt).to_owned(),
-            original,
-            converted: by(&converted, prompt)?,
-        })
-    };
-    PROMPTS.iter().map(sample).collect()
+    PROMPTS.iter().map(by).collect()
 }
 
 /// The converted model's first sample up to its last sentence that is whole, on one line and without what would steer a

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use transmla_convert::{Plan, Recipe, check_replaceable, check_space};
 use transmla_core::checkpoint::{Claim, Place, real_path};
+use transmla_eval::tasks::is_task_file;
 
 use crate::links::{ends_of_entries, names_of};
 use crate::printer::{self, Printer};
@@ -111,7 +112,7 @@ impl Inputs {
         if let Some(name) = &evaluation.eval_dataset {
             texts("the evaluation text", name);
         }
-        let tasks = recipe.tasks.names.iter().filter(|name| name.ends_with(".toml"));
+        let tasks = recipe.tasks.names.iter().filter(|name| is_task_file(name));
         inputs.extend(tasks.map(|file| ("the file with tasks", PathBuf::from(file))));
         let files = [
             ("the data of tasks", recipe.tasks.data.as_deref()),

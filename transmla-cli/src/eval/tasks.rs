@@ -6,21 +6,18 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use serde::Serialize;
-use transmla_calib::ChatTemplate;
-use transmla_convert::{RecipeTasks, parameters, read_tokenizer};
+use transmla_convert::{RecipeTasks, TaskPlan, parameters, read_tokenizer};
 use transmla_core::ModelConfig;
 use transmla_eval::ScoringOptions;
-use transmla_eval::tasks::{
-    ModelText, PreparedTasks, RunFacts, TaskData, TaskError, TaskOptions, TaskRow, TaskScores, select,
-};
+use transmla_eval::tasks::{PreparedTasks, RunFacts, TaskOptions, TaskRow, TaskScores};
 
-use crate::advice::OTHER_TASK_DATA;
+use crate::advice::with_hint;
 use crate::environment;
 use crate::evaluation_bar::under_bar;
 use crate::model::ModelFolder;
 use crate::options::tasks::TaskArguments;
 use crate::output_file::OutputFile;
-use crate::printer::{Hint, Printer};
+use crate::printer::Printer;
 use crate::table;
 use crate::task_figures::score;
 
@@ -48,6 +45,7 @@ struct Found<'a> {
 
 pub fn run(
     arguments: &TaskArguments,
+    asked: &RecipeTasks,
     models: &Models<'_>,
     scoring: ScoringOptions,
     printer: &Printer,
@@ -56,9 +54,8 @@ pub fn run(
     check_output(arguments, models)?;
     let folder = models.folder.path();
     let config = ModelConfig::read(folder)?;
-    let asked = arguments.recipe()?;
     let options = asked.options();
-    let prepared = prepare(&asked, folder, &config, printer)?;
+    let prepared = prepare(asked, folder, &config, printer)?;
     let requests = prepared.requests();
     printer.note(format!(
         "{} of {}",
@@ -109,30 +106,10 @@ fn prepare(
     config: &ModelConfig,
     printer: &Printer,
 ) -> anyhow::Result<PreparedTasks> {
-    let (selected, options) = (select(&asked.names)?, asked.options());
+    let plan = TaskPlan::new(asked, folder, Some(SystemTime::now()))?;
     let tokenizer = read_tokenizer(folder, &mut |it| printer.warn(it))?;
-    let template = match options.apply_chat_template {
-        true => ChatTemplate::from_folder(folder)?.map(|template| template.at(SystemTime::now())),
-        false => None,
-    };
-    let data = TaskData {
-        root: asked.data.clone(),
-        hub: environment::hub_options(printer),
-    };
-    let text = ModelText {
-        tokenizer: &tokenizer,
-        template: template.as_ref(),
-        max_length: config.max_position_embeddings,
-    };
-    PreparedTasks::new(selected, &data, &text, &options).map_err(|error| {
-        let of_data = matches!(error, TaskError::Text(_));
-        let error = anyhow::Error::from(error);
-        if of_data {
-            error.context(Hint(OTHER_TASK_DATA))
-        } else {
-            error
-        }
-    })
+    let hub = environment::hub_options(printer);
+    plan.read(config, &tokenizer, &hub).map_err(with_hint)
 }
 
 fn since_1970() -> f64 {

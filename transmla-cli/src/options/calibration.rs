@@ -37,7 +37,7 @@ pub struct CalibrationArguments {
     #[arg(long, value_name = "FILE")]
     cal_tokens: Option<PathBuf>,
 
-    /// Number of samples [default: 128, or all of --cal-tokens]
+    /// Number of samples [default: 128 for each text, or all of --cal-tokens]
     #[arg(long, value_name = "N", value_parser = values::positive)]
     cal_nsamples: Option<usize>,
 

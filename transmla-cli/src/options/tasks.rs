@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::Args;
 use transmla_convert::RecipeTasks;
+use transmla_eval::tasks::TaskOptions;
 
 use super::set::set;
 use super::values;
@@ -132,8 +133,7 @@ impl AskingArguments {
 
 fn limit(text: &str) -> Result<f64, String> {
     let number: Option<f64> = text.parse().ok();
-    let whole = |limit: &f64| *limit < 1.0 || limit.fract() == 0.0;
-    let fits = number.filter(|limit| *limit > 0.0 && limit.is_finite() && whole(limit));
+    let fits = number.filter(|limit| TaskOptions::is_limit(*limit));
     fits.ok_or_else(|| "expected a number of records, or a share such as 0.1".into())
 }
 

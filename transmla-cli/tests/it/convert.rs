@@ -87,6 +87,8 @@ fn the_published_method_has_a_step_in_between() {
     );
     let refined = [&arguments[..], &["--refine", "3"]].concat();
     transmla(&place.convert(&refined)).fails(1, &["--refine", "coherent"]);
+    let batched = [&arguments[..], &["--refine-batch", "2"]].concat();
+    transmla(&place.convert(&batched)).fails(1, &["--refine-batch", "coherent"]);
 }
 
 /// The card has what the command has measured, and says whose the method is.

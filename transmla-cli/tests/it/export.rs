@@ -21,6 +21,15 @@ fn a_stock_model_becomes_one_file() {
     assert_eq!(place.contents(), ["m.gguf", "outputs"]);
     transmla(&arguments).fails(1, &["m.gguf exists", "--force"]);
     transmla(&[&arguments[..], &["--force", "-q"]].concat()).succeeds();
+    // In 8 and in about 5 bits a number in the place of 32.
+    let mut sizes = vec![file.len()];
+    for format in ["q8_0", "q4_k_m"] {
+        let quantised = [&arguments[..], &["--force", "--quantize", format]].concat();
+        transmla(&quantised).succeeds();
+        sizes.push(std::fs::read(place.path("m.gguf")).unwrap().len());
+    }
+    assert!(sizes.windows(2).all(|pair| pair[1] < pair[0]), "{sizes:?}");
+    transmla(&[&arguments[..], &["--quantize", "q3_k"]].concat()).fails(2, &["q3_k", "q4_k_m"]);
 }
 
 #[test]

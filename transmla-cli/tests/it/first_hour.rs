@@ -78,10 +78,11 @@ fn without_widths_half_of_the_cache_is_kept() {
     };
     let smollm2 = configs().join("smollm2-135m");
     let smollm2 = smollm2.to_str().unwrap();
-    for target in ["transformers", "vllm", "sglang"] {
+    // vLLM's GPU kernels hold 320, 512 or 576 numbers.
+    for (target, expected) in [("transformers", (64, 128)), ("vllm", (64, 256)), ("sglang", (64, 128))] {
         assert_eq!(
             widths(&["--model-path", smollm2, "--target", target]),
-            (64, 128),
+            expected,
             "{target}"
         );
     }

@@ -228,6 +228,15 @@ fn nothing_is_measured_on_it() {
     // Where a mix begins with it, the first other text is measured on.
     let plan = transmla(&place.convert(&["--dry-run", "--cal-dataset", "self,stories"])).succeeds();
     assert!(plan.contains("windows of 32 tokens of stories"), "{plan}");
+    // A step of refinement sees one sequence of each text.
+    let steps = |options: &[&str]| {
+        let mix = ["--dry-run", "--refine", "5", "--cal-dataset", "self,stories"];
+        transmla(&place.convert(&[&mix[..], options].concat())).succeeds()
+    };
+    let plan = steps(&[]);
+    assert!(plan.contains("refined in 5 steps of 2 sequences"), "{plan}");
+    let plan = steps(&["--refine-batch", "1"]);
+    assert!(plan.contains("refined in 5 steps\n"), "{plan}");
 }
 
 #[test]
@@ -289,6 +298,13 @@ fn a_chat_model_writes_half_of_its_text_where_there_is_the_memory() {
         assert_eq!(
             planned.plan().recipe().calibration.cal_dataset.as_deref(),
             Some(expected)
+        );
+        // Each text has as many samples as if it were the only one, and every step of refinement a sequence of each.
+        let texts = if expected == written { 2 } else { 1 };
+        let recipe = planned.plan().recipe();
+        assert_eq!(
+            (recipe.calibration.cal_nsamples, recipe.refine_batch),
+            (Some(128 * texts), Some(texts))
         );
         let about_writing = |warning: &&Warning| matches!(warning, Warning::WritesNothing { .. });
         assert_eq!(heard.0.iter().filter(about_writing).count(), remarks, "{:?}", heard.0);

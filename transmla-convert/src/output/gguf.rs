@@ -3,6 +3,7 @@
 mod about;
 mod attention;
 mod entries;
+mod quantization;
 mod survey;
 mod vocabulary;
 
@@ -13,12 +14,13 @@ use burn::tensor::Device;
 use transmla_core::checkpoint::{GgufTensor, GgufValue, GgufWriter};
 use transmla_core::config::RopeScaling;
 use transmla_core::{
-    AttentionConfig, Checkpoint, CheckpointError, Decoder, LatentConfig, LayeredModel, ModelConfig, Residency,
-    StorageDtype,
+    AttentionConfig, Checkpoint, CheckpointError, Decoder, GgufDtype, LatentConfig, LayeredModel, ModelConfig,
+    Residency, StorageDtype,
 };
 
 use self::attention::rewritten;
 use self::entries::{Entry, Part, Place, entries, part, target_shape};
+pub use self::quantization::Quantization;
 use self::survey::{Survey, built_in_text, survey};
 use crate::layer::assemble::tensors;
 use crate::layer::latent_norm::NormForm;
@@ -28,24 +30,28 @@ use crate::spec::error::ConvertError;
 use crate::spec::options::FileFormat;
 use crate::spec::plan::Plan;
 
-/// Writes a saved stock DeepSeek-V3 model with dense layers as GGUF, in the number format of its weights; norms in f32.
+/// What a GGUF file is to be.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GgufOptions<'a> {
+    /// llama.cpp's name for how a byte-level tokenizer splits text, where that cannot be told from tokenizer.json.
+    pub pre_tokenizer: Option<&'a str>,
+    /// How matrices are quantised; otherwise they keep the number format of the weights.
+    pub quantization: Option<Quantization>,
+    /// Replace a file that exists. Otherwise one that exists, or has come to exist when the file is done, is left alone.
+    pub replace: bool,
+}
+
+/// Writes a saved stock DeepSeek-V3 model with dense layers as GGUF; norms in f32.
 ///
 /// llama.cpp runs it by its absorbed form, with one latent per token in the cache. The file has one epsilon for all norms, so the
 /// residual stream is rescaled for one that makes ordinary numbers of the latents: the model runs a short built-in text on
-/// `device` for it. `pre_tokenizer` is llama.cpp's name for how a byte-level tokenizer splits text, where that cannot be told
-/// from tokenizer.json. Name, licence and base model are those of the folder's model card. Without `replace`, a file that exists, or has come to exist when the file is done, is left alone.
+/// `device` for it. Name, licence and base model are those of the folder's model card.
 ///
 /// # Errors
 /// The model is not in stock form or has lost its latents, its tokenizer cannot be expressed, its chat template or its card
 /// cannot be read, a tensor cannot be read, or the
 /// file not written; the file exists (and `replace` is not set).
-pub fn write_gguf(
-    folder: &Path,
-    path: &Path,
-    replace: bool,
-    pre_tokenizer: Option<&str>,
-    device: &Device,
-) -> Result<(), ConvertError> {
+pub fn write_gguf(folder: &Path, path: &Path, options: &GgufOptions<'_>, device: &Device) -> Result<(), ConvertError> {
     let config = ModelConfig::read(folder)?;
     let AttentionConfig::Latent(latent) = config.attention.clone() else {
         return Err(ConvertError::NotLatent {
@@ -74,7 +80,7 @@ pub fn write_gguf(
     let checkpoint = Checkpoint::open(folder)?;
     transmla_core::model::check_headers(&config, &checkpoint)?;
     let mut texts = about::keys(folder)?;
-    texts.extend(vocabulary::keys(folder, &config, pre_tokenizer)?);
+    texts.extend(vocabulary::keys(folder, &config, options.pre_tokenizer)?);
     if let Some(problem) = lost_rows(&config, &latent, &checkpoint)? {
         return refuse(problem);
     }
@@ -91,9 +97,10 @@ pub fn write_gguf(
         latent,
         found,
         dtype,
+        quantization: options.quantization,
     };
     let stream = CalibrationStream::new(&model, &text, 1, false)?;
-    file.write(&model, stream, (path, replace), texts)
+    file.write(&model, stream, (path, options.replace), texts)
 }
 
 /// Whether a source's tokenizer and chat template can go into a GGUF file, where the plan asks for one.
@@ -131,6 +138,7 @@ struct File {
     latent: LatentConfig,
     found: Survey,
     dtype: StorageDtype,
+    quantization: Option<Quantization>,
 }
 
 impl File {
@@ -145,15 +153,13 @@ impl File {
         let mut keys = self.keys(config);
         keys.extend(texts);
         let entries = entries(config, latent, self.query_rank);
-        let tensor = |entry: &Entry| GgufTensor {
-            name: entry.name.clone(),
-            shape: target_shape(entry, config, latent),
-            // ggml's norms take f32 weights.
-            dtype: if entry.shape.len() == 1 {
-                StorageDtype::F32
-            } else {
-                self.dtype
-            },
+        let tensor = |entry: &Entry| {
+            let shape = target_shape(entry, config, latent);
+            GgufTensor {
+                name: entry.name.clone(),
+                dtype: self.dtype_of(entry, &shape, config),
+                shape,
+            }
         };
         let mut writer = GgufWriter::create(path, &keys, entries.iter().map(tensor).collect(), replace)?;
         let mut current: Option<Layer> = None;
@@ -174,6 +180,18 @@ impl File {
             writer.write(&entry.name, &values)?;
         }
         Ok(writer.commit()?)
+    }
+
+    fn dtype_of(&self, entry: &Entry, shape: &[usize], config: &ModelConfig) -> GgufDtype {
+        match (self.quantization, shape) {
+            // ggml's norms take f32 weights.
+            (_, [_]) => StorageDtype::F32.into(),
+            (Some(quantization), [.., row]) => {
+                let (layers, tied) = (config.num_hidden_layers, config.tie_word_embeddings);
+                quantization.of_matrix(&entry.name, *row, entry.layer, layers, tied)
+            }
+            _ => self.dtype.into(),
+        }
     }
 
     /// A layer's attention in the file's form.
@@ -225,13 +243,18 @@ impl File {
             ("general.architecture".to_owned(), GgufValue::Text("deepseek2".into())),
             (
                 "general.file_type".into(),
-                GgufValue::U32(match self.dtype {
-                    StorageDtype::F32 => 0,
-                    StorageDtype::F16 => 1,
-                    StorageDtype::Bf16 => 32,
+                GgufValue::U32(match (self.quantization, self.dtype) {
+                    (Some(quantization), _) => quantization.file_type(),
+                    (None, StorageDtype::F32) => 0,
+                    (None, StorageDtype::F16) => 1,
+                    (None, StorageDtype::Bf16) => 32,
                 }),
             ),
         ];
+        if self.quantization.is_some() {
+            let version = GgufValue::U32(quantization::VERSION);
+            keys.push(("general.quantization_version".into(), version));
+        }
         let mut size = |key: &str, number: usize| {
             let number = u32::try_from(number).unwrap_or(u32::MAX);
             keys.push((format!("deepseek2.{key}"), GgufValue::U32(number)));

@@ -7,6 +7,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use transmla_core::hub::{RepoKind, cached_repo, is_path};
+use transmla_eval::tasks::is_task_file;
 
 use crate::spec::recipe::Recipe;
 use crate::text::mix::{TextMix, replace_names};
@@ -65,8 +66,6 @@ pub(crate) struct Surroundings<'a> {
     pub locals: &'a [LocalText],
     /// The user's name, which no path tells.
     pub user: Option<&'a str>,
-    /// The hub's cache.
-    pub cache: Option<&'a Path>,
 }
 
 impl Surroundings<'_> {
@@ -145,11 +144,6 @@ pub fn resolve_paths(recipe: &mut Recipe, file: &Path) {
     }
 }
 
-/// Whether a name of a task is that of a file with tasks.
-fn is_task_file(name: &str) -> bool {
-    name.ends_with(".toml")
-}
-
 /// Where a text is from, without the folders that it was read from.
 pub(crate) fn bare_origin(origin: &str, recipe: &Recipe, around: Surroundings<'_>) -> String {
     let datasets = [&recipe.calibration.cal_dataset, &recipe.evaluation.eval_dataset];
@@ -168,8 +162,6 @@ pub(crate) fn bare_origin(origin: &str, recipe: &Recipe, around: Surroundings<'_
             .flatten()
             .cloned(),
     );
-    // What is below the cache folder is the hub's.
-    paths.extend(around.cache.map(|cache| cache.join("repository")));
     // The longest first: one may lie in another.
     paths.sort_by_key(|path| std::cmp::Reverse(path.as_os_str().len()));
     let mut text = origin.to_owned();
@@ -245,7 +237,6 @@ mod tests {
             model_name: None,
             locals: &LOCALS,
             user: None,
-            cache: None,
         }
     }
 

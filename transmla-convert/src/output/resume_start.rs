@@ -27,6 +27,7 @@ pub(crate) fn start(plan: &Plan, text: &TokenBatch, origin: &Origin<'_>) -> Resu
     let Recipe {
         method,
         refine: _,
+        refine_batch,
         qk_mqa_dim,
         collapse,
         freqfold,
@@ -53,6 +54,7 @@ pub(crate) fn start(plan: &Plan, text: &TokenBatch, origin: &Origin<'_>) -> Resu
     let steps = refinement(plan.recipe());
     let shapes = (qk_mqa_dim, collapse, freqfold, kv_lora_rank, q_lora_rank);
     let rest = (
+        refine_batch,
         balance_kv_ratio.to_bits(),
         use_qkv_norm,
         style,

@@ -70,9 +70,11 @@ const PUBLISHED_ROPE: usize = 64;
 
 /// The pair (`qk_mqa_dim`, `kv_lora_rank`) where one or both are left open.
 ///
-/// With both open they keep half of the original's cache (more of the smallest, which cannot be halved); for an engine some of whose kernels are made for one pair of widths,
-/// that pair, if it is within a tenth of the original's cache of half. Beside a given rotary key the rank makes half of the
-/// cache; beside a given rank the rotary key is the published 64 or the widest below that the heads allow.
+/// With both open they keep half of the original's cache (more of the smallest, which cannot be halved). For an engine some
+/// of whose kernels are made for one pair of widths it is that pair, if it is within a tenth of the original's cache of half;
+/// for one that holds latents of certain widths alone, the one nearest to half, if there is any below the original's cache.
+/// Beside a given rotary key the rank makes half of the cache; beside a given rank the rotary key is the published 64 or the
+/// widest below that the heads allow.
 ///
 /// # Errors
 /// [`ConvertError::AlreadyLatent`]; an original with no cache to speak of. Widths that are given are not checked.
@@ -91,19 +93,26 @@ pub fn default_shapes(
     let (original, head_dim) = (2 * grouped.key_width(), grouped.head_dim);
     let half = shapes_for_budget(source, possible_share(original, DEFAULT_SHARE))?;
     let widths = rope_widths(head_dim);
+    let published = widths
+        .iter()
+        .copied()
+        .rfind(|width| *width <= PUBLISHED_ROPE)
+        .unwrap_or(half.0);
     Ok(match (rope, rank) {
         (Some(rope), Some(rank)) => (rope, rank),
         (Some(rope), None) => (rope, (half.0 + half.1).saturating_sub(rope).max(1)),
-        (None, Some(rank)) => {
-            let widest = widths.into_iter().rfind(|width| *width <= PUBLISHED_ROPE);
-            (widest.unwrap_or(half.0), rank)
-        }
+        (None, Some(rank)) => (published, rank),
         (None, None) => {
             let common = engine.and_then(Engine::common_shape).filter(|(rope, rank)| {
                 let share = (rope + rank) as f64 / original as f64;
                 widths.contains(rope) && (share - DEFAULT_SHARE).abs() <= NEAR
             });
-            common.unwrap_or(half)
+            let held = engine.map_or(&[][..], Engine::cache_widths).iter().copied();
+            let smaller = held.filter(|numbers| (published + 1..original).contains(numbers));
+            let nearest = smaller.min_by_key(|numbers| numbers.abs_diff(half.0 + half.1));
+            common
+                .or(nearest.map(|numbers| (published, numbers - published)))
+                .unwrap_or(half)
         }
     })
 }
@@ -127,18 +136,20 @@ mod tests {
     #[test]
     fn half_of_the_cache_is_kept() {
         let shapes = |heads, head_dim, engine| default_shapes(&model(heads, head_dim), engine, None, None).unwrap();
-        // SmolLM2-135M, Llama-3-8B, Qwen2.5-7B, stories260K.
-        for (heads, head_dim, any, vllm) in [
-            (3, 64, (64, 128), (64, 128)),
-            (8, 128, (128, 896), (128, 896)),
-            (4, 128, (128, 384), (64, 512)),
-            (4, 8, (8, 24), (8, 24)),
+        // SmolLM2-135M, Llama-3-8B, Qwen2.5-7B, Gemma 3 270M, Phi-2, stories260K.
+        for (heads, head_dim, any, sglang, vllm) in [
+            (3, 64, (64, 128), (64, 128), (64, 256)),
+            (8, 128, (128, 896), (128, 896), (64, 512)),
+            (4, 128, (128, 384), (64, 512), (64, 512)),
+            (1, 256, (128, 128), (128, 128), (64, 256)),
+            (32, 80, (80, 2480), (80, 2480), (40, 536)),
+            (4, 8, (8, 24), (8, 24), (8, 24)),
         ] {
             assert_eq!(shapes(heads, head_dim, None), any);
             assert_eq!(any.0 + any.1, heads * head_dim);
             assert_eq!(shapes(heads, head_dim, Some(Engine::LlamaCpp)), any);
             assert_eq!(shapes(heads, head_dim, Some(Engine::Vllm)), vllm);
-            assert_eq!(shapes(heads, head_dim, Some(Engine::Sglang)), vllm);
+            assert_eq!(shapes(heads, head_dim, Some(Engine::Sglang)), sglang);
         }
     }
 

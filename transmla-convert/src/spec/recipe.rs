@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use transmla_core::StorageDtype;
+use transmla_eval::tasks::TaskOptions;
 
 use crate::spec::options::{Engine, FileFormat, FreqFold, MethodName, Style};
 use crate::spec::recipe_forms;
@@ -29,6 +30,9 @@ pub struct Recipe {
     /// Steps of layer-wise reconstruction after the closed form; absent for 100 in the coherent method, which alone has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refine: Option<usize>,
+    /// Sequences of a step of reconstruction; absent for one of each calibration text.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "recipe_forms::positive")]
+    pub refine_batch: Option<usize>,
     /// Number format of the written weights.
     #[serde(with = "recipe_forms::as_text")]
     pub dtype: StorageDtype,
@@ -91,9 +95,10 @@ impl<'de> Deserialize<'de> for WrittenFiles {
 }
 
 /// The fields of a [`Recipe`] that texts of this library name.
-pub const RECIPE_FIELDS: [&str; 15] = [
+pub const RECIPE_FIELDS: [&str; 16] = [
     "method",
     "refine",
+    "refine_batch",
     "dtype",
     "qk_mqa_dim",
     "collapse",
@@ -124,7 +129,7 @@ pub struct CalibrationText {
     /// Exact token ids, instead of a dataset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cal_tokens: Option<PathBuf>,
-    /// Number of samples; absent for 128, or all that `cal-tokens` has.
+    /// Number of samples; absent for 128 for each text, or all that `cal-tokens` has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cal_nsamples: Option<usize>,
     /// Tokens of a sample; absent for 256, or as many as `cal-tokens` has.
@@ -169,6 +174,7 @@ impl Default for Recipe {
             revision: "main".into(),
             method: MethodName::default(),
             refine: None,
+            refine_batch: None,
             dtype: StorageDtype::Bf16,
             qk_mqa_dim: None,
             collapse: None,
@@ -299,7 +305,7 @@ impl Recipe {
             return wrong("eval_seqlen", tokens.to_string(), expected);
         }
         if let Some(limit) = self.tasks.limit
-            && !(limit > 0.0 && limit.is_finite() && (limit < 1.0 || limit.fract() == 0.0))
+            && !TaskOptions::is_limit(limit)
         {
             return wrong(
                 "tasks.limit",

@@ -32,15 +32,10 @@ pub struct RecipeTasks {
 
 impl Default for RecipeTasks {
     fn default() -> Self {
-        Self::from((Vec::new(), None, TaskOptions::default()))
-    }
-}
-
-impl From<(Vec<String>, Option<PathBuf>, TaskOptions)> for RecipeTasks {
-    fn from((names, data, options): (Vec<String>, Option<PathBuf>, TaskOptions)) -> Self {
+        let options = TaskOptions::default();
         Self {
-            names,
-            data,
+            names: Vec::new(),
+            data: None,
             num_fewshot: options.num_fewshot,
             limit: options.limit,
             apply_chat_template: options.apply_chat_template,

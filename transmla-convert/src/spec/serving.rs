@@ -17,6 +17,14 @@ impl Engine {
         }
     }
 
+    /// Numbers per token and layer that its caches of latents hold on GPUs, if not any number.
+    pub(crate) fn cache_widths(self) -> &'static [usize] {
+        match self {
+            Self::Vllm => &vllm::WIDTHS,
+            Self::Sglang | Self::Transformers | Self::LlamaCpp | Self::Mlx | Self::MistralRs => &[],
+        }
+    }
+
     /// What is to be known before it runs a model: what it needs, which kernels serve the shapes, and what none of them does.
     pub fn remarks(self, plan: &Plan) -> Vec<String> {
         match self {

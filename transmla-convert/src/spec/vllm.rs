@@ -9,7 +9,7 @@ use crate::spec::engine::COMMON_SHAPE;
 use crate::spec::plan::Plan;
 
 /// Numbers per token that its code for latent attention takes on GPUs, whatever a kernel could do.
-const WIDTHS: [usize; 3] = [320, 512, 576];
+pub(super) const WIDTHS: [usize; 3] = [320, 512, 576];
 
 /// Why it takes the shapes of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

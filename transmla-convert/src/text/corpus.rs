@@ -18,6 +18,9 @@ use crate::text::source::{LocalText, TextSource};
 /// Tokens of an evaluation window by the published protocol.
 const PUBLISHED_WINDOW: usize = 2048;
 
+/// Tokens of one text that stand together in a mix, for methods that join samples to sequences of so many.
+pub(crate) const RUN: usize = 512;
+
 /// Token ids and where they are from.
 #[derive(Debug, Clone)]
 pub struct Corpus {
@@ -135,7 +138,8 @@ impl Corpus {
             let them = if written > 0 { "those that were read" } else { "them" };
             origin = format!("{origin}; random words in {share} % of {them}");
         }
-        Self::checked(interleave(&batches)?, origin, reader.config)
+        let run = RUN / spec.sequence.max(1);
+        Self::checked(interleave(&batches, run)?, origin, reader.config)
     }
 
     /// Windows of the test split.

@@ -16,7 +16,7 @@ use crate::text::mix::TextMix;
 use crate::text::source::{LocalText, TextSource};
 use crate::text::written::{Author, describe_written};
 
-/// Published number of calibration samples.
+/// Published number of calibration samples, which a mix has of each text on average.
 const SAMPLES: usize = 128;
 
 /// Published number of tokens of a sample.
@@ -97,9 +97,10 @@ impl TextPlan {
         };
         let (samples, sequence) = match &calibration {
             Source::Ids(corpus) => (corpus.tokens.batch(), corpus.tokens.sequence()),
-            Source::Dataset(_) => {
+            Source::Dataset(mix) => {
                 let sequence = text.cal_max_seqlen.unwrap_or(SAMPLE_TOKENS);
-                (text.cal_nsamples.unwrap_or(SAMPLES), sequence)
+                let samples = text.cal_nsamples.unwrap_or(SAMPLES * mix.parts().len());
+                (samples, sequence)
             }
         };
         check_length(sequence, config).map_err(ConvertError::doing("cannot calibrate on these samples".into()))?;
@@ -129,6 +130,14 @@ impl TextPlan {
     /// Number of calibration samples, and tokens of each.
     pub fn calibration_shape(&self) -> (usize, usize) {
         (self.spec.samples, self.spec.sequence)
+    }
+
+    /// Number of calibration texts.
+    pub(crate) fn texts(&self) -> usize {
+        match &self.calibration {
+            Source::Dataset(mix) => mix.parts().len(),
+            Source::Ids(_) => 1,
+        }
     }
 
     /// Tokens of an evaluation window, if there is an evaluation.

@@ -54,7 +54,7 @@ fn bytes_of_each(config: &ModelConfig, sequence: usize) -> u64 {
 }
 
 /// How many texts are written side by side where so many bytes may be used, at least one.
-pub(crate) fn width(config: &ModelConfig, spec: &SampleSpec, max_bytes: u64) -> usize {
+pub(crate) fn side_by_side(config: &ModelConfig, spec: &SampleSpec, max_bytes: u64) -> usize {
     let most = (max_bytes / bytes_of_each(config, spec.sequence)).clamp(1, spec.samples.max(1) as u64) as usize;
     // Batches of one size.
     spec.samples.div_ceil(spec.samples.div_ceil(most).max(1)).max(1)
@@ -62,7 +62,7 @@ pub(crate) fn width(config: &ModelConfig, spec: &SampleSpec, max_bytes: u64) -> 
 
 /// Bytes that are used for writing where so many may be.
 pub(crate) fn writing_bytes(config: &ModelConfig, spec: &SampleSpec, max_bytes: u64) -> u64 {
-    width(config, spec, max_bytes) as u64 * bytes_of_each(config, spec.sequence)
+    side_by_side(config, spec, max_bytes) as u64 * bytes_of_each(config, spec.sequence)
 }
 
 /// Has a model write samples: chats from openings of many kinds where its folder has a chat template, else free text.
@@ -87,7 +87,10 @@ pub(crate) fn write_samples(
         cache_dtype: CACHE,
     };
     observer.begin(Stage::WriteText);
-    let (width, total) = (width(model.config(), spec, max_bytes), spec.samples * spec.sequence);
+    let (width, total) = (
+        side_by_side(model.config(), spec, max_bytes),
+        spec.samples * spec.sequence,
+    );
     let mut ids: Vec<i64> = Vec::with_capacity(total);
     for first in (0..spec.samples).step_by(width) {
         let samples = first..(first + width).min(spec.samples);

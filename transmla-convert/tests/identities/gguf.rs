@@ -1,14 +1,14 @@
 //! What a GGUF file holds is the model: read back as llama.cpp reads it, with one epsilon for all norms.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use serde_json::{Value, json};
-use transmla_convert::{Recipe, write_gguf};
+use transmla_convert::{GgufOptions, Quantization, Recipe, write_gguf};
 use transmla_core::checkpoint::{Checkpoint, CheckpointWriter};
 use transmla_core::model::{NumberFormat, RoundedModel, model_tensors};
-use transmla_core::{Decoder, ModelConfig, Residency, StorageDtype};
+use transmla_core::{Decoder, GgufDtype, ModelConfig, Residency, StorageDtype};
 
 use crate::common::write_random_variant;
 use crate::conversion::{compare, full_rank, run};
@@ -17,6 +17,8 @@ use crate::conversion::{compare, full_rank, run};
 struct Gguf {
     numbers: HashMap<String, f64>,
     tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
+    /// Number formats of the tensors.
+    kinds: BTreeSet<String>,
 }
 
 /// Reads what it is asked for from the start of some bytes.
@@ -83,21 +85,23 @@ fn read(path: &Path) -> Gguf {
         places.push((name, shape, bytes.u32(), bytes.u64()));
     }
     let data = &file[(file.len() - bytes.0.len()).next_multiple_of(32)..];
+    let mut kinds = BTreeSet::new();
     let tensors = places.into_iter().map(|(name, shape, kind, offset)| {
-        let dtype = match kind {
-            0 => StorageDtype::F32,
-            1 => StorageDtype::F16,
-            30 => StorageDtype::Bf16,
-            kind => panic!("{name}: kind {kind}"),
-        };
-        let length = shape.iter().product::<usize>() * dtype.bytes();
+        let plain = [StorageDtype::F32, StorageDtype::F16, StorageDtype::Bf16].map(GgufDtype::Plain);
+        let blocks = [GgufDtype::Q8_0, GgufDtype::Q5_0, GgufDtype::Q6K, GgufDtype::Q4K];
+        let mut all = plain.into_iter().chain(blocks);
+        let dtype = all.find(|dtype| dtype.ggml_type() == kind);
+        let dtype = dtype.unwrap_or_else(|| panic!("{name}: kind {kind}"));
+        let length = shape.iter().product::<usize>() / dtype.block() * dtype.block_bytes();
         let mut values = Vec::new();
-        dtype.decode(&data[offset..offset + length], &mut values);
+        dtype.decode_onto(&data[offset..offset + length], &mut values);
+        kinds.insert(dtype.to_string());
         (name, (shape, values))
     });
     Gguf {
-        numbers,
         tensors: tensors.collect(),
+        numbers,
+        kinds,
     }
 }
 
@@ -194,7 +198,7 @@ fn check(source: &Path, options: &Recipe) -> Gguf {
     let outcome = run(source, options);
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("m.gguf");
-    write_gguf(&outcome.saved(), &path, false, None, &Device::flex()).unwrap();
+    write_gguf(&outcome.saved(), &path, &GgufOptions::default(), &Device::flex()).unwrap();
     let file = read(&path);
     let open = |folder: &Path| Decoder::open(folder, &Device::flex(), Residency::Loaded).unwrap();
     let model = open(&outcome.saved());
@@ -298,7 +302,7 @@ fn tiny_latents_become_ordinary_numbers() {
         format,
     };
     assert!(compare(&model, &tiny_model).kl < 1e-5 && compare(&model, &dead).kl > 0.1);
-    write_gguf(&tiny, &path, false, None, &Device::flex()).unwrap();
+    write_gguf(&tiny, &path, &GgufOptions::default(), &Device::flex()).unwrap();
     unpack(&read(&path), &tiny, &folder, Some(format));
     let kl = compare(&model, &open(&folder)).kl;
     assert!(kl < 1e-2, "{kl}");
@@ -314,4 +318,66 @@ fn norms_of_the_models_own_are_kept() {
         ..full_rank(&stories(), 8, 1, false)
     };
     check(&stories(), &options);
+}
+
+/// Quantised files are the model as far as their bits go, in the formats that the rows' widths allow.
+#[test]
+fn quantised_files_hold_the_model() {
+    let models = tempfile::tempdir().unwrap();
+    let folder = models.path().join("wide");
+    let shapes = json!({
+        "vocab_size": 512, "hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4,
+        "num_key_value_heads": 4, "head_dim": 64, "max_position_embeddings": 64, "num_hidden_layers": 3,
+    });
+    write_random_variant(&folder, &shapes);
+    std::fs::copy(stories().join("tokenizer.json"), folder.join("tokenizer.json")).unwrap();
+    let open = |folder: &Path| Decoder::open(folder, &Device::flex(), Residency::Loaded).unwrap();
+    for (source, rank, formats, limits) in [
+        (
+            &folder,
+            256,
+            ["fp32 q8_0", "fp32 q6_k q8_0", "fp32 q4_k q5_0 q6_k"],
+            [0.03, 0.2, 2.0],
+        ),
+        (
+            &stories(),
+            28,
+            ["fp16 fp32 q8_0", "fp16 fp32 q8_0", "fp16 fp32 q5_0 q8_0"],
+            [2e-3, 2e-3, 0.06],
+        ),
+    ] {
+        let head = ModelConfig::read(source).unwrap().grouped().unwrap().head_dim;
+        let options = Recipe {
+            kv_lora_rank: Some(rank),
+            ..full_rank(source, head, 1, false)
+        };
+        let outcome = run(source, &options);
+        let model = open(&outcome.saved());
+        let all = [Quantization::Q8_0, Quantization::Q6K, Quantization::Q4KM];
+        for ((quantization, formats), most) in all.into_iter().zip(formats).zip(limits) {
+            let place = tempfile::tempdir().unwrap();
+            let [path, unpacked] = ["m.gguf", "unpacked"].map(|name| place.path().join(name));
+            let wanted = GgufOptions {
+                quantization: Some(quantization),
+                ..GgufOptions::default()
+            };
+            write_gguf(&outcome.saved(), &path, &wanted, &Device::flex()).unwrap();
+            let file = read(&path);
+            let kinds: Vec<&str> = file.kinds.iter().map(String::as_str).collect();
+            assert_eq!(kinds.join(" "), formats, "{quantization}");
+            assert_eq!(file.numbers["general.quantization_version"], 2.0);
+            unpack(&file, &outcome.saved(), &unpacked, None);
+            let kl = compare(&model, &open(&unpacked)).kl;
+            println!("{quantization}, rank {rank}: {kl}");
+            if quantization == Quantization::Q8_0 {
+                // As what `verify` measures takes them.
+                let [plain, rounded] = ["plain.gguf", "rounded"].map(|name| place.path().join(name));
+                write_gguf(&outcome.saved(), &plain, &GgufOptions::default(), &Device::flex()).unwrap();
+                unpack(&read(&plain), &outcome.saved(), &rounded, Some(NumberFormat::Q8_0));
+                let by_rounding = compare(&model, &open(&rounded)).kl;
+                assert!((kl / by_rounding - 1.0).abs() < 0.3, "{kl} {by_rounding}");
+            }
+            assert!(kl < most, "{quantization}, rank {rank}: {kl}");
+        }
+    }
 }

@@ -43,6 +43,11 @@ pub enum Selected {
     Needle,
 }
 
+/// Whether a name is that of a file with tasks.
+pub fn is_task_file(name: &str) -> bool {
+    name.ends_with(".toml")
+}
+
 /// Finds tasks by name: of the catalogue, parts of them (`mmlu_anatomy`, `mmlu_stem`), and all tasks of a file.
 ///
 /// # Errors
@@ -51,7 +56,7 @@ pub fn select(names: &[String]) -> Result<Vec<Selected>, TaskError> {
     let known = parse("catalogue.toml", CATALOGUE)?;
     let mut found = Vec::new();
     for name in names {
-        if name.ends_with(".toml") {
+        if is_task_file(name) {
             let path = Path::new(name);
             let own = parse(name, &read(path)?)?;
             found.extend(own.iter().map(|(name, spec)| whole(name, spec)));

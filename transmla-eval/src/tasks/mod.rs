@@ -32,7 +32,7 @@ mod statistics;
 mod summary;
 mod template;
 
-pub use catalogue::{Part, Selected, select, task_names};
+pub use catalogue::{Part, Selected, is_task_file, select, task_names};
 pub use compare::Flips;
 pub use error::TaskError;
 pub use output::RunFacts;

@@ -38,6 +38,13 @@ impl Default for TaskOptions {
     }
 }
 
+impl TaskOptions {
+    /// Whether a number can be a limit: a number of records, or below 1 a share of them.
+    pub fn is_limit(limit: f64) -> bool {
+        limit > 0.0 && limit.is_finite() && (limit < 1.0 || limit.fract() == 0.0)
+    }
+}
+
 /// Where datasets are.
 #[derive(Debug, Clone, Default)]
 pub struct TaskData {

@@ -78,7 +78,9 @@ impl Scorer<'_> {
     }
 
     fn run(&self, model: &OsStr, tasks: &[(&str, &str)], data: &Path) -> anyhow::Result<Scores> {
-        let file = self.folder.join("scores.json");
+        // The program overwrites nothing.
+        let results = tempfile::tempdir_in(self.folder).context("cannot create a folder for results")?;
+        let file = results.path().join("scores.json");
         let names: Vec<&str> = tasks.iter().map(|(task, _)| *task).collect();
         let mut command = Command::new(self.binary);
         command.arg("eval").arg("--model-path").arg(model);

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::child::output;
 use crate::cargo::root;
+use crate::json::read_json;
 use crate::synth;
 
 const SCRIPT: &str = include_str!("in_vllm.py");
@@ -155,8 +156,7 @@ fn wide(binary: &Path, folder: &Path) -> anyhow::Result<Vec<Model>> {
 /// The class that config.json names.
 fn class(folder: &Path) -> anyhow::Result<String> {
     let path = folder.join("config.json");
-    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let config: Value = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
+    let config: Value = read_json(&path)?;
     let name = config.pointer("/architectures/0").and_then(Value::as_str);
     Ok(name
         .with_context(|| format!("{} has no architectures", path.display()))?

@@ -9,28 +9,28 @@ from .configuration_transmla import TransMLAConfig
 class Features:
     """Of a whole model; what differs by layer is asked by `window`."""
 
-    query_bias: bool
-    """On `q_proj`, or on `q_b_proj` behind a query latent."""
-    query_latent_bias: bool
-    """On `q_a_proj`."""
-    latent_bias: bool
-    """On `kv_a_proj_with_mqa`."""
-    output_bias: bool
-    latent_norms: bool
-    """Whether query and key/value latents go through norms."""
-    normed_queries: bool
-    """Whether each head's query is normalised, and its rotary part made of that by a map (`q_rope_proj`)."""
     scale: float
     """What scores are multiplied by."""
-    softcap: float | None
+    query_bias: bool = False
+    """On `q_proj`, or on `q_b_proj` behind a query latent."""
+    query_latent_bias: bool = False
+    """On `q_a_proj`."""
+    latent_bias: bool = False
+    """On `kv_a_proj_with_mqa`."""
+    output_bias: bool = False
+    latent_norms: bool = False
+    """Whether query and key/value latents go through norms."""
+    normed_queries: bool = False
+    """Whether each head's query is normalised, and its rotary part made of that by a map (`q_rope_proj`)."""
+    softcap: float | None = None
     """Bound of scores."""
-    final_softcap: float | None
+    final_softcap: float | None = None
     """Bound of logits."""
-    around: bool
+    around: bool = False
     """Whether there are norms in front of and behind attention and MLP, counted from one, and embeddings are scaled."""
-    experts: int | None
-    sliding_window: int | None
-    sliding_layers: frozenset[int]
+    experts: int | None = None
+    sliding_window: int | None = None
+    sliding_layers: frozenset[int] = frozenset()
 
     def window(self, layer: int) -> int | None:
         """How many tokens a query of this layer sees, itself included; None for all."""
@@ -43,26 +43,17 @@ def features(config) -> Features:
     if not isinstance(config, TransMLAConfig):
         bias = bool(config.attention_bias)
         return Features(
-            query_bias=False,
+            scale=width**-0.5,
             query_latent_bias=bias and config.q_lora_rank is not None,
             latent_bias=bias,
             output_bias=bias,
             latent_norms=True,
-            normed_queries=False,
-            scale=width**-0.5,
-            softcap=None,
-            final_softcap=None,
-            around=False,
-            experts=None,
-            sliding_window=None,
-            sliding_layers=frozenset(),
         )
     family = config.family
     gemma = family.get("gemma", False)
     bias, output_bias = config.biases
     return Features(
         query_bias=bias,
-        query_latent_bias=False,
         latent_bias=bias,
         output_bias=output_bias,
         latent_norms=bool(config.key("use_qkv_norm", False)),

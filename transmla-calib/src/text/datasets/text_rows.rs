@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use transmla_checkpoint::hub::{RepoKind, cached_repo};
+
 use crate::error::CalibError;
 use crate::text::datasets::folder::{self, SplitFiles};
 use crate::text::datasets::split::Split;
@@ -14,7 +16,8 @@ use crate::text::rows::file;
 pub struct TextRows {
     /// The rows in the order of the files, empty ones included.
     pub rows: Vec<String>,
-    /// For people: the files, the column, and the split that was read, with a note if it is not the one asked for.
+    /// For people: the files, the column, and the split that was read, with a note if it is not the one asked for. Files in
+    /// the hub's cache are named as the hub has them, `org/name@COMMIT/file`, with the beginning of the commit.
     pub origin: String,
     /// The split that was read; `None` for a single file, which serves as any split.
     pub split: Option<Split>,
@@ -64,9 +67,9 @@ pub(crate) fn from_files(
     let place = match files {
         [first, .., last] => {
             let name = last.file_name().unwrap_or_default().to_string_lossy();
-            format!("{} … {name} ({} files)", first.display(), files.len())
+            format!("{} … {name} ({} files)", name_of(first), files.len())
         }
-        _ => files.iter().map(|path| path.display().to_string()).collect(),
+        _ => files.iter().map(|path| name_of(path)).collect(),
     };
     let columns = match rows.columns.as_slice() {
         [] => String::new(),
@@ -80,4 +83,43 @@ pub(crate) fn from_files(
         split,
         templated,
     })
+}
+
+/// A file as people know it: by its dataset and commit, if it lies in a snapshot of the hub's cache.
+fn name_of(path: &Path) -> String {
+    /// Characters of a commit that tell it from others.
+    const COMMIT: usize = 12;
+    let on_hub = |folder: &Path| {
+        let repo = cached_repo(folder).filter(|repo| repo.kind == RepoKind::Dataset)?;
+        let commit = repo.commit.as_deref()?.get(..COMMIT)?.to_owned();
+        let file = path.strip_prefix(folder).ok()?.display();
+        Some(format!("{}@{commit}/{file}", repo.id))
+    };
+    let found = path.ancestors().skip(1).find_map(on_hub);
+    found.unwrap_or_else(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_a_cache_have_their_names_on_the_hub() {
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        let named = |path: String| name_of(Path::new(&path));
+        assert_eq!(
+            named(format!(
+                "/cache/datasets--Salesforce--wiki-text/snapshots/{commit}/a/b.parquet"
+            )),
+            "Salesforce/wiki-text@0123456789ab/a/b.parquet"
+        );
+        for other in [
+            "/texts/a.txt".to_owned(),
+            "datasets--a--b/a.txt".to_owned(),
+            "/cache/datasets--a--b/snapshots/main/c.txt".to_owned(),
+            format!("/cache/models--a--b/snapshots/{commit}/c.txt"),
+        ] {
+            assert_eq!(named(other.clone()), other);
+        }
+    }
 }

@@ -42,9 +42,13 @@ pub fn divide_samples(samples: usize, weights: &[f64]) -> Result<Vec<usize>, Cal
 
 /// Interleaves the samples of several texts so that every stretch of the batch has about the proportions of the whole.
 ///
+/// `run` samples of a text stay together, so that whoever joins so many has sequences of one text; samples that make no whole
+/// run come at the end.
+///
 /// # Errors
 /// [`CalibError::Mix`] if there are no samples, or samples differ in length.
-pub fn interleave(texts: &[TokenBatch]) -> Result<TokenBatch, CalibError> {
+pub fn interleave(texts: &[TokenBatch], run: usize) -> Result<TokenBatch, CalibError> {
+    let run = run.max(1);
     let refuse = |problem: String| Err(CalibError::Mix { problem });
     let Some(sequence) = texts.first().map(TokenBatch::sequence) else {
         return refuse("there are no samples".into());
@@ -54,9 +58,14 @@ pub fn interleave(texts: &[TokenBatch]) -> Result<TokenBatch, CalibError> {
     }
     let mut order: Vec<(f64, usize, usize)> = Vec::new();
     for (text, batch) in texts.iter().enumerate() {
-        let position = |row: usize| (row as f64 + 0.5) / batch.batch() as f64;
+        let runs = batch.batch() / run;
+        let position = |row: usize| match row / run {
+            index if index < runs => (index as f64 + 0.5) / runs as f64,
+            _ => 1.0,
+        };
         order.extend((0..batch.batch()).map(|row| (position(row), text, row)));
     }
+    // Stable: rows of a run keep their order.
     order.sort_by(|a, b| a.0.total_cmp(&b.0));
     let ids: Vec<i64> = order
         .iter()
@@ -114,14 +123,25 @@ mod tests {
         let batch = |first: i64, rows: usize| {
             TokenBatch::from_ids((first..first + 2 * rows as i64).collect(), rows, 2).unwrap()
         };
-        let mixed = interleave(&[batch(0, 6), batch(100, 3)]).unwrap();
+        let mixed = interleave(&[batch(0, 6), batch(100, 3)], 1).unwrap();
         assert_eq!((mixed.batch(), mixed.sequence()), (9, 2));
         for third in 0..3 {
             let rows = (3 * third..3 * third + 3).filter(|row| mixed.row(*row)[0] >= 100);
             assert_eq!(rows.count(), 1);
         }
         let shorter = TokenBatch::from_ids(vec![1, 2, 3], 1, 3).unwrap();
-        assert!(interleave(&[batch(0, 2), shorter]).is_err());
-        assert!(interleave(&[]).is_err());
+        assert!(interleave(&[batch(0, 2), shorter], 1).is_err());
+        assert!(interleave(&[], 1).is_err());
+    }
+
+    #[test]
+    fn runs_are_of_one_text_and_what_makes_none_comes_last() {
+        let batch =
+            |first: i64, rows: usize| TokenBatch::from_ids((first..first + rows as i64).collect(), rows, 1).unwrap();
+        let mixed = interleave(&[batch(0, 5), batch(100, 4)], 2).unwrap();
+        assert_eq!(mixed.ids(), [0, 1, 100, 101, 2, 3, 102, 103, 4]);
+        let short = interleave(&[batch(0, 3), batch(100, 1)], 4).unwrap();
+        assert_eq!(short.ids(), [0, 1, 2, 100]);
+        assert_eq!(interleave(&[batch(0, 3)], 0).unwrap().ids(), [0, 1, 2]);
     }
 }

@@ -60,7 +60,10 @@ pub fn sample_with_noise<'a>(
     let samples = spec.samples - samples;
     let tokens = match samples {
         0 => noisy,
-        _ => interleave(&[sample(rows, tokenizer, &SampleSpec { samples, ..*spec })?.tokens, noisy])?,
+        _ => interleave(
+            &[sample(rows, tokenizer, &SampleSpec { samples, ..*spec })?.tokens, noisy],
+            1,
+        )?,
     };
     Ok(Sampled {
         tokens,

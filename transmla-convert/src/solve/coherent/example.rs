@@ -45,6 +45,24 @@ impl Example {
     }
 }
 
+/// Sequences of one length as a batch, without gradients; nothing if there are none.
+pub(crate) fn together<'a>(sequences: impl Iterator<Item = &'a Example>) -> Option<Example> {
+    let parts: Vec<&Example> = sequences.collect();
+    let first = *parts.first()?;
+    let all = |part: &dyn Fn(&Example) -> &Tensor<2>| match parts.len() {
+        1 => part(first).clone(),
+        _ => Tensor::cat(parts.iter().map(|&example| part(example).clone()).collect(), 0),
+    };
+    Some(Example {
+        inputs: all(&|example| &example.inputs),
+        output: all(&|example| &example.output),
+        missing: all(&|example| &example.missing),
+        weight: all(&|example| &example.weight),
+        gradients: None,
+        batch: parts.iter().map(|example| example.batch).sum(),
+    })
+}
+
 /// The calibration text in front of one layer, by batch.
 pub(crate) fn examples(
     student: &CalibrationStream,

@@ -10,6 +10,7 @@ use crate::solve::method::Job;
 use crate::spec::error::ConvertError;
 use crate::spec::plan::Plan;
 use crate::spec::report::{Observer, Stage};
+use crate::text::corpus::RUN;
 
 /// Tokens that the sensitivity statistics are taken from.
 const STATISTICS: usize = 4096;
@@ -19,10 +20,6 @@ const HOLDOUT: usize = 8;
 
 /// Held-out tokens that candidates are compared on.
 const CHOICE: usize = 2048;
-
-/// Shorter calibration samples are joined to sequences of this length, or the model's longest: a phase error that grows
-/// with distance must be seen at distances that will occur.
-const SEQUENCE: usize = 512;
 
 /// Bytes of gradients that are held for a layer, for each of the model's dimensions.
 pub(crate) fn gradient_bytes(tokens: usize) -> u64 {
@@ -173,7 +170,8 @@ impl Split {
     }
 }
 
-/// Samples one after the other in longer sequences, where they are shorter and there are enough.
+/// Samples one after the other in sequences of [`RUN`] tokens, or the model's longest, where they are shorter and there are
+/// enough: a phase error that grows with distance must be seen at distances that will occur.
 struct Joined {
     sequences: usize,
     sequence: usize,
@@ -184,7 +182,7 @@ struct Joined {
 impl Joined {
     /// So many samples of so many tokens, by a plan.
     fn new(plan: &Plan, samples: usize, tokens: usize) -> Self {
-        let longest = plan.source().max_position_embeddings.min(SEQUENCE);
+        let longest = plan.source().max_position_embeddings.min(RUN);
         let (sequences, sequence) = joined_shape(samples, tokens, longest);
         let batch_size = plan.recipe().calibration.cal_batch_size * tokens / sequence.max(1);
         Self {

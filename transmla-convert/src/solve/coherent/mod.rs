@@ -11,7 +11,7 @@ pub mod work;
 use transmla_core::TokenBatch;
 
 use self::loss_gradients::{LossGradients, gradient_bytes};
-use self::sequential::{sequential, steps_of};
+use self::sequential::{sequential, step_sequences, steps_of};
 use crate::solve::memory::{Needs, elements};
 use crate::solve::method::{Job, Method, Output, Solver};
 use crate::solve::work::{StageWork, TextSize};
@@ -51,8 +51,14 @@ impl Method for Coherent {
     fn describe(&self, plan: &Plan) -> String {
         match steps_of(plan.recipe()) {
             0 => "coherent".into(),
-            1 => "coherent, refined in 1 step".into(),
-            steps => format!("coherent, refined in {steps} steps"),
+            steps => {
+                let s = if steps == 1 { "" } else { "s" };
+                let of = match step_sequences(plan.recipe()) {
+                    1 => String::new(),
+                    sequences => format!(" of {sequences} sequences"),
+                };
+                format!("coherent, refined in {steps} step{s}{of}")
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use transmla_core::model::{Linear, RecordedAttention, RmsNorm, Rotary};
 
 use self::adam::{EigenAdam, eigenbasis};
 use crate::layer::stream::scalar;
-use crate::solve::coherent::example::{Example, added, attended, contribution, residual_error};
+use crate::solve::coherent::example::{Example, added, attended, contribution, residual_error, together};
 
 /// Largest step, relative to the weights, of a matrix with one input; with n inputs it is less by `sqrt(n)`: the changes of
 /// all inputs add up (Yang et al., Tensor Programs V, arXiv 2203.03466).
@@ -39,8 +39,10 @@ pub(crate) struct Refinement<'a> {
     pub held_out: &'a [Example],
     /// Positions with the converted model's frequencies.
     pub rotary: &'a Rotary,
-    /// Number of steps, one sequence each.
+    /// Number of steps.
     pub steps: usize,
+    /// Sequences of a step, those that follow each other in [`Self::training`].
+    pub batch: usize,
 }
 
 /// A refined layer.
@@ -51,7 +53,7 @@ pub(crate) struct Refined {
     pub errors: Vec<(usize, f64)>,
 }
 
-/// Minimises the error of the residual stream on the training sequences, one a step; gives the parameters that are best on
+/// Minimises the error of the residual stream on the training sequences, some of them in each step; gives the parameters that are best on
 /// the held-out ones. `step_done` hears of each step and of its error before it, relative as in [`residual_error`].
 pub(crate) fn refine(
     start: LatentAttention,
@@ -75,12 +77,16 @@ pub(crate) fn refine(
     let mut errors = vec![(0, best.0)];
     let mut optimisers = optimisers(&current, &held_out, problem.rotary)?;
     // An attention that adds nothing leaves nothing to be relative to, and no gradient.
-    let power = contribution(&training, norm)? / training.len().max(1) as f64;
+    let power = contribution(&training, norm)? * problem.batch as f64 / training.len().max(1) as f64;
     let power = power.max(f64::from(f32::MIN_POSITIVE));
+    let mut sequences = training.iter().cycle();
     let rotary = problem.rotary.clone().autodiff();
     let tracked_norm = norm.cloned().map(RmsNorm::autodiff);
     for step in 0..steps {
-        let example = turned(&training[step % training.len()]);
+        let Some(example) = together(sequences.by_ref().take(problem.batch)) else {
+            break;
+        };
+        let example = turned(&example);
         let mut tracked = current.clone().autodiff();
         parameters(&mut tracked, &mut |tensor| *tensor = tensor.clone().require_grad());
         let leaves = collect(&mut tracked);

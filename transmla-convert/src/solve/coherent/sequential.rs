@@ -28,6 +28,11 @@ pub(crate) fn steps_of(recipe: &Recipe) -> usize {
     recipe.refine.unwrap_or(REFINEMENT)
 }
 
+/// Sequences of a step.
+pub(crate) fn step_sequences(recipe: &Recipe) -> usize {
+    recipe.refine_batch.unwrap_or(1).max(1)
+}
+
 /// Converts and writes every layer's attention.
 pub(crate) fn sequential(
     output: &mut Output<'_>,
@@ -171,6 +176,7 @@ impl Unsolved<'_> {
                     held_out: self.parts.held_out,
                     rotary,
                     steps,
+                    batch: step_sequences(plan.recipe()),
                 };
                 refine(closed.attention, &problem, &mut |error| step(Some(error)))?
             }

@@ -2,7 +2,7 @@
 
 use crate::solve::coherent::loss_gradients::{Division, division};
 use crate::solve::coherent::refine::{CHECKS, MOMENT_BATCHES};
-use crate::solve::coherent::sequential::steps_of;
+use crate::solve::coherent::sequential::{step_sequences, steps_of};
 use crate::solve::work::{LayerShape, StageWork, TextSize, Work, head};
 use crate::spec::plan::Plan;
 use crate::spec::report::Stage;
@@ -73,7 +73,7 @@ fn closed_form(plan: &Plan, text: &Division) -> Work {
     scores + host + candidate * CANDIDATES
 }
 
-/// Steps of a sequence each, forwards and backwards with gradients of the weights, and looks at the held-out error.
+/// Steps of some sequences, forwards and backwards with gradients of the weights, and looks at the held-out error.
 fn refinement(plan: &Plan, text: &Division) -> Work {
     let steps = steps_of(plan.recipe()) as f64;
     if steps == 0.0 {
@@ -88,10 +88,11 @@ fn refinement(plan: &Plan, text: &Division) -> Work {
         + Work::eigenvectors(attended)
         + Work::product(held_out, hidden, hidden)
         + converted.attend((MOMENT_BATCHES * text.batch).min(text.held_out) as f64, sequence);
-    let forward = converted.attend(sequence, 0.0);
-    let step = Work::product(sequence, hidden, hidden)
+    let tokens = sequence * step_sequences(plan.recipe()) as f64;
+    let forward = converted.attend(tokens, 0.0);
+    let step = Work::product(tokens, hidden, hidden)
         + forward * 3.0
-        + converted.kernel(sequence, sequence) * (1.0 + BACKWARD)
+        + converted.kernel(tokens, sequence) * (1.0 + BACKWARD)
         // The gradient of the output projection in its basis and the change back.
         + Work::product(hidden, attended, attended) * 2.0
         + Work::elementwise(ADAM * converted.attention);

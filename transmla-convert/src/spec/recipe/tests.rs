@@ -23,6 +23,7 @@ fn recipes() -> impl Strategy<Value = Recipe> {
     (shapes, flags, texts).prop_map(|(shapes, flags, texts)| Recipe {
         model_path: texts.0,
         refine: texts.2.map(|steps| 10 * steps),
+        refine_batch: texts.1.map(|sequences| sequences + 1),
         dtype: [StorageDtype::F32, StorageDtype::F16, StorageDtype::Bf16][flags.3],
         qk_mqa_dim: shapes.1.map(|width| width + shapes.0),
         collapse: shapes.1,
@@ -88,6 +89,7 @@ fn what_is_left_out_has_its_default() {
 fn fields_are_keys_of_the_file() {
     let mut full = Recipe {
         refine: Some(3),
+        refine_batch: Some(2),
         qk_mqa_dim: Some(8),
         kv_lora_rank: Some(28),
         q_lora_rank: Some(9),
