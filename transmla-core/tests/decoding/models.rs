@@ -7,11 +7,12 @@ use transmla_core::checkpoint::read_input_ids;
 use transmla_core::synthetic::write_random_model;
 use transmla_core::{CoreError, Decoder, KvCache, LayeredModel, Residency, StorageDtype, TokenBatch};
 
-/// Grouped queries plain, in windows, with bounds; latents with and without low-rank queries.
-pub const FAMILIES: [&str; 5] = [
+/// Grouped queries plain, in windows, with bounds, with two RoPEs; latents with and without low-rank queries.
+pub const FAMILIES: [&str; 6] = [
     "mistral",
     "mistral-window",
     "gemma2",
+    "gemma3",
     "deepseek-v3",
     "deepseek-v3-qlora",
 ];
