@@ -360,10 +360,10 @@ fn reference_tokens(family: &str, batch: usize, sequence: usize) -> TokenBatch {
 /// The sum over all sequences of -log p(next token), with `shift` added to the attention output of one layer.
 fn loss(model: &Decoder, tokens: &TokenBatch, shifted: usize, shift: &Tensor<2>) -> f64 {
     let (batch, sequence) = (tokens.batch(), tokens.sequence());
-    let rotary = Rotary::new(model.config().rope.of(0), 0..sequence, model.device());
     let mut hidden = model.embed(tokens).unwrap().flatten::<2>(0, 1);
     for index in 0..model.config().num_hidden_layers {
         let layer = model.layer(index).unwrap();
+        let rotary = Rotary::new(model.config().rope.of(index), 0..sequence, model.device());
         let mut attended = layer
             .attention
             .forward(layer.input_norm.forward(hidden.clone()), batch, &rotary, None);
