@@ -127,7 +127,9 @@ fn plan(
     for curve in curves {
         for budget in &arguments.budgets {
             let mut recipe = recipe.clone();
-            let (rope, rank) = budget.shapes(config).map_err(|error| budget.refused(error))?;
+            let (rope, rank) = budget
+                .shapes(config, recipe.key_norm.scales(config))
+                .map_err(|error| budget.refused(error))?;
             (recipe.qk_mqa_dim, recipe.kv_lora_rank) = (Some(rope), Some(rank));
             recipe.method = curve.method;
             recipe.refine = has_refinement(curve.method).then_some(curve.refine);

@@ -122,6 +122,11 @@ class LatentAttention(nn.Module):
         self.low_rank = query_rank is not None
         self.q_norm = RMSNorm(self.nope, eps) if normed_heads else None
         self.q_rope_proj = nn.Linear(self.nope, self.heads * self.rope, bias=False) if normed_heads else None
+        # Key heads that keep their norm: its weight is in `kv_b_proj`, its scale is made of the keys and cached.
+        self.scales = config.key("key_norm_heads") or 0
+        if self.scales:
+            self.k_proj = nn.Linear(hidden, self.scales * self.nope, bias=bias)
+            self.k_norm = KeyScale(self.scales, eps)
         self.kv_a_proj_with_mqa = nn.Linear(hidden, self.rank + self.rope, bias=bias)
         self.kv_a_layernorm = RMSNorm(self.rank, eps) if norms else None
         self.kv_b_proj = nn.Linear(self.rank, self.heads * (self.nope + self.value), bias=False)
@@ -155,21 +160,32 @@ class LatentAttention(nn.Module):
         if self.kv_a_layernorm is not None:
             latent = self.kv_a_layernorm(latent)
         latent, k_rope = latent.unsqueeze(1), rotate(k_rope.unsqueeze(1), cos, sin)  # [batch, 1, seq, ...]
+        if self.scales:
+            k_rope = torch.cat((k_rope, self.k_norm(self.k_proj(x)).unsqueeze(1)), dim=-1)
         if cache is not None:
             # Static caches of earlier versions write where they are told to.
             latent, k_rope = cache.update(latent, k_rope, self.layer, {"cache_position": positions})
+        factors = None
+        if self.scales:
+            k_rope, factors = k_rope.split((self.rope, self.scales), dim=-1)
+            # [batch, heads, 1, seq]
+            factors = factors.transpose(1, 3).repeat_interleave(self.heads // self.scales, dim=1).transpose(2, 3)
         # Absorbed: queries meet the latent itself, and kv_b_proj is applied to what is few.
         up = self.kv_b_proj.weight.view(self.heads, self.nope + self.value, self.rank)
         q_latent = q_nope @ up[:, : self.nope]  # [batch, heads, new, rank]
-        fused = self.config._attn_implementation == "sdpa" and self.softcap is None and not weights
-        attend = self.attend_fused if fused else self.attend
-        mixed, shares = attend(q_latent, q_rope, latent, k_rope, mask)
+        fused = self.config._attn_implementation == "sdpa" and self.softcap is None and not weights and factors is None
+        if fused:
+            mixed, shares = self.attend_fused(q_latent, q_rope, latent, k_rope, mask)
+        else:
+            mixed, shares = self.attend(q_latent, q_rope, latent, k_rope, mask, factors)
         values = mixed @ up[:, self.nope :].transpose(1, 2)  # [batch, heads, new, value]
         return self.o_proj(values.transpose(1, 2).flatten(2)), shares if weights else None
 
-    def attend(self, q_latent, q_rope, latent, k_rope, mask):
+    def attend(self, q_latent, q_rope, latent, k_rope, mask, factors):
         """Sums of latents, [batch, heads, new, rank], and the weights in them."""
         scores = (q_latent * self.scale) @ latent.transpose(2, 3) + (q_rope * self.scale) @ k_rope.transpose(2, 3)
+        if factors is not None:
+            scores = scores * factors
         if self.softcap is not None:
             scores = self.softcap * torch.tanh(scores / self.softcap)
         scores = scores.float()
@@ -195,6 +211,18 @@ class LatentAttention(nn.Module):
             queries, keys, latent, attn_mask=mask, is_causal=mask is None, scale=self.scale
         )
         return mixed, None
+
+
+class KeyScale(nn.Module):
+    """What the linear keys of each head are to be multiplied by to be normalised, from the keys that are to be."""
+
+    def __init__(self, heads, eps):
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.ones(heads)), eps
+
+    def forward(self, keys):
+        square = keys.unflatten(-1, (self.weight.shape[0], -1)).float().square().mean(-1)
+        return (torch.rsqrt(square + self.eps) * self.weight.float()).to(keys.dtype)
 
 
 class MLP(nn.Module):

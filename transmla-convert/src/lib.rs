@@ -72,7 +72,7 @@ pub use {transmla_calib, transmla_core, transmla_eval};
 
 pub use conversion::{Conversion, PlannedConversion};
 pub use execute::{Entry, Request, Requests, convert, convert_all};
-pub use layer::key_norm::FittedKeys;
+pub use layer::key_norm::LinearKeys;
 pub use layer::stream::CalibrationStream;
 pub use memory::{eval_options, parameters, residency, scoring_options};
 pub use output::card::{ModelCard, model_card};
@@ -95,7 +95,7 @@ pub use spec::engine::GGUF_FILE;
 pub use spec::error::{ConvertError, TextNameError};
 pub use spec::figures::LayerFigures;
 pub use spec::hint::Hint;
-pub use spec::options::{Engine, FileFormat, FreqFold, FreqFoldError, MethodName, Style};
+pub use spec::options::{Engine, FileFormat, FreqFold, FreqFoldError, KeyNorm, MethodName, Style};
 pub use spec::plan::Plan;
 pub use spec::purpose::TextPurpose;
 pub use spec::recipe::{CalibrationText, EvaluationText, RECIPE_FIELDS, Recipe, RecipeError, WrittenFiles};

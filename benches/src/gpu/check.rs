@@ -121,7 +121,7 @@ impl Case {
         let keys = seen(keys);
         let values = match values {
             CachedValues::Apart(values) => seen(values),
-            CachedValues::InKeys(width) => keys.clone().narrow(3, 0, width),
+            CachedValues::InKeys(width) | CachedValues::InScaledKeys { width, .. } => keys.clone().narrow(3, 0, width),
         };
         let expected = plain_decode(host(q), keys, values, &lengths, parameters);
         (fused, relative_error(&found, &expected))

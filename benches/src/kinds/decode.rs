@@ -115,6 +115,7 @@ impl Layers {
             Attention::Latent(LatentAttention {
                 q: QueryProjection::Plain(linear(heads.query * shape.query_width(), heads.hidden, numbers)),
                 q_heads: None,
+                key_scale: None,
                 kv_down: linear(rank + rope, heads.hidden, numbers),
                 kv_norm: None,
                 kv_up: linear(heads.query * 2 * heads.width, rank, numbers),

@@ -62,6 +62,10 @@ class Families(unittest.TestCase):
         gemma = config("gemma3_text", rope_parameters=both, sliding_window=8, sliding_window_pattern=2)
         self.assertEqual([rope_parameters(gemma, layer)["rope_theta"] for layer in range(4)], [1e4, 1e6, 1e4, 1e6])
 
+    def test_kept_key_norms_are_refused(self):
+        with self.assertRaisesRegex(ValueError, "key_norm_heads"):
+            features(config("qwen3", key_norm_heads=1))
+
     def test_stock_with_biases(self):
         for rank in (None, 16):
             has = features(DeepseekV3Config(**{**SHAPE, "q_lora_rank": rank}, attention_bias=True))

@@ -17,7 +17,7 @@ impl AttentionConfig {
     pub fn cache_numbers(&self) -> usize {
         match self {
             Self::Grouped(grouped) => 2 * grouped.key_width(),
-            Self::Latent(latent) => latent.kv_lora_rank + latent.qk_rope_head_dim,
+            Self::Latent(latent) => latent.cache_numbers(),
         }
     }
 }

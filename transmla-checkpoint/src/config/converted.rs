@@ -142,6 +142,7 @@ mod tests {
                             v_head_dim: 8,
                             latent_norm_eps: stock.then_some(1e-6),
                             biases: source.grouped().unwrap().qkv_bias,
+                            key_norm_heads: (family.qk_norm && !stock).then_some(1),
                         };
                         check(&source, &latent, &form);
                     }

@@ -1,5 +1,6 @@
 //! Shapes of multi-head latent attention.
 
+use super::family::Family;
 use super::json::Keys;
 use crate::error::CheckpointError;
 
@@ -20,6 +21,8 @@ pub struct LatentConfig {
     pub latent_norm_eps: Option<f64>,
     /// Whether some attention projections may have biases (the checkpoint says which).
     pub biases: bool,
+    /// Key heads G that keep their norm (`key_norm_heads`): its scale is one more cached number for each.
+    pub key_norm_heads: Option<usize>,
 }
 
 /// Epsilon of the latent norms in the stock DeepSeek-V3 classes, whatever `rms_norm_eps` says.
@@ -29,7 +32,14 @@ const STOCK_LATENT_EPS: f64 = 1e-6;
 const STOCK_QUERY_RANK: usize = 1536;
 
 impl LatentConfig {
-    pub(super) fn read(keys: &Keys<'_>, stock: bool, rms_norm_eps: f64) -> Result<Self, CheckpointError> {
+    /// Of a stock DeepSeek-V3, or of a family's own class, which may have key heads that keep their norm.
+    pub(super) fn read(
+        keys: &Keys<'_>,
+        family: Option<&Family>,
+        heads: usize,
+        rms_norm_eps: f64,
+    ) -> Result<Self, CheckpointError> {
+        let stock = family.is_none();
         let norms = stock || keys.flag("use_qkv_norm")?;
         let latent = Self {
             q_lora_rank: match stock && !keys.0.contains_key("q_lora_rank") {
@@ -42,11 +52,34 @@ impl LatentConfig {
             v_head_dim: keys.size("v_head_dim")?,
             latent_norm_eps: norms.then_some(if stock { STOCK_LATENT_EPS } else { rms_norm_eps }),
             biases: keys.flag("attention_bias")?,
+            key_norm_heads: match family {
+                Some(_) => keys.optional_size("key_norm_heads")?,
+                None => None,
+            },
         };
+        if let Some(found) = latent.key_norm_heads {
+            if !family.is_some_and(|family| family.qk_norm) {
+                return Err(CheckpointError::config(
+                    "key_norm_heads",
+                    "is for families that normalise their keys",
+                ));
+            }
+            if found == 0 || !heads.is_multiple_of(found) {
+                return Err(CheckpointError::config(
+                    "key_norm_heads",
+                    "must be a positive divisor of num_attention_heads",
+                ));
+            }
+        }
         if !latent.qk_rope_head_dim.is_multiple_of(2) {
             return Err(CheckpointError::config("qk_rope_head_dim", "must be even"));
         }
         Ok(latent)
+    }
+
+    /// Numbers that the KV cache holds per token and layer: latent, rotary key, and the scales of kept norms.
+    pub fn cache_numbers(&self) -> usize {
+        self.kv_lora_rank + self.qk_rope_head_dim + self.key_norm_heads.unwrap_or(0)
     }
 
     /// Width of a head's whole query: position-free and rotary part.

@@ -195,6 +195,9 @@ impl ModelConfig {
             // The queries carry the source's scale, and scores are divided by the root of their width.
             keys.push(("query_pre_attn_scalar", json!(latent.query_width())));
         }
+        if let Some(heads) = latent.key_norm_heads {
+            keys.push(("key_norm_heads", json!(heads)));
+        }
         if let Some(mtp) = &self.mtp {
             keys.push(("mtp_num_key_value_heads", json!(mtp.num_key_value_heads)));
         }
@@ -246,6 +249,7 @@ mod tests {
         v_head_dim: 8,
         latent_norm_eps: None,
         biases: false,
+        key_norm_heads: None,
     };
 
     fn written(source: &ModelConfig, style: LatentStyle) -> Map<String, Value> {

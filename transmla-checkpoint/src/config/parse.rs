@@ -91,8 +91,15 @@ impl ModelConfig {
             Form::Grouped => {
                 AttentionConfig::Grouped(GroupedConfig::read(&keys, family, num_attention_heads, hidden_size)?)
             }
-            Form::LatentFamily => AttentionConfig::Latent(LatentConfig::read(&keys, false, rms_norm_eps)?),
-            Form::DeepseekV3 => AttentionConfig::Latent(LatentConfig::read(&keys, true, rms_norm_eps)?),
+            Form::LatentFamily => AttentionConfig::Latent(LatentConfig::read(
+                &keys,
+                Some(family),
+                num_attention_heads,
+                rms_norm_eps,
+            )?),
+            Form::DeepseekV3 => {
+                AttentionConfig::Latent(LatentConfig::read(&keys, None, num_attention_heads, rms_norm_eps)?)
+            }
         };
         let num_hidden_layers = keys.depth_of("num_hidden_layers", defaults)?;
         let context = keys.tokens("max_position_embeddings")?;

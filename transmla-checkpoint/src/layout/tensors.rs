@@ -164,6 +164,10 @@ fn latent_tensors(config: &ModelConfig, latent: &LatentConfig, prefix: &str) -> 
         add("q_norm", &[latent.qk_nope_head_dim]);
         add("q_rope_proj", &[heads * rope, latent.qk_nope_head_dim]);
     }
+    if let Some(key_heads) = latent.key_norm_heads {
+        add("k_proj", &[key_heads * latent.qk_nope_head_dim, hidden]);
+        add("k_norm", &[key_heads]);
+    }
     add("kv_a_proj_with_mqa", &[rank + rope, hidden]);
     if norms {
         add("kv_a_layernorm", &[rank]);

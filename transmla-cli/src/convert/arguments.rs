@@ -143,7 +143,7 @@ impl ConvertArguments {
     /// Widths for the budget, if there is one.
     pub fn apply_budget(&self, recipe: &mut Recipe, config: &ModelConfig) -> anyhow::Result<()> {
         if let Some(share) = self.shape.kv_budget {
-            let (rope, rank) = shapes_for_budget(config, share)?;
+            let (rope, rank) = shapes_for_budget(config, share, recipe.key_norm.scales(config))?;
             (recipe.qk_mqa_dim, recipe.kv_lora_rank) = (Some(rope), Some(rank));
         }
         Ok(())

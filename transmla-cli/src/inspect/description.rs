@@ -74,10 +74,13 @@ fn latent_attention(table: &mut Table, config: &ModelConfig, latent: &LatentConf
         .q_lora_rank
         .map_or("full".to_owned(), |rank| format!("rank {rank}"));
     let norms = if latent.latent_norm_eps.is_some() { "with" } else { "no" };
+    let scales = latent
+        .key_norm_heads
+        .map_or_else(String::new, |heads| format!(", {heads} cached scales of key norms"));
     table.row(
         "",
         format!(
-            "keys without position {} and values {} per head, queries {queries}, {norms} latent norms",
+            "keys without position {} and values {} per head, queries {queries}, {norms} latent norms{scales}",
             latent.qk_nope_head_dim, latent.v_head_dim
         ),
     );
@@ -123,9 +126,9 @@ fn features(config: &ModelConfig) -> Vec<String> {
     add(config
         .experts
         .map(|it| format!("{} experts, {} per token", it.count, it.per_token)));
-    let normalised = match config.grouped() {
-        Some(_) => "normalised queries and keys",
-        None => "normalised queries",
+    let normalised = match &config.attention {
+        AttentionConfig::Latent(latent) if latent.key_norm_heads.is_none() => "normalised queries",
+        AttentionConfig::Latent(_) | AttentionConfig::Grouped(_) => "normalised queries and keys",
     };
     add(config.family.qk_norm.then(|| normalised.into()));
     add(config.score_softcap.map(|cap| format!("scores up to {cap}")));
@@ -162,7 +165,7 @@ fn weights(table: &mut Table, weights: &Weights) {
 fn conversion(table: &mut Table, config: &ModelConfig, conversion: &Conversion) {
     table.row(
         "conversion",
-        match conversion.approximation {
+        match &conversion.approximation {
             None => "exact in form: what is lost is what the smaller cache leaves out".into(),
             Some(why) => format!("approximate: {why}"),
         },

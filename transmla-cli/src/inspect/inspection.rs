@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 use transmla_convert::{
-    LARGEST_RECIPE, RECIPE_FILE, Recipe, approximation, auto_obstacle, has_weights, shapes_for_budget,
+    KeyNorm, LARGEST_RECIPE, RECIPE_FILE, Recipe, approximation, auto_obstacle, has_weights, shapes_for_budget,
 };
 use transmla_core::checkpoint::read_regular_text;
 use transmla_core::model::{carried_tensors, check_headers, model_tensors, unused_tensors};
@@ -131,7 +131,7 @@ pub(super) struct CacheSize {
 #[derive(Debug, Serialize)]
 pub(super) struct Conversion {
     pub(super) exact: bool,
-    pub(super) approximation: Option<&'static str>,
+    pub(super) approximation: Option<String>,
     pub(super) class: String,
     pub(super) deepseek_style: bool,
     pub(super) deepseek_style_obstacle: Option<String>,
@@ -168,6 +168,7 @@ fn attention(config: &ModelConfig) -> Value {
             "v_head_dim": latent.v_head_dim,
             "rope_theta": rope_theta(config),
             "latent_norms": latent.latent_norm_eps.is_some(),
+            "key_norm_heads": latent.key_norm_heads,
         }),
     }
 }
@@ -184,7 +185,10 @@ fn rope_theta(config: &ModelConfig) -> Value {
 
 fn conversion(config: &ModelConfig) -> Option<Conversion> {
     config.grouped()?;
-    let (approximation, obstacle) = (approximation(config), auto_obstacle(config, &Recipe::default()));
+    let (approximation, obstacle) = (
+        approximation(config, KeyNorm::default()).map(flags::spell),
+        auto_obstacle(config, &Recipe::default()),
+    );
     Some(Conversion {
         exact: approximation.is_none(),
         approximation,
@@ -197,7 +201,7 @@ fn conversion(config: &ModelConfig) -> Option<Conversion> {
 /// Shapes for some budgets; none for a model that is converted already, or too small for the budget.
 fn suggestions(config: &ModelConfig) -> Vec<Suggestion> {
     let suggest = |budget: &f64| {
-        let (qk_mqa_dim, kv_lora_rank) = shapes_for_budget(config, *budget).ok()?;
+        let (qk_mqa_dim, kv_lora_rank) = shapes_for_budget(config, *budget, 0).ok()?;
         Some(Suggestion {
             kv_budget: format!("{}%", budget * 100.0),
             qk_mqa_dim,

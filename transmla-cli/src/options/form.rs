@@ -1,7 +1,7 @@
 //! Options on a converted model that do not depend on its widths.
 
 use clap::Args;
-use transmla_convert::{Engine, FreqFold, Recipe, Style};
+use transmla_convert::{Engine, FreqFold, KeyNorm, Recipe, Style};
 use transmla_core::StorageDtype;
 
 use super::set::set;
@@ -23,6 +23,10 @@ pub struct FormArguments {
     /// Weight of the keys relative to the values in the joint PCA of --method transmla [default: 1]
     #[arg(long, value_name = "RATIO")]
     balance_kv_ratio: Option<f64>,
+
+    /// What becomes of the norm of keys, in models that normalise them [default: regression]
+    #[arg(long, value_enum, value_name = "FORM")]
+    key_norm: Option<KeyNorm>,
 
     /// Put RMSNorms on the latents
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -62,6 +66,7 @@ impl FormArguments {
             self.freqfold.map(|AutoOr(number)| FreqFold::from(number)),
         );
         set(&mut recipe.balance_kv_ratio, self.balance_kv_ratio);
+        set(&mut recipe.key_norm, self.key_norm);
         set(&mut recipe.use_qkv_norm, self.use_qkv_norm);
         set(&mut recipe.style, self.style);
         set(

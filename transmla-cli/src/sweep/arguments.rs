@@ -122,11 +122,11 @@ impl fmt::Display for Budget {
 }
 
 impl Budget {
-    /// Widths of the rotary key and of the latent.
-    pub fn shapes(self, config: &ModelConfig) -> Result<(usize, usize), ConvertError> {
+    /// Widths of the rotary key and of the latent; `beside` are more numbers of a token that are part of a share.
+    pub fn shapes(self, config: &ModelConfig, beside: usize) -> Result<(usize, usize), ConvertError> {
         match self {
             Self::Shapes(rope, rank) => Ok((rope, rank)),
-            Self::Share(share) => shapes_for_budget(config, share),
+            Self::Share(share) => shapes_for_budget(config, share, beside),
         }
     }
 

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use faer::{Mat, MatRef, Scale};
 use transmla_core::checkpoint::CheckpointWriter;
 use transmla_core::config::{LatentStyle, RopeLayout};
-use transmla_core::model::attention::{LatentAttention, NormedQueries, QueryProjection};
+use transmla_core::model::attention::{KeyScale, LatentAttention, NormedQueries, QueryProjection};
 use transmla_core::model::{Linear, RmsNorm, layer_prefix};
 use transmla_core::{Checkpoint, CoreError, host_values};
 use transmla_rope::Decoupling;
@@ -20,12 +20,13 @@ use crate::spec::plan::Plan;
 pub(crate) type NamedValues = (String, Vec<f32>);
 
 /// The attention that factors make, on a device: half-split, without latent norms, with the source's `q_norm`, if it has
-/// one, and `o_proj`.
+/// one, and `o_proj`, and with the scale of the keys' norm, if it is kept.
 pub(crate) fn attention(
     plan: &Plan,
     layer: usize,
     factors: &Factors<'_>,
     q_norm: Option<&RmsNorm>,
+    key_scale: Option<KeyScale>,
     output: Linear,
     device: &Device,
 ) -> Result<LatentAttention, ConvertError> {
@@ -64,6 +65,7 @@ pub(crate) fn attention(
     Ok(LatentAttention {
         q,
         q_heads,
+        key_scale,
         kv_down: to_linear(down.as_ref(), hidden, device),
         kv_norm: None,
         kv_up: to_linear(factors.kv.kv_b().as_ref(), plan.latent().kv_lora_rank, device),
@@ -122,7 +124,7 @@ pub(crate) fn written(plan: &Plan, attention: LatentAttention) -> LatentAttentio
 }
 
 /// The projections of the normalised residual stream.
-const READ_THE_INPUT: [&str; 3] = ["q_proj", "q_a_proj", "kv_a_proj_with_mqa"];
+const READ_THE_INPUT: [&str; 4] = ["q_proj", "q_a_proj", "k_proj", "kv_a_proj_with_mqa"];
 
 /// Writes a layer's attention as [`tensors`] has it, and the norm in front of it, whose scale goes with it.
 pub(crate) fn write(
@@ -206,6 +208,10 @@ pub(crate) fn tensors(
             &|_| 1.0,
             &[],
         )?;
+    }
+    if let Some(KeyScale { k, gain, .. }) = &attention.key_scale {
+        add("k_proj", k, None, &|_| 1.0, &[])?;
+        add("k_norm", &Linear::new(gain.clone().unsqueeze()), None, &|_| 1.0, &[])?;
     }
     let norm = norms.map(|norms| &norms.kv);
     // Behind the latent's rows are the rotary ones, which have no norm.

@@ -1,9 +1,10 @@
-//! Keys that are normalised (Qwen3, Gemma 3): the linear map of the inputs that is closest to them.
+//! Keys that are normalised (Qwen3, Gemma 3): the linear maps that stand for them.
 
+use burn::tensor::{Device, Tensor, TensorData};
 use faer::{Mat, MatRef};
 use transmla_calib::SecondMoment;
-use transmla_core::model::attention::GroupedAttention;
-use transmla_core::model::{DecoderLayer, RmsNorm};
+use transmla_core::model::attention::{GroupedAttention, KeyScale};
+use transmla_core::model::{DecoderLayer, Linear, RmsNorm};
 use transmla_core::{CoreError, host_values};
 
 use crate::layer::ridge::{add_product, change};
@@ -12,14 +13,66 @@ use crate::spec::error::ConvertError;
 
 /// Key weights that stand for normalised keys.
 #[derive(Debug, Clone)]
-pub struct FittedKeys {
+pub struct LinearKeys {
     weights: Vec<f32>,
     rows: usize,
-    /// Squared error of the keys on the text that they were fitted on, relative to their power.
-    pub error: f64,
+    /// Squared error of the keys on the text that they were fitted on, relative to their power; nothing where they are exact.
+    pub error: Option<f64>,
+    /// What the exact keys of each head were multiplied by, G of them; empty where they are fitted.
+    gains: Vec<f64>,
 }
 
-impl FittedKeys {
+impl LinearKeys {
+    /// The keys without the scale of their norm, which is kept for each token: exact. Those of each head are brought to the mean
+    /// square that the norm gives them, so that keys and values, and heads among each other, count as they do normalised.
+    pub(crate) fn exact(
+        weights: MatRef<'_, f64>,
+        norm: &RmsNorm,
+        moment: &SecondMoment,
+        layer: usize,
+    ) -> Result<Self, ConvertError> {
+        let scales = host_values(norm.weight.clone())?;
+        let (head_dim, columns) = (scales.len(), weights.ncols());
+        let spread = weights * moment.matrix();
+        let gain = |head: usize| {
+            let power: f64 = (head * head_dim..(head + 1) * head_dim)
+                .map(|i| (0..columns).map(|j| weights[(i, j)] * spread[(i, j)]).sum::<f64>())
+                .sum();
+            let mean = power / (head_dim as f64 * moment.tokens().max(1) as f64) + norm.eps;
+            mean.sqrt().recip()
+        };
+        let gains: Vec<f64> = (0..weights.nrows() / head_dim).map(gain).collect();
+        if gains.iter().any(|gain| !gain.is_finite()) {
+            return Err(ConvertError::Activations { layer });
+        }
+        let factor = |i: usize| gains[i / head_dim] * f64::from(scales[i % head_dim]);
+        let row = |i: usize| (0..columns).map(move |j| (factor(i) * weights[(i, j)]) as f32);
+        Ok(Self {
+            weights: (0..weights.nrows()).flat_map(row).collect(),
+            rows: weights.nrows(),
+            error: None,
+            gains,
+        })
+    }
+
+    /// What exact keys are to be multiplied by, given the layer's own and their norm; nothing for fitted ones.
+    pub(crate) fn scale(&self, keys: &Linear, norm: &RmsNorm, device: &Device) -> Option<KeyScale> {
+        let gains: Vec<f32> = self.gains.iter().map(|gain| gain.recip() as f32).collect();
+        let heads = gains.len();
+        let columns = self.weights.len() / self.rows.max(1);
+        // Written with a bias where any projection has one.
+        let biased = columns > keys.weight.dims()[1];
+        let zeros = || biased.then(|| Tensor::zeros([self.rows], device));
+        (heads > 0).then(|| KeyScale {
+            k: Linear {
+                weight: keys.weight.clone(),
+                bias: keys.bias.clone().or_else(zeros),
+            },
+            gain: Tensor::from_data(TensorData::new(gains, [heads]), device),
+            eps: norm.eps,
+        })
+    }
+
     /// `[G·d, hidden (+ 1)]`.
     pub(crate) fn weights(&self) -> Mat<f64> {
         let columns = self.weights.len() / self.rows.max(1);
@@ -87,7 +140,7 @@ impl KeyMoment {
         norm: &RmsNorm,
         moment: &SecondMoment,
         layer: usize,
-    ) -> Result<FittedKeys, ConvertError> {
+    ) -> Result<LinearKeys, ConvertError> {
         let moment = moment.matrix();
         let size = moment.nrows();
         let scales = host_values(norm.weight.clone())?;
@@ -119,10 +172,11 @@ impl KeyMoment {
             return Err(ConvertError::Activations { layer });
         }
         let row = |i: usize| (0..size).map(|j| fitted[(i, j)] as f32).collect::<Vec<_>>();
-        Ok(FittedKeys {
+        Ok(LinearKeys {
             weights: (0..fitted.nrows()).flat_map(row).collect(),
             rows: fitted.nrows(),
-            error: error.max(0.0),
+            error: Some(error.max(0.0)),
+            gains: Vec::new(),
         })
     }
 }

@@ -5,7 +5,7 @@ use faer::{Mat, MatRef};
 use transmla_core::model::{Linear, layer_prefix};
 use transmla_core::{CoreError, Decoder, LayeredModel};
 
-use crate::layer::key_norm::FittedKeys;
+use crate::layer::key_norm::LinearKeys;
 use crate::spec::plan::Plan;
 
 /// Query, key and value weights of one layer, `[rows, hidden]` or `[rows, hidden + 1]`.
@@ -17,7 +17,7 @@ pub(crate) struct HostWeights {
 
 impl HostWeights {
     /// The weights of a layer; `fitted` key weights go before its own.
-    pub fn read(source: &Decoder, plan: &Plan, layer: usize, fitted: Option<&FittedKeys>) -> Result<Self, CoreError> {
+    pub fn read(source: &Decoder, plan: &Plan, layer: usize, fitted: Option<&LinearKeys>) -> Result<Self, CoreError> {
         let grouped = plan.grouped();
         let queries = plan.source().num_attention_heads * grouped.head_dim;
         Ok(Self {

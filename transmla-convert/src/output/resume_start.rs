@@ -34,6 +34,7 @@ pub(crate) fn start(plan: &Plan, text: &TokenBatch, origin: &Origin<'_>) -> Resu
         kv_lora_rank,
         q_lora_rank,
         balance_kv_ratio,
+        key_norm,
         use_qkv_norm,
         style,
         engine,
@@ -56,7 +57,7 @@ pub(crate) fn start(plan: &Plan, text: &TokenBatch, origin: &Origin<'_>) -> Resu
     let rest = (
         refine_batch,
         balance_kv_ratio.to_bits(),
-        use_qkv_norm,
+        (key_norm, use_qkv_norm),
         style,
         engine,
         dtype,

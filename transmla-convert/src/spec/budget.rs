@@ -7,14 +7,15 @@ use crate::spec::hint::Hint;
 use crate::spec::options::Engine;
 use crate::spec::shapes::rope_widths;
 
-/// The pair (`qk_mqa_dim`, `kv_lora_rank`) whose cache is `share` of the original's, rounded.
+/// The pair (`qk_mqa_dim`, `kv_lora_rank`) whose cache is `share` of the original's, rounded, where a token has `beside` more numbers than
+/// those: the scales of kept norms ([`KeyNorm::scales`](crate::KeyNorm::scales)), which are part of the share.
 ///
 /// The rotary key gets the largest possible width up to half of the budget: losing position costs most models more than
 /// losing rank does, and the published table agrees (448 + 128 is ahead of 512 + 64 in nearly every row).
 ///
 /// # Errors
 /// A share that is not in (0, 1], or that leaves no room for a rotary pair and a latent.
-pub fn shapes_for_budget(source: &ModelConfig, share: f64) -> Result<(usize, usize), ConvertError> {
+pub fn shapes_for_budget(source: &ModelConfig, share: f64, beside: usize) -> Result<(usize, usize), ConvertError> {
     let grouped = source.grouped().ok_or_else(|| ConvertError::AlreadyLatent {
         model_type: source.model_type.clone(),
     })?;
@@ -24,17 +25,19 @@ pub fn shapes_for_budget(source: &ModelConfig, share: f64) -> Result<(usize, usi
     } else {
         0
     };
-    if numbers < SMALLEST {
+    let smallest = SMALLEST + beside;
+    if numbers < smallest {
         return Err(ConvertError::Option(Hint {
             field: "kv_budget",
             found: format!("{}%", share * 100.0),
             allowed: format!(
                 "the original caches {original} numbers per token and layer, so {:.1}% to 100% is possible",
-                100.0 * SMALLEST as f64 / original as f64
+                100.0 * smallest as f64 / original as f64
             ),
-            suggestion: format!("{}%", 100.0 * possible_share(original, 0.25)),
+            suggestion: format!("{}%", 100.0 * possible_share(original, 0.25, beside)),
         }));
     }
+    let numbers = numbers - beside;
     let widths = rope_widths(grouped.head_dim);
     let rope = widths
         .iter()
@@ -50,9 +53,9 @@ pub fn shapes_for_budget(source: &ModelConfig, share: f64) -> Result<(usize, usi
 const SMALLEST: usize = 3;
 
 /// This share of a cache of so many numbers, or the next larger quarter that can be had.
-fn possible_share(original: usize, share: f64) -> f64 {
+fn possible_share(original: usize, share: f64, beside: usize) -> f64 {
     let quarters = [0.25, 0.5, 0.75, 1.0].into_iter();
-    let possible = |share: &f64| (share * original as f64).round() as usize >= SMALLEST;
+    let possible = |share: &f64| (share * original as f64).round() as usize >= SMALLEST + beside;
     quarters
         .filter(|quarter| *quarter >= share)
         .find(possible)
@@ -73,7 +76,7 @@ const PUBLISHED_ROPE: usize = 64;
 /// With both open they keep half of the original's cache (more of the smallest, which cannot be halved). For an engine some
 /// of whose kernels are made for one pair of widths it is that pair, if it is within a tenth of the original's cache of half;
 /// for one that holds latents of certain widths alone, the one nearest to half, if there is any below the original's cache.
-/// Beside a given rotary key the rank makes half of the cache; beside a given rank the rotary key is the published 64 or the
+/// `beside` are more numbers of each token, as in [`shapes_for_budget`]. Beside a given rotary key the rank makes half of the cache; beside a given rank the rotary key is the published 64 or the
 /// widest below that the heads allow.
 ///
 /// # Errors
@@ -81,8 +84,8 @@ const PUBLISHED_ROPE: usize = 64;
 pub fn default_shapes(
     source: &ModelConfig,
     engine: Option<Engine>,
-    rope: Option<usize>,
-    rank: Option<usize>,
+    (rope, rank): (Option<usize>, Option<usize>),
+    beside: usize,
 ) -> Result<(usize, usize), ConvertError> {
     if let (Some(rope), Some(rank)) = (rope, rank) {
         return Ok((rope, rank));
@@ -91,7 +94,7 @@ pub fn default_shapes(
         model_type: source.model_type.clone(),
     })?;
     let (original, head_dim) = (2 * grouped.key_width(), grouped.head_dim);
-    let half = shapes_for_budget(source, possible_share(original, DEFAULT_SHARE))?;
+    let half = shapes_for_budget(source, possible_share(original, DEFAULT_SHARE, beside), beside)?;
     let widths = rope_widths(head_dim);
     let published = widths
         .iter()
@@ -135,7 +138,8 @@ mod tests {
 
     #[test]
     fn half_of_the_cache_is_kept() {
-        let shapes = |heads, head_dim, engine| default_shapes(&model(heads, head_dim), engine, None, None).unwrap();
+        let shapes =
+            |heads, head_dim, engine| default_shapes(&model(heads, head_dim), engine, (None, None), 0).unwrap();
         // SmolLM2-135M, Llama-3-8B, Qwen2.5-7B, Gemma 3 270M, Phi-2, stories260K.
         for (heads, head_dim, any, sglang, vllm) in [
             (3, 64, (64, 128), (64, 128), (64, 256)),
@@ -153,18 +157,35 @@ mod tests {
         }
     }
 
+    #[test]
+    fn scales_of_kept_norms_are_part_of_the_budget() {
+        let (rope, rank) = shapes_for_budget(&model(4, 16), 0.5, 4).unwrap();
+        assert_eq!(rope + rank + 4, 64);
+        assert_eq!(
+            default_shapes(&model(4, 16), None, (None, None), 4).unwrap(),
+            (rope, rank)
+        );
+        assert_eq!(
+            default_shapes(&model(4, 16), None, (Some(8), None), 4).unwrap(),
+            (8, 52)
+        );
+        // Half of 4 numbers has no room for a scale beside the smallest cache.
+        assert_eq!(default_shapes(&model(1, 2), None, (None, None), 1).unwrap(), (2, 1));
+        assert!(shapes_for_budget(&model(1, 2), 0.75, 1).is_err());
+    }
+
     /// One key head of 2 numbers.
     #[test]
     fn the_smallest_cache_has_shapes_too() {
         let smallest = model(1, 2);
-        assert_eq!(default_shapes(&smallest, None, None, None).unwrap(), (2, 1));
-        let error = shapes_for_budget(&smallest, 0.5).unwrap_err().to_string();
+        assert_eq!(default_shapes(&smallest, None, (None, None), 0).unwrap(), (2, 1));
+        let error = shapes_for_budget(&smallest, 0.5, 0).unwrap_err().to_string();
         assert!(
             error.contains("75.0% to 100%") && error.ends_with("kv_budget = 75%"),
             "{error}"
         );
-        assert_eq!(shapes_for_budget(&smallest, 0.75).unwrap(), (2, 1));
-        let error = shapes_for_budget(&model(8, 128), 1.01).unwrap_err().to_string();
+        assert_eq!(shapes_for_budget(&smallest, 0.75, 0).unwrap(), (2, 1));
+        let error = shapes_for_budget(&model(8, 128), 1.01, 0).unwrap_err().to_string();
         assert!(
             error.contains("kv_budget = 101%") && error.ends_with("kv_budget = 25%"),
             "{error}"
@@ -173,7 +194,8 @@ mod tests {
 
     #[test]
     fn a_width_alone_gets_one_that_fits() {
-        let shapes = |heads, head_dim, rope, rank| default_shapes(&model(heads, head_dim), None, rope, rank).unwrap();
+        let shapes =
+            |heads, head_dim, rope, rank| default_shapes(&model(heads, head_dim), None, (rope, rank), 0).unwrap();
         assert_eq!(shapes(3, 64, Some(32), None), (32, 160));
         assert_eq!(shapes(8, 128, None, Some(512)), (64, 512));
         assert_eq!(shapes(4, 8, None, Some(20)), (8, 20));

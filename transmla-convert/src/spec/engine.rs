@@ -25,6 +25,21 @@ impl Engine {
         matches!(self, Self::Transformers | Self::Mlx)
     }
 
+    /// Whether it runs a model that caches the scales of its keys' norms.
+    ///
+    /// # Errors
+    /// [`ConvertError::Engine`], but for transformers.
+    pub(crate) fn check_key_scales(self) -> Result<(), ConvertError> {
+        match self {
+            Self::Transformers => Ok(()),
+            _ => Err(ConvertError::Engine {
+                engine: self,
+                problem: "its attention has no factor of a token's scores, which the scale of a kept key norm is (key_norm = \"exact\")".into(),
+                advice: "key_norm = \"regression\" does without, and target = \"transformers\" runs it".into(),
+            }),
+        }
+    }
+
     /// Whether it runs a model of so many layers that is written so; `obstacle` is what keeps the model from the stock form.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use crate::spec::error::ConvertError;
 use crate::spec::options::{Engine, FileFormat, Style};
 use crate::spec::recipe::Recipe;
 use crate::spec::shapes::{check_ranks, check_rope};
-use crate::spec::support::{auto_obstacle, keeps_scaled_rope, stock_obstacle};
+use crate::spec::support::{auto_obstacle, keeps_scaled_rope, kept_norms, stock_obstacle};
 
 /// Epsilon of all norms of a model in stock DeepSeek form: transformers fixes that of the latent norms, vLLM and
 /// llama.cpp take `rms_norm_eps` for them, so both must be this.
@@ -39,7 +39,9 @@ impl Plan {
         let grouped = *source.grouped().ok_or_else(|| ConvertError::AlreadyLatent {
             model_type: source.model_type.clone(),
         })?;
-        let widths = default_shapes(source, recipe.engine, recipe.qk_mqa_dim, recipe.kv_lora_rank)?;
+        let key_norm_heads = kept_norms(source, recipe.key_norm)?;
+        let beside = key_norm_heads.unwrap_or(0);
+        let widths = default_shapes(source, recipe.engine, (recipe.qk_mqa_dim, recipe.kv_lora_rank), beside)?;
         let recipe = &Recipe {
             qk_mqa_dim: Some(widths.0),
             kv_lora_rank: Some(widths.1),
@@ -62,6 +64,7 @@ impl Plan {
             v_head_dim: grouped.head_dim,
             latent_norm_eps: (stock || recipe.use_qkv_norm).then_some(eps),
             biases: grouped.qkv_bias || grouped.output_bias,
+            key_norm_heads,
         };
         let form = LatentForm {
             style,
@@ -88,6 +91,9 @@ impl Plan {
                 source.num_hidden_layers,
                 obstacle.as_deref(),
             )?;
+            if key_norm_heads.is_some() {
+                engine.check_key_scales()?;
+            }
         }
         Ok(Self {
             recipe: recipe.clone(),
@@ -262,6 +268,7 @@ fn bias_tensors(
     let mut tensors = Vec::new();
     if grouped.qkv_bias {
         tensors.extend([query, ("kv_a_proj_with_mqa", keys)].map(spec));
+        tensors.extend(latent.key_norm_heads.map(|_| spec(("k_proj", grouped.key_width()))));
     } else if stock && grouped.output_bias {
         // The stock class has all of them or none.
         tensors.extend(latent.q_lora_rank.map(|rank| spec(("q_a_proj", rank))));

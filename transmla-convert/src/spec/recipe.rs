@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use transmla_core::StorageDtype;
 use transmla_eval::tasks::TaskOptions;
 
-use crate::spec::options::{Engine, FileFormat, FreqFold, MethodName, Style};
+use crate::spec::options::{Engine, FileFormat, FreqFold, KeyNorm, MethodName, Style};
 use crate::spec::recipe_forms;
 use crate::spec::recipe_tasks::RecipeTasks;
 
@@ -53,6 +53,9 @@ pub struct Recipe {
     pub q_lora_rank: Option<usize>,
     /// How much larger than values the keys count in the joint PCA.
     pub balance_kv_ratio: f64,
+    /// What becomes of the norm of keys; matters for models that normalise theirs alone.
+    #[serde(skip_serializing_if = "recipe_forms::is_default")]
+    pub key_norm: KeyNorm,
     /// RMSNorms on the latents.
     pub use_qkv_norm: bool,
     /// Class name and form of the written model. `deepseek-style = true` is another way to say `"deepseek-v3"`.
@@ -95,7 +98,7 @@ impl<'de> Deserialize<'de> for WrittenFiles {
 }
 
 /// The fields of a [`Recipe`] that texts of this library name.
-pub const RECIPE_FIELDS: [&str; 16] = [
+pub const RECIPE_FIELDS: [&str; 17] = [
     "method",
     "refine",
     "refine_batch",
@@ -106,6 +109,7 @@ pub const RECIPE_FIELDS: [&str; 16] = [
     "kv_lora_rank",
     "q_lora_rank",
     "balance_kv_ratio",
+    "key_norm",
     "use_qkv_norm",
     "style",
     "target",
@@ -182,6 +186,7 @@ impl Default for Recipe {
             kv_lora_rank: None,
             q_lora_rank: None,
             balance_kv_ratio: 1.0,
+            key_norm: KeyNorm::default(),
             use_qkv_norm: false,
             style: Style::Auto,
             engine: None,

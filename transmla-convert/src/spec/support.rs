@@ -3,17 +3,47 @@
 use transmla_core::ModelConfig;
 use transmla_core::config::{Activation, NormPlacement, NormWeight, RopeScaling};
 
-use crate::spec::options::{Engine, FileFormat};
+use crate::spec::error::ConvertError;
+use crate::spec::hint::Hint;
+use crate::spec::options::{Engine, FileFormat, KeyNorm};
 use crate::spec::recipe::Recipe;
 
 /// What a latent model cannot have exactly even with every rank and position kept; nothing for most families.
 ///
 /// "Exact" is about the form: whatever a smaller cache leaves out comes on top.
-pub fn approximation(source: &ModelConfig) -> Option<&'static str> {
-    source.family.qk_norm.then_some(
+pub fn approximation(source: &ModelConfig, key_norm: KeyNorm) -> Option<&'static str> {
+    (source.family.qk_norm && key_norm == KeyNorm::Regression).then_some(
         "each key's norm depends on its token, which no linear latent can express: keys are fitted by regression, and the \
-         loss is reported; queries keep their norm",
+         loss is reported; queries keep their norm (key_norm = \"exact\" keeps that of keys as well)",
     )
+}
+
+impl KeyNorm {
+    /// Numbers of each token and layer that it adds to a cache: the scales of a model's normalised key heads, if they are kept.
+    pub fn scales(self, source: &ModelConfig) -> usize {
+        let heads = source.grouped().map_or(0, |grouped| grouped.num_key_value_heads);
+        match self {
+            Self::Exact if source.family.qk_norm => heads,
+            Self::Exact | Self::Regression => 0,
+        }
+    }
+}
+
+/// Key heads whose norms have their scales cached.
+///
+/// # Errors
+/// [`ConvertError::Option`] if the model has no norms to keep.
+pub(crate) fn kept_norms(source: &ModelConfig, key_norm: KeyNorm) -> Result<Option<usize>, ConvertError> {
+    match key_norm {
+        KeyNorm::Regression => Ok(None),
+        KeyNorm::Exact if source.family.qk_norm => Ok(Some(key_norm.scales(source))),
+        KeyNorm::Exact => Err(ConvertError::Option(Hint {
+            field: "key_norm",
+            found: "exact".into(),
+            allowed: "the model does not normalise its keys, which are exact in form without it".into(),
+            suggestion: "regression".into(),
+        })),
+    }
 }
 
 /// Why stock `DeepseekV3ForCausalLM` code cannot run this model once it is converted; where engines differ, that of the

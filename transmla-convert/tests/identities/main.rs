@@ -7,5 +7,6 @@ mod conversion;
 mod families;
 mod formats;
 mod gguf;
+mod key_norm;
 mod odd;
 mod plain;

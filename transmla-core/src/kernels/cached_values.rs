@@ -10,6 +10,14 @@ pub enum CachedValues {
     Apart(Tensor<4>),
     /// They are the first d_v numbers of each key, as in a latent cache.
     InKeys(usize),
+    /// The same, and behind the key's own numbers are scales of its scores: one for each of as many equal shares of the heads, in
+    /// their order.
+    InScaledKeys {
+        /// d_v.
+        width: usize,
+        /// Scales of a token, a divisor of the number of heads.
+        scales: usize,
+    },
 }
 
 impl CachedValues {
@@ -17,7 +25,7 @@ impl CachedValues {
     pub(super) fn width(&self) -> usize {
         match self {
             Self::Apart(values) => values.dims()[3],
-            Self::InKeys(width) => *width,
+            Self::InKeys(width) | Self::InScaledKeys { width, .. } => *width,
         }
     }
 }

@@ -29,7 +29,7 @@ const PART: usize = 4 * BLOCK;
 /// Keys and values of one key head of one sequence.
 #[derive(Debug, Clone, Copy)]
 pub struct CachedHead<'a> {
-    /// `[tokens, width]`.
+    /// `[tokens, width + scales]`.
     pub keys: StoredSlice<'a>,
     /// `[tokens, d_v]`; if there are none, a value is the first d_v numbers of its key.
     pub values: Option<StoredSlice<'a>>,
@@ -46,6 +46,9 @@ pub struct DecodeShape {
     pub width: usize,
     /// d_v.
     pub value_width: usize,
+    /// Numbers behind each key that its scores are multiplied by: one for each of as many equal shares of the query heads that
+    /// share it. Mostly none.
+    pub scales: usize,
 }
 
 impl DecodeShape {
@@ -54,9 +57,14 @@ impl DecodeShape {
         self.shared * self.new
     }
 
+    /// From one cached key to the next.
+    fn stride(&self) -> usize {
+        self.width + self.scales
+    }
+
     /// Cached tokens of a block.
     fn block(&self) -> usize {
-        BLOCK.max((BLOCK_NUMBERS / self.width.max(1)).min(8 * BLOCK) / BLOCK * BLOCK)
+        BLOCK.max((BLOCK_NUMBERS / self.stride().max(1)).min(8 * BLOCK) / BLOCK * BLOCK)
     }
 }
 
@@ -83,10 +91,12 @@ struct Scratch {
 /// with `value_width` in the place of `width`.
 ///
 /// # Panics
-/// If `q` has another size, a head holds fewer tokens than are new, or values of another number of tokens.
+/// If `q` has another size, a head holds fewer tokens than are new, or values of another number of tokens; if the scales do not divide
+/// the heads that share a key.
 pub fn decode(shape: &DecodeShape, parameters: &AttentionParameters, q: &[f32], heads: &[CachedHead<'_>]) -> Vec<f32> {
     let arch = Arch::new();
-    let tokens = |head: &CachedHead<'_>| head.keys.len() / shape.width;
+    let tokens = |head: &CachedHead<'_>| head.keys.len() / shape.stride();
+    assert!(shape.scales == 0 || shape.shared.is_multiple_of(shape.scales));
     assert_eq!(q.len(), heads.len() * shape.rows() * shape.width);
     for head in heads {
         let values = head.values.map(|values| values.len() / shape.value_width);
@@ -169,10 +179,11 @@ impl Part {
         scratch: &mut Scratch,
     ) {
         let (width, value_width, rows, count) = (shape.width, shape.value_width, shape.rows(), block.len());
-        let keys = head.keys.widen(block.start * width, count * width, &mut scratch.keys);
-        let keys_of = Rows::new(keys, count, width, width);
+        let step = shape.stride();
+        let keys = head.keys.widen(block.start * step, count * step, &mut scratch.keys);
+        let keys_of = Rows::new(keys, count, width, step);
         let values = match head.values {
-            None => Rows::new(keys, count, value_width, width),
+            None => Rows::new(keys, count, value_width, step),
             Some(values) => {
                 let start = block.start * value_width;
                 let values = values.widen(start, count * value_width, &mut scratch.values);
@@ -184,9 +195,15 @@ impl Part {
         scores.resize(rows * stride, 0.0);
         let queries = Rows::new(q, rows, width, width);
         dots(arch, scores, stride, parameters.scale as f32, queries, keys_of);
-        let tokens = head.keys.len() / width;
+        let tokens = head.keys.len() / step;
         for (row, scores) in scores.chunks_exact_mut(stride).enumerate() {
             let scores = &mut scores[..count];
+            if shape.scales > 0 {
+                let share = row / shape.new / (shape.shared / shape.scales);
+                for (score, key) in scores.iter_mut().zip(keys.chunks_exact(step)) {
+                    *score *= key[width + share];
+                }
+            }
             if let Some(bound) = parameters.softcap {
                 cap(arch, scores, bound as f32);
             }
@@ -206,7 +223,7 @@ impl Part {
         let weights = Rows::new(scores, rows, count, stride);
         // Values that are keys are in the processor's caches by now, so that memory is free for the next keys.
         let prefetch = match head.values {
-            None => Prefetch::of(head.keys, next.start * width, next.len() * width),
+            None => Prefetch::of(head.keys, next.start * step, next.len() * step),
             Some(_) => Prefetch::none(),
         };
         combine(arch, &mut self.values, value_width, weights, values, prefetch);

@@ -6,7 +6,7 @@ use transmla_checkpoint::config::AttentionParameters;
 use super::cached_values::CachedValues;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 use super::cube::dispatch;
-use super::plain_decode::plain_decode;
+use super::plain_decode::scaled_decode;
 
 /// Causal attention of the newest tokens of sequences of different lengths to a cache in any float format.
 ///
@@ -15,7 +15,7 @@ use super::plain_decode::plain_decode;
 /// [`plain_decode`] in `f32`, which says what both compute.
 ///
 /// # Shapes
-/// q `[batch, H, new, width]` in `f32`, keys `[batch, G, longest, width]`, a length of at most `longest` for each sequence;
+/// q `[batch, H, new, width]` in `f32`, keys `[batch, G, longest, width]` or, with scales, `[batch, 1, longest, width + scales]`, a length of at most `longest` for each sequence;
 /// result `[batch, H, new, d_v]`. There may be more rows than the longest sequence has tokens. Rows behind a sequence's end must
 /// be finite and count nothing.
 ///
@@ -39,11 +39,16 @@ pub fn decode_tensors(
     let longest = lengths.iter().copied().max().unwrap_or(0).min(keys.dims()[2]);
     let value_width = values.width();
     let keys = keys.narrow(2, 0, longest).cast(DType::F32);
-    let values = match values {
-        CachedValues::Apart(values) => values.narrow(2, 0, longest).cast(DType::F32),
-        CachedValues::InKeys(_) => keys.clone().narrow(3, 0, value_width),
+    let width = q.dims()[3];
+    let (values, scales) = match values {
+        CachedValues::Apart(values) => (values.narrow(2, 0, longest).cast(DType::F32), None),
+        CachedValues::InKeys(_) => (keys.clone().narrow(3, 0, value_width), None),
+        CachedValues::InScaledKeys { scales, .. } => {
+            let behind = keys.clone().narrow(3, width, scales);
+            (keys.clone().narrow(3, 0, value_width), Some(behind))
+        }
     };
-    plain_decode(q, keys, values, lengths, parameters)
+    scaled_decode(q, keys.narrow(3, 0, width), values, scales, lengths, parameters)
 }
 
 /// Whether [`decode_tensors`] is a fused kernel for these.

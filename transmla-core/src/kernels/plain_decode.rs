@@ -19,11 +19,31 @@ pub fn plain_decode(
     lengths: &[usize],
     parameters: &AttentionParameters,
 ) -> Tensor<4> {
+    scaled_decode(q, keys, values, None, lengths, parameters)
+}
+
+/// The same where one key head's scores have scales, `[batch, 1, longest, S]`: one for each of S equal shares of the heads.
+pub(super) fn scaled_decode(
+    q: Tensor<4>,
+    keys: Tensor<4>,
+    values: Tensor<4>,
+    scales: Option<Tensor<4>>,
+    lengths: &[usize],
+    parameters: &AttentionParameters,
+) -> Tensor<4> {
     let [batch, heads, new, width] = q.dims();
     let [_, groups, longest, value_width] = values.dims();
     let rows = heads / groups * new;
     // The heads that share keys become rows of one product: no key is repeated.
     let products = q.reshape([batch, groups, rows, width]).matmul(keys.swap_dims(2, 3));
+    let products = match scales {
+        None => products,
+        Some(scales) => {
+            let shares = scales.dims()[3];
+            let scales = scales.swap_dims(1, 3).expand([batch, shares, rows / shares, longest]);
+            products * scales.reshape([batch, groups, rows, longest])
+        }
+    };
     let scores = capped_scores(parameters, products); // [batch, G, H / G · new, longest]
     let scores = match mask(lengths, new, longest, parameters.window, &scores.device()) {
         None => scores,

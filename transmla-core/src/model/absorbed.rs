@@ -61,6 +61,7 @@ impl<'a> AbsorbedUp<'a> {
             new,
             width,
             value_width: rank,
+            scales: self.shape.key_norm_heads.unwrap_or(0),
         };
         let attended = decode(&shape, parameters, &q, &cached);
         let mut output = vec![0.0; batch * heads * new * value];

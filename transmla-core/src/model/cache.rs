@@ -16,9 +16,10 @@ pub enum LayerCache {
         /// Values, `[batch, G, tokens, d]`.
         values: CachedRows,
     },
-    /// The normalised latent followed by the shared rotated key: `r + d_r` numbers per token, never expanded.
+    /// The normalised latent followed by the shared rotated key: `r + d_r` numbers per token, never expanded. Behind them are the scales of
+    /// G key heads' norms, if the model keeps those.
     Latent {
-        /// `[batch, 1, tokens, r + d_r]`.
+        /// `[batch, 1, tokens, r + d_r (+ G)]`.
         rows: CachedRows,
     },
 }

@@ -114,6 +114,10 @@ impl NumberFormat {
             heads.norm = self.norm(heads.norm.clone())?;
             heads.rope = self.matrix(heads.rope.clone())?;
         }
+        if let Some(scale) = it.key_scale.as_mut() {
+            scale.k = self.linear(scale.k.clone())?;
+            scale.gain = self.vector(scale.gain.clone())?;
+        }
         it.kv_down = self.linear(it.kv_down)?;
         it.kv_norm = self.optional_norm(it.kv_norm)?;
         it.kv_up = self.linear(it.kv_up)?;

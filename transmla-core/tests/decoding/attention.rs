@@ -66,6 +66,7 @@ fn latent(heads: usize, width: usize, rank: usize, rope: usize, value: usize) ->
     let attention = LatentAttention {
         q: QueryProjection::Plain(linear(heads * (width + rope), HIDDEN)),
         q_heads: None,
+        key_scale: None,
         kv_down: linear(rank + rope, HIDDEN),
         kv_norm: None,
         kv_up: linear(heads * (width + value), rank),

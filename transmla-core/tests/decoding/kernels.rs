@@ -3,7 +3,9 @@
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use proptest::prelude::*;
 use transmla_core::StorageDtype;
-use transmla_core::kernels::{AttentionParameters, CachedHead, DecodeShape, Stored, decode, plain_decode};
+use transmla_core::kernels::{
+    AttentionParameters, CachedHead, CachedValues, DecodeShape, Stored, decode, decode_tensors, plain_decode,
+};
 
 const DTYPES: [StorageDtype; 3] = [StorageDtype::F32, StorageDtype::Bf16, StorageDtype::F16];
 
@@ -73,6 +75,7 @@ impl Case {
             new: self.new,
             width: self.width,
             value_width,
+            scales: 0,
         };
         let found = decode(&shape, parameters, &values(&q), &heads);
         let expected = values(&plain_decode(q, keys, values_kept, &lengths, parameters));
@@ -82,6 +85,61 @@ impl Case {
             .zip(&expected)
             .map(|(a, b)| (a - b).abs())
             .fold(0.0, |worst, x| if x > worst || x.is_nan() { x } else { worst })
+    }
+}
+
+/// Scales behind each cached key, of as many equal shares of the heads, against keys that are multiplied by them.
+#[test]
+fn scales_of_scores_are_factors_of_keys() {
+    let (new, width, value_width, past) = (2, 24, 16, [700, 90]);
+    let (heads, scales) = (6, 3);
+    let lengths = past.map(|past| past + new);
+    let q = random([2, heads, new, width], 2.0);
+    let parameters = AttentionParameters {
+        softcap: Some(3.0),
+        window: Some(300),
+        ..AttentionParameters::of_width(width)
+    };
+    for dtype in DTYPES {
+        let (buffers, rows) = stored(&random([2, 1, lengths[0], width + scales], 1.0), &lengths, dtype);
+        let cached: Vec<CachedHead<'_>> = buffers
+            .iter()
+            .map(|keys| CachedHead {
+                keys: keys.as_slice(),
+                values: None,
+            })
+            .collect();
+        let shape = DecodeShape {
+            shared: heads,
+            new,
+            width,
+            value_width,
+            scales,
+        };
+        let found = decode(&shape, &parameters, &values(&q), &cached);
+        let of_head = |head: usize| {
+            let scale = rows.clone().narrow(3, width + head / (heads / scales), 1);
+            rows.clone().narrow(3, 0, width) * scale
+        };
+        let keys = Tensor::cat((0..heads).map(of_head).collect(), 1);
+        let kept = rows.clone().narrow(3, 0, value_width).repeat_dim(1, heads);
+        let expected = plain_decode(q.clone(), keys, kept, &lengths, &parameters);
+        let on_device = decode_tensors(
+            q.clone(),
+            rows,
+            CachedValues::InScaledKeys {
+                width: value_width,
+                scales,
+            },
+            &lengths,
+            &parameters,
+        );
+        let expected = values(&expected);
+        for found in [found, values(&on_device)] {
+            let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+            assert!(worst.fold(0.0, f32::max) < 2e-5, "{dtype}");
+            assert!(found.iter().all(|value| value.is_finite()));
+        }
     }
 }
 

@@ -41,6 +41,7 @@ impl Fused for Caches {
             new: 1,
             width: operands.shape.width,
             value_width: operands.shape.value_width,
+            scales: 0,
         };
         let values = self.values.as_ref().map(|values| &values[format]);
         let heads = self.keys[format].iter().enumerate().map(|(head, keys)| CachedHead {

@@ -49,6 +49,11 @@ def features(config) -> Features:
             output_bias=bias,
             latent_norms=True,
         )
+    if config.key("key_norm_heads"):
+        raise ValueError(
+            "this model caches the scales of its keys' norms (key_norm_heads), which vLLM's caches of latents have no place for; "
+            "transformers runs it, and --key-norm regression makes a model without them"
+        )
     family = config.family
     gemma = family.get("gemma", False)
     bias, output_bias = config.biases

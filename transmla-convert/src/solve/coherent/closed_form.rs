@@ -10,7 +10,7 @@ use transmla_rope::{AttentionProfile, CoherentSplit, Decoupling, Eligibility, co
 
 use crate::layer::assemble;
 use crate::layer::factors::{Factors, Queries};
-use crate::layer::key_norm::FittedKeys;
+use crate::layer::key_norm::LinearKeys;
 use crate::layer::weights::HostWeights;
 use crate::solve::coherent::example::{Example, output_cost};
 use crate::solve::queries::factorise_queries;
@@ -35,7 +35,7 @@ pub(crate) struct LayerProblem<'a> {
     pub layer: usize,
     pub attention: &'a GroupedAttention,
     /// What stands for keys that are normalised.
-    pub keys: Option<&'a FittedKeys>,
+    pub keys: Option<&'a LinearKeys>,
     /// Second moment of the inputs, per token.
     pub moment: MatRef<'a, f64>,
     /// Sequences for the sensitivity statistics.
@@ -181,12 +181,17 @@ fn solve(
     };
     let output = problem.attention.o.clone();
     let q_norm = problem.attention.q_norm.as_ref();
-    let attention = assemble::attention(plan, layer, &factors, q_norm, output, problem.source.device())?;
+    let device = problem.source.device();
+    let key_scale = match (problem.keys, &problem.attention.k_norm) {
+        (Some(keys), Some(norm)) => keys.scale(&problem.attention.k, norm, device),
+        _ => None,
+    };
+    let attention = assemble::attention(plan, layer, &factors, q_norm, key_scale, output, device)?;
     let cost = output_cost(&attention, problem.choice, problem.rotary)?;
     let form = ClosedForm {
         attention,
         kept_energy,
-        key_error: problem.keys.map(|keys| keys.error),
+        key_error: problem.keys.and_then(|keys| keys.error),
         cost,
         spectrum,
         slot_energy: Vec::new(),

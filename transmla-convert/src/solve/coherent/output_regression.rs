@@ -89,6 +89,7 @@ mod tests {
         LatentAttention {
             q: QueryProjection::Plain(Linear::new(matrix(1, 8, HIDDEN))),
             q_heads: None,
+            key_scale: None,
             kv_down: Linear::new(matrix(2, 6, HIDDEN)),
             kv_norm: None,
             kv_up: Linear::new(matrix(3, 10, 4)),
@@ -102,6 +103,7 @@ mod tests {
                 v_head_dim: 3,
                 latent_norm_eps: None,
                 biases: false,
+                key_norm_heads: None,
             },
             parameters: AttentionParameters::of_width(4),
         }

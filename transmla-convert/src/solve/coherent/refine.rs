@@ -72,6 +72,7 @@ pub(crate) fn refine(
     let held_out: Vec<Example> = problem.held_out.iter().map(turned).collect();
     let held_out_error = |attention: &LatentAttention| residual_error(attention, norm, &held_out, problem.rotary);
 
+    let key_scale = start.key_scale.clone();
     let mut current = turn(start, &basis.clone().transpose());
     let mut best = (held_out_error(&current)?, current.clone());
     let mut errors = vec![(0, best.0)];
@@ -115,7 +116,11 @@ pub(crate) fn refine(
         }
     }
     Ok(Refined {
-        attention: turn(best.1, &basis),
+        attention: LatentAttention {
+            // Not refined, and turned twice would be rounded.
+            key_scale,
+            ..turn(best.1, &basis)
+        },
         errors,
     })
 }
@@ -128,6 +133,9 @@ fn turn(mut attention: LatentAttention, rotation: &Tensor<2>) -> LatentAttention
         QueryProjection::Lora { down, .. } => by(down),
     }
     by(&mut attention.kv_down);
+    if let Some(scale) = &mut attention.key_scale {
+        by(&mut scale.k);
+    }
     attention
 }
 

@@ -5,7 +5,7 @@ use transmla_core::model::attention::{Attention, GroupedAttention, LatentAttenti
 use transmla_core::{DecoderLayer, LayeredModel};
 
 use crate::layer::assemble;
-use crate::layer::key_norm::KeyMoment;
+use crate::layer::key_norm::{KeyMoment, LinearKeys};
 use crate::layer::latent_norm::latent_norms;
 use crate::layer::stream::CalibrationStream;
 use crate::layer::weights::HostWeights;
@@ -17,6 +17,7 @@ use crate::solve::coherent::refine::{Refined, Refinement, refine};
 use crate::solve::method::{Job, Output};
 use crate::spec::error::ConvertError;
 use crate::spec::figures::LayerFigures;
+use crate::spec::options::KeyNorm;
 use crate::spec::recipe::Recipe;
 use crate::spec::report::{LayerReport, Observer, Stage};
 
@@ -146,8 +147,13 @@ impl Unsolved<'_> {
             None => None,
             Some(norm) => {
                 let weights = HostWeights::read_keys(job.source, plan, index)?;
-                let key_moment = KeyMoment::collect(student, layer, grouped, plan.grouped().qkv_bias)?;
-                Some(key_moment.fit(weights.as_ref(), norm, &moment, index)?)
+                Some(match plan.recipe().key_norm {
+                    KeyNorm::Exact => LinearKeys::exact(weights.as_ref(), norm, &moment, index)?,
+                    KeyNorm::Regression => {
+                        let keys = KeyMoment::collect(student, layer, grouped, plan.grouped().qkv_bias)?;
+                        keys.fit(weights.as_ref(), norm, &moment, index)?
+                    }
+                })
             }
         };
         let problem = LayerProblem {

@@ -9,12 +9,12 @@ use transmla_eval::{EvalOptions, perplexity};
 use transmla_lowrank::quadratic_form;
 use transmla_rope::{FoldSpec, KeyRotation};
 
-use crate::layer::key_norm::FittedKeys;
-use crate::layer::key_norm::KeyMoment;
+use crate::layer::key_norm::{KeyMoment, LinearKeys};
 use crate::layer::stream::CalibrationStream;
 use crate::layer::weights::HostWeights;
 use crate::solve::published::decoupled::DecoupledModel;
 use crate::spec::error::ConvertError;
+use crate::spec::options::KeyNorm;
 use crate::spec::plan::Plan;
 use crate::spec::report::{EvaluationSteps, Observer, Stage};
 
@@ -24,7 +24,7 @@ pub struct Decoupled {
     /// One rotation per layer.
     pub rotations: Vec<KeyRotation>,
     /// Keys of each layer, where the source normalises them; otherwise empty.
-    pub keys: Vec<FittedKeys>,
+    pub keys: Vec<LinearKeys>,
     /// Frequency folding of all of them.
     pub freqfold: usize,
     /// Perplexity on held-out calibration text of each folding that was tried.
@@ -105,8 +105,8 @@ struct Fits {
     /// Fitted without the held-out text; empty if there is none.
     part: Vec<Vec<KeyRotation>>,
     /// Keys by layer, where the source normalises them: fitted on all text, and without the held-out text.
-    keys: Vec<FittedKeys>,
-    part_keys: Vec<FittedKeys>,
+    keys: Vec<LinearKeys>,
+    part_keys: Vec<LinearKeys>,
 }
 
 fn fit(
@@ -157,7 +157,7 @@ fn fit(
             rotations(&keys, &moment, &mut fits.part)?;
             moment.merge(&held_out.moment(&layer)?)?;
             if let (Some(normed), Some(more)) = (&mut normed, NormedKeys::collect(held_out, &layer, plan)?) {
-                normed.moment.merge(&more.moment);
+                normed.merge(&more);
             }
         }
         let keys = fit_keys(normed.as_ref(), &weights, &moment, index, &mut fits.keys)?;
@@ -180,7 +180,8 @@ fn fit(
 /// What is known of keys that are normalised.
 struct NormedKeys<'a> {
     norm: &'a RmsNorm,
-    moment: KeyMoment,
+    /// Where they are fitted.
+    moment: Option<KeyMoment>,
 }
 
 impl<'a> NormedKeys<'a> {
@@ -192,24 +193,37 @@ impl<'a> NormedKeys<'a> {
         let Some(norm) = &attention.k_norm else {
             return Ok(None);
         };
-        let moment = KeyMoment::collect(stream, layer, attention, plan.grouped().qkv_bias)?;
+        let moment = match plan.recipe().key_norm {
+            KeyNorm::Exact => None,
+            KeyNorm::Regression => Some(KeyMoment::collect(stream, layer, attention, plan.grouped().qkv_bias)?),
+        };
         Ok(Some(Self { norm, moment }))
+    }
+
+    /// Adds what is known from more text.
+    fn merge(&mut self, other: &Self) {
+        if let (Some(moment), Some(more)) = (&mut self.moment, &other.moment) {
+            moment.merge(more);
+        }
     }
 }
 
-/// The weights as they are, or fitted ones, which are kept too.
+/// The weights as they are, or those that stand for normalised keys, which are kept too.
 fn fit_keys(
     normed: Option<&NormedKeys<'_>>,
     weights: &Mat<f64>,
     moment: &SecondMoment,
     layer: usize,
-    kept: &mut Vec<FittedKeys>,
+    kept: &mut Vec<LinearKeys>,
 ) -> Result<Mat<f64>, ConvertError> {
     let Some(NormedKeys { norm, moment: keys }) = normed else {
         return Ok(weights.clone());
     };
-    let fitted = keys.fit(weights.as_ref(), norm, moment, layer)?;
-    let weights = fitted.weights();
-    kept.push(fitted);
+    let linear = match keys {
+        Some(keys) => keys.fit(weights.as_ref(), norm, moment, layer)?,
+        None => LinearKeys::exact(weights.as_ref(), norm, moment, layer)?,
+    };
+    let weights = linear.weights();
+    kept.push(linear);
     Ok(weights)
 }

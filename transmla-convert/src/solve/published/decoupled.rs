@@ -7,7 +7,7 @@ use transmla_core::{CoreError, Decoder, DecoderLayer, LayeredModel, ModelConfig,
 use transmla_rope::{Decoupling, KeyRotation};
 
 use crate::layer::assemble::normed_queries;
-use crate::layer::key_norm::FittedKeys;
+use crate::layer::key_norm::LinearKeys;
 use crate::layer::weights::{HostWeights, to_linear};
 use crate::spec::error::ConvertError;
 use crate::spec::plan::Plan;
@@ -18,7 +18,7 @@ pub struct DecoupledModel<'a> {
     source: &'a Decoder,
     plan: &'a Plan,
     rotations: &'a [KeyRotation],
-    keys: &'a [FittedKeys],
+    keys: &'a [LinearKeys],
     config: ModelConfig,
 }
 
@@ -36,13 +36,13 @@ impl<'a> DecoupledModel<'a> {
         }
     }
 
-    /// The same with fitted keys in every layer, for models that normalise theirs.
-    pub fn with_keys(self, keys: &'a [FittedKeys]) -> Self {
+    /// The same with keys that stand for normalised ones in every layer, for models that normalise theirs.
+    pub fn with_keys(self, keys: &'a [LinearKeys]) -> Self {
         Self { keys, ..self }
     }
 
-    /// The fitted keys of one layer, if there are any.
-    pub fn keys(&self, layer: usize) -> Option<&'a FittedKeys> {
+    /// What stands for the normalised keys of one layer, if it has them.
+    pub fn keys(&self, layer: usize) -> Option<&'a LinearKeys> {
         self.keys.get(layer)
     }
 
@@ -84,12 +84,17 @@ impl<'a> DecoupledModel<'a> {
                 heads: normed_queries(norm, &decoupling, [1.0, share], self.device()),
             },
         };
+        let key_scale = match (self.keys(layer), &grouped.k_norm) {
+            (Some(keys), Some(norm)) => keys.scale(&grouped.k, norm, self.device()),
+            _ => None,
+        };
         let mut parameters = self.plan.source().attention_parameters(layer);
         parameters.scale = self.plan.source_scale(layer);
         let attention = DecoupledAttention {
             q,
             k_nope: linear(&nope),
             k_rope: linear(&keys.rope),
+            key_scale,
             v: grouped.v,
             o: grouped.o,
             query_heads: grouped.query_heads,

@@ -85,6 +85,7 @@ impl Method for Published {
             (
                 recipe.qk_mqa_dim,
                 job.plan.freqfolds().to_vec(),
+                recipe.key_norm,
                 recipe.calibration.cal_batch_size,
             )
         };

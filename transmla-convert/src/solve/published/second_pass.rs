@@ -59,7 +59,8 @@ pub(crate) fn second_pass(
             let plan = output.job.plan;
             let queries = factorise_queries(plan, index, weights.q.as_ref(), moment.matrix())?;
             let factors = factorise(plan, index, &weights, &queries, decoupling.clone(), moment.matrix())?;
-            let attention = assemble::attention(plan, index, &factors, q_norm, decoupled.o.clone(), model.device())?;
+            let (key_scale, o) = (decoupled.key_scale.clone(), decoupled.o.clone());
+            let attention = assemble::attention(plan, index, &factors, q_norm, key_scale, o, model.device())?;
             let attention = assemble::written(plan, attention);
             let norms = latent_norms(plan, &attention, &stream, &layer)?;
             let (norms, scale, source) = (norms.as_ref(), plan.residual_scale(), model.source().checkpoint());
@@ -68,7 +69,7 @@ pub(crate) fn second_pass(
                 layer: index,
                 balance_ratio: factors.kv.ratio,
                 kept_energy: factors.kv.kept_energy,
-                key_error: model.keys(index).map(|keys| keys.error),
+                key_error: model.keys(index).and_then(|keys| keys.error),
                 output_error: None,
                 stream_error: None,
             };

@@ -31,6 +31,7 @@ fn recipes() -> impl Strategy<Value = Recipe> {
         kv_lora_rank: shapes.2.map(|width| width + shapes.3),
         q_lora_rank: shapes.4,
         balance_kv_ratio: flags.2,
+        key_norm: [KeyNorm::Regression, KeyNorm::Exact][usize::from(flags.0)],
         use_qkv_norm: flags.0,
         style: [Style::Auto, Style::DeepseekV3, Style::Family][flags.1],
         engine: [None, Some(Engine::Vllm), Some(Engine::LlamaCpp)][flags.1],

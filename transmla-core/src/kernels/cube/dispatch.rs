@@ -48,6 +48,6 @@ pub(crate) fn plan(
 fn apart(values: &CachedValues) -> Option<&Tensor<4>> {
     match values {
         CachedValues::Apart(values) => Some(values),
-        CachedValues::InKeys(_) => None,
+        CachedValues::InKeys(_) | CachedValues::InScaledKeys { .. } => None,
     }
 }

@@ -44,6 +44,8 @@ impl Problem {
         let [key_batch, groups, longest, key_width] = keys.dims();
         let (value_dims, value_dtype) = match values {
             CachedValues::Apart(values) => (values.dims(), values.dtype()),
+            // The kernel has no scales.
+            CachedValues::InScaledKeys { .. } => return None,
             CachedValues::InKeys(value_width) => ([batch, groups, longest, *value_width], keys.dtype()),
         };
         let [.., value_width] = value_dims;

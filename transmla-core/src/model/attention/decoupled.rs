@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 use transmla_checkpoint::config::AttentionParameters;
 
 use super::heads::{Projected, merge_heads, split_heads};
+use super::key_scale::{KeyScale, scaled};
 use super::normed::NormedQueries;
 use crate::kernels::{attend, repeat_heads};
 use crate::model::linear::Linear;
@@ -20,6 +21,8 @@ pub struct DecoupledAttention {
     pub k_nope: Linear,
     /// `[d_r, hidden]`, shared by all heads.
     pub k_rope: Linear,
+    /// The scale of each key head's norm, if it is kept.
+    pub key_scale: Option<KeyScale>,
     /// `[G·d, hidden]`.
     pub v: Linear,
     /// `[hidden, H·d]`.
@@ -82,10 +85,14 @@ impl DecoupledAttention {
         let q_rope = rotary.apply(q_rope);
         let k_nope = split_heads(self.k_nope.forward(x.clone()), batch, self.nope_heads);
         let k_rope = rotary.apply(split_heads(self.k_rope.forward(x.clone()), batch, 1));
+        let scales = self.key_scale.as_ref().map(|scale| scale.forward(x.clone(), batch));
         let v = split_heads(self.v.forward(x), batch, self.value_heads);
         Projected {
             q: Tensor::cat(vec![q_nope, q_rope], 3),
-            k: Tensor::cat(vec![k_nope, repeat_heads(k_rope, self.nope_heads)], 3),
+            k: scaled(
+                Tensor::cat(vec![k_nope, repeat_heads(k_rope, self.nope_heads)], 3),
+                scales,
+            ),
             v: repeat_heads(v, self.nope_heads),
         }
     }

@@ -105,6 +105,7 @@ impl GroupedAttention {
                 new,
                 width,
                 value_width: width,
+                scales: 0,
             };
             let attended = decode(&shape, &self.parameters, q.as_slice(), &cached);
             return Tensor::from_data(TensorData::new(attended, [batch, heads, new, width]), &Device::flex());

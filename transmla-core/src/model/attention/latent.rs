@@ -6,6 +6,7 @@ use transmla_checkpoint::layout::layer_prefix;
 use transmla_checkpoint::{Checkpoint, ModelConfig};
 
 use super::heads::{Projected, merge_heads, split_heads};
+use super::key_scale::{KeyScale, scaled};
 use super::normed::NormedQueries;
 use super::rope_order::rope_order;
 use crate::error::CoreError;
@@ -51,6 +52,26 @@ impl QueryProjection {
     }
 }
 
+/// What is cached of some tokens.
+#[derive(Debug, Clone)]
+struct Compressed {
+    /// The latent, normalised if the model does that, `[batch, 1, tokens, r]`.
+    latent: Tensor<4>,
+    /// The rotated shared key, `[batch, 1, tokens, d_r]`.
+    rope: Tensor<4>,
+    /// The scales of the key heads' norms, `[batch, 1, tokens, G]`.
+    scales: Option<Tensor<4>>,
+}
+
+impl Compressed {
+    /// As the cache has it, `[batch, 1, tokens, r + d_r (+ G)]`.
+    fn row(self) -> Tensor<4> {
+        let mut parts = vec![self.latent, self.rope];
+        parts.extend(self.scales);
+        Tensor::cat(parts, 3)
+    }
+}
+
 /// Attention through a shared latent of width r and a shared rotary key of width d_r.
 #[derive(Debug, Clone)]
 pub struct LatentAttention {
@@ -58,6 +79,8 @@ pub struct LatentAttention {
     pub q: QueryProjection,
     /// The norm of each head's query, and the rotary query after it.
     pub q_heads: Option<NormedQueries>,
+    /// The scale of each key head's norm, if the model keeps it.
+    pub key_scale: Option<KeyScale>,
     /// `kv_a_proj_with_mqa`, `[r + d_r, hidden]`, rotary rows half-split.
     pub kv_down: Linear,
     /// `kv_a_layernorm`, if the model has one.
@@ -120,11 +143,16 @@ impl LatentAttention {
                 up: read("q_b_proj", [query_rows, rank])?.select_outputs(&query_order),
             },
         };
+        let key_scale = latent
+            .key_norm_heads
+            .map(|heads| KeyScale::read(checkpoint, &prefix, heads, config, latent, device))
+            .transpose()?;
         let rank = latent.kv_lora_rank;
         let key_order = rope_order(layout, 1, rank, rope);
         Ok(Self {
             q,
             q_heads,
+            key_scale,
             kv_down: read("kv_a_proj_with_mqa", [rank + rope, hidden])?.select_outputs(&key_order),
             kv_norm: norm("kv_a_layernorm", rank)?,
             kv_up: read(
@@ -146,25 +174,24 @@ impl LatentAttention {
         cache: Option<&mut LayerCache>,
     ) -> Tensor<2> {
         let (q_nope, q_rope) = self.queries(x.clone(), batch, rotary);
-        let (latent, k_rope) = self.compress(x, batch, rotary);
+        let new = self.compress(x, batch, rotary);
         let attended = match cache {
             Some(LayerCache::Latent { rows }) => {
                 let first = rows.is_empty();
-                rows.append(Tensor::cat(vec![latent.clone(), k_rope.clone()], 3));
+                rows.append(new.clone().row());
                 match first {
-                    true => self.expanded(q_nope, q_rope, latent, k_rope),
+                    true => self.expanded(q_nope, q_rope, new),
                     false => self.absorbed(q_nope, q_rope, rows),
                 }
             }
-            _ => self.expanded(q_nope, q_rope, latent, k_rope),
+            _ => self.expanded(q_nope, q_rope, new),
         };
         self.o.forward(merge_heads(attended))
     }
 
     pub(super) fn project(&self, x: Tensor<2>, batch: usize, rotary: &Rotary) -> Projected {
         let (q_nope, q_rope) = self.queries(x.clone(), batch, rotary);
-        let (latent, k_rope) = self.compress(x, batch, rotary);
-        self.expand(q_nope, q_rope, latent, k_rope)
+        self.expand(q_nope, q_rope, self.compress(x, batch, rotary))
     }
 
     /// The same attention, its tensors constants of an autodiff graph.
@@ -182,6 +209,7 @@ impl LatentAttention {
                 norm: heads.norm.autodiff(),
                 rope: heads.rope.autodiff(),
             }),
+            key_scale: self.key_scale.map(KeyScale::autodiff),
             kv_down: self.kv_down.autodiff(),
             kv_norm: self.kv_norm.map(RmsNorm::autodiff),
             kv_up: self.kv_up.autodiff(),
@@ -202,28 +230,43 @@ impl LatentAttention {
         (q.clone().narrow(3, 0, nope), rotary.apply(q.narrow(3, nope, rope)))
     }
 
-    /// What the cache keeps of each token: the normalised latent, `[batch, 1, seq, r]`, and the rotated shared key,
-    /// `[batch, 1, seq, d_r]`.
-    fn compress(&self, x: Tensor<2>, batch: usize, rotary: &Rotary) -> (Tensor<4>, Tensor<4>) {
+    /// What the cache keeps of each token.
+    fn compress(&self, x: Tensor<2>, batch: usize, rotary: &Rotary) -> Compressed {
         let rank = self.shape.kv_lora_rank;
-        let down = self.kv_down.forward(x); // [batch·seq, r + d_r]
+        let down = self.kv_down.forward(x.clone()); // [batch·seq, r + d_r]
         let mut latent = down.clone().narrow(1, 0, rank);
         if let Some(norm) = &self.kv_norm {
             latent = norm.forward(latent);
         }
         let rope = down.narrow(1, rank, self.shape.qk_rope_head_dim);
-        (split_heads(latent, batch, 1), rotary.apply(split_heads(rope, batch, 1)))
+        Compressed {
+            latent: split_heads(latent, batch, 1),
+            rope: rotary.apply(split_heads(rope, batch, 1)),
+            scales: self.key_scale.as_ref().map(|scale| scale.forward(x, batch)),
+        }
+    }
+
+    /// The parts of cached rows, `[batch, 1, tokens, r + d_r (+ G)]`.
+    fn parts(&self, cached: Tensor<4>) -> Compressed {
+        let (rank, rope) = (self.shape.kv_lora_rank, self.shape.qk_rope_head_dim);
+        let part = |start, width| cached.clone().narrow(3, start, width);
+        Compressed {
+            latent: part(0, rank),
+            rope: part(rank, rope),
+            scales: self.shape.key_norm_heads.map(|heads| part(rank + rope, heads)),
+        }
     }
 
     /// Keys and values are made from the latent: the cheaper form where many tokens are new.
-    fn expand(&self, q_nope: Tensor<4>, q_rope: Tensor<4>, latent: Tensor<4>, k_rope: Tensor<4>) -> Projected {
+    fn expand(&self, q_nope: Tensor<4>, q_rope: Tensor<4>, cached: Compressed) -> Projected {
+        let Compressed { latent, rope, scales } = cached;
         let batch = latent.dims()[0];
         let nope = self.shape.qk_nope_head_dim;
         let kv = split_heads(self.kv_up.forward(merge_heads(latent)), batch, self.heads); // [batch, H, seq, d + d_v]
         let k_nope = kv.clone().narrow(3, 0, nope);
         Projected {
             q: Tensor::cat(vec![q_nope, q_rope], 3),
-            k: Tensor::cat(vec![k_nope, repeat_heads(k_rope, self.heads)], 3),
+            k: scaled(Tensor::cat(vec![k_nope, repeat_heads(rope, self.heads)], 3), scales),
             v: kv.narrow(3, nope, self.shape.v_head_dim),
         }
     }
@@ -241,12 +284,12 @@ impl LatentAttention {
         new * (2 * rank + rope) > rank * (nope + value) + new * (nope + rope + value)
     }
 
-    fn expanded(&self, q_nope: Tensor<4>, q_rope: Tensor<4>, latent: Tensor<4>, k_rope: Tensor<4>) -> Tensor<4> {
-        let Projected { q, k, v } = self.expand(q_nope, q_rope, latent, k_rope);
+    fn expanded(&self, q_nope: Tensor<4>, q_rope: Tensor<4>, cached: Compressed) -> Tensor<4> {
+        let Projected { q, k, v } = self.expand(q_nope, q_rope, cached);
         attend(q, k, v, &self.parameters)
     }
 
-    /// Queries and outputs go through `kv_b_proj` instead of keys and values: attention reads `r + d_r` numbers a token.
+    /// Queries and outputs go through `kv_b_proj` instead of keys and values: attention reads `r + d_r` numbers a token (and G scales).
     ///
     /// `[batch, H, new, d]` and `[batch, H, new, d_r]` of the newest cached tokens to `[batch, H, new, d_v]`.
     fn absorbed(&self, q_nope: Tensor<4>, q_rope: Tensor<4>, rows: &CachedRows) -> Tensor<4> {
@@ -257,9 +300,7 @@ impl LatentAttention {
             && self.expansion_pays(new)
             && let Some(cached) = rows.tensor()
         {
-            let latent = cached.clone().narrow(3, 0, rank);
-            let k_rope = cached.narrow(3, rank, self.shape.qk_rope_head_dim);
-            return self.expanded(q_nope, q_rope, latent, k_rope);
+            return self.expanded(q_nope, q_rope, self.parts(cached));
         }
         if rows.host().is_some() {
             let up = AbsorbedUp::new(&self.kv_up.weight, &self.shape);
@@ -276,7 +317,11 @@ impl LatentAttention {
         let key_up = up.clone().narrow(2, 0, nope).expand([batch, heads, nope, rank]);
         let value_up = up.narrow(2, nope, value).swap_dims(2, 3); // [1, H, r, d_v]
         let q = Tensor::cat(vec![q_nope.matmul(key_up), q_rope], 3);
-        decode_tensors(q, cached, CachedValues::InKeys(rank), rows.lengths(), &self.parameters)
+        let values = match self.shape.key_norm_heads {
+            None => CachedValues::InKeys(rank),
+            Some(scales) => CachedValues::InScaledKeys { width: rank, scales },
+        };
+        decode_tensors(q, cached, values, rows.lengths(), &self.parameters)
             .matmul(value_up.expand([batch, heads, rank, value]))
     }
 }

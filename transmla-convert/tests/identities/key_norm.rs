@@ -1,0 +1,156 @@
+//! Keys whose norm is kept: exact in form, with its scale in the cache.
+
+use burn::tensor::Device;
+use serde_json::{Map, Value, json};
+use transmla_convert::{Engine, KeyNorm, MethodName, Plan, Recipe, Style, approximation};
+use transmla_core::{Decoder, KvCache, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch};
+
+use crate::common::write_random_variant;
+use crate::conversion::{family, full_rank, run, tokens};
+
+/// Full rank in `f32`, norms of keys kept.
+fn exact(folder: &std::path::Path, rope_dim: usize) -> Recipe {
+    Recipe {
+        key_norm: KeyNorm::Exact,
+        ..full_rank(folder, rope_dim, 1, false)
+    }
+}
+
+/// With one key head, which shares its positions with no other, nothing is lost: the original's logits, by either method. What
+/// a regression loses here is a thousand times as much.
+#[test]
+fn full_rank_is_the_original() {
+    for model_type in ["qwen3", "gemma3_text"] {
+        let models = tempfile::tempdir().unwrap();
+        let folder = models.path().join("one");
+        let window = json!({
+            "model_type": model_type, "sliding_window": 20, "layer_types": ["sliding_attention", "full_attention"],
+            "use_sliding_window": true, "query_pre_attn_scalar": 11,
+        });
+        write_random_variant(&folder, &window);
+        for (method, refine, use_qkv_norm) in [
+            (MethodName::Transmla, 0, false),
+            (MethodName::Coherent, 0, false),
+            (MethodName::Coherent, 3, false),
+        ] {
+            let options = Recipe {
+                method,
+                refine: Some(refine),
+                use_qkv_norm,
+                ..exact(&folder, 8)
+            };
+            let kept = run(&folder, &options);
+            let worst = kept.from_original.max_logit_difference;
+            assert!(worst < 1e-4, "{model_type}, {method}, {refine} steps: {worst}");
+            assert!(kept.report.layers.iter().all(|layer| layer.key_error.is_none()));
+            let fitted = Recipe {
+                key_norm: KeyNorm::Regression,
+                ..options
+            };
+            let lost = run(&folder, &fitted).from_original.max_logit_difference;
+            assert!(lost > 1e-3, "{model_type}, {method}, {refine} steps: {lost}");
+        }
+    }
+}
+
+/// Several key heads, each with a scale of its own: the low-rank step loses nothing at full rank.
+#[test]
+fn full_rank_is_the_decoupled_model() {
+    for name in ["qwen3", "gemma3"] {
+        let folder = family(name);
+        for rope_dim in [16, 8] {
+            let worst = run(&folder, &exact(&folder, rope_dim)).from_decoupled.unwrap();
+            assert!(worst.max_logit_difference < 5e-4, "{name}, d_r {rope_dim}: {worst:?}");
+        }
+    }
+}
+
+/// Decoding from the cache in pieces, absorbed, gives what all tokens at once give, expanded, and the cache has a number more for each
+/// key head.
+#[test]
+fn absorbed_equals_expanded() {
+    for name in ["qwen3", "gemma3"] {
+        let folder = family(name);
+        let options = Recipe {
+            kv_lora_rank: Some(24),
+            ..exact(&folder, 8)
+        };
+        let outcome = run(&folder, &options);
+        assert_eq!(outcome.plan.cache_numbers(), (64, 24 + 8 + 2));
+        let model = Decoder::open(&outcome.saved(), &Device::flex(), Residency::Loaded).unwrap();
+        let text = tokens(512, 2, 60);
+        let whole = model.logits(&text, None).unwrap();
+        for (dtype, tolerance) in [(StorageDtype::F32, 1e-4), (StorageDtype::Bf16, 0.5)] {
+            let mut cache = KvCache::with_dtype(model.config(), 4, dtype);
+            let mut start = 0;
+            for length in [30, 1, 7, 1, 21] {
+                let ids = (0..2).flat_map(|row| text.row(row)[start..start + length].to_vec());
+                let piece = TokenBatch::from_ids(ids.collect(), 2, length).unwrap();
+                let found = model.logits(&piece, Some(&mut cache)).unwrap();
+                let difference = found - whole.clone().narrow(1, start, length);
+                let worst: f32 = difference.abs().max().into_scalar();
+                assert!(
+                    worst < tolerance,
+                    "{name}, {dtype}, tokens {start}..{}: {worst}",
+                    start + length
+                );
+                start += length;
+            }
+            let layers = model.config().num_hidden_layers;
+            assert_eq!(cache.bytes(), layers * 34 * 2 * 60 * dtype.bytes());
+        }
+    }
+}
+
+/// Where widths are left open, scales are part of the half that is kept.
+#[test]
+fn the_budget_has_the_scales_in_it() {
+    let source = ModelConfig::read(&family("qwen3")).unwrap();
+    let recipe = |key_norm| Recipe {
+        key_norm,
+        ..Recipe::default()
+    };
+    for key_norm in [KeyNorm::Regression, KeyNorm::Exact] {
+        let plan = Plan::new(&source, &recipe(key_norm)).unwrap();
+        assert_eq!(plan.cache_numbers(), (64, 32), "{key_norm:?}");
+    }
+    assert!(approximation(&source, KeyNorm::Exact).is_none());
+    assert!(approximation(&source, KeyNorm::Regression).is_some());
+}
+
+/// No model is written that something would run and get wrong.
+#[test]
+fn what_cannot_be_is_refused() {
+    let refused = |name: &str, change: &dyn Fn(&mut Recipe)| {
+        let mut recipe = Recipe {
+            key_norm: KeyNorm::Exact,
+            ..Recipe::default()
+        };
+        change(&mut recipe);
+        let source = ModelConfig::read(&family(name)).unwrap();
+        Plan::new(&source, &recipe).unwrap_err().to_string()
+    };
+    let without_norms = refused("llama3.2", &|_| ());
+    assert!(without_norms.contains("does not normalise its keys"), "{without_norms}");
+    let plugin = refused("qwen3", &|recipe| recipe.engine = Some(Engine::Vllm));
+    assert!(plugin.contains("factor of a token's scores"), "{plugin}");
+    let stock = refused("qwen3", &|recipe| recipe.style = Style::DeepseekV3);
+    assert!(stock.contains("normalises the queries"), "{stock}");
+    let text = std::fs::read(family("qwen3").join("config.json")).unwrap();
+    let mut keys: Map<String, Value> = serde_json::from_slice(&text).unwrap();
+    for (name, value) in [
+        ("model_type", json!("qwen3mla")),
+        ("kv_lora_rank", json!(8)),
+        ("qk_nope_head_dim", json!(16)),
+        ("qk_rope_head_dim", json!(8)),
+        ("v_head_dim", json!(16)),
+    ] {
+        keys.insert(name.into(), value);
+    }
+    assert!(ModelConfig::from_json(keys.clone()).is_ok());
+    for heads in [0, 4] {
+        keys.insert("key_norm_heads".into(), json!(heads));
+        let error = ModelConfig::from_json(keys.clone()).unwrap_err().to_string();
+        assert!(error.contains("key_norm_heads"), "{error}");
+    }
+}
