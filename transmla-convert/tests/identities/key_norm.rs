@@ -1,5 +1,7 @@
 //! Keys whose norm is kept: exact in form, with its scale in the cache.
 
+use std::path::Path;
+
 use burn::tensor::Device;
 use serde_json::{Map, Value, json};
 use transmla_convert::{Engine, KeyNorm, MethodName, Plan, Recipe, Style, approximation};
@@ -9,10 +11,10 @@ use crate::common::write_random_variant;
 use crate::conversion::{family, full_rank, run, tokens};
 
 /// Full rank in `f32`, norms of keys kept.
-fn exact(folder: &std::path::Path, rope_dim: usize) -> Recipe {
+fn exact(folder: &Path, rope_dim: usize, freqfold: usize) -> Recipe {
     Recipe {
         key_norm: KeyNorm::Exact,
-        ..full_rank(folder, rope_dim, 1, false)
+        ..full_rank(folder, rope_dim, freqfold, false)
     }
 }
 
@@ -37,7 +39,7 @@ fn full_rank_is_the_original() {
                 method,
                 refine: Some(refine),
                 use_qkv_norm,
-                ..exact(&folder, 8)
+                ..exact(&folder, 8, 1)
             };
             let kept = run(&folder, &options);
             let worst = kept.from_original.max_logit_difference;
@@ -58,8 +60,10 @@ fn full_rank_is_the_original() {
 fn full_rank_is_the_decoupled_model() {
     for name in ["qwen3", "gemma3"] {
         let folder = family(name);
-        for rope_dim in [16, 8] {
-            let worst = run(&folder, &exact(&folder, rope_dim)).from_decoupled.unwrap();
+        for (rope_dim, freqfold) in [(16, 1), (8, 4)] {
+            let worst = run(&folder, &exact(&folder, rope_dim, freqfold))
+                .from_decoupled
+                .unwrap();
             assert!(worst.max_logit_difference < 5e-4, "{name}, d_r {rope_dim}: {worst:?}");
         }
     }
@@ -73,7 +77,7 @@ fn absorbed_equals_expanded() {
         let folder = family(name);
         let options = Recipe {
             kv_lora_rank: Some(24),
-            ..exact(&folder, 8)
+            ..exact(&folder, 8, 4)
         };
         let outcome = run(&folder, &options);
         assert_eq!(outcome.plan.cache_numbers(), (64, 24 + 8 + 2));

@@ -40,7 +40,10 @@ pub(super) fn scaled_decode(
         None => products,
         Some(scales) => {
             let shares = scales.dims()[3];
-            let scales = scales.swap_dims(1, 3).expand([batch, shares, rows / shares, longest]);
+            let scales = scales
+                .swap_dims(1, 3)
+                .swap_dims(2, 3)
+                .expand([batch, shares, rows / shares, longest]);
             products * scales.reshape([batch, groups, rows, longest])
         }
     };
