@@ -10,7 +10,7 @@ mod q8_0;
 
 use std::fmt;
 
-use crate::checkpoint::StorageDtype;
+use crate::checkpoint::dtype::StorageDtype;
 use crate::error::CheckpointError;
 
 /// Largest number that blocks take: that of half precision, in which their scales are.
