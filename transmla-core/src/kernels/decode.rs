@@ -198,8 +198,9 @@ impl Part {
         let tokens = head.keys.len() / step;
         for (row, scores) in scores.chunks_exact_mut(stride).enumerate() {
             let scores = &mut scores[..count];
-            if shape.scales > 0 {
-                let share = row / shape.new / (shape.shared / shape.scales);
+            // Query heads that have a scale in common, if there are any scales.
+            if let Some(heads) = shape.shared.checked_div(shape.scales) {
+                let share = row / shape.new / heads;
                 for (score, key) in scores.iter_mut().zip(keys.chunks_exact(step)) {
                     *score *= key[width + share];
                 }
