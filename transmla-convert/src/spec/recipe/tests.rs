@@ -94,6 +94,7 @@ fn fields_are_keys_of_the_file() {
         qk_mqa_dim: Some(8),
         kv_lora_rank: Some(28),
         q_lora_rank: Some(9),
+        key_norm: KeyNorm::Exact,
         engine: Some(Engine::Vllm),
         format: Some(FileFormat::Gguf),
         evaluation: EvaluationText {
