@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::lock::Held;
 use crate::error::CheckpointError;
 
 /// Times that a folder is removed anew into which a thread has put another file.
@@ -46,10 +47,34 @@ impl Entry {
             remove_both(&path, its_lock.as_deref());
             return Err(CheckpointError::Ending { path });
         }
-        all.next += 1;
-        let number = all.next;
-        all.entries.push((number, path, its_lock));
-        Ok(Self(number))
+        Ok(all.add(path, its_lock))
+    }
+
+    /// Makes a file or folder with its lock, and adds them to the list before a signal can come in between.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Ending`] after [`remove_unfinished`]; those of `make`.
+    pub fn of(
+        target: &Path,
+        make: impl FnOnce() -> Result<(PathBuf, Option<Held>), CheckpointError>,
+    ) -> Result<(Self, PathBuf, Option<Held>), CheckpointError> {
+        let mut all = lock();
+        if all.closed {
+            return Err(CheckpointError::Ending {
+                path: target.to_path_buf(),
+            });
+        }
+        let (path, held) = make()?;
+        let entry = all.add(path.clone(), held.as_ref().map(|held| held.path().to_path_buf()));
+        Ok((entry, path, held))
+    }
+}
+
+impl Unfinished {
+    fn add(&mut self, path: PathBuf, its_lock: Option<PathBuf>) -> Entry {
+        self.next += 1;
+        self.entries.push((self.next, path, its_lock));
+        Entry(self.next)
     }
 }
 

@@ -47,9 +47,10 @@ pub(super) struct Workspace {
     path: PathBuf,
     renamed: bool,
     // Dropped, and so released, after everything else.
-    _entry: Entry,
     /// `None` on file systems without locks, where leftovers stay until somebody removes them.
     _lock: Option<Held>,
+    // On the list for as long as there is a lock to remove.
+    _entry: Entry,
 }
 
 impl Workspace {
@@ -65,8 +66,7 @@ impl Workspace {
         if !replace && is_there(&target) {
             return Err(exists(&target));
         }
-        let (path, lock) = claim(&parent, &prefix, kind)?;
-        let entry = Entry::new(path.clone(), lock.as_ref().map(|held| held.path().to_path_buf()))?;
+        let (entry, path, lock) = Entry::of(&target, || claim(&parent, &prefix, kind))?;
         Ok(Self {
             target,
             place,
@@ -74,8 +74,8 @@ impl Workspace {
             replace,
             path,
             renamed: false,
-            _entry: entry,
             _lock: lock,
+            _entry: entry,
         })
     }
 
