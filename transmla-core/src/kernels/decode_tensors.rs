@@ -12,7 +12,7 @@ use super::plain_decode::scaled_decode;
 ///
 /// Where burn computes with CubeCL (features `cuda` and `wgpu`) it is one fused kernel that reads the cache once, where it lies
 /// and in the format it has; elsewhere, where gradients are recorded, and for formats that the device does not know, it is
-/// [`plain_decode`] in `f32`, which says what both compute.
+/// [`plain_decode`](super::plain_decode()) in `f32`, which says what both compute.
 ///
 /// # Shapes
 /// q `[batch, H, new, width]` in `f32`, keys `[batch, G, longest, width]` or, with scales, `[batch, 1, longest, width + scales]`, a length of at most `longest` for each sequence;
