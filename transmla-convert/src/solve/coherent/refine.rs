@@ -41,7 +41,7 @@ pub(crate) struct Refinement<'a> {
     pub rotary: &'a Rotary,
     /// Number of steps.
     pub steps: usize,
-    /// Sequences of a step, those that follow each other in [`Self::training`].
+    /// Sequences of a step, those that follow each other in [`Self::training`]; at most all of these.
     pub batch: usize,
 }
 
@@ -53,8 +53,8 @@ pub(crate) struct Refined {
     pub errors: Vec<(usize, f64)>,
 }
 
-/// Minimises the error of the residual stream on the training sequences, some of them in each step; gives the parameters that are best on
-/// the held-out ones. `step_done` hears of each step and of its error before it, relative as in [`residual_error`].
+/// Minimises the error of the residual stream on the training sequences, some of them in each step; gives the parameters that
+/// are best on the held-out ones. `step_done` hears of each step and of its error before it, relative as in [`residual_error`].
 pub(crate) fn refine(
     start: LatentAttention,
     problem: &Refinement<'_>,
@@ -78,13 +78,14 @@ pub(crate) fn refine(
     let mut errors = vec![(0, best.0)];
     let mut optimisers = optimisers(&current, &held_out, problem.rotary)?;
     // An attention that adds nothing leaves nothing to be relative to, and no gradient.
-    let power = contribution(&training, norm)? * problem.batch as f64 / training.len().max(1) as f64;
+    let batch = problem.batch.min(training.len());
+    let power = contribution(&training, norm)? * batch as f64 / training.len().max(1) as f64;
     let power = power.max(f64::from(f32::MIN_POSITIVE));
     let mut sequences = training.iter().cycle();
     let rotary = problem.rotary.clone().autodiff();
     let tracked_norm = norm.cloned().map(RmsNorm::autodiff);
     for step in 0..steps {
-        let Some(example) = together(sequences.by_ref().take(problem.batch)) else {
+        let Some(example) = together(sequences.by_ref().take(batch)) else {
             break;
         };
         let example = turned(&example);
