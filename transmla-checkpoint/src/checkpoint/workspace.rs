@@ -46,10 +46,9 @@ pub(super) struct Workspace {
     replace: bool,
     path: PathBuf,
     renamed: bool,
-    // Dropped, and so released, after everything else.
+    // These two are dropped after everything else, and in this order: what is there, its lock included, is on the list.
     /// `None` on file systems without locks, where leftovers stay until somebody removes them.
     _lock: Option<Held>,
-    // On the list for as long as there is a lock to remove.
     _entry: Entry,
 }
 
