@@ -37,19 +37,6 @@ fn lock() -> MutexGuard<'static, Unfinished> {
 pub(super) struct Entry(u64);
 
 impl Entry {
-    /// Adds a file or folder, and its lock, to the list.
-    ///
-    /// # Errors
-    /// [`CheckpointError::Ending`] after [`remove_unfinished`]; they are removed then.
-    pub fn new(path: PathBuf, its_lock: Option<PathBuf>) -> Result<Self, CheckpointError> {
-        let mut all = lock();
-        if all.closed {
-            remove_both(&path, its_lock.as_deref());
-            return Err(CheckpointError::Ending { path });
-        }
-        Ok(all.add(path, its_lock))
-    }
-
     /// Makes a file or folder with its lock, and adds them to the list before a signal can come in between.
     ///
     /// # Errors
@@ -71,6 +58,7 @@ impl Entry {
 }
 
 impl Unfinished {
+    /// Adds a file or folder, and its lock.
     fn add(&mut self, path: PathBuf, its_lock: Option<PathBuf>) -> Entry {
         self.next += 1;
         self.entries.push((self.next, path, its_lock));
