@@ -54,8 +54,8 @@ pub use statistics::{SecondMoment, Sensitivity, output_gradients};
 pub use text::{
     ChatMessage, ChatTemplate, DEFAULT_TEMPLATE, DatasetSource, Documents, NamedTemplate, Openings, ReadOptions,
     Record, RecordSource, RecordValue, SampleSpec, Sampled, Split, TextRows, TextStream, TextTokenizer, chat_templates,
-    divide_samples, evaluation_windows, interleave, is_contained, load, load_with, sample, sample_with_noise,
-    split_holdout,
+    divide_samples, evaluation_windows, evaluation_windows_from, interleave, is_contained, load, load_with, sample,
+    sample_with_noise, split_holdout,
 };
 #[cfg(feature = "text")]
 pub use transmla_checkpoint;

@@ -29,7 +29,7 @@ pub use samples::mix::{divide_samples, interleave};
 pub use samples::noise::sample_with_noise;
 pub use samples::openings::Openings;
 pub use samples::sample::{SampleSpec, Sampled, sample};
-pub use samples::windows::evaluation_windows;
+pub use samples::windows::{evaluation_windows, evaluation_windows_from};
 pub use tokens::chat_template::{ChatMessage, ChatTemplate};
 pub use tokens::stream::TextStream;
 pub use tokens::template_files::{DEFAULT_TEMPLATE, NamedTemplate, chat_templates};

@@ -1,7 +1,7 @@
 //! Cutting evaluation text.
 
 use proptest::prelude::*;
-use transmla_calib::{CalibError, Split, evaluation_windows};
+use transmla_calib::{CalibError, Split, evaluation_windows, evaluation_windows_from};
 
 use crate::{TOKENIZER, stories};
 
@@ -24,6 +24,34 @@ proptest! {
             }
             Err(CalibError::TooShort { needed, found, .. }) => {
                 prop_assert_eq!((windows, needed, found), (0, seqlen, whole.len()));
+            }
+            Err(error) => prop_assert!(false, "{error}"),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn windows_that_begin_with_a_token_have_the_text_behind_it(
+        rows in proptest::collection::vec("[a-z ,.é]{0,40}", 1..40),
+        seqlen in 2_usize..40,
+        max in proptest::option::of(1_usize..10),
+    ) {
+        let whole = TOKENIZER.encode(&rows.join("\n\n"), false).unwrap();
+        let windows = (whole.len() / (seqlen - 1)).min(max.unwrap_or(usize::MAX));
+        match evaluation_windows_from(7, &rows, &TOKENIZER, seqlen, max) {
+            Ok(found) => {
+                prop_assert_eq!((found.batch(), found.sequence()), (windows, seqlen));
+                for row in 0..windows {
+                    let text = &whole[row * (seqlen - 1)..][..seqlen - 1];
+                    prop_assert_eq!(found.row(row)[0], 7);
+                    prop_assert!(found.row(row)[1..].iter().zip(text).all(|(found, id)| *found == i64::from(*id)));
+                }
+            }
+            Err(CalibError::TooShort { needed, found, .. }) => {
+                prop_assert_eq!((windows, needed, found), (0, seqlen, whole.len() + 1));
             }
             Err(error) => prop_assert!(false, "{error}"),
         }

@@ -105,6 +105,8 @@ pub struct Family {
     pub soft_caps: SoftCaps,
     /// Whether token embeddings are multiplied by the root of their width.
     pub scaled_embeddings: bool,
+    /// Whether a model makes sense only of text that begins with a BOS token.
+    pub needs_bos: bool,
     /// Whether `mlp_bias` counts.
     pub mlp_bias_key: bool,
     /// The keys of the activation, the first one that is there counting.
@@ -134,6 +136,7 @@ const PLAIN: Family = Family {
     query_pre_attn_scalar: false,
     soft_caps: SoftCaps::Never,
     scaled_embeddings: false,
+    needs_bos: false,
     mlp_bias_key: false,
     activation_keys: &["hidden_act"],
     default_activation: "silu",
@@ -224,6 +227,7 @@ pub const FAMILIES: &[Family] = &[
         query_pre_attn_scalar: true,
         soft_caps: SoftCaps::ScoresAndLogits,
         scaled_embeddings: true,
+        needs_bos: true,
         // Published files have `hidden_act` too, which no class reads.
         activation_keys: &["hidden_activation"],
         default_activation: "gelu_pytorch_tanh",
@@ -244,6 +248,7 @@ pub const FAMILIES: &[Family] = &[
         query_pre_attn_scalar: true,
         soft_caps: SoftCaps::Logits,
         scaled_embeddings: true,
+        needs_bos: true,
         activation_keys: &["hidden_activation"],
         default_activation: "gelu_pytorch_tanh",
         tied_by_default: true,

@@ -1,5 +1,7 @@
 //! Texts of every kind on the command line.
 
+use std::path::Path;
+
 use crate::support::{Workplace, transmla, write_ids};
 
 /// Twelve documents, each on a line.
@@ -250,4 +252,32 @@ fn chats_are_calibrated_on_in_the_models_template() {
     let said = converts(&place, &format!("stories:1,{chats}:1"), &["--cal-nsamples", "4"]);
     let parts = ["2 x ", "chats in the model's template, column messages"];
     assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+}
+
+/// Gemma writes nonsense without it.
+#[test]
+fn windows_of_gemma_begin_with_bos() {
+    let place = Workplace::new();
+    let gemma = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transmla-core/tests/families/gemma2");
+    let model = gemma.to_str().unwrap();
+    let file = place.arg("text.txt");
+    std::fs::write(&file, story()).unwrap();
+    let eval = |text: [&str; 2]| {
+        let options = ["--seqlen", "16", "--max-windows", "3", "--json"];
+        transmla(&[&["eval", "--model-path", model][..], &text, &options].concat()).json()
+    };
+    let rows: Vec<String> = story().lines().map(str::to_owned).collect();
+    let tokenizer = transmla_calib::TextTokenizer::from_folder(&gemma).unwrap();
+    let text = tokenizer.encode(&rows.join("\n\n"), false).unwrap();
+    let ids: Vec<i64> = text[..45]
+        .chunks(15)
+        .flat_map(|window| std::iter::once(&1).chain(window))
+        .map(|&id| i64::from(id))
+        .collect();
+    write_ids(&place.path("ids.safetensors"), &ids, [3, 16]);
+    let found = eval(["--dataset", &file]);
+    let expected = eval(["--tokens", &place.arg("ids.safetensors")]);
+    assert_eq!(found["mean_nll"], expected["mean_nll"]);
+    let text = found["text"].as_str().unwrap();
+    assert!(text.contains("each window after a BOS token"), "{text}");
 }

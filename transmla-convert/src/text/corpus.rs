@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use transmla_calib::{
-    CalibError, ReadOptions, SampleSpec, Split, TextTokenizer, evaluation_windows, interleave, sample_with_noise,
+    CalibError, ReadOptions, SampleSpec, Split, TextTokenizer, evaluation_windows, evaluation_windows_from, interleave,
+    sample_with_noise,
 };
 use transmla_core::checkpoint::read_input_ids;
-use transmla_core::{ModelConfig, TokenBatch};
+use transmla_core::{CheckpointError, ModelConfig, TokenBatch};
 
 use transmla_core::hub::HubOptions;
 
@@ -129,7 +130,10 @@ impl Corpus {
                     wanted: samples,
                 });
             }
-            batches.push(sampled.tokens);
+            batches.push(match start(reader.config) {
+                Some(bos) => beginning_with(bos, &sampled.tokens)?,
+                None => sampled.tokens,
+            });
             origins.push(several(found, origin));
         }
         let mut origin = origins.join("; ");
@@ -155,12 +159,39 @@ impl Corpus {
     ) -> Result<Self, ConvertError> {
         check_length(sequence, reader.config)?;
         let text = source.load(Split::Test, &reader.options, reader.hub, reader.locals)?;
-        let windows = evaluation_windows(&text, tokenizer, sequence, most).map_err(ConvertError::doing(format!(
+        let (windows, origin) = match start(reader.config) {
+            Some(bos) => (
+                evaluation_windows_from(bos, &text, tokenizer, sequence, most),
+                format!("{}, each window after a BOS token", text.origin),
+            ),
+            None => (
+                evaluation_windows(&text, tokenizer, sequence, most),
+                text.origin.clone(),
+            ),
+        };
+        let windows = windows.map_err(ConvertError::doing(format!(
             "cannot cut evaluation windows from {}",
             text.origin
         )))?;
-        Self::checked(windows, text.origin, reader.config)
+        Self::checked(windows, origin, reader.config)
     }
+}
+
+/// The BOS token that every text of a model begins with, where it needs one.
+fn start(config: &ModelConfig) -> Option<u32> {
+    config.bos_token_id.filter(|_| config.family.needs_bos)
+}
+
+/// Samples that all begin with a token: those that do not yet get it in front, and lose their last.
+fn beginning_with(bos: u32, samples: &TokenBatch) -> Result<TokenBatch, CheckpointError> {
+    let bos = i64::from(bos);
+    let rows = (0..samples.batch()).map(|row| samples.row(row));
+    let ids = rows.flat_map(|row| {
+        let missing = row.first() != Some(&bos);
+        let kept = row.len() - usize::from(missing);
+        missing.then_some(bos).into_iter().chain(row[..kept].iter().copied())
+    });
+    TokenBatch::from_ids(ids.collect(), samples.batch(), samples.sequence())
 }
 
 /// Reads the tokenizer of a model folder, and says what is to be said of it.
@@ -211,5 +242,17 @@ pub fn warn_of_long_windows(sequence: usize, config: &ModelConfig, warn: &mut dy
     let context = config.max_position_embeddings;
     if sequence > context {
         warn(Warning::LongWindows { sequence, context });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_begin_with_bos_once() {
+        let samples = TokenBatch::from_ids(vec![2, 5, 6, 7, 8, 9], 2, 3).unwrap();
+        let begun = beginning_with(2, &samples).unwrap();
+        assert_eq!(begun.ids(), [2, 5, 6, 2, 7, 8]);
     }
 }

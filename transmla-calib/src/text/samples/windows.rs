@@ -20,6 +20,31 @@ pub fn evaluation_windows<'a>(
     seqlen: usize,
     max_windows: Option<usize>,
 ) -> Result<TokenBatch, CalibError> {
+    cut(&rows.into(), tokenizer, seqlen, max_windows, None)
+}
+
+/// As [`evaluation_windows`], but every window begins with the token `start` (a BOS) and has `seqlen - 1` tokens of the text, which is
+/// tokenised without special tokens: for models that make sense only of text that begins so.
+///
+/// # Errors
+/// Those of [`evaluation_windows`].
+pub fn evaluation_windows_from<'a>(
+    start: u32,
+    rows: impl Into<Documents<'a>>,
+    tokenizer: &TextTokenizer,
+    seqlen: usize,
+    max_windows: Option<usize>,
+) -> Result<TokenBatch, CalibError> {
+    cut(&rows.into(), tokenizer, seqlen, max_windows, Some(start))
+}
+
+fn cut(
+    documents: &Documents<'_>,
+    tokenizer: &TextTokenizer,
+    seqlen: usize,
+    max_windows: Option<usize>,
+    start: Option<u32>,
+) -> Result<TokenBatch, CalibError> {
     if seqlen < 2 {
         return Err(CalibError::Argument {
             name: "the tokens of an evaluation window",
@@ -34,21 +59,31 @@ pub fn evaluation_windows<'a>(
             expected: "1 or more".into(),
         });
     }
-    let enough = max_windows.and_then(|windows| windows.checked_mul(seqlen));
-    let documents = rows.into();
+    let added = usize::from(start.is_some());
+    let of_text = seqlen - added;
+    let enough = max_windows.and_then(|windows| windows.checked_mul(of_text));
+    let joining = match start {
+        Some(_) => documents.joining().bare(),
+        None => documents.joining(),
+    };
     let rows = documents.rows().iter().map(String::as_str);
-    let ids = tokenizer.encode_rows(rows, documents.joining(), enough)?;
-    let windows = (ids.len() / seqlen).min(max_windows.unwrap_or(usize::MAX));
+    let ids = tokenizer.encode_rows(rows, joining, enough)?;
+    let windows = (ids.len() / of_text).min(max_windows.unwrap_or(usize::MAX));
     if windows == 0 {
+        let found = ids.len() + added;
         return Err(CalibError::TooShort {
             needed: seqlen,
-            found: ids.len(),
-            hint: match ids.len() {
+            found,
+            hint: match found {
                 0 | 1 => "use a longer text".into(),
                 tokens => format!("use a longer text or windows of at most {tokens} tokens"),
             },
         });
     }
-    let ids = ids[..windows * seqlen].iter().map(|&id| i64::from(id)).collect();
+    let ids = ids[..windows * of_text]
+        .chunks_exact(of_text)
+        .flat_map(|window| start.iter().chain(window))
+        .map(|&id| i64::from(id))
+        .collect();
     Ok(TokenBatch::from_ids(ids, windows, seqlen)?)
 }
