@@ -6,9 +6,12 @@ use anyhow::Context;
 use burn::tensor::Device;
 use clap::Args;
 use serde::Serialize;
-use transmla_core::{Decoder, KvCache, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch, host_values};
+use transmla_core::{
+    CacheFormat, Decoder, KvCache, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch, host_values,
+};
 
 use crate::model::ModelFolder;
+use crate::options::cache::CacheArguments;
 use crate::options::device::DeviceArguments;
 use crate::options::model::ModelArguments;
 use crate::options::model_name::model_name;
@@ -22,6 +25,8 @@ use crate::table;
 ///
 /// The cache is filled with random numbers, as if a text of the given length had been read; then tokens are decoded one by
 /// one, and the median time of a step is reported. Weights are kept in memory.
+///
+/// A model without latents has no cache in int8, fp8-e4m3 or int4: one that is compared with has a cache in bf16 then.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BenchArguments {
@@ -44,9 +49,8 @@ pub struct BenchArguments {
     #[arg(long, value_name = "N", default_value = "16", value_parser = values::positive)]
     new_tokens: usize,
 
-    /// Number format of the KV cache: fp32, bf16 or fp16
-    #[arg(long, value_name = "DTYPE", default_value = "fp32")]
-    cache_dtype: StorageDtype,
+    #[command(flatten)]
+    cache: CacheArguments,
 
     #[command(flatten)]
     device: DeviceArguments,
@@ -58,7 +62,7 @@ pub struct BenchArguments {
 const EXAMPLES: &str = "\
 Examples:
   transmla bench --model-path outputs --against org/model
-  transmla bench --model-path outputs --context 8192 --batch 1 --cache-dtype bf16 --json";
+  transmla bench --model-path outputs --context 8192 --batch 1 --cache-dtype int8 --json";
 
 impl BenchArguments {
     /// Tokens of the longest sequence at the end of its measurement.
@@ -81,8 +85,9 @@ struct BenchResult {
 struct Measured {
     model_path: String,
     numbers_per_token_and_layer: usize,
-    #[serde(skip)]
-    cache_dtype: StorageDtype,
+    bytes_per_token_and_layer: usize,
+    #[serde(serialize_with = "as_text")]
+    cache_dtype: CacheFormat,
     steps: Vec<Step>,
 }
 
@@ -97,6 +102,10 @@ struct Step {
     cache_bytes: usize,
 }
 
+fn as_text<S: serde::Serializer>(format: &CacheFormat, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(format)
+}
+
 pub fn run(arguments: &BenchArguments) -> anyhow::Result<()> {
     let printer = Printer::from(&arguments.output);
     let mut models = Vec::new();
@@ -106,10 +115,15 @@ pub fn run(arguments: &BenchArguments) -> anyhow::Result<()> {
             false => "main",
         };
         let folder = ModelFolder::locate(path, revision, &printer)?;
-        models.push(measure(&folder, path, arguments, &printer)?);
+        let config = ModelConfig::read(folder.path())?;
+        let format = match arguments.cache.format.check(&config) {
+            Ok(()) => arguments.cache.format,
+            Err(error) if models.is_empty() => return Err(error.into()),
+            Err(_) => CacheFormat::Plain(StorageDtype::Bf16),
+        };
+        models.push(measure(&folder, path, config, format, arguments, &printer)?);
     }
-    // As it was kept: a device may not know the format that was asked for.
-    let cache_dtype = models.first().map_or(arguments.cache_dtype, |model| model.cache_dtype);
+    let cache_dtype = models.first().map_or(arguments.cache.format, |model| model.cache_dtype);
     let result = BenchResult {
         device: arguments.device.to_string(),
         cache_dtype: cache_dtype.to_string(),
@@ -123,11 +137,12 @@ pub fn run(arguments: &BenchArguments) -> anyhow::Result<()> {
 fn measure(
     folder: &ModelFolder,
     path: &str,
+    config: ModelConfig,
+    format: CacheFormat,
     arguments: &BenchArguments,
     printer: &Printer,
 ) -> anyhow::Result<Measured> {
-    let config = ModelConfig::read(folder.path())?;
-    check_room(&config, arguments)?;
+    check_room(&config, format, arguments)?;
     let longest = arguments.longest();
     if longest > config.max_position_embeddings {
         printer.warn(format!(
@@ -136,15 +151,17 @@ fn measure(
         ));
     }
     let model = folder.open_on(&arguments.device, config, Residency::Loaded)?;
+    let model = model.for_cache(format)?;
     let mut bar = printer.bar(&format!("Decode: {path}"));
     let total = (arguments.context.len() * arguments.batch.len()) as u64;
     let mut steps = Vec::new();
-    let mut cache_dtype = arguments.cache_dtype;
+    // As it was kept: a device may not know the format that was asked for.
+    let mut kept = format;
     for &context in &arguments.context {
         for &batch in &arguments.batch {
-            let (step, kept) = decode(&model, context, batch, arguments)?;
+            let (step, found) = decode(&model, context, batch, format, arguments)?;
             steps.push(step);
-            cache_dtype = kept;
+            kept = found;
             bar.step(total);
         }
     }
@@ -152,22 +169,24 @@ fn measure(
     Ok(Measured {
         model_path: path.to_owned(),
         numbers_per_token_and_layer: model.config().attention.cache_numbers(),
-        cache_dtype,
+        bytes_per_token_and_layer: kept.bytes_per_token(model.config())?,
+        cache_dtype: kept,
         steps,
     })
 }
 
 /// Checks that there is memory for the largest cache, and for the random numbers of a layer that it is filled with.
-fn check_room(config: &ModelConfig, arguments: &BenchArguments) -> anyhow::Result<()> {
+fn check_room(config: &ModelConfig, format: CacheFormat, arguments: &BenchArguments) -> anyhow::Result<()> {
     if arguments.device.open()? != Device::flex() {
         return Ok(());
     }
     let batch = arguments.batch.iter().copied().max().unwrap_or(0);
     let tokens = arguments.longest().saturating_mul(batch);
     let numbers = config.attention.cache_numbers().saturating_mul(tokens);
-    let cache = numbers
-        .saturating_mul(config.num_hidden_layers)
-        .saturating_mul(arguments.cache_dtype.bytes());
+    let cache = format
+        .bytes_per_token(config)?
+        .saturating_mul(tokens)
+        .saturating_mul(config.num_hidden_layers);
     let bytes = cache.saturating_add(numbers.saturating_mul(size_of::<f32>()));
     room::check(bytes as u64).with_context(|| {
         format!(
@@ -183,10 +202,11 @@ fn decode(
     model: &Decoder,
     context: usize,
     batch: usize,
+    format: CacheFormat,
     arguments: &BenchArguments,
-) -> anyhow::Result<(Step, StorageDtype)> {
+) -> anyhow::Result<(Step, CacheFormat)> {
     let room = context + arguments.new_tokens + 1;
-    let mut cache = KvCache::with_dtype(model.config(), room, arguments.cache_dtype);
+    let mut cache = KvCache::in_format(model.config(), room, format)?;
     cache.fill_at_random(batch, context, model.device())?;
     let cache_bytes = cache.bytes();
     let tokens = TokenBatch::from_ids(vec![0; batch], batch, 1).map_err(anyhow::Error::msg)?;
@@ -210,7 +230,7 @@ fn decode(
         tokens_per_second: batch as f64 / seconds_per_token,
         cache_bytes,
     };
-    Ok((step, cache.dtype()))
+    Ok((step, cache.format()))
 }
 
 /// A line for each length and batch, the models side by side with milliseconds and tokens per second, and how many times
@@ -247,13 +267,13 @@ fn render(result: &BenchResult) -> String {
     }
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
-    let mut text = format!("Decoding on {}, cache in {}\n", result.device, result.cache_dtype);
+    let mut text = format!("Decoding on {}\n", result.device);
     for (index, model) in result.models.iter().enumerate() {
         let place = if index == 0 { "left" } else { "right" };
         let place = if compared { format!(" ({place})") } else { String::new() };
         text.push_str(&format!(
-            "  {}{place}: {} numbers per token and layer\n",
-            model.model_path, model.numbers_per_token_and_layer
+            "  {}{place}: {} numbers per token and layer, {} bytes in {}\n",
+            model.model_path, model.numbers_per_token_and_layer, model.bytes_per_token_and_layer, model.cache_dtype
         ));
     }
     for line in &lines {
@@ -265,14 +285,17 @@ fn render(result: &BenchResult) -> String {
 
 #[cfg(test)]
 mod tests {
+    use transmla_core::Quantisation;
+
     use super::*;
 
     #[test]
     fn models_side_by_side() {
-        let model = |path: &str, numbers, milliseconds: f64| Measured {
+        let model = |path: &str, numbers, cache_dtype, milliseconds: f64| Measured {
             model_path: path.into(),
             numbers_per_token_and_layer: numbers,
-            cache_dtype: StorageDtype::F32,
+            bytes_per_token_and_layer: numbers + 2,
+            cache_dtype,
             steps: vec![Step {
                 context: 8192,
                 batch: 8,
@@ -283,14 +306,17 @@ mod tests {
         };
         let result = BenchResult {
             device: "cpu".into(),
-            cache_dtype: "fp32".into(),
+            cache_dtype: "int8".into(),
             new_tokens: 16,
-            models: vec![model("small", 160, 20.0), model("large", 384, 50.0)],
+            models: vec![
+                model("small", 160, CacheFormat::Quantised(Quantisation::Int8), 20.0),
+                model("large", 384, CacheFormat::Plain(StorageDtype::Bf16), 50.0),
+            ],
         };
         let expected = "\
-Decoding on cpu, cache in fp32
-  small (left): 160 numbers per token and layer
-  large (right): 384 numbers per token and layer
+Decoding on cpu
+  small (left): 160 numbers per token and layer, 162 bytes in int8
+  large (right): 384 numbers per token and layer, 386 bytes in bf16
   context  batch     ms  tok/s   KV cache     ms  tok/s   KV cache  speed-up
      8192      8  20.00    400  160.0 MiB  50.00    160  384.0 MiB     2.50x
 ";

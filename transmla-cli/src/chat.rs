@@ -6,11 +6,12 @@ use anyhow::{Context, bail};
 use clap::Args;
 use transmla_calib::TextTokenizer;
 use transmla_core::generate::{GenerationSettings, Sampler};
-use transmla_core::{ModelConfig, Residency, StorageDtype};
+use transmla_core::{ModelConfig, Residency};
 
 use crate::conversation::{Conversation, Refused, chat_template};
 use crate::interrupt::Reply;
 use crate::model::ModelFolder;
+use crate::options::cache::CacheArguments;
 use crate::options::device::DeviceArguments;
 use crate::options::model::ModelArguments;
 use crate::options::sampling::SamplingArguments;
@@ -46,9 +47,8 @@ pub struct ChatArguments {
     #[command(flatten)]
     sampling: SamplingArguments,
 
-    /// Number format of the KV cache: fp32, bf16 or fp16
-    #[arg(long, value_name = "DTYPE", default_value = "fp32")]
-    cache_dtype: StorageDtype,
+    #[command(flatten)]
+    cache: CacheArguments,
 
     #[command(flatten)]
     device: DeviceArguments,
@@ -64,11 +64,13 @@ pub fn run(arguments: &ChatArguments) -> anyhow::Result<()> {
     let printer = Printer::text();
     let folder = ModelFolder::locate(&arguments.model.model_path, &arguments.model.revision, &printer)?;
     let config = ModelConfig::read(folder.path())?;
+    arguments.cache.format.check(&config)?;
     let tokenizer = TextTokenizer::from_folder(folder.path())?;
     let mut settings = GenerationSettings::from_folder(folder.path(), &config)?;
     let template = chat_template(folder.path(), &tokenizer, &mut settings)?;
     let context = arguments.context.min(config.max_position_embeddings);
     let model = folder.open_on(&arguments.device, config, Residency::Loaded)?;
+    let model = model.for_cache(arguments.cache.format)?;
     let writer = Writer {
         model: &model,
         tokenizer: &tokenizer,
@@ -82,8 +84,8 @@ pub fn run(arguments: &ChatArguments) -> anyhow::Result<()> {
         &template,
         arguments.system.clone(),
         context,
-        arguments.cache_dtype,
-    );
+        arguments.cache.format,
+    )?;
     let stdin = std::io::stdin();
     let at_terminal = stdin.is_terminal();
     if at_terminal {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use anyhow::bail;
 use transmla_calib::{ChatMessage, ChatTemplate, TextTokenizer};
 use transmla_core::generate::{GenerationSettings, Sampler};
-use transmla_core::{KvCache, LayeredModel, StorageDtype};
+use transmla_core::{CacheFormat, CoreError, KvCache, LayeredModel};
 
 use crate::writer::{Writer, Written};
 
@@ -60,22 +60,25 @@ pub struct Conversation<'a> {
 
 impl<'a> Conversation<'a> {
     /// A chat of at most `context` tokens.
+    ///
+    /// # Errors
+    /// The model's cache cannot have this format.
     pub fn new(
         writer: &'a Writer<'a>,
         template: &'a ChatTemplate,
         system: Option<String>,
         context: usize,
-        cache_dtype: StorageDtype,
-    ) -> Self {
-        Self {
+        format: CacheFormat,
+    ) -> Result<Self, CoreError> {
+        Ok(Self {
             writer,
             template,
             system: system.map(ChatMessage::system),
             messages: Vec::new(),
-            cache: KvCache::with_dtype(writer.model.config(), context, cache_dtype),
+            cache: KvCache::in_format(writer.model.config(), context, format)?,
             cached: Vec::new(),
             context,
-        }
+        })
     }
 
     /// Forgets what was said.

@@ -5,8 +5,8 @@ mod tasks;
 use clap::{ArgGroup, Args};
 use serde::Serialize;
 use transmla_convert::{Corpus, RecipeTasks, default_window, eval_options, scoring_options, warn_of_long_windows};
-use transmla_core::{Decoder, ModelConfig};
-use transmla_eval::{EvalOptions, Perplexity, divergence, perplexity};
+use transmla_core::{CacheFormat, Decoder, ModelConfig};
+use transmla_eval::{EvalOptions, Perplexity, ScoringOptions, divergence, perplexity};
 
 use self::tasks::Models;
 use crate::evaluation_bar::under_bar;
@@ -49,6 +49,11 @@ pub struct EvalArguments {
     #[arg(long, value_name = "PATH|ID", value_parser = model_name)]
     against: Option<String>,
 
+    /// Measure through a KV cache in this format, where every token attends to what the cache keeps: fp32, bf16 or fp16; for
+    /// the latents of converted models also int8, fp8-e4m3 or int4. A model compared with has none [default: no cache]
+    #[arg(long, value_name = "DTYPE")]
+    cache_dtype: Option<CacheFormat>,
+
     #[command(flatten)]
     compute: ComputeArguments,
 
@@ -67,6 +72,7 @@ Examples:
   transmla eval --model-path outputs --dataset wikitext2
   transmla eval --model-path outputs --tokens test.safetensors --max-windows 12 --json
   transmla eval --model-path org/model --dataset wikitext2,ptb --against outputs
+  transmla eval --model-path outputs --dataset wikitext2 --cache-dtype int4 --against outputs
   transmla eval --model-path outputs --tasks arc_easy,hellaswag,piqa --limit 200 --against org/model";
 
 /// What was measured on one text.
@@ -79,6 +85,9 @@ struct TextResult {
     seqlen: usize,
     text: String,
     model_path: String,
+    /// The format of the cache that it is measured through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_dtype: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     against: Option<Comparison>,
 }
@@ -120,6 +129,9 @@ pub fn run(arguments: &EvalArguments) -> anyhow::Result<()> {
     let printer = Printer::from(&arguments.output);
     let asked = arguments.tasks.recipe()?;
     let folder = arguments.model.locate(&printer)?;
+    if let Some(format) = arguments.cache_dtype {
+        format.check(&ModelConfig::read(folder.path())?)?;
+    }
     if !asked.is_empty() {
         return run_tasks(arguments, &asked, &folder, &printer);
     }
@@ -137,7 +149,14 @@ pub fn run(arguments: &EvalArguments) -> anyhow::Result<()> {
     });
     let other = other.transpose()?;
     let model = folder.open(&arguments.compute)?;
-    let options = eval_options(arguments.batch_size, arguments.compute.max_memory());
+    let model = match arguments.cache_dtype {
+        Some(format) => model.for_cache(format)?,
+        None => model,
+    };
+    let options = EvalOptions {
+        cache: arguments.cache_dtype,
+        ..eval_options(arguments.batch_size, arguments.compute.max_memory())
+    };
     let mut results = Vec::with_capacity(corpora.len());
     for corpus in corpora {
         let measuring = Measuring {
@@ -166,7 +185,10 @@ fn run_tasks(
         anyhow::Ok((name.as_str(), folder))
     });
     let against = against.transpose()?;
-    let scoring = scoring_options(arguments.batch_size, arguments.compute.max_memory());
+    let scoring = ScoringOptions {
+        cache: arguments.cache_dtype,
+        ..scoring_options(arguments.batch_size, arguments.compute.max_memory())
+    };
     let models = Models {
         name: &arguments.model.model_path,
         folder,
@@ -193,14 +215,16 @@ impl Measuring<'_> {
             table::plural(windows.batch(), "window"),
             windows.sequence()
         ));
-        let of = |model: &Decoder, label: &str| {
-            under_bar(self.printer, label, |bar| {
-                perplexity(model, windows, &self.options, bar)
-            })
+        let of = |model: &Decoder, options: &EvalOptions, label: &str| {
+            under_bar(self.printer, label, |bar| perplexity(model, windows, options, bar))
         };
-        let measured = of(self.model, "Perplexity")?;
+        let measured = of(self.model, &self.options, "Perplexity")?;
+        let without_cache = EvalOptions {
+            cache: None,
+            ..self.options
+        };
         let compare = |other: &Other<'_>| {
-            let theirs = of(&other.model, "Perplexity of the other")?;
+            let theirs = of(&other.model, &without_cache, "Perplexity of the other")?;
             let compared = under_bar(self.printer, "Divergence", |bar| {
                 divergence(self.model, &other.model, windows, &self.options, bar)
             })?;
@@ -219,6 +243,7 @@ impl Measuring<'_> {
             predictions: measured.predictions,
             seqlen: windows.sequence(),
             model_path: model_path.to_owned(),
+            cache_dtype: self.options.cache.map(|format| format.to_string()),
             against: self.other.map(compare).transpose()?,
             text: corpus.origin,
         })
@@ -263,6 +288,9 @@ fn describe(result: &TextResult, layers: usize) -> String {
         "text",
         format!("{windows} of {} tokens, {}", result.seqlen, result.text),
     );
+    if let Some(format) = &result.cache_dtype {
+        table.row("KV cache", format!("in {format}, what every token attends to"));
+    }
     if let Some(other) = &result.against {
         table.row("against", other.model_path.clone());
         table.row("", format!("perplexity {}", perplexity_text(&other.measured)));

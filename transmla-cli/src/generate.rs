@@ -5,10 +5,11 @@ use std::path::Path;
 use clap::Args;
 use transmla_calib::{ChatMessage, TextTokenizer};
 use transmla_core::generate::{GenerationSettings, Sampling};
-use transmla_core::{ModelConfig, Residency, StorageDtype};
+use transmla_core::{ModelConfig, Residency};
 
 use crate::conversation::chat_template;
 use crate::model::ModelFolder;
+use crate::options::cache::CacheArguments;
 use crate::options::device::DeviceArguments;
 use crate::options::model::ModelArguments;
 use crate::options::output::OutputArguments;
@@ -46,9 +47,8 @@ pub struct GenerateArguments {
     #[command(flatten)]
     sampling: SamplingArguments,
 
-    /// Number format of the KV cache: fp32, bf16 or fp16
-    #[arg(long, value_name = "DTYPE", default_value = "fp32")]
-    cache_dtype: StorageDtype,
+    #[command(flatten)]
+    cache: CacheArguments,
 
     #[command(flatten)]
     device: DeviceArguments,
@@ -61,6 +61,7 @@ const EXAMPLES: &str = "\
 Examples:
   transmla generate --model-path outputs --prompt 'Once upon a time'
   transmla generate --model-path outputs --chat --prompt 'Name three colours.'
+  transmla generate --model-path outputs --prompt 'Once upon a time' --cache-dtype int8
   transmla generate --model-path embedded --prompt 'Lily' --temperature 0.8 --top-p 0.95 --seed 7";
 
 /// Everything that can be found wrong without reading a weight is found first.
@@ -69,6 +70,7 @@ pub fn run(arguments: &GenerateArguments) -> anyhow::Result<()> {
     let prompt = arguments.prompt.read()?;
     let folder = ModelFolder::locate(&arguments.model.model_path, &arguments.model.revision, &printer)?;
     let config = ModelConfig::read(folder.path())?;
+    arguments.cache.format.check(&config)?;
     let tokenizer = TextTokenizer::from_folder(folder.path())?;
     let mut settings = settings(folder.path(), &config, arguments.chat, &printer)?;
     let template = match arguments.chat {
@@ -76,6 +78,7 @@ pub fn run(arguments: &GenerateArguments) -> anyhow::Result<()> {
         false => None,
     };
     let model = folder.open_on(&arguments.device, config, Residency::Loaded)?;
+    let model = model.for_cache(arguments.cache.format)?;
     let writer = Writer {
         model: &model,
         tokenizer: &tokenizer,
@@ -102,7 +105,7 @@ pub fn run(arguments: &GenerateArguments) -> anyhow::Result<()> {
             (ids, Sampling::default())
         }
     };
-    let mut cache = writer.cache(ids.len(), arguments.cache_dtype);
+    let mut cache = writer.cache(ids.len(), arguments.cache.format)?;
     let mut sampler = arguments.sampling.sampler(sampling);
     let mut text = String::new();
     let written = writer.write(&mut cache, &ids, &mut sampler, &mut |piece| {

@@ -1,6 +1,7 @@
 //! Options that several commands share, and what an option's value may be.
 
 pub mod budget;
+pub mod cache;
 pub mod calibration;
 pub mod compute;
 pub mod conversion;

@@ -6,7 +6,7 @@ use anyhow::bail;
 use serde_json::{Value, json};
 use transmla_calib::TextTokenizer;
 use transmla_core::generate::{Finish, Generation, Sampler, next_logits};
-use transmla_core::{Decoder, KvCache, LayeredModel, ModelConfig, StorageDtype};
+use transmla_core::{CacheFormat, CoreError, Decoder, KvCache, LayeredModel, ModelConfig};
 
 use crate::printer::Printer;
 use crate::table;
@@ -34,7 +34,8 @@ pub struct Written {
     prompt_time: Duration,
     time: Duration,
     cache_bytes: usize,
-    cache_dtype: StorageDtype,
+    cache_format: CacheFormat,
+    cache_bytes_per_token: usize,
 }
 
 impl Written {
@@ -53,7 +54,8 @@ impl Written {
             "prompt_seconds": self.prompt_time.as_secs_f64(),
             "seconds": self.time.as_secs_f64(),
             "cache_bytes": self.cache_bytes,
-            "cache_dtype": self.cache_dtype.to_string(),
+            "cache_dtype": self.cache_format.to_string(),
+            "cache_bytes_per_token": self.cache_bytes_per_token,
         })
     }
 }
@@ -87,10 +89,13 @@ impl Writer<'_> {
     }
 
     /// A cache for a prompt of so many tokens and what follows it.
-    pub fn cache(&self, prompt_tokens: usize, dtype: StorageDtype) -> KvCache {
+    ///
+    /// # Errors
+    /// The model's cache cannot have this format.
+    pub fn cache(&self, prompt_tokens: usize, format: CacheFormat) -> Result<KvCache, CoreError> {
         let config = self.model.config();
         let room = prompt_tokens.saturating_add(self.max_new_tokens);
-        KvCache::with_dtype(config, room.min(config.max_position_embeddings), dtype)
+        KvCache::in_format(config, room.min(config.max_position_embeddings), format)
     }
 
     /// Continues a text and hands out the new text piece by piece.
@@ -141,7 +146,8 @@ impl Writer<'_> {
             prompt_time,
             time: started.elapsed(),
             cache_bytes: cache.bytes(),
-            cache_dtype: cache.dtype(),
+            cache_format: cache.format(),
+            cache_bytes_per_token: cache.bytes_per_token(),
         })
     }
 
@@ -174,12 +180,13 @@ impl Writer<'_> {
     }
 }
 
-/// Bytes of the cache, their format, and numbers of a token.
+/// Bytes of the cache, their format, and what a token takes.
 fn cache_size(written: &Written, config: &ModelConfig) -> String {
     let numbers = config.attention.cache_numbers();
     format!(
-        "{} in {} ({numbers} numbers per token and layer)",
+        "{} in {} ({numbers} numbers, {} bytes per token and layer)",
         table::bytes(written.cache_bytes as u64),
-        written.cache_dtype
+        written.cache_format,
+        written.cache_bytes_per_token / config.num_hidden_layers.max(1),
     )
 }

@@ -47,6 +47,7 @@ pub fn eval_options(batch_size: usize, max_memory: u64) -> EvalOptions {
     EvalOptions {
         batch_size,
         state_bytes: (max_memory / 4).min(MOST_STATE_BYTES),
+        ..EvalOptions::default()
     }
 }
 

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use transmla_checkpoint::CheckpointError;
 
+use crate::kernels::CacheFormat;
+
 /// Errors of checkpoints, configurations, devices and models.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -53,6 +55,21 @@ pub enum CoreError {
     Cache {
         /// What does not fit.
         problem: String,
+    },
+    /// A cache format that there is for latents alone, and a model without latents.
+    #[error(
+        "{format} is a format for latents, which this model does not have: its attention caches keys and values of its heads, in \
+         fp32, bf16 or fp16; a converted model has latents"
+    )]
+    CacheFormat {
+        /// What was asked for.
+        format: CacheFormat,
+    },
+    /// A name that no cache format has.
+    #[error("unknown format of a cache: {found}; there are fp32, bf16, fp16, and for latents int8, fp8-e4m3 and int4")]
+    UnknownCacheFormat {
+        /// The name.
+        found: String,
     },
     /// Logits are not finite.
     #[error("the model's output is not finite: its weights are damaged or overflow")]

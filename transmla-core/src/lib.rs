@@ -52,6 +52,7 @@ pub use burn;
 pub use device::DeviceChoice;
 pub use error::CoreError;
 pub use host::host_values;
+pub use kernels::{CacheFormat, Quantisation};
 pub use model::{Decoder, DecoderLayer, KvCache, LayeredModel, Residency};
 pub use read_tensor::ReadTensor;
 pub use transmla_checkpoint::{

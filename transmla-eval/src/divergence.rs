@@ -19,7 +19,7 @@ pub struct Divergence {
     pub positions: usize,
 }
 
-/// Compares the predictions of two models on windows `[windows, seq]`.
+/// Compares the predictions of two models on windows `[windows, seq]`. A cache ([`EvalOptions::cache`]) is of the first model alone.
 ///
 /// # Errors
 /// [`EvalError::Vocabulary`] for models of different vocabularies, [`EvalError::NotFinite`] if an output is not finite, and
@@ -53,8 +53,8 @@ pub fn divergence(
         let Some(part) = windows.rows(start..start + group) else {
             break;
         };
-        let ours = final_states(first, &part, batch_size, &mut progress)?;
-        let theirs = final_states(second, &part, batch_size, &mut progress)?;
+        let ours = final_states(first, &part, batch_size, options.cache, &mut progress)?;
+        let theirs = final_states(second, &part, batch_size, None, &mut progress)?;
         for (index, (a, b)) in ours.into_iter().zip(theirs).enumerate() {
             let (a, b) = (a.flatten::<2>(0, 1), b.flatten::<2>(0, 1));
             let rows = a.dims()[0];

@@ -1,8 +1,8 @@
 //! Running windows through a model, layer by layer.
 
 use transmla_core::burn::tensor::Tensor;
-use transmla_core::model::LayerRotary;
-use transmla_core::{CoreError, LayeredModel, TokenBatch};
+use transmla_core::model::{LayerCache, LayerRotary};
+use transmla_core::{CacheFormat, CoreError, LayeredModel, TokenBatch};
 
 use crate::observer::Progress;
 
@@ -13,6 +13,9 @@ pub struct EvalOptions {
     pub batch_size: usize,
     /// Bytes of hidden states held at once; as many windows as fit share one reading of the layers.
     pub state_bytes: u64,
+    /// Tokens attend to what a KV cache of this format keeps of them and of those before them, if there is one. A model for it is
+    /// made by [`Decoder::for_cache`](transmla_core::Decoder::for_cache).
+    pub cache: Option<CacheFormat>,
 }
 
 impl Default for EvalOptions {
@@ -20,6 +23,7 @@ impl Default for EvalOptions {
         Self {
             batch_size: 2,
             state_bytes: 256 << 20,
+            cache: None,
         }
     }
 }
@@ -47,6 +51,7 @@ pub(crate) fn final_states(
     model: &dyn LayeredModel,
     windows: &TokenBatch,
     batch_size: usize,
+    cache: Option<CacheFormat>,
     progress: &mut Progress<'_>,
 ) -> Result<Vec<Tensor<3>>, CoreError> {
     let rotary = LayerRotary::new(&model.config().rope, 0..windows.sequence(), model.device());
@@ -60,7 +65,9 @@ pub(crate) fn final_states(
         for state in &mut states {
             // The old state is released before the layer runs on it.
             let hidden = std::mem::replace(state, Tensor::empty([1, 1, 1], model.device()));
-            *state = layer.forward(hidden, rotary.of(index), None)?;
+            let of_format = |format| LayerCache::in_format(model.config(), windows.sequence(), format);
+            let mut cache = cache.map(of_format).transpose()?;
+            *state = layer.forward(hidden, rotary.of(index), cache.as_mut())?;
             progress.step();
         }
     }

@@ -62,7 +62,7 @@ pub fn perplexity(
         let Some(part) = windows.rows(start..start + group) else {
             break;
         };
-        let states = final_states(model, &part, batch_size, &mut progress)?;
+        let states = final_states(model, &part, batch_size, options.cache, &mut progress)?;
         for (index, state) in states.into_iter().enumerate() {
             for row in 0..state.dims()[0] {
                 let window = index * batch_size + row;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use transmla_core::burn::tensor::Device;
-use transmla_core::{Decoder, Residency, TokenBatch};
+use transmla_core::{CacheFormat, Decoder, KvCache, LayeredModel, Residency, TokenBatch, host_values};
 use transmla_eval::{EvalError, EvalOptions, Observer, Silent, divergence, perplexity};
 
 fn model() -> Decoder {
@@ -76,11 +76,46 @@ fn neither_batches_nor_groups_matter_and_progress_ends_at_the_whole() {
         let options = EvalOptions {
             batch_size,
             state_bytes,
+            ..EvalOptions::default()
         };
         let mut seen = Steps(Vec::new());
         let other = perplexity(&model, &windows, &options, &mut seen).unwrap();
         assert!((other.mean_nll - first.mean_nll).abs() < 1e-5);
         seen.check();
+    }
+}
+
+/// Through a cache as the next token after token would: whole windows against tokens that are decoded one by one.
+#[test]
+fn perplexity_through_a_cache_is_that_of_decoding() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transmla-core/tests/families/deepseek-v3");
+    let model = Decoder::open(&folder, &Device::flex(), Residency::Loaded).unwrap();
+    let windows = windows(2, 12);
+    for format in CacheFormat::ALL {
+        let model = model.for_cache(format).unwrap();
+        let options = EvalOptions {
+            cache: Some(format),
+            ..EvalOptions::default()
+        };
+        let found = perplexity(&model, &windows, &options, &mut Silent).unwrap();
+        let mut nll = 0.0;
+        for index in 0..2 {
+            let mut cache = KvCache::in_format(model.config(), 12, format).unwrap();
+            let ids = windows.row(index);
+            for (id, next) in ids.iter().zip(&ids[1..]) {
+                let token = TokenBatch::from_ids(vec![*id], 1, 1).unwrap();
+                let logits = host_values(model.next_logits(&token, Some(&mut cache)).unwrap()).unwrap();
+                let normaliser = logits.iter().map(|logit| f64::from(*logit).exp()).sum::<f64>().ln();
+                nll += (normaliser - f64::from(logits[*next as usize])) / 22.0;
+            }
+        }
+        // Rounded again, a number may get the other of two codes.
+        let tolerance = if format == CacheFormat::default() { 1e-5 } else { 1e-2 };
+        assert!(
+            (found.mean_nll - nll).abs() < tolerance,
+            "{format}: {} {nll}",
+            found.mean_nll
+        );
     }
 }
 

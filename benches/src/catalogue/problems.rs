@@ -1,5 +1,8 @@
 //! The problems of the catalogue.
 
+use transmla_core::Quantisation;
+use transmla_core::kernels::QuantisedRow;
+
 use super::problem::{Attend, Bench, Heads, Kind, Network, Precision, Problem, Questions, Strategy, Weights};
 
 const SMOLLM2: Heads = heads(576, 9, 3, 64);
@@ -143,21 +146,27 @@ pub fn copy() -> Problem {
 fn attend(name: &str, shape: Attend, context: usize, grouped: &str) -> Problem {
     let heads = shape.groups * shape.shared;
     let flops = 2 * heads * context * (shape.width + shape.value_width);
-    let way = |name: &str, bytes: usize| {
-        let ends = 4 * heads * (shape.width + shape.value_width);
-        moving(strategy(name, Some(flops)), bytes * context * shape.cached() + ends)
-    };
+    let ends = 4 * heads * (shape.width + shape.value_width);
+    let kept = |name: &str, bytes: usize| moving(strategy(name, Some(flops)), context * bytes + ends);
+    let way = |name: &str, bytes: usize| kept(name, bytes * shape.cached());
+    let mut strategies = vec![
+        way("plain", 4),
+        way("burn", 4),
+        way("fused", 4),
+        way("fused-bf16", 2),
+        way("fused-f16", 2),
+    ];
+    if shape.latent {
+        strategies.extend(Quantisation::ALL.map(|quantisation| {
+            let row = QuantisedRow::new(quantisation, shape.value_width, shape.width - shape.value_width);
+            kept(&format!("fused-{quantisation}"), row.bytes())
+        }));
+    }
     Problem {
         bench: Bench::Attention,
         name: format!("attend/{name}-{context}"),
         kind: Kind::Attend { shape, context },
-        strategies: vec![
-            way("plain", 4),
-            way("burn", 4),
-            way("fused", 4),
-            way("fused-bf16", 2),
-            way("fused-f16", 2),
-        ],
+        strategies,
         grouped: Some((format!("attend/{grouped}-{context}"), "fused".to_owned())),
     }
 }

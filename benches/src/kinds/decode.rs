@@ -118,6 +118,7 @@ impl Layers {
                 key_scale: None,
                 kv_down: linear(rank + rope, heads.hidden, numbers),
                 kv_norm: None,
+                latent_map: None,
                 kv_up: linear(heads.query * 2 * heads.width, rank, numbers),
                 o: linear(heads.hidden, heads.query * heads.width, numbers),
                 heads: heads.query,

@@ -78,6 +78,7 @@ impl PlanView<'_> {
             "KV cache",
             format!("{before} -> {after} numbers per token and layer ({share})"),
         );
+        table.row("", table::token_bytes(plan.converted()));
         table.row(
             "weights",
             format!(
@@ -135,6 +136,7 @@ impl PlanView<'_> {
             "refine": refinement(plan.recipe()),
             "shapes": shapes(plan),
             "kv_cache": {"original": before, "mla": after},
+            "kv_cache_bytes": table::bytes_by_format(plan.converted()),
             "freqfold": plan.recipe().freqfold.to_string(),
             "freqfold_candidates": plan.freqfolds(),
             "dtype": plan.recipe().dtype.to_string(),

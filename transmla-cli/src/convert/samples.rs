@@ -6,7 +6,7 @@ use transmla_calib::TextTokenizer;
 use transmla_convert::Finished;
 use transmla_core::generate::{GenerationSettings, Sampler};
 use transmla_core::model::model_tensors;
-use transmla_core::{Decoder, LayeredModel, ModelConfig, Residency, StorageDtype, TensorSpec};
+use transmla_core::{CacheFormat, Decoder, LayeredModel, ModelConfig, Residency, TensorSpec};
 use transmla_report::Sample;
 
 use crate::writer::Writer;
@@ -65,7 +65,7 @@ fn written(model: &Decoder, folder: &Path, tokenizer: &TextTokenizer) -> anyhow:
     };
     let by = |prompt: &&str| -> anyhow::Result<String> {
         let ids = writer.prompt_ids(prompt)?;
-        let mut cache = writer.cache(ids.len(), StorageDtype::F32);
+        let mut cache = writer.cache(ids.len(), CacheFormat::default())?;
         let mut text = String::new();
         writer.write(&mut cache, &ids, &mut Sampler::greedy(), &mut |piece| {
             text.push_str(piece);

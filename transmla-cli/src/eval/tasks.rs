@@ -62,11 +62,16 @@ pub fn run(
         table::plural(requests, "request"),
         table::plural(prepared.tasks.len(), "task")
     ));
-    let score = |folder: &ModelFolder, label: &str| -> anyhow::Result<TaskScores> {
+    let score = |folder: &ModelFolder, scoring: ScoringOptions, label: &str| -> anyhow::Result<TaskScores> {
         let model = (models.open)(folder)?;
+        let model = match scoring.cache {
+            Some(format) => model.for_cache(format)?,
+            None => model,
+        };
         Ok(under_bar(printer, label, |bar| prepared.score(&model, &scoring, bar))?)
     };
-    let scores = score(models.folder, "Score")?;
+    let scores = score(models.folder, scoring, "Score")?;
+    let without_cache = ScoringOptions { cache: None, ..scoring };
     let others = models.against.map(|(name, folder)| {
         let other = ModelConfig::read(folder.path())?;
         if other.vocab_size != config.vocab_size {
@@ -77,7 +82,7 @@ pub fn run(
                 config.vocab_size
             );
         }
-        score(folder, "Score the other")
+        score(folder, without_cache, "Score the other")
     });
     let others = others.transpose()?;
     let seconds = started.elapsed().as_secs_f64();

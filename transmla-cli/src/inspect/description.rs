@@ -36,6 +36,9 @@ pub fn describe(it: &Inspection, config: &ModelConfig) -> Table {
             it.kv_cache.numbers_per_token_and_layer, it.kv_cache.mib_per_1000_tokens_bf16
         ),
     );
+    if config.grouped().is_none() {
+        table.row("", format!("per token and layer {}", table::token_bytes(config)));
+    }
     if let Some(source) = &it.converted_from {
         table.row("converted", format!("from {source}; transmla.toml is the recipe"));
     }

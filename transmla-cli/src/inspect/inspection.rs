@@ -14,6 +14,7 @@ use transmla_core::{AttentionConfig, Checkpoint, ModelConfig};
 
 use crate::flags;
 use crate::model::{ModelFolder, declared_bytes};
+use crate::table::bytes_by_format;
 
 /// Tokens that cache sizes are told for.
 pub(super) const TOKENS: usize = 1000;
@@ -71,6 +72,7 @@ impl Inspection {
             kv_cache: CacheSize {
                 numbers_per_token_and_layer: numbers,
                 mib_per_1000_tokens_bf16: mebibytes(numbers, config.num_hidden_layers),
+                bytes_per_token_and_layer: bytes_by_format(config),
             },
             attention: attention(config),
             conversion: conversion(config),
@@ -125,6 +127,8 @@ impl Weights {
 pub(super) struct CacheSize {
     pub(super) numbers_per_token_and_layer: usize,
     pub(super) mib_per_1000_tokens_bf16: f64,
+    /// By format, scales included; those that the model's cache can have.
+    pub(super) bytes_per_token_and_layer: BTreeMap<String, usize>,
 }
 
 /// What a conversion keeps; nothing for a model that is converted already.

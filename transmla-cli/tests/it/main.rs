@@ -1,6 +1,7 @@
 //! The binary as its users meet it: exit codes, messages, files.
 
 mod bad_input;
+mod cache_formats;
 mod chat;
 mod convert;
 mod damage;

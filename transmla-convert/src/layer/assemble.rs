@@ -68,6 +68,7 @@ pub(crate) fn attention(
         key_scale,
         kv_down: to_linear(down.as_ref(), hidden, device),
         kv_norm: None,
+        latent_map: None,
         kv_up: to_linear(factors.kv.kv_b().as_ref(), plan.latent().kv_lora_rank, device),
         o: output,
         heads: plan.source().num_attention_heads,

@@ -13,10 +13,13 @@
 //! | `skinny` | skinny matrix products on the CPU: a few rows times a weight that is read once, by all threads |
 //! | `threads` | entering the threads of the CPU once for many small pieces of work |
 //! | `prefetch` | asks for the memory that is read next |
-//! | `storage` | numbers as caches keep them: `f32`, `bf16` or `f16` |
+//! | `storage` | numbers as caches keep them: `f32`, `bf16`, `f16` or quantised rows |
+//! | `cache_format` | the names of these formats, and the bytes of a token |
+//! | `quantised`, `small_floats` | rows of a latent cache with 8 or 4 bits to a number, and the floats in them |
 //! | `product`, `vectors`, `exponential` | matrix products, skinny products in registers, and a vectorised softmax |
 
 mod attention;
+mod cache_format;
 mod cached_values;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod cube;
@@ -27,18 +30,22 @@ mod host;
 mod plain_decode;
 mod prefetch;
 mod product;
+mod quantised;
 mod scores;
 mod skinny;
+mod small_floats;
 mod storage;
 mod threads;
 mod vectors;
 
 pub use attention::{AttentionGradients, attend, attention_gradients, plain_attend, plain_attention_gradients};
 pub(crate) use attention::{on_host, repeat_heads};
+pub use cache_format::{CacheFormat, Quantisation};
 pub use cached_values::CachedValues;
 pub use decode::{CachedHead, DecodeShape, decode};
 pub use decode_tensors::{decode_is_fused, decode_tensors};
 pub use plain_decode::plain_decode;
+pub use quantised::QuantisedRow;
 pub use scores::attention_mask;
 pub(crate) use skinny::skinny_product;
 pub use storage::{Stored, StoredSlice};

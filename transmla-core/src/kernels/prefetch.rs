@@ -24,13 +24,9 @@ impl Prefetch {
         }
     }
 
-    /// `len` of some numbers from `start` on, where they lie.
+    /// `len` of some numbers from `start` on, where they lie; whole rows if rows are quantised.
     pub fn of(numbers: StoredSlice<'_>, start: usize, len: usize) -> Self {
-        let (first, size) = match numbers {
-            StoredSlice::F32(numbers) => (numbers[start..][..len].as_ptr().cast(), size_of_val(&numbers[..len])),
-            StoredSlice::Bf16(numbers) => (numbers[start..][..len].as_ptr().cast(), size_of_val(&numbers[..len])),
-            StoredSlice::F16(numbers) => (numbers[start..][..len].as_ptr().cast(), size_of_val(&numbers[..len])),
-        };
+        let (first, size) = numbers.bytes_of(start, len);
         Self {
             next: first,
             lines: size.div_ceil(LINE),

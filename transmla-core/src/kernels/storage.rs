@@ -4,6 +4,8 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use transmla_checkpoint::StorageDtype;
 
+use super::quantised::QuantisedRow;
+
 /// Numbers in the format that a cache keeps them in.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stored {
@@ -13,6 +15,8 @@ pub enum Stored {
     Bf16(Vec<bf16>),
     /// IEEE half precision; beyond 65504 it is infinite.
     F16(Vec<f16>),
+    /// Rows of a latent cache with few bits: how they are laid out, and their bytes. Only whole rows are appended, kept and read.
+    Quantised(QuantisedRow, Vec<u8>),
 }
 
 impl Stored {
@@ -25,12 +29,18 @@ impl Stored {
         }
     }
 
+    /// No row yet, with room for `rows`.
+    pub fn quantised(row: QuantisedRow, rows: usize) -> Self {
+        Self::Quantised(row, Vec::with_capacity(rows * row.bytes()))
+    }
+
     /// Appends numbers, rounded to the nearest that the format has. The room doubles when it runs out.
     pub fn extend(&mut self, numbers: &[f32]) {
         match self {
             Self::F32(kept) => kept.extend_from_slice(numbers),
             Self::Bf16(kept) => kept.extend(numbers.iter().map(|number| bf16::from_f32(*number))),
             Self::F16(kept) => kept.extend(numbers.iter().map(|number| f16::from_f32(*number))),
+            Self::Quantised(row, kept) => row.encode(numbers, kept),
         }
     }
 
@@ -40,6 +50,7 @@ impl Stored {
             Self::F32(kept) => kept.truncate(len),
             Self::Bf16(kept) => kept.truncate(len),
             Self::F16(kept) => kept.truncate(len),
+            Self::Quantised(row, kept) => kept.truncate(len / row.numbers() * row.bytes()),
         }
     }
 
@@ -53,12 +64,13 @@ impl Stored {
         self.len() == 0
     }
 
-    /// Numbers that there is room for.
-    pub fn capacity(&self) -> usize {
+    /// Bytes that there is room for.
+    pub fn allocated_bytes(&self) -> usize {
         match self {
-            Self::F32(kept) => kept.capacity(),
-            Self::Bf16(kept) => kept.capacity(),
-            Self::F16(kept) => kept.capacity(),
+            Self::F32(kept) => kept.capacity() * 4,
+            Self::Bf16(kept) => kept.capacity() * 2,
+            Self::F16(kept) => kept.capacity() * 2,
+            Self::Quantised(_, kept) => kept.capacity(),
         }
     }
 
@@ -68,6 +80,7 @@ impl Stored {
             Self::F32(kept) => StoredSlice::F32(kept),
             Self::Bf16(kept) => StoredSlice::Bf16(kept),
             Self::F16(kept) => StoredSlice::F16(kept),
+            Self::Quantised(row, kept) => StoredSlice::Quantised(*row, kept),
         }
     }
 }
@@ -81,6 +94,8 @@ pub enum StoredSlice<'a> {
     Bf16(&'a [bf16]),
     /// IEEE half precision.
     F16(&'a [f16]),
+    /// Rows of a latent cache with few bits.
+    Quantised(QuantisedRow, &'a [u8]),
 }
 
 impl<'a> StoredSlice<'a> {
@@ -90,12 +105,26 @@ impl<'a> StoredSlice<'a> {
             Self::F32(numbers) => numbers.len(),
             Self::Bf16(numbers) => numbers.len(),
             Self::F16(numbers) => numbers.len(),
+            Self::Quantised(row, bytes) => bytes.len() / row.bytes() * row.numbers(),
         }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The bytes of a part, which is of whole rows if rows are quantised.
+    pub(super) fn bytes_of(self, start: usize, len: usize) -> (*const i8, usize) {
+        match self {
+            Self::F32(numbers) => (numbers[start..][..len].as_ptr().cast(), size_of_val(&numbers[..len])),
+            Self::Bf16(numbers) => (numbers[start..][..len].as_ptr().cast(), size_of_val(&numbers[..len])),
+            Self::F16(numbers) => (numbers[start..][..len].as_ptr().cast(), size_of_val(&numbers[..len])),
+            Self::Quantised(row, bytes) => {
+                let bytes = row.bytes_of_rows(bytes, start, len);
+                (bytes.as_ptr().cast(), bytes.len())
+            }
+        }
     }
 
     /// Appends all of them as `f32`.
@@ -119,6 +148,11 @@ impl<'a> StoredSlice<'a> {
             Self::F16(numbers) => {
                 room.resize(len, 0.0);
                 numbers[start..][..len].convert_to_f32_slice(room);
+                room
+            }
+            Self::Quantised(row, bytes) => {
+                room.resize(len, 0.0);
+                row.decode(row.bytes_of_rows(bytes, start, len), room);
                 room
             }
         }
@@ -156,7 +190,7 @@ mod tests {
                 kept.truncate(cut);
                 let len = numbers.len().min(cut);
                 prop_assert_eq!(kept.len(), len);
-                prop_assert!(kept.capacity() >= len.max(3));
+                prop_assert!(kept.allocated_bytes() >= len.max(3) * dtype.bytes());
                 let mut room = Vec::new();
                 let start = len / 2;
                 let found = kept.as_slice().widen(start, len - start, &mut room);

@@ -5,6 +5,7 @@ use transmla_checkpoint::{AttentionConfig, ModelConfig, StorageDtype};
 
 use super::cached_rows::CachedRows;
 use crate::error::CoreError;
+use crate::kernels::{CacheFormat, QuantisedRow};
 
 /// The cache of one layer.
 #[derive(Debug, Clone)]
@@ -38,6 +39,24 @@ impl LayerCache {
             AttentionConfig::Latent(_) => Self::Latent {
                 rows: CachedRows::new(1, config.attention.cache_numbers(), capacity, dtype),
             },
+        }
+    }
+
+    /// The same in any format.
+    ///
+    /// # Errors
+    /// [`CoreError::CacheFormat`] for a quantised cache of a model without latents.
+    pub fn in_format(config: &ModelConfig, capacity: usize, format: CacheFormat) -> Result<Self, CoreError> {
+        match (format, &config.attention) {
+            (CacheFormat::Plain(dtype), _) => Ok(Self::new(config, capacity, dtype)),
+            (CacheFormat::Quantised(_), AttentionConfig::Grouped(_)) => Err(CoreError::CacheFormat { format }),
+            (CacheFormat::Quantised(quantisation), AttentionConfig::Latent(latent)) => {
+                let exact = config.attention.cache_numbers() - latent.kv_lora_rank;
+                let row = QuantisedRow::new(quantisation, latent.kv_lora_rank, exact);
+                Ok(Self::Latent {
+                    rows: CachedRows::quantised(row, capacity),
+                })
+            }
         }
     }
 
@@ -111,7 +130,7 @@ impl LayerCache {
 #[derive(Debug, Clone)]
 pub struct KvCache {
     layers: Vec<LayerCache>,
-    dtype: StorageDtype,
+    format: CacheFormat,
     /// Tokens of each sequence that every layer has seen; empty before the first.
     lengths: Vec<usize>,
 }
@@ -128,9 +147,23 @@ impl KvCache {
             layers: (0..config.num_hidden_layers)
                 .map(|_| LayerCache::new(config, capacity, dtype))
                 .collect(),
-            dtype,
+            format: dtype.into(),
             lengths: Vec::new(),
         }
+    }
+
+    /// The same in any format, the quantised ones included: with those, tokens attend to the rows as they are kept, their own included,
+    /// however a text is cut into calls. [`Decoder::for_cache`](super::Decoder::for_cache) gives the model that loses least by it.
+    ///
+    /// # Errors
+    /// [`CoreError::CacheFormat`] for a quantised cache of a model that has keys and values of its heads instead of latents.
+    pub fn in_format(config: &ModelConfig, capacity: usize, format: CacheFormat) -> Result<Self, CoreError> {
+        let layers = (0..config.num_hidden_layers).map(|_| LayerCache::in_format(config, capacity, format));
+        Ok(Self {
+            layers: layers.collect::<Result<_, _>>()?,
+            format,
+            lengths: Vec::new(),
+        })
     }
 
     /// Adds random keys and values of `tokens` tokens to each of `batch` sequences, to measure decoding: its time does not depend
@@ -171,7 +204,7 @@ impl KvCache {
         let Some(first) = caches.first() else {
             return Err(problem("there are no caches to join"));
         };
-        let (layers, dtype) = (first.layers.len(), first.dtype);
+        let (layers, format) = (first.layers.len(), first.format);
         if caches.iter().any(|cache| cache.lengths.is_empty()) {
             return Err(problem("an empty cache cannot be joined with others"));
         }
@@ -189,15 +222,23 @@ impl KvCache {
         drop(columns);
         Ok(Self {
             layers: joined,
-            dtype,
+            format,
             lengths,
         })
     }
 
-    /// The storage format: `f32` where the device does not support the requested one.
-    pub fn dtype(&self) -> StorageDtype {
+    /// The format it is kept in: `f32` where the device does not support the requested one.
+    pub fn format(&self) -> CacheFormat {
         let first = self.layers.first();
-        first.map_or(self.dtype, |layer| layer.rows().0.dtype())
+        first.map_or(self.format, |layer| layer.rows().0.format())
+    }
+
+    /// Bytes of one token in all layers, scales included.
+    pub fn bytes_per_token(&self) -> usize {
+        self.layers
+            .iter()
+            .map(|layer| layer.sum(CachedRows::bytes_per_token))
+            .sum()
     }
 
     /// Tokens of the longest sequence that every layer has seen.
@@ -212,8 +253,7 @@ impl KvCache {
 
     /// Bytes that the seen tokens of all sequences take.
     pub fn bytes(&self) -> usize {
-        let numbers = self.layers.iter().map(|layer| layer.sum(CachedRows::numbers_per_token));
-        numbers.sum::<usize>() * self.lengths.iter().sum::<usize>() * self.dtype().bytes()
+        self.bytes_per_token() * self.lengths.iter().sum::<usize>()
     }
 
     /// Bytes that are set aside for the tokens of all sequences, seen or not.

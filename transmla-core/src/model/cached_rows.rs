@@ -6,22 +6,40 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use transmla_checkpoint::StorageDtype;
 
 use super::formats::{float, format_on};
-use crate::kernels::{CachedHead, Stored, on_host};
+use crate::kernels::{CacheFormat, CachedHead, QuantisedRow, Stored, on_host};
 
 /// Rows kept for every token of every sequence and head, in one format.
 ///
 /// On the CPU each head of each sequence has a buffer of its own, which kernels read where it lies and sequences of other
 /// lengths do not pad; on other devices there is one tensor for all of them, in `f32` if the device does not know the format.
+/// Quantised rows are in such buffers for every device: other devices are given copies in `f32`, made for each use.
 /// The room for `capacity` tokens a sequence is taken when the first come, and doubles when it runs out.
 #[derive(Debug, Clone)]
 pub struct CachedRows {
     heads: usize,
     width: usize,
     capacity: usize,
-    dtype: StorageDtype,
+    form: Form,
     /// Tokens of each sequence.
     lengths: Vec<usize>,
     kept: Option<Kept>,
+}
+
+/// How rows are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Plain(StorageDtype),
+    Quantised(QuantisedRow),
+}
+
+impl Form {
+    /// Bytes of a row of so many numbers.
+    fn bytes(self, width: usize) -> usize {
+        match self {
+            Self::Plain(dtype) => width * dtype.bytes(),
+            Self::Quantised(row) => row.bytes(),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -34,11 +52,20 @@ enum Kept {
 
 impl CachedRows {
     pub(super) fn new(heads: usize, width: usize, capacity: usize, dtype: StorageDtype) -> Self {
+        Self::of_form(heads, width, capacity, Form::Plain(dtype))
+    }
+
+    /// Quantised rows of a single head.
+    pub(super) fn quantised(row: QuantisedRow, capacity: usize) -> Self {
+        Self::of_form(1, row.numbers(), capacity, Form::Quantised(row))
+    }
+
+    fn of_form(heads: usize, width: usize, capacity: usize, form: Form) -> Self {
         Self {
             heads,
             width,
             capacity: capacity.max(1),
-            dtype,
+            form,
             lengths: Vec::new(),
             kept: None,
         }
@@ -56,12 +83,11 @@ impl CachedRows {
         }
         assert_eq!(batch, self.lengths.len(), "a cache of another batch");
         let (on_host, device) = (on_host(&new), new.device());
-        let kept = self.kept.get_or_insert_with(|| match on_host {
-            true => {
-                let buffer = || Stored::with_capacity(self.dtype, self.capacity * self.width);
-                Kept::Host((0..batch * heads).map(|_| buffer()).collect())
-            }
-            false => Kept::Device(None),
+        let buffers = |buffer: &dyn Fn() -> Stored| Kept::Host((0..batch * heads).map(|_| buffer()).collect());
+        let kept = self.kept.get_or_insert_with(|| match self.form {
+            Form::Quantised(row) => buffers(&|| Stored::quantised(row, self.capacity)),
+            Form::Plain(dtype) if on_host => buffers(&|| Stored::with_capacity(dtype, self.capacity * self.width)),
+            Form::Plain(_) => Kept::Device(None),
         });
         match kept {
             Kept::Host(buffers) => {
@@ -78,8 +104,13 @@ impl CachedRows {
                     false => self.capacity,
                 };
                 let old = rows.take().map(|rows| *rows);
-                self.dtype = format_on(self.dtype, &device);
-                let new = new.cast(float(self.dtype));
+                let new = match &mut self.form {
+                    Form::Plain(dtype) => {
+                        *dtype = format_on(*dtype, &device);
+                        new.cast(float(*dtype))
+                    }
+                    Form::Quantised(_) => new,
+                };
                 let mut room = with_room(old, [batch, heads, grown, width], new.dtype(), &device);
                 self.capacity = grown;
                 for index in runs(&self.lengths) {
@@ -109,8 +140,16 @@ impl CachedRows {
     }
 
     /// The format they are kept in; before the first, the one asked for.
-    pub fn dtype(&self) -> StorageDtype {
-        self.dtype
+    pub fn format(&self) -> CacheFormat {
+        match self.form {
+            Form::Plain(dtype) => CacheFormat::Plain(dtype),
+            Form::Quantised(row) => CacheFormat::Quantised(row.quantisation()),
+        }
+    }
+
+    /// Bytes kept of a token, scales included.
+    pub fn bytes_per_token(&self) -> usize {
+        self.heads * self.form.bytes(self.width)
     }
 
     /// Numbers kept of a token.
@@ -122,8 +161,8 @@ impl CachedRows {
     pub fn allocated_bytes(&self) -> usize {
         match &self.kept {
             None => 0,
-            Some(Kept::Host(buffers)) => buffers.iter().map(Stored::capacity).sum::<usize>() * self.dtype.bytes(),
-            Some(Kept::Device(_)) => self.lengths.len() * self.capacity * self.numbers_per_token() * self.dtype.bytes(),
+            Some(Kept::Host(buffers)) => buffers.iter().map(Stored::allocated_bytes).sum(),
+            Some(Kept::Device(_)) => self.lengths.len() * self.capacity * self.bytes_per_token(),
         }
     }
 
@@ -169,8 +208,8 @@ impl CachedRows {
     /// The rows of several caches as those of one batch; `None` if they keep different things, or in different places.
     pub(super) fn join(mut caches: Vec<Self>) -> Option<Self> {
         let first = caches.first()?;
-        let (heads, width, dtype) = (first.heads, first.width, first.dtype);
-        let same = |rows: &Self| (rows.heads, rows.width, rows.dtype) == (heads, width, dtype);
+        let (heads, width, form) = (first.heads, first.width, first.form);
+        let same = |rows: &Self| (rows.heads, rows.width, rows.form) == (heads, width, form);
         if !caches.iter().all(same) {
             return None;
         }
@@ -197,13 +236,13 @@ impl CachedRows {
             heads,
             width,
             capacity,
-            dtype,
+            form,
             lengths,
             kept: Some(kept),
         })
     }
 
-    /// The buffers of all heads of all sequences, if they are on the CPU.
+    /// The buffers of all heads of all sequences, if they are in host memory.
     pub(super) fn host(&self) -> Option<&[Stored]> {
         match &self.kept {
             Some(Kept::Host(buffers)) => Some(buffers),
@@ -211,7 +250,7 @@ impl CachedRows {
         }
     }
 
-    /// What attention reads of these rows and of values, if they are on the CPU.
+    /// What attention reads of these rows and of values, if they are in host memory.
     pub(super) fn cached_heads<'a>(&'a self, values: Option<&'a Self>) -> Option<Vec<CachedHead<'a>>> {
         let keys = self.host()?;
         let values = match values {
@@ -226,20 +265,20 @@ impl CachedRows {
     }
 
     /// `[batch, heads, capacity, width]` as it is kept, at least as many rows as the longest sequence has tokens; nothing before
-    /// the first token. From the CPU it is a copy in f32.
+    /// the first token. From host memory it is a copy in f32 on the given device.
     ///
     /// Rows beyond the end of a sequence are finite and must be ignored.
-    pub(super) fn kept_tensor(&self) -> Option<Tensor<4>> {
+    pub(super) fn kept_tensor(&self, device: &Device) -> Option<Tensor<4>> {
         match self.kept.as_ref()? {
             Kept::Device(rows) => Some((**rows.as_ref()?).clone()),
-            Kept::Host(_) => self.tensor(),
+            Kept::Host(_) => self.tensor(device),
         }
     }
 
-    /// `[batch, heads, longest, width]` in f32; `None` before the first token.
+    /// `[batch, heads, longest, width]` in f32; `None` before the first token. From host memory it is a copy on the given device.
     ///
     /// Rows beyond the end of a sequence are finite and must be ignored.
-    pub(super) fn tensor(&self) -> Option<Tensor<4>> {
+    pub(super) fn tensor(&self, device: &Device) -> Option<Tensor<4>> {
         let longest = self.lengths.iter().copied().max()?;
         match self.kept.as_ref()? {
             Kept::Device(rows) => Some((**rows.as_ref()?).clone().narrow(2, 0, longest).cast(DType::F32)),
@@ -250,7 +289,7 @@ impl CachedRows {
                     numbers.resize((index + 1) * longest * self.width, 0.0);
                 }
                 let shape = [self.lengths.len(), self.heads, longest, self.width];
-                Some(Tensor::from_data(TensorData::new(numbers, shape), &Device::flex()))
+                Some(Tensor::from_data(TensorData::new(numbers, shape), device))
             }
         }
     }

@@ -13,7 +13,7 @@ use super::layered::LayeredModel;
 use super::output_head::OutputHead;
 use super::rotary::LayerRotary;
 use crate::error::CoreError;
-use crate::kernels::among_threads;
+use crate::kernels::{CacheFormat, among_threads};
 
 /// Whether a model's weights are kept or read again for every use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Decoder {
     device: Device,
     layers: Option<Arc<Vec<DecoderLayer>>>,
     head: Option<OutputHead>,
+    /// Whether latents are in the basis that loses least when they are quantised.
+    for_quantised: bool,
 }
 
 impl Decoder {
@@ -61,6 +63,7 @@ impl Decoder {
             device: device.clone(),
             layers: None,
             head: None,
+            for_quantised: false,
         };
         if residency == Residency::Loaded {
             let layers = (0..decoder.config.num_hidden_layers).map(|index| decoder.layer(index));
@@ -78,6 +81,27 @@ impl Decoder {
             head: None,
             ..self.clone()
         }
+    }
+
+    /// The same model as it loses least with a cache of this format: if that is quantised, its latents are turned into another basis,
+    /// which changes nothing but what a quantised cache rounds. The cache must be filled and read by the same model.
+    ///
+    /// # Errors
+    /// [`CoreError::CacheFormat`] for a quantised cache of a model without latents; a device that fails.
+    pub fn for_cache(&self, format: CacheFormat) -> Result<Self, CoreError> {
+        format.check(&self.config)?;
+        if self.for_quantised || !format.is_quantised() {
+            return Ok(self.clone());
+        }
+        let layers = self.layers.as_ref().map(|layers| {
+            let layers = layers.iter().cloned().map(DecoderLayer::for_quantised_cache);
+            layers.collect::<Result<Vec<_>, _>>()
+        });
+        Ok(Self {
+            layers: layers.transpose()?.map(Arc::new),
+            for_quantised: true,
+            ..self.clone()
+        })
     }
 
     /// Whether the weights are kept.
@@ -194,7 +218,13 @@ impl LayeredModel for Decoder {
         }
         match self.layers.as_ref().and_then(|layers| layers.get(index)) {
             Some(layer) => Ok(layer.clone()),
-            None => DecoderLayer::read(&self.checkpoint, &self.config, index, &self.device),
+            None => {
+                let layer = DecoderLayer::read(&self.checkpoint, &self.config, index, &self.device)?;
+                match self.for_quantised {
+                    true => layer.for_quantised_cache(),
+                    false => Ok(layer),
+                }
+            }
         }
     }
 

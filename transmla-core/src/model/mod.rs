@@ -9,6 +9,7 @@ mod decoder;
 mod experts;
 mod feed_forward;
 mod formats;
+mod latent_basis;
 mod layer;
 mod layered;
 mod linear;

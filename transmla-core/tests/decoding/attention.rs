@@ -69,6 +69,7 @@ fn latent(heads: usize, width: usize, rank: usize, rope: usize, value: usize) ->
         key_scale: None,
         kv_down: linear(rank + rope, HIDDEN),
         kv_norm: None,
+        latent_map: None,
         kv_up: linear(heads * (width + value), rank),
         o: linear(HIDDEN, heads * value),
         heads,

@@ -4,7 +4,8 @@ use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use proptest::prelude::*;
 use transmla_core::StorageDtype;
 use transmla_core::kernels::{
-    AttentionParameters, CachedHead, CachedValues, DecodeShape, Stored, decode, decode_tensors, plain_decode,
+    AttentionParameters, CachedHead, CachedValues, DecodeShape, Quantisation, QuantisedRow, Stored, decode,
+    decode_tensors, plain_decode,
 };
 
 const DTYPES: [StorageDtype; 3] = [StorageDtype::F32, StorageDtype::Bf16, StorageDtype::F16];
@@ -19,11 +20,15 @@ fn values(tensor: &Tensor<4>) -> Vec<f32> {
 
 /// Rows `[batch, heads, longest, width]` as buffers of each sequence's own length, and as the tensor of what they keep.
 fn stored(rows: &Tensor<4>, lengths: &[usize], dtype: StorageDtype) -> (Vec<Stored>, Tensor<4>) {
+    stored_in(rows, lengths, &|| Stored::with_capacity(dtype, 1))
+}
+
+fn stored_in(rows: &Tensor<4>, lengths: &[usize], empty: &dyn Fn() -> Stored) -> (Vec<Stored>, Tensor<4>) {
     let [batch, heads, longest, width] = rows.dims();
     let all = values(rows);
     let mut kept = Vec::new();
     let buffers = (0..batch * heads).map(|head| {
-        let mut buffer = Stored::with_capacity(dtype, 1);
+        let mut buffer = empty();
         buffer.extend(&all[head * longest * width..][..lengths[head / heads] * width]);
         buffer.as_slice().append_to(&mut kept);
         kept.resize((head + 1) * longest * width, 0.0);
@@ -160,6 +165,92 @@ proptest! {
         };
         let difference = case.difference(&parameters, DTYPES[dtype], latent);
         prop_assert!(difference < 2e-5, "{}", difference);
+    }
+}
+
+/// A quantised latent cache: the fused kernel reads codes, the oracle the numbers that they stand for. `scales` numbers behind each row
+/// multiply the scores of their share of the heads.
+fn quantised_difference(
+    [shared, new, latent, rope, scales]: [usize; 5],
+    past: &[usize],
+    parameters: &AttentionParameters,
+    quantisation: Quantisation,
+) -> f32 {
+    let (heads, width) = (shared * scales.max(1), latent + rope);
+    let row = QuantisedRow::new(quantisation, latent, rope + scales);
+    let lengths: Vec<usize> = past.iter().map(|past| past + new).collect();
+    let longest = lengths.iter().copied().max().unwrap();
+    let q = random([past.len(), heads, new, width], 2.0);
+    let rows = random([past.len(), 1, longest, row.numbers()], 1.0);
+    let (buffers, kept) = stored_in(&rows, &lengths, &|| Stored::quantised(row, 1));
+    for (buffer, length) in buffers.iter().zip(&lengths) {
+        assert_eq!(buffer.len(), length * row.numbers());
+    }
+    let cached: Vec<CachedHead<'_>> = buffers
+        .iter()
+        .map(|keys| CachedHead {
+            keys: keys.as_slice(),
+            values: None,
+        })
+        .collect();
+    let shape = DecodeShape {
+        shared: heads,
+        new,
+        width,
+        value_width: latent,
+        scales,
+    };
+    let found = decode(&shape, parameters, &values(&q), &cached);
+    let keys = kept.clone().narrow(3, 0, width);
+    let keys = match scales {
+        0 => keys,
+        _ => {
+            let of_head = |head: usize| keys.clone() * kept.clone().narrow(3, width + head / shared, 1);
+            Tensor::cat((0..heads).map(of_head).collect(), 1)
+        }
+    };
+    let groups = keys.dims()[1];
+    let of_each = kept.narrow(3, 0, latent).repeat_dim(1, groups);
+    let expected = values(&plain_decode(q, keys, of_each, &lengths, parameters));
+    assert_eq!(found.len(), expected.len());
+    found
+        .iter()
+        .zip(&expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, |worst, x| if x > worst || x.is_nan() { x } else { worst })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn fused_reads_quantised_rows(
+        shared in 1usize..7, new in 1usize..5, latent in 1usize..80, rope in 1usize..20, scales in 0usize..4,
+        past in prop::collection::vec(0usize..180, 1..4), window in 1usize..200, bounded: bool, windowed: bool,
+    ) {
+        let parameters = AttentionParameters {
+            scale: 0.3,
+            softcap: bounded.then_some(3.0),
+            window: windowed.then_some(window),
+        };
+        for quantisation in Quantisation::ALL {
+            let shape = [shared, new, latent, rope, scales];
+            let difference = quantised_difference(shape, &past, &parameters, quantisation);
+            prop_assert!(difference < 2e-5, "{}: {}", quantisation, difference);
+        }
+    }
+}
+
+/// Latents of SmolLM2 and of DeepSeek, long enough to be split among threads.
+#[test]
+fn fused_reads_quantised_rows_at_real_shapes() {
+    for [shared, latent, rope] in [[9, 64, 32], [9, 128, 32], [16, 512, 64]] {
+        for quantisation in Quantisation::ALL {
+            let parameters = AttentionParameters::of_width(latent + rope);
+            let difference =
+                quantised_difference([shared, 1, latent, rope, 0], &[1500, 700], &parameters, quantisation);
+            assert!(difference < 2e-5, "{quantisation} {latent}: {difference}");
+        }
     }
 }
 

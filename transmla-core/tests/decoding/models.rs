@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor};
 use transmla_core::checkpoint::read_input_ids;
 use transmla_core::synthetic::write_random_model;
-use transmla_core::{CoreError, Decoder, KvCache, LayeredModel, Residency, StorageDtype, TokenBatch};
+use transmla_core::{
+    CacheFormat, CoreError, Decoder, KvCache, LayeredModel, Quantisation, Residency, StorageDtype, TokenBatch,
+};
 
 /// Grouped queries plain, in windows, with bounds, with two RoPEs; latents with and without low-rank queries.
 pub const FAMILIES: [&str; 6] = [
@@ -190,4 +192,120 @@ fn an_error_changes_nothing() {
     let found = model.next_logits(&batch(&[&ids[3..4]]), Some(&mut cache)).unwrap();
     let expected = model.next_logits(&batch(&[&ids[..4]]), None).unwrap();
     assert!(difference(found, expected) < 1e-4);
+}
+
+/// Latents with and without low-rank queries, with their own norms.
+const LATENT_FAMILIES: [&str; 2] = ["deepseek-v3", "deepseek-v3-qlora"];
+
+/// Another basis of the latents changes nothing while nothing is rounded, whether weights are in memory or not.
+#[test]
+fn the_basis_for_quantised_caches_is_exact() {
+    for family in LATENT_FAMILIES {
+        let (loaded, ids) = open(family);
+        let streamed = Decoder::open(&folder(family), &Device::flex(), Residency::Streamed).unwrap();
+        let expected = loaded.next_logits(&batch(&[&ids[..9]]), None).unwrap();
+        for model in [loaded, streamed] {
+            let turned = model.for_cache(CacheFormat::Quantised(Quantisation::Int8)).unwrap();
+            assert_eq!(turned.residency(), model.residency());
+            let mut cache = KvCache::new(turned.config(), 9);
+            turned.next_logits(&batch(&[&ids[..8]]), Some(&mut cache)).unwrap();
+            let cached = turned.next_logits(&batch(&[&ids[8..9]]), Some(&mut cache)).unwrap();
+            for found in [cached, turned.next_logits(&batch(&[&ids[..9]]), None).unwrap()] {
+                let worst = difference(found, expected.clone());
+                assert!(worst < 1e-4, "{family}: {worst}");
+            }
+        }
+    }
+}
+
+/// Tokens see what is kept however a text is cut, on every device; what is kept is near what was put in.
+#[test]
+fn quantised_caches_decode_alike_and_nearly_the_same() {
+    for family in LATENT_FAMILIES {
+        let (model, ids) = open(family);
+        let exact = model.next_logits(&batch(&[&ids[..12]]), None).unwrap();
+        let spread = exact.clone().abs().max().into_scalar::<f32>();
+        let mut errors = Vec::new();
+        for quantisation in Quantisation::ALL {
+            let format = CacheFormat::Quantised(quantisation);
+            let turned = model.for_cache(format).unwrap();
+            let other = turned.on_device(&Device::flex().autodiff());
+            let mut found = Vec::new();
+            for model in [&turned, &other] {
+                for pieces in [&[12][..], &[7, 1, 1, 3], &[1, 10, 1]] {
+                    let mut cache = KvCache::in_format(model.config(), 4, format).unwrap();
+                    let mut start = 0;
+                    let logits = pieces.iter().map(|length| {
+                        start += length;
+                        let piece = batch(&[&ids[start - length..start]]);
+                        model.next_logits(&piece, Some(&mut cache)).unwrap()
+                    });
+                    let logits = logits.last().unwrap().into_data().iter::<f32>().collect::<Vec<_>>();
+                    found.push(Tensor::<1>::from_floats(&logits[..], &Device::flex()).unsqueeze::<2>());
+                    let layers = model.config().num_hidden_layers;
+                    let bytes = format.bytes_per_token(model.config()).unwrap() * layers;
+                    assert_eq!(
+                        (cache.format(), cache.bytes_per_token(), cache.bytes()),
+                        (format, bytes, 12 * bytes)
+                    );
+                    assert!(cache.allocated_bytes() >= cache.bytes());
+                }
+            }
+            for other in &found {
+                // Sums in another order may round a number of a row to the other of two codes.
+                let apart = difference(other.clone(), found[0].clone());
+                let allowed = if quantisation == Quantisation::Int8 { 0.01 } else { 0.1 };
+                assert!(apart < allowed * spread, "{family} {quantisation}: {apart} of {spread}");
+            }
+            errors.push(difference(found.swap_remove(0), exact.clone()) / spread);
+        }
+        assert!(errors.iter().all(|error| *error > 0.0), "{family}: {errors:?}");
+        assert!(
+            errors[0] < 0.02 && errors[1] < 0.1 && errors[2] < 0.5,
+            "{family}: {errors:?}"
+        );
+    }
+}
+
+/// Copies, joins and forgetting, which work on bytes of rows.
+#[test]
+fn quantised_caches_are_joined_and_cut() {
+    let (model, ids) = open("deepseek-v3");
+    let format = CacheFormat::Quantised(Quantisation::Int4);
+    let read = |length: usize| {
+        let mut cache = KvCache::in_format(model.config(), 8, format).unwrap();
+        model.next_logits(&batch(&[&ids[..length]]), Some(&mut cache)).unwrap();
+        cache
+    };
+    let next = |cache: &mut KvCache, rows: &[&[i64]]| model.next_logits(&batch(rows), Some(cache)).unwrap();
+    let alone = next(&mut read(5), &[&ids[5..6]]);
+    let mut joined = KvCache::join(vec![read(3), read(5)]).unwrap();
+    let together = next(&mut joined, &[&ids[3..4], &ids[5..6]]);
+    assert!(difference(together.narrow(0, 1, 1), alone.clone()) < 1e-4);
+    let mut longer = read(9);
+    longer.truncate(5);
+    assert!(difference(next(&mut longer, &[&ids[5..6]]), alone) < 1e-4);
+    let mut plain = KvCache::new(model.config(), 8);
+    model.next_logits(&batch(&[&ids[..3]]), Some(&mut plain)).unwrap();
+    assert!(KvCache::join(vec![read(3), plain]).is_err());
+}
+
+#[test]
+fn keys_and_values_of_heads_are_not_quantised() {
+    let (model, _) = open("mistral");
+    for quantisation in Quantisation::ALL {
+        let format = CacheFormat::Quantised(quantisation);
+        let errors = [
+            KvCache::in_format(model.config(), 8, format).unwrap_err(),
+            model.for_cache(format).unwrap_err(),
+            format.bytes_per_token(model.config()).unwrap_err(),
+        ];
+        for error in errors.map(|error| error.to_string()) {
+            assert!(
+                error.contains(&quantisation.to_string()) && error.contains("bf16"),
+                "{error}"
+            );
+        }
+    }
+    assert!(model.for_cache(StorageDtype::Bf16.into()).is_ok());
 }

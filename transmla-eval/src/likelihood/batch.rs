@@ -2,7 +2,7 @@
 
 use transmla_core::burn::tensor::{Device, Tensor};
 use transmla_core::model::{LayerCache, LayerRotary};
-use transmla_core::{CoreError, DecoderLayer, LayeredModel, ModelConfig, StorageDtype, TokenBatch};
+use transmla_core::{CacheFormat, CoreError, DecoderLayer, LayeredModel, ModelConfig, TokenBatch};
 
 use super::layout::{Branches, Bundle, Layout, Prediction};
 use crate::observer::Progress;
@@ -81,6 +81,7 @@ impl Batch {
         &mut self,
         layer: &Indexed,
         config: &ModelConfig,
+        format: Option<CacheFormat>,
         root: Option<&Root>,
         shared: Option<&LayerCache>,
     ) -> Result<(), CoreError> {
@@ -88,8 +89,8 @@ impl Batch {
         let longest = self.stems.state.dims()[1];
         let mut cache = match shared {
             Some(shared) => Some(shared.copies_of(&vec![0; sequences])),
-            None if self.branches.is_empty() => None,
-            None => Some(LayerCache::new(config, longest, StorageDtype::F32)),
+            None if self.branches.is_empty() && format.is_none() => None,
+            None => Some(LayerCache::in_format(config, longest, format.unwrap_or_default())?),
         };
         self.stems.advance(layer, cache.as_mut())?;
         let Some(mut cache) = cache.filter(|_| !self.branches.is_empty()) else {
@@ -142,7 +143,12 @@ impl Wave {
     }
 
     /// The same behind the last layer.
-    pub fn through_layers(mut self, model: &dyn LayeredModel, progress: &mut Progress<'_>) -> Result<Self, CoreError> {
+    pub fn through_layers(
+        mut self,
+        model: &dyn LayeredModel,
+        format: Option<CacheFormat>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Self, CoreError> {
         let config = model.config();
         for index in 0..config.num_hidden_layers {
             let layer = Indexed {
@@ -153,13 +159,13 @@ impl Wave {
                 let shared = match root {
                     None => None,
                     Some(Root(root)) => {
-                        let mut cache = LayerCache::new(config, root.lengths[0], StorageDtype::F32);
+                        let mut cache = LayerCache::in_format(config, root.lengths[0], format.unwrap_or_default())?;
                         root.advance(&layer, Some(&mut cache))?;
                         Some(cache)
                     }
                 };
                 for batch in batches {
-                    batch.advance(&layer, config, root.as_ref(), shared.as_ref())?;
+                    batch.advance(&layer, config, format, root.as_ref(), shared.as_ref())?;
                     progress.step();
                 }
             }

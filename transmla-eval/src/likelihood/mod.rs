@@ -53,7 +53,7 @@ pub fn log_likelihoods(
     let head = model.head()?;
     let mut found = vec![Likelihood::NONE; sequences.len()];
     for bundles in waves {
-        let wave = Wave::begin(model, bundles)?.through_layers(model, &mut progress)?;
+        let wave = Wave::begin(model, bundles)?.through_layers(model, options.cache, &mut progress)?;
         for batch in wave.batches() {
             score(model, &head, batch, &mut found)?;
             progress.step();

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use transmla_core::CacheFormat;
+
 use crate::error::EvalError;
 
 /// A continuation to score after a context, both as token ids.
@@ -42,6 +44,9 @@ pub struct ScoringOptions {
     pub max_length: Option<usize>,
     /// Whether what requests have in common is computed once.
     pub share: bool,
+    /// Tokens attend to what a KV cache of this format keeps of them and of those before them, if there is one. A model for it is
+    /// made by [`Decoder::for_cache`](transmla_core::Decoder::for_cache).
+    pub cache: Option<CacheFormat>,
 }
 
 impl Default for ScoringOptions {
@@ -51,6 +56,7 @@ impl Default for ScoringOptions {
             state_bytes: 256 << 20,
             max_length: None,
             share: true,
+            cache: None,
         }
     }
 }

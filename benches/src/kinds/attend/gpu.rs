@@ -1,24 +1,25 @@
 //! The fused kernel of GPUs, with one tensor for all heads.
 
 use burn::tensor::{DType, Tensor};
-use transmla_core::StorageDtype;
 use transmla_core::kernels::{CachedValues, decode_is_fused, decode_tensors};
+use transmla_core::{CacheFormat, StorageDtype};
 
-use super::operands::{DTYPES, Fused, Operands};
+use super::operands::{FORMATS, Fused, Operands};
 
 pub(super) struct Caches {
-    /// `None` for formats that the device does not support.
-    formats: [Option<(Tensor<4>, CachedValues)>; 3],
+    /// `None` for formats that the device does not support, or the kernel.
+    formats: [Option<(Tensor<4>, CachedValues)>; FORMATS.len()],
 }
 
 impl Caches {
     pub(super) fn new(operands: &Operands) -> Self {
         let device = operands.keys.device();
-        let stored = |dtype: StorageDtype| {
-            let dtype = match dtype {
-                StorageDtype::F32 => DType::F32,
-                StorageDtype::Bf16 => DType::BF16,
-                StorageDtype::F16 => DType::F16,
+        let stored = |format: CacheFormat| {
+            let dtype = match format {
+                CacheFormat::Plain(StorageDtype::F32) => DType::F32,
+                CacheFormat::Plain(StorageDtype::Bf16) => DType::BF16,
+                CacheFormat::Plain(StorageDtype::F16) => DType::F16,
+                CacheFormat::Quantised(_) => return None,
             };
             device.supports_dtype(dtype).then(|| {
                 let values = match operands.shape.latent {
@@ -29,7 +30,7 @@ impl Caches {
             })
         };
         Self {
-            formats: DTYPES.map(stored),
+            formats: FORMATS.map(stored),
         }
     }
 }

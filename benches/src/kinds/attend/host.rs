@@ -1,20 +1,23 @@
 //! The fused kernel of the CPU, with one buffer for each head.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use transmla_core::StorageDtype;
-use transmla_core::kernels::{CachedHead, DecodeShape, Stored, decode};
+use transmla_core::CacheFormat;
+use transmla_core::kernels::{CachedHead, DecodeShape, QuantisedRow, Stored, decode};
 
-use super::operands::{DTYPES, Fused, Operands};
+use crate::catalogue::Attend;
+
+use super::operands::{FORMATS, Fused, Operands};
 
 pub(super) struct Caches {
-    keys: [Vec<Stored>; 3],
+    /// Nothing for formats that the shape cannot have.
+    keys: [Vec<Stored>; FORMATS.len()],
     /// `None` where values are in the keys.
-    values: Option<[Vec<Stored>; 3]>,
+    values: Option<[Vec<Stored>; FORMATS.len()]>,
 }
 
 impl Caches {
     pub(super) fn new(operands: &Operands) -> Self {
-        let stored = |rows: &Tensor<4>| DTYPES.map(|dtype| heads_of(rows, dtype));
+        let stored = |rows: &Tensor<4>| FORMATS.map(|format| heads_of(rows, operands.shape, format));
         Self {
             keys: stored(&operands.keys),
             values: (!operands.shape.latent).then(|| stored(&operands.values)),
@@ -23,11 +26,20 @@ impl Caches {
 }
 
 /// One buffer for each head.
-fn heads_of(rows: &Tensor<4>, dtype: StorageDtype) -> Vec<Stored> {
+fn heads_of(rows: &Tensor<4>, shape: Attend, format: CacheFormat) -> Vec<Stored> {
     let [_, _, tokens, width] = rows.dims();
+    if format.is_quantised() && !shape.latent {
+        return Vec::new();
+    }
     let numbers: Vec<f32> = rows.clone().into_data().iter::<f32>().collect();
     let head = |numbers: &[f32]| {
-        let mut stored = Stored::with_capacity(dtype, numbers.len());
+        let mut stored = match format {
+            CacheFormat::Plain(dtype) => Stored::with_capacity(dtype, numbers.len()),
+            CacheFormat::Quantised(quantisation) => {
+                let row = QuantisedRow::new(quantisation, shape.value_width, width - shape.value_width);
+                Stored::quantised(row, tokens)
+            }
+        };
         stored.extend(numbers);
         stored
     };
@@ -56,7 +68,17 @@ impl Fused for Caches {
         Tensor::from_data(attended, &Device::flex())
     }
 
-    fn has(&self, _: &Operands, _: usize) -> bool {
-        true
+    fn kept(&self, operands: &Operands, format: usize) -> Option<Tensor<4>> {
+        FORMATS[format].is_quantised().then(|| {
+            let mut numbers = Vec::new();
+            for head in &self.keys[format] {
+                head.as_slice().append_to(&mut numbers);
+            }
+            Tensor::from_data(TensorData::new(numbers, operands.keys.dims()), &Device::flex())
+        })
+    }
+
+    fn has(&self, _: &Operands, format: usize) -> bool {
+        !self.keys[format].is_empty()
     }
 }

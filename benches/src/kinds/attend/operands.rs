@@ -3,19 +3,25 @@
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Device, Tensor};
-use transmla_core::StorageDtype;
+use transmla_core::CacheFormat;
 use transmla_core::kernels::{AttentionParameters, plain_decode};
 
 use crate::catalogue::Attend;
 use crate::numbers::Numbers;
 
-/// Formats of the fused strategies, in the catalogue's order after the two of tensor operations.
-pub(super) const DTYPES: [StorageDtype; 3] = [StorageDtype::F32, StorageDtype::Bf16, StorageDtype::F16];
+/// Formats of the fused strategies, in the catalogue's order after the two of tensor operations. Those that are quantised are for
+/// latents alone.
+pub(super) const FORMATS: [CacheFormat; 6] = CacheFormat::ALL;
 
 /// A fused kernel with its caches.
 pub(super) trait Fused {
     /// `[1, H, 1, d_v]` from the cache of one format.
     fn attend(&self, operands: &Operands, format: usize) -> Tensor<4>;
+
+    /// What the cache of a quantised format keeps, `[1, G, tokens, width]`; nothing for others.
+    fn kept(&self, _: &Operands, _: usize) -> Option<Tensor<4>> {
+        None
+    }
 
     /// Whether the kernel has the format.
     fn has(&self, operands: &Operands, format: usize) -> bool;
@@ -61,7 +67,15 @@ impl Operands {
     }
 
     pub(super) fn plain(&self) -> Tensor<4> {
-        let (keys, values) = (self.keys.clone(), self.values.clone());
+        self.plain_of(self.keys.clone(), self.values.clone())
+    }
+
+    /// The same with latents that were kept in another format.
+    pub(super) fn plain_of_kept(&self, keys: Tensor<4>) -> Tensor<4> {
+        self.plain_of(keys.clone(), keys.narrow(3, 0, self.shape.value_width))
+    }
+
+    fn plain_of(&self, keys: Tensor<4>, values: Tensor<4>) -> Tensor<4> {
         plain_decode(self.q.clone(), keys, values, &[self.tokens()], &self.parameters)
     }
 

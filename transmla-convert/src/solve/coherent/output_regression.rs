@@ -92,6 +92,7 @@ mod tests {
             key_scale: None,
             kv_down: Linear::new(matrix(2, 6, HIDDEN)),
             kv_norm: None,
+            latent_map: None,
             kv_up: Linear::new(matrix(3, 10, 4)),
             o: Linear::new(matrix(output, HIDDEN, 6)),
             heads: 2,

@@ -84,9 +84,15 @@ impl GroupedAttention {
                 let first = keys.is_empty();
                 keys.append(k.clone());
                 values.append(v.clone());
-                match first {
-                    true => attend(q, k, v, &self.parameters),
-                    false => self.attend_cached(q, keys, values),
+                // Every token sees what is kept, its own key and value included, however a text is cut.
+                match (first, keys.format().is_exact()) {
+                    (true, true) => attend(q, k, v, &self.parameters),
+                    (true, false) => {
+                        let kept = |rows: &CachedRows, new| rows.tensor(&q.device()).unwrap_or(new);
+                        let (k, v) = (kept(keys, k), kept(values, v));
+                        attend(q, k, v, &self.parameters)
+                    }
+                    (false, _) => self.attend_cached(q, keys, values),
                 }
             }
             _ => attend(q, k, v, &self.parameters),
@@ -110,7 +116,8 @@ impl GroupedAttention {
             let attended = decode(&shape, &self.parameters, q.as_slice(), &cached);
             return Tensor::from_data(TensorData::new(attended, [batch, heads, new, width]), &Device::flex());
         }
-        match (keys.kept_tensor(), values.kept_tensor()) {
+        let device = q.device();
+        match (keys.kept_tensor(&device), values.kept_tensor(&device)) {
             (Some(k), Some(v)) => decode_tensors(q, k, CachedValues::Apart(v), keys.lengths(), &self.parameters),
             // Nothing was cached: there is nothing to see.
             _ => q.zeros_like(),

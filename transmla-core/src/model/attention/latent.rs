@@ -85,6 +85,8 @@ pub struct LatentAttention {
     pub kv_down: Linear,
     /// `kv_a_layernorm`, if the model has one.
     pub kv_norm: Option<RmsNorm>,
+    /// What the latent is multiplied by behind its norm, `[r, r]`; mostly nothing. `kv_up` has the inverse.
+    pub latent_map: Option<Tensor<2>>,
     /// `kv_b_proj`, `[H·(d + d_v), r]`: per head d key rows, then d_v value rows.
     pub kv_up: Linear,
     /// `o_proj`, `[hidden, H·d_v]`.
@@ -155,6 +157,7 @@ impl LatentAttention {
             key_scale,
             kv_down: read("kv_a_proj_with_mqa", [rank + rope, hidden])?.select_outputs(&key_order),
             kv_norm: norm("kv_a_layernorm", rank)?,
+            latent_map: None,
             kv_up: read(
                 "kv_b_proj",
                 [heads * (latent.qk_nope_head_dim + latent.v_head_dim), rank],
@@ -179,7 +182,8 @@ impl LatentAttention {
             Some(LayerCache::Latent { rows }) => {
                 let first = rows.is_empty();
                 rows.append(new.clone().row());
-                match first {
+                // Every token sees what is kept, its own row included, however a text is cut.
+                match first && rows.format().is_exact() {
                     true => self.expanded(q_nope, q_rope, new),
                     false => self.absorbed(q_nope, q_rope, rows),
                 }
@@ -212,6 +216,7 @@ impl LatentAttention {
             key_scale: self.key_scale.map(KeyScale::autodiff),
             kv_down: self.kv_down.autodiff(),
             kv_norm: self.kv_norm.map(RmsNorm::autodiff),
+            latent_map: self.latent_map.map(Tensor::autodiff),
             kv_up: self.kv_up.autodiff(),
             o: self.o.autodiff(),
             ..self
@@ -237,6 +242,9 @@ impl LatentAttention {
         let mut latent = down.clone().narrow(1, 0, rank);
         if let Some(norm) = &self.kv_norm {
             latent = norm.forward(latent);
+        }
+        if let Some(map) = &self.latent_map {
+            latent = latent.matmul(map.clone().transpose());
         }
         let rope = down.narrow(1, rank, self.shape.qk_rope_head_dim);
         Compressed {
@@ -298,7 +306,7 @@ impl LatentAttention {
         let even = rows.lengths().windows(2).all(|pair| pair[0] == pair[1]);
         if even
             && self.expansion_pays(new)
-            && let Some(cached) = rows.tensor()
+            && let Some(cached) = rows.tensor(&q_nope.device())
         {
             return self.expanded(q_nope, q_rope, self.parts(cached));
         }
@@ -309,7 +317,7 @@ impl LatentAttention {
                 return attended;
             }
         }
-        let Some(cached) = rows.kept_tensor() else {
+        let Some(cached) = rows.kept_tensor(&q_nope.device()) else {
             // Nothing was cached: there is nothing to see.
             return Tensor::zeros([batch, heads, new, value], &q_nope.device());
         };

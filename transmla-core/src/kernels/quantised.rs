@@ -1,0 +1,310 @@
+//! Rows of a latent cache with few bits: codes of the latent, what is behind it in half precision, scales.
+//!
+//! A row is a run of bytes, so that decoding reads one stream: the latent's codes, the numbers behind the latent, a scale for each
+//! group of codes. Whoever reads rows gets all their numbers as `f32`, the scales multiplied in.
+
+use pulp::Arch;
+
+use super::cache_format::Quantisation;
+use super::small_floats::{LARGEST_E4M3, from_e4m3, from_half, to_e4m3, to_half};
+
+/// Numbers of a latent that share a scale where they have 4 bits.
+const GROUP: usize = 32;
+
+/// Bytes of a scale: the upper half of an `f32`, rounded up.
+const SCALE: usize = 2;
+
+/// Steps of 4-bit codes on one side of zero. Codes are in the middles of steps, so that all sixteen are used.
+const STEPS_INT4: f32 = 8.0;
+
+/// Largest 8-bit code.
+const LARGEST_INT8: f32 = 127.0;
+
+/// How a row of a latent cache is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuantisedRow {
+    quantisation: Quantisation,
+    /// Numbers of the latent.
+    latent: usize,
+    /// Numbers behind it, which are kept in half precision: rotary keys, and scales of key heads.
+    exact: usize,
+}
+
+impl QuantisedRow {
+    /// A row of `latent` numbers with few bits and `exact` numbers in half precision.
+    pub fn new(quantisation: Quantisation, latent: usize, exact: usize) -> Self {
+        Self {
+            quantisation,
+            latent,
+            exact,
+        }
+    }
+
+    /// How the latent is kept.
+    pub fn quantisation(&self) -> Quantisation {
+        self.quantisation
+    }
+
+    /// Numbers of a row.
+    pub fn numbers(&self) -> usize {
+        self.latent + self.exact
+    }
+
+    /// Bytes of a row, scales included.
+    pub fn bytes(&self) -> usize {
+        self.code_bytes() + 2 * self.exact + SCALE * self.scales()
+    }
+
+    /// Numbers that share a scale.
+    fn group(&self) -> usize {
+        match self.quantisation {
+            Quantisation::Int8 | Quantisation::Fp8E4m3 => self.latent.max(1),
+            Quantisation::Int4 => GROUP,
+        }
+    }
+
+    fn scales(&self) -> usize {
+        self.latent.div_ceil(self.group())
+    }
+
+    fn code_bytes(&self) -> usize {
+        match self.quantisation {
+            Quantisation::Int8 | Quantisation::Fp8E4m3 => self.latent,
+            // Two codes to a byte, in each group.
+            Quantisation::Int4 => self.latent / GROUP * GROUP.div_ceil(2) + (self.latent % GROUP).div_ceil(2),
+        }
+    }
+
+    /// Appends rows to bytes. A row with a number that is not finite is read back as NaN.
+    ///
+    /// # Panics
+    /// If there are not whole rows.
+    pub fn encode(&self, rows: &[f32], bytes: &mut Vec<u8>) {
+        assert!(rows.len().is_multiple_of(self.numbers()), "rows of another width");
+        let mut scales = Vec::with_capacity(self.scales());
+        for row in rows.chunks_exact(self.numbers()) {
+            let (latent, exact) = row.split_at(self.latent);
+            let finite = row.iter().all(|number| number.is_finite());
+            scales.clear();
+            for group in latent.chunks(self.group()) {
+                scales.push(match finite {
+                    true => self.encode_group(group, bytes),
+                    false => {
+                        let len = bytes.len() + self.group_bytes(group.len());
+                        bytes.resize(len, 0);
+                        u16::MAX
+                    }
+                });
+            }
+            bytes.extend(exact.iter().flat_map(|number| to_half(*number).to_le_bytes()));
+            bytes.extend(scales.iter().flat_map(|scale| scale.to_le_bytes()));
+        }
+    }
+
+    fn group_bytes(&self, len: usize) -> usize {
+        match self.quantisation {
+            Quantisation::Int8 | Quantisation::Fp8E4m3 => len,
+            Quantisation::Int4 => len.div_ceil(2),
+        }
+    }
+
+    /// Appends the codes of a group; gives its scale.
+    fn encode_group(&self, group: &[f32], bytes: &mut Vec<u8>) -> u16 {
+        let largest = group.iter().fold(0.0f32, |largest, number| largest.max(number.abs()));
+        match self.quantisation {
+            Quantisation::Int8 => {
+                let (bits, inverse) = scale(largest / LARGEST_INT8);
+                bytes.extend(
+                    group
+                        .iter()
+                        .map(|number| (number * inverse).round_ties_even() as i8 as u8),
+                );
+                bits
+            }
+            Quantisation::Fp8E4m3 => {
+                let (bits, inverse) = scale(largest / LARGEST_E4M3);
+                bytes.extend(group.iter().map(|number| to_e4m3(number * inverse)));
+                bits
+            }
+            Quantisation::Int4 => {
+                let (bits, inverse) = scale(largest / STEPS_INT4);
+                let (low, high) = group.split_at(group.len().div_ceil(2));
+                let code = |number: f32| int4_code(number, inverse);
+                bytes.extend(low.iter().enumerate().map(|(index, number)| {
+                    let high = high.get(index).map_or(0, |number| code(*number));
+                    code(*number) | high << 4
+                }));
+                bits
+            }
+        }
+    }
+
+    /// Reads whole rows of bytes as `f32`.
+    ///
+    /// # Panics
+    /// If the bytes are not of as many rows as the numbers.
+    pub fn decode(&self, bytes: &[u8], numbers: &mut [f32]) {
+        assert_eq!(bytes.len() / self.bytes().max(1), numbers.len() / self.numbers().max(1));
+        Arch::new().dispatch(
+            #[inline(always)]
+            || match self.quantisation {
+                Quantisation::Int8 => self.decode_with(bytes, numbers, read_int8),
+                Quantisation::Fp8E4m3 => self.decode_with(bytes, numbers, read_e4m3),
+                Quantisation::Int4 => self.decode_with(bytes, numbers, read_int4),
+            },
+        );
+    }
+
+    /// The bytes of a run of whole rows among those of all; start and length are counts of numbers.
+    pub(super) fn bytes_of_rows<'a>(&self, bytes: &'a [u8], start: usize, len: usize) -> &'a [u8] {
+        debug_assert!(start.is_multiple_of(self.numbers()) && len.is_multiple_of(self.numbers()));
+        let of = |numbers: usize| numbers / self.numbers() * self.bytes();
+        &bytes[of(start)..][..of(len)]
+    }
+
+    #[inline(always)]
+    fn decode_with(&self, bytes: &[u8], numbers: &mut [f32], read: impl Fn(&[u8], f32, &mut [f32])) {
+        let (group, code_bytes) = (self.group(), self.code_bytes());
+        let group_bytes = self.group_bytes(group).max(1);
+        let rows = numbers.chunks_exact_mut(self.numbers());
+        for (row, numbers) in bytes.chunks_exact(self.bytes()).zip(rows) {
+            let (codes, rest) = row.split_at(code_bytes);
+            let (exact, scales) = rest.split_at(2 * self.exact);
+            let (latent, exact_numbers) = numbers.split_at_mut(self.latent);
+            let groups = codes.chunks(group_bytes).zip(latent.chunks_mut(group));
+            for ((codes, numbers), scale) in groups.zip(scales.chunks_exact(SCALE)) {
+                read(codes, from_scale(u16::from_le_bytes([scale[0], scale[1]])), numbers);
+            }
+            for (number, half) in exact_numbers.iter_mut().zip(exact.chunks_exact(2)) {
+                *number = from_half(u16::from_le_bytes([half[0], half[1]]));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn read_int8(codes: &[u8], scale: f32, numbers: &mut [f32]) {
+    for (number, code) in numbers.iter_mut().zip(codes) {
+        *number = f32::from(*code as i8) * scale;
+    }
+}
+
+#[inline(always)]
+fn read_e4m3(codes: &[u8], scale: f32, numbers: &mut [f32]) {
+    for (number, code) in numbers.iter_mut().zip(codes) {
+        *number = from_e4m3(*code) * scale;
+    }
+}
+
+/// The lower halves of the bytes are the first codes, so that neighbours are read from neighbours.
+#[inline(always)]
+fn read_int4(codes: &[u8], scale: f32, numbers: &mut [f32]) {
+    let (low, high) = numbers.split_at_mut(codes.len());
+    let number = |code: u8| (f32::from(code) - (STEPS_INT4 - 0.5)) * scale;
+    for (number_low, code) in low.iter_mut().zip(codes) {
+        *number_low = number(code & 15);
+    }
+    for (number_high, code) in high.iter_mut().zip(codes) {
+        *number_high = number(code >> 4);
+    }
+}
+
+/// 0 to 15: the step that a number is in.
+fn int4_code(number: f32, inverse: f32) -> u8 {
+    (number * inverse + STEPS_INT4)
+        .floor()
+        .clamp(0.0, 2.0 * STEPS_INT4 - 1.0) as u8
+}
+
+/// The bits of a scale, rounded up so that nothing is beyond the last code, and one over it; zero for what is too small.
+fn scale(exact: f32) -> (u16, f32) {
+    let bits = ((exact.to_bits() + 0xffff) >> 16) as u16;
+    match from_scale(bits) {
+        scale if scale < f32::MIN_POSITIVE => (0, 0.0),
+        scale => (bits, scale.recip()),
+    }
+}
+
+#[inline(always)]
+fn from_scale(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Largest error of a number, as a share of the largest number of its group, and of itself.
+    fn bounds(quantisation: Quantisation) -> (f32, f32) {
+        match quantisation {
+            // Half a step of 1/127 or 1/8, the scale up to 1/128 larger.
+            Quantisation::Int8 => (0.5 / 127.0 * 1.01, 1e-6),
+            Quantisation::Int4 => (0.5 / 8.0 * 1.01, 1e-6),
+            // Three bits of mantissa, and multiples of 2^-9 below.
+            Quantisation::Fp8E4m3 => (0.5 / 512.0 / 448.0 * 1.01, 1.0 / 16.0),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rows_come_back_within_their_steps(
+            latent in 1usize..150, exact in 0usize..40, rows in 1usize..4, exponent in -20i32..20, seed in 0usize..1000,
+        ) {
+            for quantisation in Quantisation::ALL {
+                let form = QuantisedRow::new(quantisation, latent, exact);
+                let numbers: Vec<f32> = (0..rows * form.numbers())
+                    .map(|i| (((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0) * 2f32.powi(exponent))
+                    .collect();
+                let mut bytes = Vec::new();
+                form.encode(&numbers[..form.numbers()], &mut bytes);
+                form.encode(&numbers[form.numbers()..], &mut bytes);
+                prop_assert_eq!(bytes.len(), rows * form.bytes());
+                let mut found = vec![f32::NAN; numbers.len()];
+                form.decode(&bytes, &mut found);
+                let (of_largest, of_itself) = bounds(quantisation);
+                for (row, found) in numbers.chunks(form.numbers()).zip(found.chunks(form.numbers())) {
+                    for (group, found) in row[..latent].chunks(form.group()).zip(found[..latent].chunks(form.group())) {
+                        let largest = group.iter().fold(0.0f32, |largest, number| largest.max(number.abs()));
+                        for (number, found) in group.iter().zip(found) {
+                            let bound = of_largest * largest + of_itself * number.abs();
+                            prop_assert!((number - found).abs() <= bound, "{} {}: {}", quantisation, number, found);
+                        }
+                    }
+                    for (number, found) in row[latent..].iter().zip(&found[latent..]) {
+                        let (number, found) = (number.clamp(-65504.0, 65504.0), *found);
+                        prop_assert!((number - found).abs() <= number.abs() / 2048.0 + 3e-8);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Zeros stay zeros; damage is not hidden by a format that cannot hold it.
+    #[test]
+    fn rows_without_numbers() {
+        for quantisation in Quantisation::ALL {
+            let form = QuantisedRow::new(quantisation, 40, 2);
+            let mut numbers = vec![0.0f32; 3 * 42];
+            numbers[42 + 41] = f32::NAN;
+            numbers[84..124].fill(1e-42);
+            let mut bytes = Vec::new();
+            form.encode(&numbers, &mut bytes);
+            let mut found = vec![1.0; numbers.len()];
+            form.decode(&bytes, &mut found);
+            assert!(found[..42].iter().all(|number| *number == 0.0), "{quantisation}");
+            assert!(found[42..82].iter().all(|number| number.is_nan()), "{quantisation}");
+            assert!(found[84..].iter().all(|number| number.abs() < 1e-36), "{quantisation}");
+        }
+    }
+
+    /// Bytes of a token: the codes, two for each number behind the latent, two for each scale.
+    #[test]
+    fn bytes_are_counted_with_scales() {
+        let bytes = |quantisation, latent| QuantisedRow::new(quantisation, latent, 64).bytes();
+        assert_eq!(bytes(Quantisation::Int8, 512), 512 + 128 + 2);
+        assert_eq!(bytes(Quantisation::Fp8E4m3, 512), 512 + 128 + 2);
+        assert_eq!(bytes(Quantisation::Int4, 512), 256 + 128 + 512 / GROUP * 2);
+        assert_eq!(bytes(Quantisation::Int4, GROUP + 3), GROUP / 2 + 2 + 128 + 4);
+    }
+}

@@ -1,0 +1,172 @@
+//! The basis of a latent that loses least when it is quantised.
+//!
+//! A latent is read through `kv_b_proj` alone, so that any invertible map of it changes nothing if `kv_b_proj` has the inverse. What
+//! does change is what rounding costs. Rounded with one step Δ for all its numbers, a latent y = T c with moments Σ of c costs
+//! Δ²/12 · tr(T⁻ᵀ M T⁻¹), where M = `kv_b_proj`ᵀ `kv_b_proj` says what an error costs behind it. Δ follows the largest number, so
+//! that for a given sum of variances it is least where all numbers have the same. Of all T = R D with D diagonal and R orthogonal,
+//! dᵢ⁴ = Mᵢᵢ / Σᵢᵢ minimises the product of the sum of variances and the cost; R makes the variances equal and depends on nothing.
+
+use burn::tensor::{Tensor, TensorData};
+
+use super::attention::kind::Attention;
+use super::attention::latent::LatentAttention;
+use super::layer::DecoderLayer;
+use super::linear::{Linear, RmsNorm};
+use crate::error::CoreError;
+use crate::host::host_values;
+
+/// Share of the mean below which a moment is taken for this share.
+const LEAST: f64 = 1e-6;
+
+impl DecoderLayer {
+    /// The same layer with its latent in the basis that loses least when it is quantised; the same where there is none.
+    ///
+    /// # Errors
+    /// [`CoreError::Execution`] if the device fails.
+    pub(super) fn for_quantised_cache(self) -> Result<Self, CoreError> {
+        Ok(match self.attention {
+            Attention::Latent(latent) => {
+                let scales = scales(&latent, &self.input_norm)?;
+                Self {
+                    attention: Attention::Latent(latent.in_scaled_basis(&scales)),
+                    ..self
+                }
+            }
+            _ => self,
+        })
+    }
+}
+
+impl LatentAttention {
+    /// The same attention with its latent multiplied by `R diag(scales)`, R orthogonal.
+    fn in_scaled_basis(self, scales: &[f64]) -> Self {
+        let rank = scales.len();
+        let device = self.kv_up.weight.device();
+        let rotation = rotation(rank);
+        let matrix = |entry: &dyn Fn(usize, usize) -> f64| {
+            let numbers: Vec<f32> = (0..rank * rank).map(|i| entry(i / rank, i % rank) as f32).collect();
+            Tensor::<2>::from_data(TensorData::new(numbers, [rank, rank]), &device)
+        };
+        let map = matrix(&|i, j| rotation[i * rank + j] * scales[j]);
+        // The transpose of the inverse.
+        let back = matrix(&|i, j| rotation[i * rank + j] / scales[j]);
+        let kv_up = Linear {
+            weight: self.kv_up.weight.matmul(back.transpose()),
+            bias: self.kv_up.bias,
+        };
+        match self.kv_norm {
+            Some(_) => Self {
+                latent_map: Some(match self.latent_map {
+                    Some(before) => map.matmul(before),
+                    None => map,
+                }),
+                kv_up,
+                ..self
+            },
+            // Without a norm in between the map is a part of the projection.
+            None => Self {
+                kv_down: with_first_rows(self.kv_down, &map),
+                kv_up,
+                ..self
+            },
+        }
+    }
+}
+
+/// A projection whose first outputs, as many as the map has, are multiplied by it.
+fn with_first_rows(linear: Linear, map: &Tensor<2>) -> Linear {
+    let ([rows, width], first) = (linear.weight.dims(), map.dims()[0]);
+    let changed = map.clone().matmul(linear.weight.clone().narrow(0, 0, first));
+    let rest = linear.weight.narrow(0, first, rows - first);
+    let bias = linear.bias.map(|bias| {
+        let column = bias.clone().narrow(0, 0, first).reshape([first, 1]);
+        let changed = map.clone().matmul(column).reshape([first]);
+        Tensor::cat(vec![changed, bias.narrow(0, first, rows - first)], 0)
+    });
+    debug_assert_eq!(changed.dims()[1], width);
+    Linear {
+        weight: Tensor::cat(vec![changed, rest], 0),
+        bias,
+    }
+}
+
+/// The fourth root of what an error of each number costs, by its mean square.
+fn scales(attention: &LatentAttention, input_norm: &RmsNorm) -> Result<Vec<f64>, CoreError> {
+    let rank = attention.shape.kv_lora_rank;
+    // Behind their norm the inputs have a mean square of one in each channel, but for the norm's weight.
+    let inputs = attention.kv_down.weight.clone().narrow(0, 0, rank) * input_norm.weight.clone().unsqueeze();
+    let mut squares = floored(host_values(inputs.square().sum_dim(1))?);
+    if let Some(norm) = &attention.kv_norm {
+        for (square, weight) in squares.iter_mut().zip(host_values(norm.weight.clone())?) {
+            *square *= f64::from(weight).powi(2);
+        }
+    }
+    let costs = floored(host_values(attention.kv_up.weight.clone().square().sum_dim(0))?);
+    Ok(costs
+        .iter()
+        .zip(&squares)
+        .map(|(cost, square)| (cost / square).powf(0.25))
+        .collect())
+}
+
+/// Squares that nothing is divided by zero for.
+fn floored(squares: Vec<f32>) -> Vec<f64> {
+    let mean = squares.iter().map(|square| f64::from(*square)).sum::<f64>() / squares.len().max(1) as f64;
+    let least = (LEAST * mean).max(f64::MIN_POSITIVE);
+    squares.into_iter().map(|square| f64::from(square).max(least)).collect()
+}
+
+/// An orthogonal matrix `[n, n]`, row-major, each of whose rows takes about as much of every number: with signs that have no
+/// pattern, the product of a Hadamard matrix for the power of two in n and a discrete Hartley transform for the rest of it.
+fn rotation(n: usize) -> Vec<f64> {
+    let power = 1 << n.trailing_zeros();
+    let rest = n / power;
+    let angle = |i: usize, j: usize| std::f64::consts::TAU * ((i * j) % rest) as f64 / rest as f64;
+    let entry = |i: usize, j: usize| {
+        let hadamard = match ((i / rest) & (j / rest)).count_ones() % 2 {
+            0 => 1.0,
+            _ => -1.0,
+        };
+        let hartley = angle(i % rest, j % rest).cos() + angle(i % rest, j % rest).sin();
+        sign(j) * hadamard * hartley / (n as f64).sqrt()
+    };
+    (0..n * n).map(|index| entry(index / n, index % n)).collect()
+}
+
+/// A sign for each column that follows no pattern of its index: the highest bit of a multiplicative hash.
+fn sign(index: usize) -> f64 {
+    let hash = (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    match (hash ^ hash >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 63 {
+        0 => 1.0,
+        _ => -1.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rotations_are_orthogonal_and_even() {
+        for n in [1, 2, 3, 12, 28, 64, 96, 112] {
+            let rotation = rotation(n);
+            for i in 0..n {
+                for j in 0..n {
+                    let product: f64 = (0..n).map(|k| rotation[i * n + k] * rotation[j * n + k]).sum();
+                    assert!((product - f64::from(u8::from(i == j))).abs() < 1e-12, "{n}: {i} {j}");
+                }
+            }
+            let largest = rotation.iter().fold(0.0f64, |largest, entry| largest.max(entry.abs()));
+            assert!(largest <= (2.0 / n as f64).sqrt() + 1e-12, "{n}: {largest}");
+        }
+        let signs: f64 = (0..512).map(sign).sum();
+        assert!(signs.abs() < 60.0, "{signs}");
+    }
+
+    /// Numbers that matter more have larger scales, numbers that are larger smaller ones.
+    #[test]
+    fn nothing_is_divided_by_zero() {
+        assert_eq!(floored(vec![0.0, 4.0]), [2e-6, 4.0]);
+        assert!(floored(vec![0.0, 0.0]).iter().all(|square| *square > 0.0));
+    }
+}
