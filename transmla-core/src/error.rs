@@ -4,8 +4,6 @@ use std::path::Path;
 
 use transmla_checkpoint::CheckpointError;
 
-use crate::kernels::CacheFormat;
-
 /// Errors of checkpoints, configurations, devices and models.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -63,7 +61,7 @@ pub enum CoreError {
     )]
     CacheFormat {
         /// What was asked for.
-        format: CacheFormat,
+        format: String,
     },
     /// A name that no cache format has.
     #[error("unknown format of a cache: {found}; there are fp32, bf16, fp16, and for latents int8, fp8-e4m3 and int4")]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use transmla_checkpoint::{AttentionConfig, ModelConfig, StorageDtype};
 
-use super::quantised::QuantisedRow;
+use super::quantised::{Quantisation, QuantisedRow};
 use crate::error::CoreError;
 
 /// The format of a KV cache.
@@ -16,22 +16,6 @@ pub enum CacheFormat {
     /// Latents with few bits and a scale for each token; rotary keys, and what else is behind a latent, in half precision. For latent
     /// attention only.
     Quantised(Quantisation),
-}
-
-/// How the numbers of a latent are kept with few bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Quantisation {
-    /// Integers of 8 bits.
-    Int8,
-    /// Floats of 8 bits: 4 of exponent, 3 of mantissa, no infinity (OCP FP8 E4M3).
-    Fp8E4m3,
-    /// Integers of 4 bits.
-    Int4,
-}
-
-impl Quantisation {
-    /// Every one, those with more precision first.
-    pub const ALL: [Self; 3] = [Self::Int8, Self::Fp8E4m3, Self::Int4];
 }
 
 impl CacheFormat {
@@ -61,8 +45,14 @@ impl CacheFormat {
     /// [`CoreError::CacheFormat`] for a quantised cache of a model that has keys and values of its heads instead of latents.
     pub fn check(self, config: &ModelConfig) -> Result<(), CoreError> {
         match (self, &config.attention) {
-            (Self::Quantised(_), AttentionConfig::Grouped(_)) => Err(CoreError::CacheFormat { format: self }),
+            (Self::Quantised(_), AttentionConfig::Grouped(_)) => Err(self.refused()),
             _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn refused(self) -> CoreError {
+        CoreError::CacheFormat {
+            format: self.to_string(),
         }
     }
 
@@ -78,7 +68,7 @@ impl CacheFormat {
                 QuantisedRow::new(quantisation, latent.kv_lora_rank, exact).bytes()
             }
             (Self::Plain(dtype), attention) => attention.cache_numbers() * dtype.bytes(),
-            (Self::Quantised(_), AttentionConfig::Grouped(_)) => return Err(CoreError::CacheFormat { format: self }),
+            (Self::Quantised(_), AttentionConfig::Grouped(_)) => return Err(self.refused()),
         })
     }
 }
@@ -119,16 +109,6 @@ impl fmt::Display for CacheFormat {
             Self::Plain(dtype) => dtype.fmt(f),
             Self::Quantised(quantisation) => quantisation.fmt(f),
         }
-    }
-}
-
-impl fmt::Display for Quantisation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Int8 => "int8",
-            Self::Fp8E4m3 => "fp8-e4m3",
-            Self::Int4 => "int4",
-        })
     }
 }
 

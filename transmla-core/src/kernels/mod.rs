@@ -40,12 +40,12 @@ mod vectors;
 
 pub use attention::{AttentionGradients, attend, attention_gradients, plain_attend, plain_attention_gradients};
 pub(crate) use attention::{on_host, repeat_heads};
-pub use cache_format::{CacheFormat, Quantisation};
+pub use cache_format::CacheFormat;
 pub use cached_values::CachedValues;
 pub use decode::{CachedHead, DecodeShape, decode};
 pub use decode_tensors::{decode_is_fused, decode_tensors};
 pub use plain_decode::plain_decode;
-pub use quantised::QuantisedRow;
+pub use quantised::{Quantisation, QuantisedRow};
 pub use scores::attention_mask;
 pub(crate) use skinny::skinny_product;
 pub use storage::{Stored, StoredSlice};

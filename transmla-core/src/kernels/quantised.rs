@@ -3,13 +3,14 @@
 //! A row is a run of bytes, so that decoding reads one stream: the latent's codes, the numbers behind the latent, a scale for each
 //! group of codes. Whoever reads rows gets all their numbers as `f32`, the scales multiplied in.
 
+use std::fmt;
+
 use pulp::Arch;
 
-use super::cache_format::Quantisation;
 use super::small_floats::{LARGEST_E4M3, from_e4m3, from_half, to_e4m3, to_half};
 
 /// Numbers of a latent that share a scale where they have 4 bits.
-const GROUP: usize = 32;
+const GROUP: usize = 64;
 
 /// Bytes of a scale: the upper half of an `f32`, rounded up.
 const SCALE: usize = 2;
@@ -19,6 +20,32 @@ const STEPS_INT4: f32 = 8.0;
 
 /// Largest 8-bit code.
 const LARGEST_INT8: f32 = 127.0;
+
+/// How the numbers of a latent are kept with few bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quantisation {
+    /// Integers of 8 bits.
+    Int8,
+    /// Floats of 8 bits: 4 of exponent, 3 of mantissa, no infinity (OCP FP8 E4M3).
+    Fp8E4m3,
+    /// Integers of 4 bits.
+    Int4,
+}
+
+impl Quantisation {
+    /// Every one, those with more precision first.
+    pub const ALL: [Self; 3] = [Self::Int8, Self::Fp8E4m3, Self::Int4];
+}
+
+impl fmt::Display for Quantisation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Int8 => "int8",
+            Self::Fp8E4m3 => "fp8-e4m3",
+            Self::Int4 => "int4",
+        })
+    }
+}
 
 /// How a row of a latent cache is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -49,7 +49,7 @@ impl LayerCache {
     pub fn in_format(config: &ModelConfig, capacity: usize, format: CacheFormat) -> Result<Self, CoreError> {
         match (format, &config.attention) {
             (CacheFormat::Plain(dtype), _) => Ok(Self::new(config, capacity, dtype)),
-            (CacheFormat::Quantised(_), AttentionConfig::Grouped(_)) => Err(CoreError::CacheFormat { format }),
+            (CacheFormat::Quantised(_), AttentionConfig::Grouped(_)) => Err(format.refused()),
             (CacheFormat::Quantised(quantisation), AttentionConfig::Latent(latent)) => {
                 let exact = config.attention.cache_numbers() - latent.kv_lora_rank;
                 let row = QuantisedRow::new(quantisation, latent.kv_lora_rank, exact);

@@ -144,7 +144,12 @@ fn sign(index: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::{Device, Distribution};
+    use transmla_checkpoint::{AttentionConfig, ModelConfig};
+
     use super::*;
+    use crate::model::attention::latent::QueryProjection;
+    use crate::model::rotary::Rotary;
 
     #[test]
     fn rotations_are_orthogonal_and_even() {
@@ -163,7 +168,67 @@ mod tests {
         assert!(signs.abs() < 60.0, "{signs}");
     }
 
-    /// Numbers that matter more have larger scales, numbers that are larger smaller ones.
+    fn attention(with_norm: bool) -> (ModelConfig, LatentAttention) {
+        let json = serde_json::json!({
+            "model_type": "llamamla", "kv_lora_rank": 12, "qk_rope_head_dim": 4, "qk_nope_head_dim": 6, "v_head_dim": 5,
+            "hidden_size": 16, "intermediate_size": 1, "num_hidden_layers": 1, "vocab_size": 1, "num_attention_heads": 3,
+        });
+        let serde_json::Value::Object(keys) = json else {
+            panic!("an object");
+        };
+        let config = ModelConfig::from_json(keys).unwrap();
+        let AttentionConfig::Latent(shape) = config.attention.clone() else {
+            panic!("llamamla is a latent family");
+        };
+        let random = |out: usize, input: usize| {
+            Tensor::<2>::random([out, input], Distribution::Normal(0.0, 0.3), &Device::flex())
+        };
+        let vector = |width: usize| random(1, width).reshape([width]);
+        let attention = LatentAttention {
+            q: QueryProjection::Plain(Linear::new(random(30, 16))),
+            q_heads: None,
+            key_scale: None,
+            kv_down: Linear {
+                weight: random(16, 16),
+                bias: Some(vector(16)),
+            },
+            kv_norm: with_norm.then(|| RmsNorm::new(vector(12).add_scalar(1.0), 1e-6)),
+            latent_map: None,
+            kv_up: Linear::new(random(33, 12)),
+            o: Linear::new(random(16, 15)),
+            heads: 3,
+            shape,
+            parameters: config.attention_parameters(0),
+        };
+        (config, attention)
+    }
+
+    /// With a norm in between and without, biases included; a basis on top of another too.
+    #[test]
+    fn another_basis_is_the_same_attention() {
+        let device = Device::flex();
+        for with_norm in [true, false] {
+            let (config, attention) = attention(with_norm);
+            let x = Tensor::<2>::random([7, 16], Distribution::Normal(0.0, 1.0), &device);
+            let rotary = Rotary::new(config.rope.of(0), 0..7, &device);
+            let forward =
+                |attention: LatentAttention| Attention::Latent(attention).forward(x.clone(), 1, &rotary, None);
+            let expected = forward(attention.clone());
+            let scales = scales(&attention, &RmsNorm::new(Tensor::ones([16], &device), 1e-6)).unwrap();
+            assert!(
+                scales.iter().any(|scale| (scale / scales[0] - 1.0).abs() > 0.1),
+                "{scales:?}"
+            );
+            let turned = attention.in_scaled_basis(&scales);
+            assert_eq!(turned.latent_map.is_some(), with_norm);
+            let twice = turned.clone().in_scaled_basis(&scales);
+            for found in [turned, twice] {
+                let apart = (forward(found) - expected.clone()).abs().max().into_scalar::<f32>();
+                assert!(apart < 1e-5, "{with_norm}: {apart}");
+            }
+        }
+    }
+
     #[test]
     fn nothing_is_divided_by_zero() {
         assert_eq!(floored(vec![0.0, 4.0]), [2e-6, 4.0]);
