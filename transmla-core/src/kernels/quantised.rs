@@ -1,7 +1,8 @@
 //! Rows of a latent cache with few bits: codes of the latent, what is behind it in half precision, scales.
 //!
-//! A row is a run of bytes, so that decoding reads one stream: the latent's codes, the numbers behind the latent, a scale for each
-//! group of codes. Whoever reads rows gets all their numbers as `f32`, the scales multiplied in.
+//! A row is a run of bytes, so that decoding reads one stream: the latent's codes, the numbers behind the latent in half precision, the
+//! token's scale. With 4 bits there is a share of that scale for each group of numbers, one byte, in front of it. Whoever reads rows gets
+//! all their numbers as `f32`, the scales multiplied in.
 
 use std::fmt;
 
@@ -10,10 +11,16 @@ use pulp::Arch;
 use super::small_floats::{LARGEST_E4M3, from_e4m3, from_half, to_e4m3, to_half};
 
 /// Numbers of a latent that share a scale where they have 4 bits.
-const GROUP: usize = 64;
+const GROUP: usize = 16;
 
-/// Bytes of a scale: the upper half of an `f32`, rounded up.
+/// Bytes of their codes.
+const GROUP_BYTES: usize = GROUP / 2;
+
+/// Bytes of a token's scale: the upper half of an `f32`, rounded up.
 const SCALE: usize = 2;
+
+/// A group's share of the token's scale, in units of one over this.
+const SHARES: f32 = 255.0;
 
 /// Steps of 4-bit codes on one side of zero. Codes are in the middles of steps, so that all sixteen are used.
 const STEPS_INT4: f32 = 8.0;
@@ -79,26 +86,22 @@ impl QuantisedRow {
 
     /// Bytes of a row, scales included.
     pub fn bytes(&self) -> usize {
-        self.code_bytes() + 2 * self.exact + SCALE * self.scales()
+        self.code_bytes() + 2 * self.exact + self.shares() + SCALE
     }
 
-    /// Numbers that share a scale.
-    fn group(&self) -> usize {
+    /// Groups that have a share of the token's scale.
+    fn shares(&self) -> usize {
         match self.quantisation {
-            Quantisation::Int8 | Quantisation::Fp8E4m3 => self.latent.max(1),
-            Quantisation::Int4 => GROUP,
+            Quantisation::Int8 | Quantisation::Fp8E4m3 => 0,
+            Quantisation::Int4 => self.latent.div_ceil(GROUP),
         }
-    }
-
-    fn scales(&self) -> usize {
-        self.latent.div_ceil(self.group())
     }
 
     fn code_bytes(&self) -> usize {
         match self.quantisation {
             Quantisation::Int8 | Quantisation::Fp8E4m3 => self.latent,
             // Two codes to a byte, in each group.
-            Quantisation::Int4 => self.latent / GROUP * GROUP.div_ceil(2) + (self.latent % GROUP).div_ceil(2),
+            Quantisation::Int4 => self.latent / GROUP * GROUP_BYTES + (self.latent % GROUP).div_ceil(2),
         }
     }
 
@@ -108,62 +111,46 @@ impl QuantisedRow {
     /// If there are not whole rows.
     pub fn encode(&self, rows: &[f32], bytes: &mut Vec<u8>) {
         assert!(rows.len().is_multiple_of(self.numbers()), "rows of another width");
-        let mut scales = Vec::with_capacity(self.scales());
         for row in rows.chunks_exact(self.numbers()) {
             let (latent, exact) = row.split_at(self.latent);
-            let finite = row.iter().all(|number| number.is_finite());
-            scales.clear();
-            for group in latent.chunks(self.group()) {
-                scales.push(match finite {
-                    true => self.encode_group(group, bytes),
-                    false => {
-                        let len = bytes.len() + self.group_bytes(group.len());
-                        bytes.resize(len, 0);
-                        u16::MAX
-                    }
-                });
+            let exact = exact.iter().flat_map(|number| to_half(*number).to_le_bytes());
+            if row.iter().all(|number| number.is_finite()) {
+                self.encode_row(latent, exact, bytes);
+            } else {
+                bytes.resize(bytes.len() + self.bytes() - SCALE, 0);
+                bytes.extend(u16::MAX.to_le_bytes());
             }
-            bytes.extend(exact.iter().flat_map(|number| to_half(*number).to_le_bytes()));
-            bytes.extend(scales.iter().flat_map(|scale| scale.to_le_bytes()));
         }
     }
 
-    fn group_bytes(&self, len: usize) -> usize {
-        match self.quantisation {
-            Quantisation::Int8 | Quantisation::Fp8E4m3 => len,
-            Quantisation::Int4 => len.div_ceil(2),
-        }
-    }
-
-    /// Appends the codes of a group; gives its scale.
-    fn encode_group(&self, group: &[f32], bytes: &mut Vec<u8>) -> u16 {
-        let largest = group.iter().fold(0.0f32, |largest, number| largest.max(number.abs()));
+    fn encode_row(&self, latent: &[f32], exact: impl Iterator<Item = u8>, bytes: &mut Vec<u8>) {
+        let whole = largest(latent);
+        let (bits, inverse) = scale(match self.quantisation {
+            Quantisation::Int8 => whole / LARGEST_INT8,
+            Quantisation::Fp8E4m3 => whole / LARGEST_E4M3,
+            Quantisation::Int4 => whole / STEPS_INT4 / SHARES,
+        });
         match self.quantisation {
             Quantisation::Int8 => {
-                let (bits, inverse) = scale(largest / LARGEST_INT8);
-                bytes.extend(
-                    group
-                        .iter()
-                        .map(|number| (number * inverse).round_ties_even() as i8 as u8),
-                );
-                bits
+                let code = |number: &f32| (number * inverse).round_ties_even() as i8 as u8;
+                bytes.extend(latent.iter().map(code));
+                bytes.extend(exact);
             }
             Quantisation::Fp8E4m3 => {
-                let (bits, inverse) = scale(largest / LARGEST_E4M3);
-                bytes.extend(group.iter().map(|number| to_e4m3(number * inverse)));
-                bits
+                bytes.extend(latent.iter().map(|number| to_e4m3(number * inverse)));
+                bytes.extend(exact);
             }
             Quantisation::Int4 => {
-                let (bits, inverse) = scale(largest / STEPS_INT4);
-                let (low, high) = group.split_at(group.len().div_ceil(2));
-                let code = |number: f32| int4_code(number, inverse);
-                bytes.extend(low.iter().enumerate().map(|(index, number)| {
-                    let high = high.get(index).map_or(0, |number| code(*number));
-                    code(*number) | high << 4
-                }));
-                bits
+                // Rounded up, so that nothing is beyond the last code.
+                let share = |group: &[f32]| (largest(group) / STEPS_INT4 * inverse).ceil().min(SHARES);
+                for group in latent.chunks(GROUP) {
+                    encode_int4(group, inverse / share(group).max(1.0), bytes);
+                }
+                bytes.extend(exact);
+                bytes.extend(latent.chunks(GROUP).map(|group| share(group) as u8));
             }
         }
+        bytes.extend(bits.to_le_bytes());
     }
 
     /// Reads whole rows of bytes as `f32`.
@@ -189,19 +176,22 @@ impl QuantisedRow {
         &bytes[of(start)..][..of(len)]
     }
 
+    /// `read` is given codes, the shares of their groups, the scale, and the room for the latent.
     #[inline(always)]
-    fn decode_with(&self, bytes: &[u8], numbers: &mut [f32], read: impl Fn(&[u8], f32, &mut [f32])) {
-        let (group, code_bytes) = (self.group(), self.code_bytes());
-        let group_bytes = self.group_bytes(group).max(1);
+    fn decode_with(&self, bytes: &[u8], numbers: &mut [f32], read: impl Fn(&[u8], &[u8], f32, &mut [f32])) {
+        let (code_bytes, shares) = (self.code_bytes(), self.shares());
         let rows = numbers.chunks_exact_mut(self.numbers());
         for (row, numbers) in bytes.chunks_exact(self.bytes()).zip(rows) {
             let (codes, rest) = row.split_at(code_bytes);
-            let (exact, scales) = rest.split_at(2 * self.exact);
+            let (exact, rest) = rest.split_at(2 * self.exact);
+            let (shares, scale) = rest.split_at(shares);
             let (latent, exact_numbers) = numbers.split_at_mut(self.latent);
-            let groups = codes.chunks(group_bytes).zip(latent.chunks_mut(group));
-            for ((codes, numbers), scale) in groups.zip(scales.chunks_exact(SCALE)) {
-                read(codes, from_scale(u16::from_le_bytes([scale[0], scale[1]])), numbers);
-            }
+            read(
+                codes,
+                shares,
+                from_scale(u16::from_le_bytes([scale[0], scale[1]])),
+                latent,
+            );
             for (number, half) in exact_numbers.iter_mut().zip(exact.chunks_exact(2)) {
                 *number = from_half(u16::from_le_bytes([half[0], half[1]]));
             }
@@ -209,23 +199,40 @@ impl QuantisedRow {
     }
 }
 
+fn largest(numbers: &[f32]) -> f32 {
+    numbers.iter().fold(0.0, |largest, number| largest.max(number.abs()))
+}
+
 #[inline(always)]
-fn read_int8(codes: &[u8], scale: f32, numbers: &mut [f32]) {
+fn read_int8(codes: &[u8], _: &[u8], scale: f32, numbers: &mut [f32]) {
     for (number, code) in numbers.iter_mut().zip(codes) {
         *number = f32::from(*code as i8) * scale;
     }
 }
 
 #[inline(always)]
-fn read_e4m3(codes: &[u8], scale: f32, numbers: &mut [f32]) {
+fn read_e4m3(codes: &[u8], _: &[u8], scale: f32, numbers: &mut [f32]) {
     for (number, code) in numbers.iter_mut().zip(codes) {
         *number = from_e4m3(*code) * scale;
     }
 }
 
+#[inline(always)]
+fn read_int4(codes: &[u8], shares: &[u8], scale: f32, numbers: &mut [f32]) {
+    let (whole, rest) = numbers.as_chunks_mut::<GROUP>();
+    let (whole_codes, rest_codes) = codes.split_at(whole.len() * GROUP_BYTES);
+    let groups = whole_codes.as_chunks::<GROUP_BYTES>().0.iter().zip(whole);
+    for ((codes, numbers), share) in groups.zip(shares) {
+        read_int4_group(codes, f32::from(*share) * scale, numbers);
+    }
+    if let (Some(share), false) = (shares.last(), rest.is_empty()) {
+        read_int4_group(rest_codes, f32::from(*share) * scale, rest);
+    }
+}
+
 /// The lower halves of the bytes are the first codes, so that neighbours are read from neighbours.
 #[inline(always)]
-fn read_int4(codes: &[u8], scale: f32, numbers: &mut [f32]) {
+fn read_int4_group(codes: &[u8], scale: f32, numbers: &mut [f32]) {
     let (low, high) = numbers.split_at_mut(codes.len());
     let number = |code: u8| (f32::from(code) - (STEPS_INT4 - 0.5)) * scale;
     for (number_low, code) in low.iter_mut().zip(codes) {
@@ -236,11 +243,17 @@ fn read_int4(codes: &[u8], scale: f32, numbers: &mut [f32]) {
     }
 }
 
-/// 0 to 15: the step that a number is in.
-fn int4_code(number: f32, inverse: f32) -> u8 {
-    (number * inverse + STEPS_INT4)
-        .floor()
-        .clamp(0.0, 2.0 * STEPS_INT4 - 1.0) as u8
+/// Appends the codes of a group, two to a byte: those of the first half below those of the second.
+fn encode_int4(group: &[f32], inverse: f32, bytes: &mut Vec<u8>) {
+    // 0 to 15: the step that a number is in.
+    let code = |number: &f32| {
+        (number * inverse + STEPS_INT4)
+            .floor()
+            .clamp(0.0, 2.0 * STEPS_INT4 - 1.0) as u8
+    };
+    let (low, high) = group.split_at(group.len().div_ceil(2));
+    let high = high.iter().map(code).chain(std::iter::once(0));
+    bytes.extend(low.iter().zip(high).map(|(low, high)| code(low) | high << 4));
 }
 
 /// The bits of a scale, rounded up so that nothing is beyond the last code, and one over it; zero for what is too small.
@@ -262,14 +275,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Largest error of a number, as a share of the largest number of its group, and of itself.
-    fn bounds(quantisation: Quantisation) -> (f32, f32) {
+    /// Largest error of a number, as shares of the largest number of its group, of the token, and of itself.
+    fn bounds(quantisation: Quantisation) -> [f32; 3] {
         match quantisation {
-            // Half a step of 1/127 or 1/8, the scale up to 1/128 larger.
-            Quantisation::Int8 => (0.5 / 127.0 * 1.01, 1e-6),
-            Quantisation::Int4 => (0.5 / 8.0 * 1.01, 1e-6),
+            // Half a step of 1/127, the scale up to 1/128 larger.
+            Quantisation::Int8 => [0.5 / 127.0 * 1.01, 0.0, 1e-6],
+            // Half a step of 1/8; the group's share of the scale is rounded up.
+            Quantisation::Int4 => [0.5 / 8.0 * 1.01, 0.5 / 8.0 / 255.0 * 1.01, 1e-6],
             // Three bits of mantissa, and multiples of 2^-9 below.
-            Quantisation::Fp8E4m3 => (0.5 / 512.0 / 448.0 * 1.01, 1.0 / 16.0),
+            Quantisation::Fp8E4m3 => [0.0, 0.5 / 512.0 / 448.0 * 1.01, 1.0 / 16.0],
         }
     }
 
@@ -289,12 +303,13 @@ mod tests {
                 prop_assert_eq!(bytes.len(), rows * form.bytes());
                 let mut found = vec![f32::NAN; numbers.len()];
                 form.decode(&bytes, &mut found);
-                let (of_largest, of_itself) = bounds(quantisation);
+                let [of_group, of_token, of_itself] = bounds(quantisation);
+                let group = if quantisation == Quantisation::Int4 { GROUP } else { latent };
                 for (row, found) in numbers.chunks(form.numbers()).zip(found.chunks(form.numbers())) {
-                    for (group, found) in row[..latent].chunks(form.group()).zip(found[..latent].chunks(form.group())) {
-                        let largest = group.iter().fold(0.0f32, |largest, number| largest.max(number.abs()));
+                    let token = largest(&row[..latent]);
+                    for (group, found) in row[..latent].chunks(group).zip(found[..latent].chunks(group)) {
                         for (number, found) in group.iter().zip(found) {
-                            let bound = of_largest * largest + of_itself * number.abs();
+                            let bound = of_group * largest(group) + of_token * token + of_itself * number.abs();
                             prop_assert!((number - found).abs() <= bound, "{} {}: {}", quantisation, number, found);
                         }
                     }
@@ -331,7 +346,8 @@ mod tests {
         let bytes = |quantisation, latent| QuantisedRow::new(quantisation, latent, 64).bytes();
         assert_eq!(bytes(Quantisation::Int8, 512), 512 + 128 + 2);
         assert_eq!(bytes(Quantisation::Fp8E4m3, 512), 512 + 128 + 2);
-        assert_eq!(bytes(Quantisation::Int4, 512), 256 + 128 + 512 / GROUP * 2);
-        assert_eq!(bytes(Quantisation::Int4, GROUP + 3), GROUP / 2 + 2 + 128 + 4);
+        assert_eq!(bytes(Quantisation::Int4, 512), 256 + 128 + 32 + 2);
+        assert_eq!(bytes(Quantisation::Int4, 64), 32 + 128 + 4 + 2);
+        assert_eq!(bytes(Quantisation::Int4, GROUP + 3), 8 + 2 + 128 + 2 + 2);
     }
 }
