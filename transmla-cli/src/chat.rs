@@ -60,6 +60,14 @@ Examples:
   transmla chat --model-path converted --system 'Answer in one sentence.' --temperature 0.7
   echo 'What is a llama?' | transmla chat --model-path converted --quiet";
 
+const COMMANDS: &str = "/clear starts over, /exit ends; Ctrl-C stops an answer";
+
+/// Whether a line looks like a command, such as `/help`, and like nothing that a model would be asked.
+fn is_command(line: &str) -> bool {
+    let word = line.strip_prefix('/').unwrap_or_default();
+    !word.is_empty() && word.chars().all(|c| c.is_ascii_alphabetic())
+}
+
 pub fn run(arguments: &ChatArguments) -> anyhow::Result<()> {
     let printer = Printer::text();
     let folder = ModelFolder::locate(&arguments.model.model_path, &arguments.model.revision, &printer)?;
@@ -89,7 +97,7 @@ pub fn run(arguments: &ChatArguments) -> anyhow::Result<()> {
     let stdin = std::io::stdin();
     let at_terminal = stdin.is_terminal();
     if at_terminal {
-        printer.note("/clear starts over, /exit ends; Ctrl-C stops an answer");
+        printer.note(COMMANDS);
     }
     let (mut asked, mut refused) = (0, 0);
     loop {
@@ -106,6 +114,7 @@ pub fn run(arguments: &ChatArguments) -> anyhow::Result<()> {
             "" => continue,
             "/exit" | "/quit" => break,
             "/clear" => chat.clear(),
+            unknown if at_terminal && is_command(unknown) => printer.note(COMMANDS),
             message => {
                 asked += 1;
                 match answer(&mut chat, message, &mut sampler, at_terminal, &printer) {
@@ -157,4 +166,16 @@ fn answer(
         printer.written("\n")?;
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_single_words_behind_a_slash() {
+        assert!(["/help", "/quit", "/h"].into_iter().all(is_command));
+        let messages = ["/", "help", "/etc/passwd", "/help me", "1/2", "/1"];
+        assert!(!messages.into_iter().any(is_command));
+    }
 }
