@@ -184,7 +184,7 @@ impl Writer<'_> {
 fn cache_size(written: &Written, config: &ModelConfig) -> String {
     let numbers = config.attention.cache_numbers();
     format!(
-        "{} in {} ({numbers} numbers, {} bytes per token and layer)",
+        "{} in {} ({numbers} numbers per token and layer, {} bytes)",
         table::bytes(written.cache_bytes as u64),
         written.cache_format,
         written.cache_bytes_per_token / config.num_hidden_layers.max(1),

@@ -65,8 +65,11 @@ fn wrong_usage_has_its_own_exit_code() {
             ["--top-p", "at most 1"],
         ),
         (
-            "generate --model-path embedded --prompt x --cache-dtype int4",
-            ["--cache-dtype", "fp32, fp16, bf16"],
+            "generate --model-path embedded --prompt x --cache-dtype int3",
+            [
+                "--cache-dtype",
+                "fp32, bf16, fp16, and for latents int8, fp8-e4m3 and int4",
+            ],
         ),
         ("bench", ["--model-path", "required"]),
         (
