@@ -4,13 +4,13 @@ use clap::{CommandFactory, Error, FromArgMatches, Parser, Subcommand};
 
 use crate::options::messages::MessageArguments;
 use crate::{
-    bench, chat, completions, convert, doctor, eval, export, generate, inspect, logits, man, push, sweep, verify,
+    bench, chat, completions, convert, doctor, eval, export, generate, heal, inspect, logits, man, push, sweep, verify,
 };
 
 /// Convert language models with grouped-query attention to multi-head latent attention.
 ///
 /// A converted model keeps a small latent per token instead of keys and values, so its KV cache shrinks. Layers are fitted
-/// to a calibration text, one after another; the whole model is not fine-tuned. Models are folders in hub layout, ids on
+/// to a calibration text, one after another; `heal` then trains the whole model on its original. Models are folders in hub layout, ids on
 /// the Hugging Face hub, or `embedded`, a small one in this binary.
 #[derive(Debug, Parser)]
 #[command(name = "transmla", version, max_term_width = 110, after_help = EXAMPLES)]
@@ -28,6 +28,7 @@ Examples:
   transmla inspect --model-path org/model            what a model can be converted to
   transmla convert --model-path org/model --kv-budget 25% --save-path converted
   transmla sweep --model-path org/model --budgets 75%,50%,25%
+  transmla heal --model-path converted --against org/model --save-path healed
   transmla eval --model-path converted --dataset wikitext2
   transmla verify --model-path converted --against org/model
   transmla generate --model-path converted --prompt 'Once upon a time'
@@ -41,6 +42,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 129, 130 or 143 ended by a signal."
 pub enum Command {
     Convert(Box<convert::ConvertArguments>),
     Sweep(Box<sweep::SweepArguments>),
+    Heal(Box<heal::HealArguments>),
     Eval(eval::EvalArguments),
     Verify(verify::VerifyArguments),
     Export(export::ExportArguments),

@@ -111,6 +111,12 @@ impl Bar {
         self.draw_message();
     }
 
+    /// What is shown behind the label.
+    pub fn detail(&mut self, detail: String) {
+        self.detail = detail;
+        self.draw_message();
+    }
+
     /// What was done so far was there already, and says nothing about the time that the rest takes.
     pub fn was_there(&mut self) {
         self.pace().forget();

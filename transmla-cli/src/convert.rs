@@ -1,7 +1,7 @@
 //! `transmla convert`: from arguments to a converted model.
 
 pub mod arguments;
-mod estimate;
+pub mod estimate;
 mod page;
 mod plan_view;
 pub mod progress;

@@ -12,6 +12,23 @@ use transmla_core::{CheckpointError, CoreError};
 /// Fields that are no part of a recipe, and their flags.
 const OTHER_FLAGS: [(&str, &str); 2] = [("kv_budget", "--kv-budget"), ("replace", "--force")];
 
+/// Fields of a healing that can be out of their range.
+const HEAL_FIELDS: [&str; 13] = [
+    "steps",
+    "batch_size",
+    "micro_batch",
+    "lora_rank",
+    "checks",
+    "teacher_top_k",
+    "learning_rate",
+    "weight_decay",
+    "max_grad_norm",
+    "kl_weight",
+    "ce_weight",
+    "warmup",
+    "held_out",
+];
+
 /// Arguments and fields of `transmla-calib`, and their flags.
 const TEXT_FLAGS: [(&str, &str); 3] = [
     ("column", "--text-column"),
@@ -54,6 +71,9 @@ fn of_hint(hint: &Hint) -> String {
 pub fn spell(text: &str) -> String {
     let mut spelled = text.to_owned();
     for field in RECIPE_FIELDS {
+        spelled = replace(&spelled, field, &flag(field));
+    }
+    for field in HEAL_FIELDS {
         spelled = replace(&spelled, field, &flag(field));
     }
     for (field, flag) in OTHER_FLAGS {

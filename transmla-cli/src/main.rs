@@ -3,7 +3,7 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `arguments`, `options`, `former_options` | the commands, the options that several of them share, and tips for those that have changed |
-//! | `convert`, `sweep`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `chat`, `bench`, `push`, `doctor`, `completions`, `man` | one module per command |
+//! | `convert`, `sweep`, `heal`, `eval`, `verify`, `export`, `logits`, `inspect`, `generate`, `chat`, `bench`, `push`, `doctor`, `completions`, `man` | one module per command |
 //! | `model`, `text`, `mix`, `embedded` | models and texts by name, path or hub id; those that the binary carries |
 //! | `output_file`, `links` | whether a file may be written, by whatever names it is reached, and writing it |
 //! | `printer`, `messages`, `bar`, `pace`, `downloads`, `table` | the only places that print: results, messages, progress |
@@ -27,6 +27,7 @@ mod export;
 mod flags;
 mod former_options;
 mod generate;
+mod heal;
 mod inspect;
 mod interrupt;
 mod links;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Convert(options) => convert::run(&options),
         Command::Sweep(options) => sweep::run(&options),
+        Command::Heal(options) => heal::run(&options),
         Command::Eval(options) => eval::run(&options),
         Command::Verify(options) => verify::run(&options),
         Command::Export(options) => export::run(&options),

@@ -191,13 +191,15 @@ fn escaped(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
 /// Where the same command would go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GoOn {
-    /// Layers that are kept.
+    /// Layers or steps that are kept.
     pub kept: usize,
-    /// All layers.
-    pub layers: usize,
+    /// All of them.
+    pub all: usize,
+    /// What they are.
+    pub unit: &'static str,
 }
 
-/// Says that a signal ended the program, and at which layer the same command would go on.
+/// Says that a signal ended the program, and at which layer or step the same command would go on.
 pub fn interrupted(go_on: Option<GoOn>) {
     messages::leave_line();
     say(Kind::Error, &describe_interruption(go_on));
@@ -206,12 +208,12 @@ pub fn interrupted(go_on: Option<GoOn>) {
 fn describe_interruption(go_on: Option<GoOn>) -> String {
     match go_on {
         // Nothing but the rest of the files and the evaluation is left.
-        Some(GoOn { kept, layers }) if kept >= layers => format!(
+        Some(GoOn { kept, all, unit }) if kept >= all => format!(
             "interrupted; all {} are kept: run the same command again for the rest",
-            table::plural(layers, "layer")
+            table::plural(all, unit)
         ),
-        Some(GoOn { kept, layers }) => format!(
-            "interrupted; run the same command again to go on at layer {}/{layers}",
+        Some(GoOn { kept, all, unit }) => format!(
+            "interrupted; run the same command again to go on at {unit} {}/{all}",
             kept + 1
         ),
         None => "interrupted".to_owned(),
@@ -262,7 +264,10 @@ mod tests {
 
     #[test]
     fn interruptions_say_where_to_go_on() {
-        let said = |kept| describe_interruption(Some(GoOn { kept, layers: 30 }));
+        let said = |kept| {
+            let (all, unit) = (30, "layer");
+            describe_interruption(Some(GoOn { kept, all, unit }))
+        };
         assert_eq!(
             said(11),
             "interrupted; run the same command again to go on at layer 12/30"

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `conversion`, `sweep` | [`Conversion`], [`Sweep`]: from recipes to models with recipe and card |
 //! | `setup`, `memory` | [`Setup`]: device, hub, texts; what is kept in memory |
+//! | `heal` | [`Heal`], [`heal()`]: a converted model is trained on its original |
 //! | `execute` | [`convert()`], [`convert_all`]: planned conversions with model and text at hand |
 //! | `own_text` | calibration text that the original writes: found where it is kept, or written |
 //! | `output` | companions of the weights, model card, GGUF, list of files, resume cache, verification |
@@ -58,6 +59,7 @@
 
 mod conversion;
 mod execute;
+mod heal;
 mod layer;
 mod memory;
 mod output;
@@ -72,6 +74,9 @@ pub use {transmla_calib, transmla_core, transmla_eval};
 
 pub use conversion::{Conversion, PlannedConversion};
 pub use execute::{Entry, Request, Requests, convert, convert_all};
+pub use heal::plan::{Heal, HealWork, PlannedHeal};
+pub use heal::request::{HealRequest, Words};
+pub use heal::run::heal;
 pub use layer::key_norm::LinearKeys;
 pub use layer::stream::CalibrationStream;
 pub use memory::{eval_options, parameters, residency, scoring_options};
@@ -94,6 +99,8 @@ pub use spec::budget::{default_shapes, shapes_for_budget};
 pub use spec::engine::GGUF_FILE;
 pub use spec::error::{ConvertError, TextNameError};
 pub use spec::figures::LayerFigures;
+pub use spec::healing::{Healing, Trained};
+pub use spec::healing_report::{Distance, HealCheck, HealReport, HealStep};
 pub use spec::hint::Hint;
 pub use spec::options::{Engine, FileFormat, FreqFold, FreqFoldError, KeyNorm, MethodName, Style};
 pub use spec::plan::Plan;

@@ -105,9 +105,13 @@ pub struct PlannedSweep {
 /// Plans conversions of one model, of which there is at least one.
 pub(crate) fn plan_all(
     setup: &Setup,
-    recipes: Vec<Recipe>,
+    mut recipes: Vec<Recipe>,
     observer: &mut dyn Observer,
 ) -> Result<PlannedSweep, ConvertError> {
+    let healed = recipes.iter_mut().filter_map(|recipe| recipe.heal.take()).count();
+    if healed > 0 {
+        observer.warning(&Warning::NotHealed);
+    }
     let folder = match (&setup.model_folder, recipes.first()) {
         (Some(folder), _) => folder.clone(),
         (None, Some(first)) => model_folder(&first.model_path, &first.revision, &setup.hub)?,

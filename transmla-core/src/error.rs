@@ -72,6 +72,12 @@ pub enum CoreError {
     /// Logits are not finite.
     #[error("the model's output is not finite: its weights are damaged or overflow")]
     NonFiniteLogits,
+    /// Gradients that cannot be taken.
+    #[error("{problem}")]
+    NoGradients {
+        /// Why.
+        problem: String,
+    },
     /// There is no token to continue.
     #[error("there is no token to start from: the prompt is empty")]
     EmptyPrompt,

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use transmla_convert::transmla_core::CoreError;
+use transmla_convert::transmla_core::ModelConfig;
 use transmla_convert::transmla_core::burn::tensor::Device;
-use transmla_convert::{Plan, PlannedConversion, Probe, Stage, StageWork, Work, conversion_work};
+use transmla_convert::{PlannedConversion, Probe, Stage, StageWork, Work, conversion_work};
 
 use super::stages::{label, name};
 use crate::table;
@@ -14,27 +15,31 @@ use crate::table;
 const TIMED: Duration = Duration::from_millis(40);
 
 /// What real conversions were off by at most on the machine that this was made on, in percent.
-const ACCURACY: usize = 30;
+pub const ACCURACY: usize = 30;
 
 /// Arithmetic per second, by kind.
 #[derive(Debug, Clone, Copy)]
-struct Rates {
+pub struct Rates {
     products: f64,
     elements: f64,
     host: f64,
 }
 
 impl Rates {
-    /// Those of this machine when nothing else runs on it.
-    fn measure(plan: &Plan, device: &Device) -> Result<Self, CoreError> {
+    /// Those of this machine, for a model of these widths, when nothing else runs on it.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn measure(config: &ModelConfig, device: &Device) -> Result<Self, CoreError> {
         Ok(Self {
-            products: rate(&Probe::products(plan, device))?,
-            elements: rate(&Probe::elements(plan, device))?,
-            host: rate(&Probe::host(plan))?,
+            products: rate(&Probe::products(config, device))?,
+            elements: rate(&Probe::elements(config, device))?,
+            host: rate(&Probe::host(config))?,
         })
     }
 
-    fn seconds(&self, work: &Work) -> f64 {
+    /// How long some work takes.
+    pub fn seconds(&self, work: &Work) -> f64 {
         work.products / self.products + work.elements / self.elements + work.host / self.host
     }
 }
@@ -71,7 +76,7 @@ impl Estimate {
     pub fn new(planned: &PlannedConversion, device: &Device) -> Result<Self, CoreError> {
         let (plan, texts, size) = (planned.plan(), planned.texts(), planned.text_size());
         Ok(Self {
-            rates: Rates::measure(plan, device)?,
+            rates: Rates::measure(plan.source(), device)?,
             stages: conversion_work(plan, &size),
             windows_known: texts.windows().is_some() || texts.window_tokens().is_none(),
             window: size.window,

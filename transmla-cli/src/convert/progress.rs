@@ -109,7 +109,11 @@ impl<'a> Progress<'a> {
     /// So many layers are kept, should the command be ended.
     fn keep(&self, kept: usize, layers: usize) {
         if self.resumes {
-            interrupt::would_go_on((kept > 0).then_some(GoOn { kept, layers }));
+            interrupt::would_go_on((kept > 0).then_some(GoOn {
+                kept,
+                all: layers,
+                unit: "layer",
+            }));
         }
     }
 

@@ -9,7 +9,7 @@ fn manual_pages_have_every_command() {
     let pages = names(&place.path("man/man1"));
     assert!(pages.contains(&"transmla.1".to_owned()), "{pages:?}");
     let help = transmla(&["--help"]).succeeds();
-    for command in ["convert", "sweep", "push", "doctor", "man"] {
+    for command in ["convert", "sweep", "heal", "push", "doctor", "man"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
         assert!(pages.contains(&format!("transmla-{command}.1")), "{pages:?}");
     }

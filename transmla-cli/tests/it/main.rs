@@ -9,6 +9,7 @@ mod doctor;
 mod documents;
 mod export;
 mod first_hour;
+mod heal;
 mod hub;
 mod interop;
 mod library;

@@ -35,6 +35,7 @@ fn help() {
     for command in [
         "convert",
         "sweep",
+        "heal",
         "eval",
         "verify",
         "export",

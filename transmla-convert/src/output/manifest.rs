@@ -206,8 +206,18 @@ pub fn check_space<'a>(models: impl IntoIterator<Item = (&'a Path, &'a Plan)>) -
         needed = needed.saturating_add(disk_bytes(plan));
         folder = folder.or(Some(save_path));
     }
-    let Some(folder) = folder else { return Ok(()) };
-    let place = Place::of(folder)?;
+    match folder {
+        Some(folder) => check_room(folder, needed),
+        None => Ok(()),
+    }
+}
+
+/// Checks that there is room for so many bytes beside a folder to make.
+///
+/// # Errors
+/// [`ConvertError::Space`].
+pub(crate) fn check_room(save_path: &Path, needed: u64) -> Result<(), ConvertError> {
+    let place = Place::of(save_path)?;
     match place.free_bytes() {
         Some(free) if free < needed => Err(ConvertError::Space {
             folder: place.folder().to_path_buf(),

@@ -49,6 +49,7 @@ pub(crate) fn start(plan: &Plan, text: &TokenBatch, origin: &Origin<'_>) -> Resu
         format: _,
         pre_tokenizer: _,
         max_shard_size: _,
+        heal: _,
         files: _,
         transmla_version: _,
     } = plan.recipe();

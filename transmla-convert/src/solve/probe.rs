@@ -3,12 +3,11 @@
 use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor, TensorData};
 use faer::{Mat, Side};
-use transmla_core::{CoreError, host_values};
+use transmla_core::{CoreError, ModelConfig, host_values};
 
 use crate::solve::work::Work;
-use crate::spec::plan::Plan;
 
-/// One kind of [`Work`] on a device, in pieces shaped like a plan's.
+/// One kind of [`Work`] on a device, in pieces shaped like a model's.
 #[derive(Debug)]
 pub struct Probe {
     kind: ProbeKind,
@@ -39,9 +38,8 @@ const LARGEST_EIGEN: usize = 192;
 const GATE: f64 = 6.0;
 
 impl Probe {
-    /// Products of a batch with a matrix of the plan's feed-forward layers, or a part of it.
-    pub fn products(plan: &Plan, device: &Device) -> Self {
-        let source = plan.source();
+    /// Products of a batch with a matrix of the model's feed-forward layers, or a part of it.
+    pub fn products(source: &ModelConfig, device: &Device) -> Self {
         let (inner, columns) = (source.hidden_size.min(WIDEST), source.intermediate_size.min(WIDEST));
         let rows = (LARGEST / (2 * inner * columns).max(1)).clamp(16, LONGEST);
         Self {
@@ -54,8 +52,8 @@ impl Probe {
     }
 
     /// Gated activations of a batch.
-    pub fn elements(plan: &Plan, device: &Device) -> Self {
-        let columns = plan.source().intermediate_size.min(WIDEST);
+    pub fn elements(source: &ModelConfig, device: &Device) -> Self {
+        let columns = source.intermediate_size.min(WIDEST);
         Self {
             kind: ProbeKind::Elements(Box::new(numbers(LONGEST / 2, columns, device))),
             amount: GATE * (LONGEST / 2 * columns) as f64,
@@ -63,8 +61,8 @@ impl Probe {
     }
 
     /// Eigenvectors on the host.
-    pub fn host(plan: &Plan) -> Self {
-        let rows = plan.source().hidden_size.min(LARGEST_EIGEN);
+    pub fn host(source: &ModelConfig) -> Self {
+        let rows = source.hidden_size.min(LARGEST_EIGEN);
         Self {
             kind: ProbeKind::Host(Mat::from_fn(rows, rows, |i, j| 1.0 / (1 + i.max(j)) as f64)),
             amount: Work::eigenvectors(rows as f64).host,

@@ -116,6 +116,22 @@ pub enum ConvertError {
         /// Its `model_type`.
         model_type: String,
     },
+    /// An option of a healing is out of its range.
+    #[error("cannot heal: `{field}` is {found}; expected {expected}")]
+    Healing {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What would do.
+        expected: &'static str,
+    },
+    /// A converted model and an original do not belong together.
+    #[error("the converted model is not one of this original: {problem}; give the model that it was converted from")]
+    Pair {
+        /// What does not fit.
+        problem: String,
+    },
     /// The model cannot be written as GGUF.
     #[error("cannot be written as GGUF: {problem}")]
     Gguf {

@@ -4,6 +4,8 @@ pub mod budget;
 pub mod engine;
 pub mod error;
 pub mod figures;
+pub mod healing;
+pub mod healing_report;
 pub mod hint;
 pub mod options;
 pub mod plan;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use transmla_core::StorageDtype;
 use transmla_eval::tasks::TaskOptions;
 
+use crate::spec::healing::Healing;
 use crate::spec::options::{Engine, FileFormat, FreqFold, KeyNorm, MethodName, Style};
 use crate::spec::recipe_forms;
 use crate::spec::recipe_tasks::RecipeTasks;
@@ -82,6 +83,9 @@ pub struct Recipe {
     /// The tasks that accuracy is measured on.
     #[serde(skip_serializing_if = "RecipeTasks::is_empty")]
     pub tasks: RecipeTasks,
+    /// How the model was healed after its conversion, if it was; a conversion does not do it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heal: Option<Box<Healing>>,
     /// The list of written files that a conversion appends; it says nothing on how to repeat it.
     #[serde(skip_serializing)]
     pub files: WrittenFiles,
@@ -196,6 +200,7 @@ impl Default for Recipe {
             calibration: CalibrationText::default(),
             evaluation: EvaluationText::default(),
             tasks: RecipeTasks::default(),
+            heal: None,
             files: WrittenFiles,
         }
     }
@@ -268,8 +273,12 @@ impl Recipe {
     /// [`RecipeError::Write`] for numbers beyond TOML's 64 signed bits.
     pub fn to_toml(&self) -> Result<String, RecipeError> {
         let body = toml::to_string(self).map_err(|error| RecipeError::Write(error.into()))?;
+        let healed = match &self.heal {
+            Some(_) => " as it was before `transmla heal` trained it by what is under [heal]",
+            None => "",
+        };
         Ok(format!(
-            "# How this model was made. `transmla convert --recipe` with this file makes it again.\n{body}"
+            "# How this model was made. `transmla convert --recipe` with this file makes it again{healed}.\n{body}"
         ))
     }
 

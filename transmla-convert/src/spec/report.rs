@@ -8,6 +8,7 @@ use transmla_eval::Perplexity;
 use transmla_eval::tasks::TaskRow;
 
 use crate::spec::figures::LayerFigures;
+use crate::spec::healing_report::{HealCheck, HealStep};
 use crate::spec::plan::Plan;
 use crate::spec::purpose::TextPurpose;
 
@@ -34,6 +35,12 @@ pub enum Stage {
     Compress,
     /// Perplexity of the files that were written.
     EvaluateConverted,
+    /// The original's largest logits, before a healing.
+    Teach,
+    /// The training of a healing.
+    Heal,
+    /// The distance of a healed model's files from the original, on held-out text.
+    CheckHealed,
     /// Answers of the original model to the questions of tasks.
     AskOriginal,
     /// Those of the files that were written.
@@ -99,6 +106,8 @@ pub enum Warning {
         /// Bytes that it may use.
         allowed: u64,
     },
+    /// A recipe says how its model was healed, which a conversion does not do.
+    NotHealed,
     /// Something is odd about the tokenizer.
     Tokenizer(
         /// What.
@@ -145,6 +154,10 @@ impl fmt::Display for Warning {
                  {:.1} GiB may be used; chats will lose more than other text",
                 gibibytes(*needed),
                 gibibytes(*allowed)
+            ),
+            Self::NotHealed => f.write_str(
+                "the recipe is that of a model that was healed after its conversion; this is the conversion alone: heal what it \
+                 makes with `transmla heal`",
             ),
             Self::Tokenizer(remark) => f.write_str(remark),
             Self::LeftOut { file, problem } => write!(f, "{file} of the original is left out: {problem}"),
@@ -202,6 +215,18 @@ pub trait Observer {
 
     /// The stages that follow are of these of a sweep's models, by index.
     fn converting(&mut self, _models: &[usize]) {}
+
+    /// A step of a healing is done.
+    fn heal_step(&mut self, _step: &HealStep) {}
+
+    /// The held-out text was looked at, and whether it was never predicted better.
+    fn heal_check(&mut self, _check: &HealCheck, _best: bool) {}
+
+    /// The state of a healing after so many steps of so many is on disk.
+    fn heal_saved(&mut self, _done: usize, _steps: usize) {}
+
+    /// A healing goes on where an earlier run was.
+    fn heal_resumed(&mut self, _done: usize, _steps: usize) {}
 
     /// One of a sweep's models is done.
     fn converted(&mut self, _model: usize, _report: &Report) {}

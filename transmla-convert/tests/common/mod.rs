@@ -29,6 +29,7 @@ pub fn request<'a>(
 }
 
 /// A random model of 3 query heads 8 wide over `key_heads` key heads, with biases or not.
+#[allow(dead_code, reason = "not every test file has a use for it")]
 pub fn write_random_model(folder: &Path, key_heads: usize, bias: bool, tied: bool) {
     let changes = json!({
         "model_type": if bias { "qwen2" } else { "llama" }, "num_key_value_heads": key_heads,

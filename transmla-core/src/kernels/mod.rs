@@ -6,6 +6,7 @@
 //! | `cached_values` | where the values of cached tokens are |
 //! | `attention` | causal attention and its gradient; picks the form |
 //! | `host` | both in blocks on the CPU: score matrices never leave the cache, keys of the future are not looked at |
+//! | `loss` | divergence and cross-entropy of a row of logits, with the gradient in its place |
 //! | `decode` | attention of a few new tokens to many cached ones on the CPU, one pass over the cache |
 //! | `plain_decode` | the same from tensor operations |
 //! | `decode_tensors` | the same on any device; picks the form |
@@ -27,6 +28,7 @@ mod decode;
 mod decode_tensors;
 mod exponential;
 mod host;
+mod loss;
 mod plain_decode;
 mod prefetch;
 mod product;
@@ -44,6 +46,7 @@ pub use cache_format::CacheFormat;
 pub use cached_values::CachedValues;
 pub use decode::{CachedHead, DecodeShape, decode};
 pub use decode_tensors::{decode_is_fused, decode_tensors};
+pub(crate) use loss::{RowLoss, RowTeacher, row_loss, top_of_row};
 pub use plain_decode::plain_decode;
 pub use quantised::{Quantisation, QuantisedRow};
 pub use scores::attention_mask;

@@ -68,7 +68,7 @@ impl RecordedAttention {
 
 impl AttentionBackward {
     /// The gradient with respect to a leaf, without autodiff; `None` if the loss does not depend on it.
-    pub fn of(&self, leaf: &Tensor<2>) -> Option<Tensor<2>> {
+    pub fn of<const D: usize>(&self, leaf: &Tensor<D>) -> Option<Tensor<D>> {
         let parts = [leaf.grad(&self.after), leaf.grad(&self.before)].into_iter().flatten();
         parts.map(Tensor::without_autodiff).reduce(|a, b| a + b)
     }

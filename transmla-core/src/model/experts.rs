@@ -40,7 +40,7 @@ impl Experts {
     }
 
     /// The same with each linear map replaced by the result of `each`.
-    pub(super) fn map(self, each: &mut dyn FnMut(Linear) -> Result<Linear, CoreError>) -> Result<Self, CoreError> {
+    pub(super) fn map<E>(self, each: &mut dyn FnMut(Linear) -> Result<Linear, E>) -> Result<Self, E> {
         Ok(Self {
             gate: each(self.gate)?,
             experts: self

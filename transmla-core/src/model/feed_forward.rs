@@ -51,11 +51,16 @@ impl FeedForwardLayer {
     }
 
     /// The same with each linear map replaced by the result of `each`.
-    pub(super) fn map(self, each: &mut dyn FnMut(Linear) -> Result<Linear, CoreError>) -> Result<Self, CoreError> {
+    pub(super) fn map<E>(self, each: &mut dyn FnMut(Linear) -> Result<Linear, E>) -> Result<Self, E> {
         Ok(match self {
             Self::Dense(mlp) => Self::Dense(mlp.map(each)?),
             Self::Experts(experts) => Self::Experts(experts.map(each)?),
         })
+    }
+
+    /// The same as constants of an autodiff graph.
+    pub(super) fn autodiff(self) -> Self {
+        self.map_projections(&mut |_, tensor| tensor.autodiff())
     }
 
     /// `[rows, hidden]` to `[rows, hidden]`.

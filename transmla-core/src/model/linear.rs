@@ -125,6 +125,14 @@ impl RmsNorm {
         self.rounded(normalised * self.weight.clone().unsqueeze())
     }
 
+    /// The gradient of a loss with respect to an input `[rows, width]`, given that at its output. Rounding is taken for none.
+    pub fn input_gradient(&self, x: Tensor<2>, output: Tensor<2>) -> Tensor<2> {
+        let inverse = x.clone().square().mean_dim(1).add_scalar(self.eps).sqrt().recip();
+        let scaled = output * self.weight.clone().unsqueeze();
+        let along = (scaled.clone() * x.clone()).mean_dim(1) * inverse.clone().square();
+        (scaled - x * along) * inverse
+    }
+
     fn rounded(&self, x: Tensor<2>) -> Tensor<2> {
         match self.rounding {
             None => x,

@@ -10,9 +10,9 @@ use crate::error::CoreError;
 /// Final norm and output projection.
 #[derive(Debug, Clone)]
 pub struct OutputHead {
-    norm: RmsNorm,
-    projection: Linear,
-    softcap: Option<f64>,
+    pub(super) norm: RmsNorm,
+    pub(super) projection: Linear,
+    pub(super) softcap: Option<f64>,
 }
 
 impl OutputHead {

@@ -1,0 +1,204 @@
+//! What is trained: projections in f32, each with its moments, all at once or by a low-rank change.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use transmla_core::model::Projections;
+use transmla_core::{CoreError, DecoderLayer, host_values};
+
+use crate::heal::adam::{Moments, StepSize, units};
+use crate::spec::healing::{Healing, Trained};
+
+/// A projection that is trained.
+#[derive(Debug, Clone)]
+pub(crate) struct Weights {
+    /// `LAYER.NAME`, by which its tensors go in a saved state.
+    pub key: String,
+    /// As it is used now, `[out, in]`.
+    pub value: Tensor<2>,
+    units: Tensor<2>,
+    form: Form,
+}
+
+/// What of it moves.
+#[derive(Debug, Clone)]
+enum Form {
+    Whole(Moments),
+    /// `value = start + units · (up down)`.
+    LowRank {
+        start: Tensor<2>,
+        up: Factor,
+        down: Factor,
+    },
+}
+
+/// A factor of a low-rank change, with its moments.
+#[derive(Debug, Clone)]
+struct Factor {
+    value: Tensor<2>,
+    moments: Moments,
+}
+
+impl Factor {
+    fn new(value: Tensor<2>) -> Self {
+        Self {
+            moments: Moments::of(&value),
+            value,
+        }
+    }
+}
+
+/// Which projections a healing goes over.
+pub(crate) fn projections(healing: &Healing) -> Projections {
+    match healing.train {
+        Trained::Attention | Trained::Lora => Projections::Attention,
+        Trained::All => Projections::All,
+    }
+}
+
+/// The weights of a layer before the training, in the order in which its gradients come.
+pub(crate) fn of_layer(layer: &DecoderLayer, index: usize, healing: &Healing) -> Vec<Weights> {
+    let mut found = Vec::new();
+    layer.clone().map_projections(projections(healing), &mut |name, value| {
+        let key = format!("{index}.{name}");
+        found.push(Weights::new(key, value.clone(), healing));
+        value
+    });
+    found
+}
+
+impl Weights {
+    fn new(key: String, value: Tensor<2>, healing: &Healing) -> Self {
+        let [rows, columns] = value.dims();
+        let form = match healing.train {
+            // A low-rank change of a bias would be the bias again.
+            Trained::Lora if columns > 1 => {
+                let rank = healing.lora_rank.min(rows).min(columns);
+                let seed = healing.text.seed ^ key.bytes().fold(0, |sum, byte| sum * 31 + u64::from(byte));
+                Form::LowRank {
+                    start: value.clone(),
+                    up: Factor::new(Tensor::zeros([rows, rank], &value.device())),
+                    // Rows of about unit length.
+                    down: Factor::new(
+                        random([rank, columns], seed, &value.device()).div_scalar((columns as f64).sqrt()),
+                    ),
+                }
+            }
+            Trained::Attention | Trained::All | Trained::Lora => Form::Whole(Moments::of(&value)),
+        };
+        Self {
+            key,
+            units: units(&value),
+            value,
+            form,
+        }
+    }
+
+    /// The gradients of what moves, given that of the projection.
+    pub fn gradients(&self, gradient: Tensor<2>) -> Vec<Tensor<2>> {
+        let gradient = gradient * self.units.clone();
+        match &self.form {
+            Form::Whole(_) => vec![gradient],
+            Form::LowRank { up, down, .. } => vec![
+                gradient.clone().matmul(down.value.clone().transpose()),
+                up.value.clone().transpose().matmul(gradient),
+            ],
+        }
+    }
+
+    /// A step against such gradients, the `count`th from 1 on.
+    pub fn step(&mut self, gradients: Vec<Tensor<2>>, size: StepSize, count: usize) {
+        let mut gradients = gradients.into_iter();
+        match &mut self.form {
+            Form::Whole(moments) => {
+                let Some(gradient) = gradients.next() else { return };
+                let change = moments.direction(gradient, count).mul_scalar(size.rate) * self.units.clone();
+                self.value = size.decayed(self.value.clone()) - change;
+            }
+            Form::LowRank { start, up, down } => {
+                for (factor, gradient) in [&mut *up, &mut *down].into_iter().zip(gradients) {
+                    let change = factor.moments.direction(gradient, count).mul_scalar(size.rate);
+                    factor.value = size.decayed(factor.value.clone()) - change;
+                }
+                let product = up.value.clone().matmul(down.value.clone());
+                self.value = start.clone() + product * self.units.clone();
+            }
+        }
+    }
+
+    /// Everything that the training goes on from, by name.
+    pub fn state(&self) -> Vec<(String, Tensor<2>)> {
+        let named = |part: &str, tensor: &Tensor<2>| (format!("{}.{part}", self.key), tensor.clone());
+        match &self.form {
+            Form::Whole(moments) => vec![
+                named("value", &self.value),
+                named("first", &moments.first),
+                named("second", &moments.second),
+            ],
+            Form::LowRank { up, down, .. } => [("up", up), ("down", down)]
+                .into_iter()
+                .flat_map(|(name, factor)| {
+                    [
+                        named(&format!("{name}.value"), &factor.value),
+                        named(&format!("{name}.first"), &factor.moments.first),
+                        named(&format!("{name}.second"), &factor.moments.second),
+                    ]
+                })
+                .collect(),
+        }
+    }
+
+    /// Takes back what [`Self::state`] gave, by the same names and shapes.
+    pub fn restore<E>(&mut self, read: &mut dyn FnMut(&str, [usize; 2]) -> Result<Tensor<2>, E>) -> Result<(), E> {
+        let key = self.key.clone();
+        let mut take = |part: String, slot: &mut Tensor<2>| {
+            *slot = read(&format!("{key}.{part}"), slot.dims())?;
+            Ok::<(), E>(())
+        };
+        match &mut self.form {
+            Form::Whole(moments) => {
+                take("value".into(), &mut self.value)?;
+                take("first".into(), &mut moments.first)?;
+                take("second".into(), &mut moments.second)?;
+            }
+            Form::LowRank { start, up, down } => {
+                for (name, factor) in [("up", &mut *up), ("down", &mut *down)] {
+                    take(format!("{name}.value"), &mut factor.value)?;
+                    take(format!("{name}.first"), &mut factor.moments.first)?;
+                    take(format!("{name}.second"), &mut factor.moments.second)?;
+                }
+                let product = up.value.clone().matmul(down.value.clone());
+                self.value = start.clone() + product * self.units.clone();
+            }
+        }
+        Ok(())
+    }
+
+    /// Numbers of what moves.
+    pub fn moving(&self) -> usize {
+        let size = |tensor: &Tensor<2>| tensor.dims().iter().product::<usize>();
+        match &self.form {
+            Form::Whole(_) => size(&self.value),
+            Form::LowRank { up, down, .. } => size(&up.value) + size(&down.value),
+        }
+    }
+}
+
+/// The sum of the squares of a matrix.
+pub(crate) fn squares(gradient: &Tensor<2>) -> Result<f64, CoreError> {
+    let rows = host_values(gradient.clone().square().sum_dim(1))?;
+    Ok(rows.into_iter().map(f64::from).sum())
+}
+
+/// Numbers of unit variance that depend on the seed alone.
+fn random(shape: [usize; 2], seed: u64, device: &Device) -> Tensor<2> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        // Uniform in ± sqrt(3).
+        (((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 52) as f64 - 1.0) * 3f64.sqrt()
+    };
+    let values: Vec<f32> = (0..shape[0] * shape[1]).map(|_| next() as f32).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}

@@ -1,0 +1,115 @@
+//! The projections of a layer under the names that checkpoints give them, all in one form: what a training goes over.
+
+use std::convert::Infallible;
+
+use burn::tensor::Tensor;
+use transmla_checkpoint::layout::MlpNames;
+
+use super::attention::kind::Attention;
+use super::attention::latent::{LatentAttention, QueryProjection};
+use super::feed_forward::FeedForwardLayer;
+use super::layer::DecoderLayer;
+use super::linear::Linear;
+
+/// Which projections of a layer are gone over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Projections {
+    /// Those of a latent attention.
+    Attention,
+    /// Those of the MLP or the experts too.
+    All,
+}
+
+/// What is done with each: given its name in the layer (`self_attn.o_proj.weight`) and its values, gives those that are put in
+/// their place. A bias is a matrix of one column.
+pub type EachProjection<'a> = dyn FnMut(&str, Tensor<2>) -> Tensor<2> + 'a;
+
+impl DecoderLayer {
+    /// The same with each projection replaced by what the function gives, always in the same order. Norms stay as they are, and so
+    /// does an attention that is not latent.
+    pub fn map_projections(self, which: Projections, each: &mut EachProjection<'_>) -> Self {
+        let attention = match self.attention {
+            Attention::Latent(attention) => Attention::Latent(attention.map_projections(each)),
+            other => other,
+        };
+        let mlp = match which {
+            Projections::Attention => self.mlp,
+            Projections::All => self.mlp.map_projections(each),
+        };
+        Self { attention, mlp, ..self }
+    }
+}
+
+impl LatentAttention {
+    /// The same with each projection replaced by what the function gives, under names such as `self_attn.kv_b_proj.weight`.
+    pub fn map_projections(self, each: &mut EachProjection<'_>) -> Self {
+        let mut linear = |name: &str, linear: Linear| linear.map_projections(&format!("self_attn.{name}"), each);
+        let q = match self.q {
+            QueryProjection::Plain(q) => QueryProjection::Plain(linear("q_proj", q)),
+            QueryProjection::Lora { down, norm, up } => QueryProjection::Lora {
+                down: linear("q_a_proj", down),
+                norm,
+                up: linear("q_b_proj", up),
+            },
+        };
+        let q_heads = self.q_heads.map(|mut heads| {
+            let [count, rope, width] = heads.rope.dims();
+            let rows = Linear::new(heads.rope.reshape([count * rope, width]));
+            heads.rope = linear("q_rope_proj", rows).weight.reshape([count, rope, width]);
+            heads
+        });
+        let key_scale = self.key_scale.map(|mut scale| {
+            scale.k = linear("k_proj", scale.k);
+            scale
+        });
+        Self {
+            q,
+            q_heads,
+            key_scale,
+            kv_down: linear("kv_a_proj_with_mqa", self.kv_down),
+            kv_up: linear("kv_b_proj", self.kv_up),
+            o: linear("o_proj", self.o),
+            ..self
+        }
+    }
+}
+
+impl FeedForwardLayer {
+    /// The same with each projection replaced by what the function gives, under names such as `mlp.down_proj.weight`.
+    pub(super) fn map_projections(self, each: &mut EachProjection<'_>) -> Self {
+        let of_mlp = |prefix: String, names: MlpNames| {
+            [names.gate, names.up, names.down]
+                .map(|name| format!("{prefix}.{name}"))
+                .into_iter()
+        };
+        // In the order in which parts go over their linear maps.
+        let mut names: Box<dyn Iterator<Item = String>> = match &self {
+            Self::Dense(_) => Box::new(of_mlp("mlp".into(), MlpNames::DENSE)),
+            Self::Experts(_) => {
+                let prefix = "block_sparse_moe";
+                let experts =
+                    (0..).flat_map(move |index| of_mlp(format!("{prefix}.experts.{index}"), MlpNames::EXPERT));
+                Box::new(std::iter::once(format!("{prefix}.gate")).chain(experts))
+            }
+        };
+        let mapped = self.map::<Infallible>(&mut |linear| {
+            let name = names.next().unwrap_or_default();
+            Ok(linear.map_projections(&name, each))
+        });
+        let Ok(mapped) = mapped;
+        mapped
+    }
+}
+
+impl Linear {
+    fn map_projections(self, name: &str, each: &mut EachProjection<'_>) -> Self {
+        let [outputs, _] = self.weight.dims();
+        Self {
+            weight: each(&format!("{name}.weight"), self.weight),
+            bias: self.bias.map(|bias| {
+                let column = each(&format!("{name}.bias"), bias.reshape([outputs, 1]));
+                column.reshape([outputs])
+            }),
+        }
+    }
+}
