@@ -97,6 +97,11 @@ struct TrainingArguments {
     #[arg(long, value_name = "SHARE", value_parser = values::share)]
     warmup: Option<f64>,
 
+    /// Whether AdamW works in the eigenbasis of what projections of attention multiply, where it needs fewer steps, instead of on
+    /// their entries [default: true]
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
+    eigenbasis: Option<bool>,
+
     /// Weight decay of AdamW [default: 0]
     #[arg(long, value_name = "DECAY", value_parser = values::temperature)]
     weight_decay: Option<f64>,
@@ -149,6 +154,7 @@ impl HealArguments {
         set(&mut healing.micro_batch, given.micro_batch);
         set(&mut healing.learning_rate, given.learning_rate);
         set(&mut healing.warmup, given.warmup);
+        set(&mut healing.eigenbasis, given.eigenbasis);
         set(&mut healing.weight_decay, given.weight_decay);
         set(&mut healing.max_grad_norm, given.max_grad_norm);
         set(&mut healing.kl_weight, given.kl_weight);

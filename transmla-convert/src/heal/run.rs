@@ -5,6 +5,8 @@ use std::path::Path;
 use transmla_core::checkpoint::{Claim, Place};
 use transmla_core::{Decoder, LayeredModel, Residency};
 
+use crate::heal::basis::set_bases;
+use crate::heal::forward::Batch;
 use crate::heal::order::Division;
 use crate::heal::pair::{check_configs, check_embeddings};
 use crate::heal::request::HealRequest;
@@ -56,6 +58,13 @@ pub fn heal(request: &HealRequest<'_>, observer: &mut dyn Observer) -> Result<He
     }
     let mut student = Student::new(converted, healing)?;
     check_room(save_path, disk_bytes(converted, &student, healing, text))?;
+    if healing.eigenbasis {
+        let batch = Batch {
+            text,
+            rows: &division.training,
+        };
+        set_bases(&mut student, batch, healing.micro_batch)?;
+    }
     let origin = Origin {
         converted,
         original,

@@ -15,6 +15,8 @@ pub(crate) struct Weights {
     /// As it is used now, `[out, in]`.
     pub value: Tensor<2>,
     units: Tensor<2>,
+    /// Orthonormal rows, in whose coordinates steps are taken; nothing for the coordinates as they are.
+    basis: Option<Tensor<2>>,
     form: Form,
 }
 
@@ -22,7 +24,7 @@ pub(crate) struct Weights {
 #[derive(Debug, Clone)]
 enum Form {
     Whole(Moments),
-    /// `value = start + units · (up down)`.
+    /// `value = start + (units · (up down)) basis`.
     LowRank {
         start: Tensor<2>,
         up: Factor,
@@ -88,12 +90,31 @@ impl Weights {
             key,
             units: units(&value),
             value,
+            basis: None,
             form,
+        }
+    }
+
+    /// The name of its projection alone, `o_proj`; of a bias too.
+    pub fn projection(&self) -> &str {
+        let without_part = self.key.rsplit_once('.').map_or("", |(rest, _)| rest);
+        without_part.rsplit_once('.').map_or("", |(_, name)| name)
+    }
+
+    /// From now on, before the first step, steps are taken in the coordinates of these orthonormal rows, `[in, in]`.
+    pub fn turn(&mut self, basis: Tensor<2>) {
+        if self.value.dims()[1] == basis.dims()[1] {
+            self.units = units(&self.value.clone().matmul(basis.clone().transpose()));
+            self.basis = Some(basis);
         }
     }
 
     /// The gradients of what moves, given that of the projection.
     pub fn gradients(&self, gradient: Tensor<2>) -> Vec<Tensor<2>> {
+        let gradient = match &self.basis {
+            Some(basis) => gradient.matmul(basis.clone().transpose()),
+            None => gradient,
+        };
         let gradient = gradient * self.units.clone();
         match &self.form {
             Form::Whole(_) => vec![gradient],
@@ -111,15 +132,15 @@ impl Weights {
             Form::Whole(moments) => {
                 let Some(gradient) = gradients.next() else { return };
                 let change = moments.direction(gradient, count).mul_scalar(size.rate) * self.units.clone();
-                self.value = size.decayed(self.value.clone()) - change;
+                self.value = size.decayed(self.value.clone()) - turned_back(change, self.basis.as_ref());
             }
             Form::LowRank { start, up, down } => {
                 for (factor, gradient) in [&mut *up, &mut *down].into_iter().zip(gradients) {
                     let change = factor.moments.direction(gradient, count).mul_scalar(size.rate);
                     factor.value = size.decayed(factor.value.clone()) - change;
                 }
-                let product = up.value.clone().matmul(down.value.clone());
-                self.value = start.clone() + product * self.units.clone();
+                let change = up.value.clone().matmul(down.value.clone()) * self.units.clone();
+                self.value = start.clone() + turned_back(change, self.basis.as_ref());
             }
         }
     }
@@ -165,8 +186,8 @@ impl Weights {
                     take(format!("{name}.first"), &mut factor.moments.first)?;
                     take(format!("{name}.second"), &mut factor.moments.second)?;
                 }
-                let product = up.value.clone().matmul(down.value.clone());
-                self.value = start.clone() + product * self.units.clone();
+                let change = up.value.clone().matmul(down.value.clone()) * self.units.clone();
+                self.value = start.clone() + turned_back(change, self.basis.as_ref());
             }
         }
         Ok(())
@@ -179,6 +200,14 @@ impl Weights {
             Form::Whole(_) => size(&self.value),
             Form::LowRank { up, down, .. } => size(&up.value) + size(&down.value),
         }
+    }
+}
+
+/// A change in the coordinates of a basis, in those of the weights.
+fn turned_back(change: Tensor<2>, basis: Option<&Tensor<2>>) -> Tensor<2> {
+    match basis {
+        Some(basis) => change.matmul(basis.clone()),
+        None => change,
     }
 }
 
