@@ -96,16 +96,17 @@ pub use solve::{
     conversion_work, default_noise, default_refinement, describe_method, has_refinement, peak_bytes, refinement,
 };
 pub use spec::budget::{default_shapes, shapes_for_budget};
+pub use spec::calibration_text::CalibrationText;
 pub use spec::engine::GGUF_FILE;
 pub use spec::error::{ConvertError, TextNameError};
 pub use spec::figures::LayerFigures;
-pub use spec::healing::{Healing, Trained};
+pub use spec::healing::{Healing, HealingError, Trained};
 pub use spec::healing_report::{Distance, HealCheck, HealReport, HealStep};
 pub use spec::hint::Hint;
 pub use spec::options::{Engine, FileFormat, FreqFold, FreqFoldError, KeyNorm, MethodName, Style};
 pub use spec::plan::Plan;
 pub use spec::purpose::TextPurpose;
-pub use spec::recipe::{CalibrationText, EvaluationText, RECIPE_FIELDS, Recipe, RecipeError, WrittenFiles};
+pub use spec::recipe::{EvaluationText, RECIPE_FIELDS, Recipe, RecipeError, WrittenFiles};
 pub use spec::recipe_tasks::RecipeTasks;
 pub use spec::report::{Finished, LayerReport, Observer, Report, SavedLayer, Silent, Stage, Warning};
 pub use spec::support::{approximation, auto_obstacle, stock_obstacle};

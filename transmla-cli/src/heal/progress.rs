@@ -57,9 +57,6 @@ impl Observer for HealProgress<'_> {
         // A bar that is left is cleared before the next is drawn.
         self.current = None;
         self.current = Some((self.printer.bar(&label(stage)), Instant::now()));
-        if stage == Stage::Heal {
-            self.timed = Some((Instant::now(), 0));
-        }
     }
 
     fn advance(&mut self, done: u64, total: u64) {
@@ -108,6 +105,8 @@ impl Observer for HealProgress<'_> {
             Some(step) => format!("loss {:.4}, ", step.distance.kl),
             None => String::new(),
         };
+        // What comes before the first step is not its pace.
+        self.timed.get_or_insert((Instant::now(), 0));
         let mark = if best { "" } else { ", not the best" };
         self.line(&format!(
             "step {}: {trained}held out {:.4} nats from the original{mark}",
@@ -127,6 +126,7 @@ impl Observer for HealProgress<'_> {
         if let Some((bar, _)) = &mut self.current {
             bar.was_there();
         }
+        self.timed = Some((Instant::now(), 0));
         self.printer
             .note(format!("  goes on behind step {done}/{steps} of an earlier run"));
         self.heal_saved(done, steps);

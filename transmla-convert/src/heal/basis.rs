@@ -17,7 +17,7 @@ use crate::heal::student::Student;
 use crate::layer::weights::to_linear;
 
 /// Sequences that the moments are taken of.
-const SEQUENCES: usize = 16;
+const SEQUENCES: usize = 8;
 
 /// Projections of the normalised residual stream in front of attention.
 const READ_THE_INPUT: [&str; 4] = ["q_proj", "q_a_proj", "k_proj", "kv_a_proj_with_mqa"];

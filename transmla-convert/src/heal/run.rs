@@ -58,13 +58,6 @@ pub fn heal(request: &HealRequest<'_>, observer: &mut dyn Observer) -> Result<He
     }
     let mut student = Student::new(converted, healing)?;
     check_room(save_path, disk_bytes(converted, &student, healing, text))?;
-    if healing.eigenbasis {
-        let batch = Batch {
-            text,
-            rows: &division.training,
-        };
-        set_bases(&mut student, batch, healing.micro_batch)?;
-    }
     let origin = Origin {
         converted,
         original,
@@ -92,6 +85,13 @@ pub fn heal(request: &HealRequest<'_>, observer: &mut dyn Observer) -> Result<He
         store: &store,
     };
     observer.begin(Stage::Heal);
+    if healing.eigenbasis {
+        let batch = Batch {
+            text,
+            rows: &division.training,
+        };
+        set_bases(&mut student, batch, healing.micro_batch)?;
+    }
     let position = training.run(&mut student, observer)?;
     observer.end(Stage::Heal, None);
 

@@ -12,10 +12,10 @@ use transmla_core::{Checkpoint, Decoder, LayeredModel, ReadTensor, StorageDtype,
 
 use crate::heal::student::Student;
 use crate::output::resume_start::{Fields, hex};
+use crate::spec::calibration_text::CalibrationText;
 use crate::spec::error::ConvertError;
 use crate::spec::healing::Healing;
 use crate::spec::healing_report::{Distance, HealCheck};
-use crate::spec::recipe::CalibrationText;
 
 /// Changes when the same options come to give another model.
 const REVISION: &str = "1";

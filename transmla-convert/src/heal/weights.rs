@@ -24,12 +24,22 @@ pub(crate) struct Weights {
 #[derive(Debug, Clone)]
 enum Form {
     Whole(Moments),
-    /// `value = start + (units · (up down)) basis`.
-    LowRank {
-        start: Tensor<2>,
-        up: Factor,
-        down: Factor,
-    },
+    LowRank(Box<LowRank>),
+}
+
+/// `value = start + (units · (up down)) basis`.
+#[derive(Debug, Clone)]
+struct LowRank {
+    start: Tensor<2>,
+    up: Factor,
+    down: Factor,
+}
+
+impl LowRank {
+    fn value(&self, units: &Tensor<2>, basis: Option<&Tensor<2>>) -> Tensor<2> {
+        let change = self.up.value.clone().matmul(self.down.value.clone()) * units.clone();
+        self.start.clone() + turned_back(change, basis)
+    }
 }
 
 /// A factor of a low-rank change, with its moments.
@@ -75,14 +85,13 @@ impl Weights {
             Trained::Lora if columns > 1 => {
                 let rank = healing.lora_rank.min(rows).min(columns);
                 let seed = healing.text.seed ^ key.bytes().fold(0, |sum, byte| sum * 31 + u64::from(byte));
-                Form::LowRank {
+                // Rows of about unit length.
+                let down = random([rank, columns], seed, &value.device()).div_scalar((columns as f64).sqrt());
+                Form::LowRank(Box::new(LowRank {
                     start: value.clone(),
                     up: Factor::new(Tensor::zeros([rows, rank], &value.device())),
-                    // Rows of about unit length.
-                    down: Factor::new(
-                        random([rank, columns], seed, &value.device()).div_scalar((columns as f64).sqrt()),
-                    ),
-                }
+                    down: Factor::new(down),
+                }))
             }
             Trained::Attention | Trained::All | Trained::Lora => Form::Whole(Moments::of(&value)),
         };
@@ -118,9 +127,9 @@ impl Weights {
         let gradient = gradient * self.units.clone();
         match &self.form {
             Form::Whole(_) => vec![gradient],
-            Form::LowRank { up, down, .. } => vec![
-                gradient.clone().matmul(down.value.clone().transpose()),
-                up.value.clone().transpose().matmul(gradient),
+            Form::LowRank(change) => vec![
+                gradient.clone().matmul(change.down.value.clone().transpose()),
+                change.up.value.clone().transpose().matmul(gradient),
             ],
         }
     }
@@ -134,13 +143,12 @@ impl Weights {
                 let change = moments.direction(gradient, count).mul_scalar(size.rate) * self.units.clone();
                 self.value = size.decayed(self.value.clone()) - turned_back(change, self.basis.as_ref());
             }
-            Form::LowRank { start, up, down } => {
-                for (factor, gradient) in [&mut *up, &mut *down].into_iter().zip(gradients) {
-                    let change = factor.moments.direction(gradient, count).mul_scalar(size.rate);
-                    factor.value = size.decayed(factor.value.clone()) - change;
+            Form::LowRank(change) => {
+                for (factor, gradient) in [&mut change.up, &mut change.down].into_iter().zip(gradients) {
+                    let step = factor.moments.direction(gradient, count).mul_scalar(size.rate);
+                    factor.value = size.decayed(factor.value.clone()) - step;
                 }
-                let change = up.value.clone().matmul(down.value.clone()) * self.units.clone();
-                self.value = start.clone() + turned_back(change, self.basis.as_ref());
+                self.value = change.value(&self.units, self.basis.as_ref());
             }
         }
     }
@@ -154,7 +162,7 @@ impl Weights {
                 named("first", &moments.first),
                 named("second", &moments.second),
             ],
-            Form::LowRank { up, down, .. } => [("up", up), ("down", down)]
+            Form::LowRank(change) => [("up", &change.up), ("down", &change.down)]
                 .into_iter()
                 .flat_map(|(name, factor)| {
                     [
@@ -180,14 +188,13 @@ impl Weights {
                 take("first".into(), &mut moments.first)?;
                 take("second".into(), &mut moments.second)?;
             }
-            Form::LowRank { start, up, down } => {
-                for (name, factor) in [("up", &mut *up), ("down", &mut *down)] {
+            Form::LowRank(change) => {
+                for (name, factor) in [("up", &mut change.up), ("down", &mut change.down)] {
                     take(format!("{name}.value"), &mut factor.value)?;
                     take(format!("{name}.first"), &mut factor.moments.first)?;
                     take(format!("{name}.second"), &mut factor.moments.second)?;
                 }
-                let change = up.value.clone().matmul(down.value.clone()) * self.units.clone();
-                self.value = start.clone() + turned_back(change, self.basis.as_ref());
+                self.value = change.value(&self.units, self.basis.as_ref());
             }
         }
         Ok(())
@@ -198,7 +205,7 @@ impl Weights {
         let size = |tensor: &Tensor<2>| tensor.dims().iter().product::<usize>();
         match &self.form {
             Form::Whole(_) => size(&self.value),
-            Form::LowRank { up, down, .. } => size(&up.value) + size(&down.value),
+            Form::LowRank(change) => size(&change.up.value) + size(&change.down.value),
         }
     }
 }

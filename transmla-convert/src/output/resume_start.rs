@@ -5,9 +5,10 @@ use transmla_core::TokenBatch;
 use transmla_core::checkpoint::Fingerprint;
 
 use crate::solve::refinement;
+use crate::spec::calibration_text::CalibrationText;
 use crate::spec::error::ConvertError;
 use crate::spec::plan::Plan;
-use crate::spec::recipe::{CalibrationText, Recipe};
+use crate::spec::recipe::Recipe;
 
 /// Changes when the same options come to give other layers.
 const REVISION: &str = "3";

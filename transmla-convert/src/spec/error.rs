@@ -11,6 +11,7 @@ use transmla_eval::tasks::TaskError;
 use transmla_lowrank::LowRankError;
 use transmla_rope::RopeError;
 
+use crate::spec::healing::HealingError;
 use crate::spec::hint::Hint;
 use crate::spec::options::Engine;
 use crate::spec::purpose::TextPurpose;
@@ -117,15 +118,8 @@ pub enum ConvertError {
         model_type: String,
     },
     /// An option of a healing is out of its range.
-    #[error("cannot heal: `{field}` is {found}; expected {expected}")]
-    Healing {
-        /// The field.
-        field: &'static str,
-        /// Its value.
-        found: String,
-        /// What would do.
-        expected: &'static str,
-    },
+    #[error(transparent)]
+    Healing(#[from] HealingError),
     /// A converted model and an original do not belong together.
     #[error("the converted model is not one of this original: {problem}; give the model that it was converted from")]
     Pair {

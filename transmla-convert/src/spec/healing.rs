@@ -4,8 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::error::ConvertError;
-use crate::spec::recipe::CalibrationText;
+use crate::spec::calibration_text::CalibrationText;
 
 /// Which weights are trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -83,7 +82,7 @@ impl Default for Healing {
             steps: 200,
             batch_size: 8,
             micro_batch: 4,
-            learning_rate: 0.01,
+            learning_rate: 0.003,
             warmup: 0.1,
             eigenbasis: true,
             weight_decay: 0.0,
@@ -98,13 +97,22 @@ impl Default for Healing {
     }
 }
 
+/// An option of a healing is out of its range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot heal: `{field}` is {found}; expected {expected}")]
+pub struct HealingError {
+    field: &'static str,
+    found: String,
+    expected: &'static str,
+}
+
 impl Healing {
     /// Checks what no type says.
     ///
     /// # Errors
-    /// [`ConvertError::Healing`] for a number out of its range.
-    pub(crate) fn check(&self) -> Result<(), ConvertError> {
-        let wrong = |field, found: String, expected| Err(ConvertError::Healing { field, found, expected });
+    /// [`HealingError`] for a number out of its range.
+    pub(crate) fn check(&self) -> Result<(), HealingError> {
+        let wrong = |field, found: String, expected| Err(HealingError { field, found, expected });
         for (field, number) in [
             ("steps", self.steps),
             ("batch_size", self.batch_size),

@@ -1,6 +1,7 @@
 //! What a conversion is told and what follows from it without a weight: recipe, plan, engines, errors, reports.
 
 pub mod budget;
+pub mod calibration_text;
 pub mod engine;
 pub mod error;
 pub mod figures;

@@ -29,6 +29,7 @@ fn held_out_divergence_falls() {
     let healing = Healing {
         steps: 40,
         batch_size: 8,
+        learning_rate: 0.01,
         held_out: 0.1,
         ..Healing::default()
     };

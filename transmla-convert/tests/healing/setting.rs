@@ -137,6 +137,7 @@ pub fn few_steps(steps: usize) -> Healing {
         batch_size: 4,
         micro_batch: 2,
         held_out: 0.2,
+        learning_rate: 0.01,
         checks: 3,
         ..Healing::default()
     }
