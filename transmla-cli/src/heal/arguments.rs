@@ -89,18 +89,13 @@ struct TrainingArguments {
     micro_batch: Option<usize>,
 
     /// Largest learning rate, as a share of the size of the weights; it grows to that in --warmup and falls to 0 by half a cosine
-    /// [default: 0.003]
+    /// [default: 0.006]
     #[arg(long, value_name = "RATE", value_parser = values::temperature)]
     learning_rate: Option<f64>,
 
     /// Share of the steps in which the learning rate grows [default: 10%]
     #[arg(long, value_name = "SHARE", value_parser = values::share)]
     warmup: Option<f64>,
-
-    /// Whether AdamW works in the eigenbasis of what projections of attention multiply, where it needs fewer steps, instead of on
-    /// their entries [default: true]
-    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
-    eigenbasis: Option<bool>,
 
     /// Weight decay of AdamW [default: 0]
     #[arg(long, value_name = "DECAY", value_parser = values::temperature)]
@@ -154,7 +149,6 @@ impl HealArguments {
         set(&mut healing.micro_batch, given.micro_batch);
         set(&mut healing.learning_rate, given.learning_rate);
         set(&mut healing.warmup, given.warmup);
-        set(&mut healing.eigenbasis, given.eigenbasis);
         set(&mut healing.weight_decay, given.weight_decay);
         set(&mut healing.max_grad_norm, given.max_grad_norm);
         set(&mut healing.kl_weight, given.kl_weight);

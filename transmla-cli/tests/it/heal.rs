@@ -32,11 +32,11 @@ fn heal(place: &Workplace, more: &str) -> Ran {
 #[test]
 fn a_healed_model_is_nearer_to_its_original_and_as_sound() {
     let place = converted();
-    let result = heal(&place, "--steps 20 --learning-rate 0.01 --json").json();
+    let result = heal(&place, "--steps 30 --learning-rate 0.01 --json").json();
     let kl = |when: &str| result["held_out"][when]["kl"].as_f64().unwrap();
-    assert!(kl("after") < 0.8 * kl("before"), "{result}");
+    assert!(kl("after") < 0.9 * kl("before"), "{result}");
     assert!(result["tokens_per_second"].as_f64() > Some(0.0), "{result}");
-    assert_eq!(result["tokens"], 20 * 8 * 64);
+    assert_eq!(result["tokens"], 30 * 8 * 64);
     // The same files in the same form, but for the page of the conversion.
     let mut expected = names(&place.path("outputs"));
     expected.retain(|name| name != "report.html");
@@ -52,7 +52,7 @@ fn a_healed_model_is_nearer_to_its_original_and_as_sound() {
         "{card}"
     );
     let recipe: Value = toml_as_json(&read("transmla.toml"));
-    assert_eq!(recipe["heal"]["steps"], 20);
+    assert_eq!(recipe["heal"]["steps"], 30);
     assert_eq!(recipe["kv-lora-rank"], 12);
 
     let verified = transmla(&["verify", "--json", "--model-path", &place.arg("healed")]).json();

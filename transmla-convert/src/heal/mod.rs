@@ -6,7 +6,7 @@
 //! | `request`, `run` | [`heal()`]: with models and text at hand |
 //! | `pair` | whether two models are original and converted one |
 //! | `student` | the model in training, its layers with the weights as they are now |
-//! | `weights`, `adam`, `basis` | what is trained, a step of AdamW on it, and in which coordinates |
+//! | `weights`, `adam` | what is trained, and a step of AdamW on it |
 //! | `teacher` | the original, run at every step or its largest logits from disk |
 //! | `order` | which sequences are held out, and which a step sees |
 //! | `forward`, `pass` | a batch forwards, and backwards |
@@ -16,7 +16,6 @@
 //! | `written` | the files of the healed model |
 
 pub mod adam;
-pub mod basis;
 pub mod forward;
 pub mod order;
 pub mod pair;

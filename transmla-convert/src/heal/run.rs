@@ -5,8 +5,6 @@ use std::path::Path;
 use transmla_core::checkpoint::{Claim, Place};
 use transmla_core::{Decoder, LayeredModel, Residency};
 
-use crate::heal::basis::set_bases;
-use crate::heal::forward::Batch;
 use crate::heal::order::Division;
 use crate::heal::pair::{check_configs, check_embeddings};
 use crate::heal::request::HealRequest;
@@ -85,13 +83,6 @@ pub fn heal(request: &HealRequest<'_>, observer: &mut dyn Observer) -> Result<He
         store: &store,
     };
     observer.begin(Stage::Heal);
-    if healing.eigenbasis {
-        let batch = Batch {
-            text,
-            rows: &division.training,
-        };
-        set_bases(&mut student, batch, healing.micro_batch)?;
-    }
     let position = training.run(&mut student, observer)?;
     observer.end(Stage::Heal, None);
 

@@ -25,16 +25,8 @@ pub(crate) fn peak_bytes(converted: &Decoder, healing: &Healing, sequence: usize
         (value as u64, moving as u64)
     });
     let (value, moving) = layer.unwrap_or_default();
-    let attended = match &config.attention {
-        AttentionConfig::Latent(latent) => config.num_attention_heads * latent.v_head_dim,
-        AttentionConfig::Grouped(grouped) => config.num_attention_heads * grouped.head_dim,
-    };
-    let bases = match healing.eigenbasis {
-        true => (config.hidden_size * config.hidden_size + attended * attended) as u64,
-        false => 0,
-    };
     // The weights, their best, their sizes and their gradient, then two moments of what moves.
-    let trained = config.num_hidden_layers as u64 * (4 * value + 3 * moving + bases);
+    let trained = config.num_hidden_layers as u64 * (4 * value + 3 * moving);
     let states = (config.num_hidden_layers as u64 + 1) * rows * config.hidden_size as u64;
     let heads = match &config.attention {
         AttentionConfig::Latent(latent) => {

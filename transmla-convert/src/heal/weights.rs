@@ -15,8 +15,6 @@ pub(crate) struct Weights {
     /// As it is used now, `[out, in]`.
     pub value: Tensor<2>,
     units: Tensor<2>,
-    /// Orthonormal rows, in whose coordinates steps are taken; nothing for the coordinates as they are.
-    basis: Option<Tensor<2>>,
     form: Form,
 }
 
@@ -27,7 +25,7 @@ enum Form {
     LowRank(Box<LowRank>),
 }
 
-/// `value = start + (units · (up down)) basis`.
+/// `value = start + units · (up down)`.
 #[derive(Debug, Clone)]
 struct LowRank {
     start: Tensor<2>,
@@ -36,9 +34,8 @@ struct LowRank {
 }
 
 impl LowRank {
-    fn value(&self, units: &Tensor<2>, basis: Option<&Tensor<2>>) -> Tensor<2> {
-        let change = self.up.value.clone().matmul(self.down.value.clone()) * units.clone();
-        self.start.clone() + turned_back(change, basis)
+    fn value(&self, units: &Tensor<2>) -> Tensor<2> {
+        self.start.clone() + self.up.value.clone().matmul(self.down.value.clone()) * units.clone()
     }
 }
 
@@ -99,31 +96,12 @@ impl Weights {
             key,
             units: units(&value),
             value,
-            basis: None,
             form,
-        }
-    }
-
-    /// The name of its projection alone, `o_proj`; of a bias too.
-    pub fn projection(&self) -> &str {
-        let without_part = self.key.rsplit_once('.').map_or("", |(rest, _)| rest);
-        without_part.rsplit_once('.').map_or("", |(_, name)| name)
-    }
-
-    /// From now on, before the first step, steps are taken in the coordinates of these orthonormal rows, `[in, in]`.
-    pub fn turn(&mut self, basis: Tensor<2>) {
-        if self.value.dims()[1] == basis.dims()[1] {
-            self.units = units(&self.value.clone().matmul(basis.clone().transpose()));
-            self.basis = Some(basis);
         }
     }
 
     /// The gradients of what moves, given that of the projection.
     pub fn gradients(&self, gradient: Tensor<2>) -> Vec<Tensor<2>> {
-        let gradient = match &self.basis {
-            Some(basis) => gradient.matmul(basis.clone().transpose()),
-            None => gradient,
-        };
         let gradient = gradient * self.units.clone();
         match &self.form {
             Form::Whole(_) => vec![gradient],
@@ -141,14 +119,14 @@ impl Weights {
             Form::Whole(moments) => {
                 let Some(gradient) = gradients.next() else { return };
                 let change = moments.direction(gradient, count).mul_scalar(size.rate) * self.units.clone();
-                self.value = size.decayed(self.value.clone()) - turned_back(change, self.basis.as_ref());
+                self.value = size.decayed(self.value.clone()) - change;
             }
             Form::LowRank(change) => {
                 for (factor, gradient) in [&mut change.up, &mut change.down].into_iter().zip(gradients) {
                     let step = factor.moments.direction(gradient, count).mul_scalar(size.rate);
                     factor.value = size.decayed(factor.value.clone()) - step;
                 }
-                self.value = change.value(&self.units, self.basis.as_ref());
+                self.value = change.value(&self.units);
             }
         }
     }
@@ -194,7 +172,7 @@ impl Weights {
                     take(format!("{name}.first"), &mut factor.moments.first)?;
                     take(format!("{name}.second"), &mut factor.moments.second)?;
                 }
-                self.value = change.value(&self.units, self.basis.as_ref());
+                self.value = change.value(&self.units);
             }
         }
         Ok(())
@@ -207,14 +185,6 @@ impl Weights {
             Form::Whole(_) => size(&self.value),
             Form::LowRank(change) => size(&change.up.value) + size(&change.down.value),
         }
-    }
-}
-
-/// A change in the coordinates of a basis, in those of the weights.
-fn turned_back(change: Tensor<2>, basis: Option<&Tensor<2>>) -> Tensor<2> {
-    match basis {
-        Some(basis) => change.matmul(basis.clone()),
-        None => change,
     }
 }
 

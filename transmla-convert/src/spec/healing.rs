@@ -51,8 +51,6 @@ pub struct Healing {
     pub learning_rate: f64,
     /// Share of the steps in which the learning rate grows to its largest; then it falls to 0 by half a cosine.
     pub warmup: f64,
-    /// Whether AdamW works in the eigenbasis of what projections of attention multiply, instead of on their entries.
-    pub eigenbasis: bool,
     /// What weights are drawn towards 0 by in each step, times the learning rate (decoupled, as AdamW has it).
     pub weight_decay: f64,
     /// Longest gradient; a longer one is shortened to it. 0 for no limit.
@@ -82,9 +80,8 @@ impl Default for Healing {
             steps: 200,
             batch_size: 8,
             micro_batch: 4,
-            learning_rate: 0.003,
+            learning_rate: 0.006,
             warmup: 0.1,
-            eigenbasis: true,
             weight_decay: 0.0,
             max_grad_norm: 1.0,
             kl_weight: 1.0,

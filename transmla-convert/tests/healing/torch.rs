@@ -45,7 +45,6 @@ fn steps_are_those_of_torch() {
         micro_batch: 3,
         learning_rate: 0.02,
         warmup: 0.5,
-        eigenbasis: false,
         weight_decay: 0.1,
         max_grad_norm: 0.05,
         kl_weight: 1.0,
