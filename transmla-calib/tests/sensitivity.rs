@@ -87,6 +87,7 @@ fn rope() -> RopeConfig {
     RopeConfig {
         theta: 50.0,
         dim: WIDTH,
+        rotated: WIDTH,
         layout: RopeLayout::HalfSplit,
         scaling: RopeScaling::Default,
     }

@@ -89,6 +89,11 @@ fn llama3() {
     let found = old.frequencies();
     assert_eq!(found[3], 500000f64.powf(-6.0 / 64.0));
     near(found[31], 500000f64.powf(-62.0 / 64.0) / 32.0);
-    let slots = RopeConfig { dim: 32, ..old }.frequencies();
+    let slots = RopeConfig {
+        dim: 32,
+        rotated: 32,
+        ..old
+    }
+    .frequencies();
     slots.iter().enumerate().for_each(|(m, slot)| near(*slot, found[2 * m]));
 }

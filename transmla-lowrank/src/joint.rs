@@ -41,6 +41,23 @@ pub struct KvFactors {
 }
 
 impl KvFactors {
+    /// The same in a latent of at least this width: entries that are zero behind the others.
+    pub fn widened(mut self, rank: usize) -> Self {
+        let wide = |matrix: &Mat<f64>, rows: usize, columns: usize| {
+            Mat::from_fn(rows, columns, |i, j| match i < matrix.nrows() && j < matrix.ncols() {
+                true => matrix[(i, j)],
+                false => 0.0,
+            })
+        };
+        if rank > self.down.nrows() {
+            self.down = wide(&self.down, rank, self.down.ncols());
+            for up in self.key_up.iter_mut().chain(&mut self.value_up) {
+                *up = wide(up, up.nrows(), rank);
+            }
+        }
+        self
+    }
+
     /// `kv_b_proj` in DeepSeek's layout: for each query head `d` key rows, then `d_v` value rows.
     ///
     /// # Shapes

@@ -107,6 +107,13 @@ proptest! {
                 &factors.value_up[head] * &factors.down - layer.values.subrows(first, layer.value_head_dim);
             prop_assert!(value_error.norm_max() < 1e-10, "values of head {head}: {}", value_error.norm_max());
         }
+        // A wider latent has zeros in it and is the same.
+        let wide = factors.clone().widened(layer.full_rank() + 2);
+        prop_assert_eq!(wide.down.nrows(), layer.full_rank() + 2);
+        for head in 0..layer.key_up.len() {
+            prop_assert!((&wide.key_up[head] * &wide.down - &factors.key_up[head] * &factors.down).norm_max() < 1e-12);
+            prop_assert!((&wide.value_up[head] * &wide.down - &factors.value_up[head] * &factors.down).norm_max() < 1e-12);
+        }
     }
 
     #[test]

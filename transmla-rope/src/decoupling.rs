@@ -36,6 +36,22 @@ pub struct SplitKeys {
 }
 
 impl Decoupling {
+    /// The split of keys that have no position: all of them stay as they are, and the rotary key, `rope_dim` wide, is zero.
+    pub fn without_positions(shape: HeadShape, rope_dim: usize) -> Self {
+        let (width, head_dim) = (shape.key_width(), shape.head_dim);
+        let of_head = |head: usize| {
+            let first = shape.key_head_of(head) * head_dim;
+            Mat::from_fn(head_dim, width, |i, j| if first + i == j { 1.0 } else { 0.0 })
+        };
+        Self {
+            shape,
+            key_rope: Mat::zeros(rope_dim, width),
+            key_nope: Mat::identity(width, width),
+            query_rope: vec![Mat::zeros(rope_dim, head_dim); shape.query_heads],
+            key_up: (0..shape.query_heads).map(of_head).collect(),
+        }
+    }
+
     /// Width of the shared rotary key, `d_r`.
     pub fn rope_dim(&self) -> usize {
         self.key_rope.nrows()

@@ -51,7 +51,7 @@ pub fn rororope(key_moment: MatRef<'_, f64>, shape: HeadShape, fold: &FoldSpec) 
 pub struct KeyRotation {
     shape: HeadShape,
     fold: FoldSpec,
-    /// `[G·F, G·F]` per group, components as columns.
+    /// `[G·F, G·F]` per group, components as columns; none for keys without positions.
     groups: Vec<Mat<f64>>,
 }
 
@@ -70,6 +70,15 @@ impl KeyRotation {
         })
     }
 
+    /// None, for keys that have no position: see [`Decoupling::without_positions`].
+    pub fn without_positions(shape: HeadShape, fold: &FoldSpec) -> Self {
+        Self {
+            shape,
+            fold: *fold,
+            groups: Vec::new(),
+        }
+    }
+
     /// The folding of the rotations.
     pub fn fold(&self) -> &FoldSpec {
         &self.fold
@@ -77,6 +86,9 @@ impl KeyRotation {
 
     /// The split that follows from the rotations.
     pub fn decoupling(&self) -> Decoupling {
+        if self.groups.is_empty() {
+            return Decoupling::without_positions(self.shape, self.fold.rope_dim());
+        }
         let mut parts = Parts::new(self.shape, &self.fold);
         for (group, rotation) in self.groups.iter().enumerate() {
             parts.place(&group_entries(self.shape, &self.fold, group), rotation.as_ref());

@@ -2,7 +2,7 @@
 
 use faer::{Mat, MatRef};
 use proptest::prelude::*;
-use transmla_rope::{Decoupling, FoldSpec, HeadShape, RopeError, SplitKeys, rororope, slot_energy};
+use transmla_rope::{Decoupling, FoldSpec, HeadShape, KeyRotation, RopeError, SplitKeys, rororope, slot_energy};
 
 use random::{frequencies, random};
 
@@ -295,5 +295,25 @@ fn a_slot_that_is_a_pair_carries_all_of_it() {
             let expected = if slot == pair { 1.0 } else { 0.0 };
             assert!((share - expected).abs() < 1e-9, "{shares:?}");
         }
+    }
+}
+
+/// Keys without positions stay as they are, and nothing is in the rotary key.
+#[test]
+fn keys_without_positions_are_kept_whole() {
+    let shape = HeadShape::new(4, 2, 4).unwrap();
+    let keys = Mat::from_fn(8, 3, |i, j| ((i * 3 + j) as f64).sin());
+    let fold = FoldSpec::new(shape, 2, 2).unwrap();
+    for split in [
+        Decoupling::without_positions(shape, 2),
+        KeyRotation::without_positions(shape, &fold).decoupling(),
+    ] {
+        let both = split.split_keys(keys.as_ref()).unwrap();
+        assert_eq!((both.rope.nrows(), both.rope.norm_max()), (2, 0.0));
+        assert_eq!(both.nope, keys);
+        assert_eq!(split.expand_nope_grouped(both.nope.as_ref()).unwrap(), keys);
+        let queries = Mat::from_fn(16, 3, |i, j| (i + j) as f64);
+        let rope = split.rope_queries(queries.as_ref()).unwrap();
+        assert_eq!((rope.nrows(), rope.norm_max()), (8, 0.0));
     }
 }

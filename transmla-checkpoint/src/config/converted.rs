@@ -17,12 +17,16 @@ impl ModelConfig {
         let scaled = form.style == LatentStyle::Family || form.scaled_rope;
         let ropes = match form.style {
             LatentStyle::Family => self.rope.clone(),
-            // Stock code has one for all layers.
-            LatentStyle::DeepseekV3 => LayerRopes::same(*self.rope.of(0)),
+            // Stock code has one for all layers; rotary keys of zeros turn without a difference.
+            LatentStyle::DeepseekV3 => LayerRopes::same(*self.rope.main()),
         };
         let rope = ropes.map(|source| RopeConfig {
             theta: source.theta,
             dim: latent.qk_rope_head_dim,
+            rotated: match source.has_positions() || form.style == LatentStyle::DeepseekV3 {
+                true => latent.qk_rope_head_dim,
+                false => 0,
+            },
             layout: RopeLayout::Interleaved,
             scaling: match scaled {
                 true => source.scaling,
@@ -50,6 +54,8 @@ impl ModelConfig {
                 tie_word_embeddings: false,
                 activation: Activation::Silu,
                 embedding_scale: 1.0,
+                residual_multiplier: 1.0,
+                logit_divisor: 1.0,
                 score_softcap: None,
                 logit_softcap: None,
                 window: None,
@@ -120,6 +126,11 @@ mod tests {
             json!({"sliding_window": 5, "use_sliding_window": true, "max_window_layers": 1}),
             json!({"sliding_window": 5, "use_sliding_window": true, "layer_types": types}),
             json!({"sliding_window": null, "layer_types": full, "num_nextn_predict_layers": 2}),
+            json!({
+                "embedding_multiplier": 12.0, "residual_multiplier": 0.22, "attention_multiplier": 0.015625,
+                "logits_scaling": 8.0, "no_rope_layers": [0, 1, 1], "use_sliding_window": true, "sliding_window": 5,
+            }),
+            json!({"no_rope_layers": [0, 0, 0]}),
             json!({"attn_logit_softcapping": 6.0, "final_logit_softcapping": null, "query_pre_attn_scalar": 144}),
         ];
         for family in FAMILIES {

@@ -44,6 +44,15 @@ pub enum WindowRule {
     Pattern,
     /// With `use_sliding_window` alone, those from `max_window_layers` on.
     Switched,
+    /// With `use_sliding_window` alone, those without positions.
+    SwitchedWithoutPositions,
+}
+
+impl WindowRule {
+    /// Whether `use_sliding_window` has to be true for any window.
+    pub fn is_switched(self) -> bool {
+        matches!(self, Self::Switched | Self::SwitchedWithoutPositions)
+    }
 }
 
 /// Which layers share a RoPE.
@@ -54,6 +63,20 @@ pub enum RopeRule {
     /// Those with a window have one (`rope_local_base_freq`), those without another (`rope_theta`, `rope_scaling`);
     /// `rope_parameters` has both, by the names of `layer_types`.
     ByWindow,
+    /// All that have one: those that `no_rope_layers` has a 0 for, or every `no_rope_layer_interval`-th (4th where that is
+    /// absent too), have no positions.
+    SomeLayers,
+}
+
+/// Which factors embeddings, scores, additions to the residual stream and logits have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Multipliers {
+    /// Scores are divided by the root of the query's width; nothing else has a factor.
+    Width,
+    /// Embeddings are multiplied by the root of their width, scores divided by that of `query_pre_attn_scalar`.
+    Roots,
+    /// `embedding_multiplier`, `attention_multiplier`, `residual_multiplier`, and `logits_scaling`, which divides.
+    Keys,
 }
 
 /// Which soft-caps count.
@@ -99,12 +122,10 @@ pub struct Family {
     pub rope: RopeRule,
     /// Dense or experts.
     pub feed_forward: FeedForward,
-    /// Whether scores are divided by the root of `query_pre_attn_scalar` instead of that of the query's width.
-    pub query_pre_attn_scalar: bool,
     /// What `attn_logit_softcapping` and `final_logit_softcapping` bound.
     pub soft_caps: SoftCaps,
-    /// Whether token embeddings are multiplied by the root of their width.
-    pub scaled_embeddings: bool,
+    /// Factors of embeddings, scores, additions to the residual stream and logits.
+    pub multipliers: Multipliers,
     /// Whether a model makes sense only of text that begins with a BOS token.
     pub needs_bos: bool,
     /// Whether `mlp_bias` counts.
@@ -133,9 +154,8 @@ const PLAIN: Family = Family {
     layer_types: false,
     rope: RopeRule::Same,
     feed_forward: FeedForward::Dense,
-    query_pre_attn_scalar: false,
     soft_caps: SoftCaps::Never,
-    scaled_embeddings: false,
+    multipliers: Multipliers::Width,
     needs_bos: false,
     mlp_bias_key: false,
     activation_keys: &["hidden_act"],
@@ -224,9 +244,8 @@ pub const FAMILIES: &[Family] = &[
         norm_placement: NormPlacement::Around,
         window: WindowRule::Alternate,
         layer_types: true,
-        query_pre_attn_scalar: true,
         soft_caps: SoftCaps::ScoresAndLogits,
-        scaled_embeddings: true,
+        multipliers: Multipliers::Roots,
         needs_bos: true,
         // Published files have `hidden_act` too, which no class reads.
         activation_keys: &["hidden_activation"],
@@ -245,9 +264,8 @@ pub const FAMILIES: &[Family] = &[
         window: WindowRule::Pattern,
         layer_types: true,
         rope: RopeRule::ByWindow,
-        query_pre_attn_scalar: true,
         soft_caps: SoftCaps::Logits,
-        scaled_embeddings: true,
+        multipliers: Multipliers::Roots,
         needs_bos: true,
         activation_keys: &["hidden_activation"],
         default_activation: "gelu_pytorch_tanh",

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::family::{Family, FeedForward, WindowRule};
+use super::family::{Family, FeedForward, RopeRule, WindowRule};
 use super::json::Keys;
 use crate::error::CheckpointError;
 
@@ -91,7 +91,7 @@ impl SlidingWindow {
         };
         let size = match family.window {
             WindowRule::Never => return Ok(None),
-            WindowRule::Switched if !keys.flag("use_sliding_window")? => None,
+            rule if rule.is_switched() && !keys.flag("use_sliding_window")? => None,
             _ => size()?,
         };
         let layers = match (listed, size, family.window) {
@@ -99,6 +99,10 @@ impl SlidingWindow {
             // Without a window no layer has one.
             (None, None, _) => return Ok(None),
             (None, _, WindowRule::Alternate) => WindowLayers::Even,
+            (None, _, WindowRule::SwitchedWithoutPositions) => {
+                let turns = layers_with_positions(keys, family, num_layers)?;
+                WindowLayers::Listed(turns.into_iter().map(|turns| !turns).collect())
+            }
             (None, _, WindowRule::Switched) => {
                 let first = keys.layers("max_window_layers")?;
                 WindowLayers::From(first.unwrap_or(family.defaults.max_window_layers))
@@ -124,6 +128,41 @@ impl SlidingWindow {
 
 /// `sliding_window_pattern` of the class.
 const PATTERN: usize = 6;
+
+/// `no_rope_layer_interval` of the class.
+const INTERVAL: usize = 4;
+
+/// Which layers have positions, for every layer.
+pub(super) fn layers_with_positions(
+    keys: &Keys<'_>,
+    family: &Family,
+    num_layers: usize,
+) -> Result<Vec<bool>, CheckpointError> {
+    if family.rope != RopeRule::SomeLayers {
+        return Ok(vec![true; num_layers]);
+    }
+    let wrong = || {
+        let problem = "is not a list with a 1 for each layer with RoPE and a 0 for each without";
+        CheckpointError::config("no_rope_layers", problem)
+    };
+    let Some(value) = keys.get("no_rope_layers") else {
+        let every = keys.optional_size("no_rope_layer_interval")?.unwrap_or(INTERVAL);
+        return Ok((0..num_layers)
+            .map(|layer| !(layer + 1).is_multiple_of(every))
+            .collect());
+    };
+    // Entries behind the last layer are those of a longer model.
+    let list = value
+        .as_array()
+        .filter(|list| list.len() >= num_layers)
+        .ok_or_else(wrong)?;
+    let turns = |entry: &Value| match (entry.as_u64(), entry.as_bool()) {
+        (Some(0), _) | (_, Some(false)) => Ok(false),
+        (Some(1), _) | (_, Some(true)) => Ok(true),
+        _ => Err(wrong()),
+    };
+    list.iter().take(num_layers).map(turns).collect()
+}
 
 /// What `layer_types` calls a layer without a window.
 pub(super) const FULL_LAYER: &str = "full_attention";

@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::family::{RopeRule, SoftCaps, WindowRule};
+use super::family::{Multipliers, RopeRule, SoftCaps, WindowRule};
 use super::features::{FULL_LAYER, SLIDING_LAYER};
 use super::latent::LatentConfig;
 use super::model::ModelConfig;
+use super::multipliers::{KEPT_MULTIPLIERS, SCORE_MULTIPLIER};
 use super::raw::RawConfig;
 use super::scaling::RopeScaling;
 use crate::checkpoint::dtype::StorageDtype;
@@ -58,6 +59,8 @@ const REPLACED_KEYS: &[&str] = &[
     "use_sliding_window",
     "max_window_layers",
     "layer_types",
+    "no_rope_layers",
+    "no_rope_layer_interval",
     "cache_implementation",
     "cache_config",
     // Kernels that the source's class was to be run with.
@@ -78,11 +81,12 @@ impl ModelConfig {
     pub fn latent_json(&self, latent: &LatentConfig, form: &LatentForm) -> RawConfig {
         let mut out = self.settled_json();
         forget_origin_in(&mut out);
-        for key in REPLACED_KEYS {
+        let multipliers = KEPT_MULTIPLIERS.iter().chain([&SCORE_MULTIPLIER]);
+        for key in REPLACED_KEYS.iter().chain(multipliers) {
             out.remove(*key);
         }
         let scaling = match form.style == LatentStyle::Family || form.scaled_rope {
-            true => self.rope.of(0).scaling,
+            true => self.rope.main().scaling,
             false => RopeScaling::Default,
         };
         let mut keys = self.latent_keys(latent, form, &scaling);
@@ -101,7 +105,7 @@ impl ModelConfig {
         form: &LatentForm,
         scaling: &RopeScaling,
     ) -> Vec<(&'static str, Value)> {
-        let theta = self.rope.of(0).theta;
+        let theta = self.rope.main().theta;
         let by_window = self.family.rope == RopeRule::ByWindow && form.style == LatentStyle::Family;
         let (rope, older) = match by_window {
             true => (self.ropes_by_window(), None),
@@ -191,9 +195,23 @@ impl ModelConfig {
         if family.window != WindowRule::Never {
             keys.extend(self.window_keys());
         }
-        if family.query_pre_attn_scalar {
-            // The queries carry the source's scale, and scores are divided by the root of their width.
-            keys.push(("query_pre_attn_scalar", json!(latent.query_width())));
+        // The queries carry the source's scale, and scores are divided by the root of their width.
+        match family.multipliers {
+            Multipliers::Width => {}
+            Multipliers::Roots => keys.push(("query_pre_attn_scalar", json!(latent.query_width()))),
+            Multipliers::Keys => {
+                let factors = [self.embedding_scale, self.residual_multiplier, self.logit_divisor];
+                keys.extend(
+                    KEPT_MULTIPLIERS
+                        .iter()
+                        .zip(factors)
+                        .map(|(key, factor)| (*key, json!(factor))),
+                );
+            }
+        }
+        if family.rope == RopeRule::SomeLayers {
+            let turns = (0..self.num_hidden_layers).map(|layer| u8::from(self.rope.of(layer).has_positions()));
+            keys.push(("no_rope_layers", json!(turns.collect::<Vec<_>>())));
         }
         if let Some(heads) = latent.key_norm_heads {
             keys.push(("key_norm_heads", json!(heads)));
@@ -214,7 +232,7 @@ impl ModelConfig {
         // Null where no layer has one: the default of some families is a number.
         let size = windows.flatten().next();
         let mut keys = vec![("layer_types", json!(kinds)), ("sliding_window", json!(size))];
-        if self.family.window == WindowRule::Switched {
+        if self.family.window.is_switched() {
             keys.push(("use_sliding_window", json!(size.is_some())));
         }
         keys
@@ -306,7 +324,7 @@ mod tests {
                     json!({"sliding_window": 5, "use_sliding_window": true, "layer_types": types}),
                 ]);
             }
-            if family.window == WindowRule::Switched {
+            if family.window.is_switched() {
                 sources.push(json!({"sliding_window": 5, "use_sliding_window": false, "max_window_layers": 1}));
                 sources.push(json!({"sliding_window": 5, "max_window_layers": 1}));
             }

@@ -46,6 +46,19 @@ impl LayerRopes {
         self.of_layer.get(layer).copied().unwrap_or(0)
     }
 
+    /// That of the first layer that has positions, or of the first layer if none has.
+    pub fn main(&self) -> &RopeConfig {
+        self.kinds
+            .iter()
+            .find(|rope| rope.has_positions())
+            .unwrap_or(&self.kinds[0])
+    }
+
+    /// Those that differ among layers with positions.
+    pub fn turning(&self) -> impl Iterator<Item = &RopeConfig> {
+        self.kinds.iter().filter(|rope| rope.has_positions())
+    }
+
     /// Those that differ, in the order in which layers first have them; there is at least one.
     pub fn kinds(&self) -> &[RopeConfig] {
         &self.kinds
@@ -71,6 +84,7 @@ mod tests {
         RopeConfig {
             theta,
             dim: 8,
+            rotated: 8,
             layout: RopeLayout::HalfSplit,
             scaling: RopeScaling::Default,
         }
@@ -82,6 +96,18 @@ mod tests {
         assert_eq!(ropes.kinds(), [rope(1e4), rope(1e6)]);
         assert_eq!([0, 1, 2, 3].map(|layer| ropes.kind_of(layer)), [0, 0, 1, 0]);
         assert_eq!(ropes.of(2).theta, 1e6);
+    }
+
+    #[test]
+    fn layers_without_positions_are_not_the_main_ones() {
+        let still = RopeConfig {
+            rotated: 0,
+            ..rope(1e4)
+        };
+        let ropes = LayerRopes::by_layer(still, [rope(1e4), still]);
+        assert_eq!(ropes.main(), &rope(1e4));
+        assert_eq!(ropes.turning().count(), 1);
+        assert_eq!(LayerRopes::same(still).main(), &still);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod latent_json;
 mod layer_ropes;
 pub(crate) mod model;
 mod mtp;
+mod multipliers;
 mod parse;
 pub(crate) mod raw;
 mod refused;
@@ -25,7 +26,9 @@ mod settled;
 pub use attention::AttentionConfig;
 pub use attention_parameters::AttentionParameters;
 pub use defaults::Defaults;
-pub use family::{BiasRule, FAMILIES, Family, FeedForward, NormPlacement, NormWeight, RopeRule, SoftCaps, WindowRule};
+pub use family::{
+    BiasRule, FAMILIES, Family, FeedForward, Multipliers, NormPlacement, NormWeight, RopeRule, SoftCaps, WindowRule,
+};
 pub use features::{Activation, ExpertConfig, SlidingWindow, WindowLayers};
 pub use grouped::GroupedConfig;
 pub use latent::LatentConfig;

@@ -38,6 +38,10 @@ pub struct ModelConfig {
     pub embedding_scale: f64,
     /// Factor of the attention scores.
     pub score_scale: f64,
+    /// Factor of what attention and MLP add to the residual stream. The decoder's `o_proj` and `down_proj` include it.
+    pub residual_multiplier: f64,
+    /// What logits are divided by, before a soft-cap.
+    pub logit_divisor: f64,
     /// Soft-cap c of the attention scores: `c · tanh(score / c)`.
     pub score_softcap: Option<f64>,
     /// Soft-cap of the logits.

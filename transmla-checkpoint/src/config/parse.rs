@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::attention::AttentionConfig;
 use super::family::{RopeRule, SoftCaps};
-use super::features::{Activation, ExpertConfig, SlidingWindow};
+use super::features::{Activation, ExpertConfig, SlidingWindow, layers_with_positions};
 use super::form::{Form, find_family};
 use super::grouped::GroupedConfig;
 use super::json::Keys;
@@ -12,10 +12,11 @@ use super::latent::LatentConfig;
 use super::layer_ropes::LayerRopes;
 use super::model::ModelConfig;
 use super::mtp::MtpConfig;
+use super::multipliers::Factors;
 use super::raw::RawConfig;
 use super::refused::refuse_unsupported;
 use super::rope::{RopeConfig, RopeLayout};
-use super::scaling::{RopeKeys, deepseek_score_factor};
+use super::scaling::{RopeKeys, RopeScaling, deepseek_score_factor};
 use crate::checkpoint::folder::{missing_config, not_what_it_should_be};
 use crate::checkpoint::reader::Checkpoint;
 use crate::checkpoint::regular::{is_there, read_regular};
@@ -112,6 +113,7 @@ impl ModelConfig {
         let positions = |keys: RopeKeys| RopeConfig {
             theta: keys.theta,
             dim: rope_dim,
+            rotated: rope_dim,
             layout: match form {
                 Form::Grouped => RopeLayout::HalfSplit,
                 _ => RopeLayout::Interleaved,
@@ -123,6 +125,19 @@ impl ModelConfig {
                 let read = RopeKeys::read(&keys, family, max_position_embeddings)?;
                 (LayerRopes::same(positions(read)), read.limit)
             }
+            RopeRule::SomeLayers => {
+                let read = RopeKeys::read(&keys, family, max_position_embeddings)?;
+                let turning = positions(read);
+                let still = RopeConfig {
+                    rotated: 0,
+                    scaling: RopeScaling::Default,
+                    ..turning
+                };
+                let turns = layers_with_positions(&keys, family, num_hidden_layers)?;
+                let of_layer = |layer: usize| if turns[layer] { turning } else { still };
+                let ropes = LayerRopes::by_layer(of_layer(0), (1..num_hidden_layers).map(of_layer));
+                (ropes, read.limit)
+            }
             RopeRule::ByWindow => {
                 let [full, sliding] = RopeKeys::read_both(&keys, family, max_position_embeddings)?;
                 let of_layer = |layer: usize| match window.as_ref().is_some_and(|window| window.covers(layer)) {
@@ -133,15 +148,9 @@ impl ModelConfig {
                 (ropes, full.limit.or(sliding.limit))
             }
         };
-        let query_scalar = match family.query_pre_attn_scalar {
-            true => keys
-                .number("query_pre_attn_scalar")?
-                .unwrap_or(defaults.query_pre_attn_scalar),
-            false => query_width as f64,
-        };
-        let mut score_scale = query_scalar.powf(-0.5);
+        let mut factors = Factors::read(&keys, family, hidden_size, query_width, form)?;
         if form == Form::DeepseekV3 {
-            score_scale *= deepseek_score_factor(&keys)?;
+            factors.scores *= deepseek_score_factor(&keys)?;
         }
         let soft_cap = |counts: bool, key: &str, default: Option<f64>| match counts && !keys.is_null(key) {
             true => Ok(keys.number(key)?.or(default)),
@@ -159,11 +168,10 @@ impl ModelConfig {
             rms_norm_eps,
             tie_word_embeddings: keys.flag_or("tie_word_embeddings", family.tied_by_default)?,
             activation: Activation::read(&keys, family)?,
-            embedding_scale: match family.scaled_embeddings {
-                true => (hidden_size as f64).sqrt(),
-                false => 1.0,
-            },
-            score_scale,
+            embedding_scale: factors.embeddings,
+            score_scale: factors.scores,
+            residual_multiplier: factors.residual,
+            logit_divisor: factors.logits,
             score_softcap: soft_cap(
                 family.soft_caps == SoftCaps::ScoresAndLogits,
                 "attn_logit_softcapping",

@@ -37,8 +37,10 @@ impl RopeLayout {
 pub struct RopeConfig {
     /// Base of the frequencies.
     pub theta: f64,
-    /// Number d of rotated dimensions of a head.
+    /// Number d of dimensions of a head that are made of pairs.
     pub dim: usize,
+    /// How many of them turn, the first pairs; the others keep still. 0 in a layer without positions.
+    pub rotated: usize,
     /// Pair layout in the checkpoint.
     pub layout: RopeLayout,
     /// What is done to the frequencies for long contexts.
@@ -46,10 +48,21 @@ pub struct RopeConfig {
 }
 
 impl RopeConfig {
-    /// Frequencies in radians per token, j = 0 … d/2 - 1: `theta^(-2j/d)`, scaled.
+    /// Frequencies in radians per token, j = 0 … d/2 - 1: `theta^(-2j/n)`, scaled, n being the number of dimensions that turn; 0
+    /// for the others.
     pub fn frequencies(&self) -> Vec<f64> {
-        let plain = (0..self.dim / 2).map(|j| self.theta.powf(-2.0 * j as f64 / self.dim as f64));
-        self.scaling.apply(plain.collect(), self.theta)
+        let plain = (0..self.rotated / 2).map(|j| self.theta.powf(-2.0 * j as f64 / self.rotated as f64));
+        let mut frequencies = match self.has_positions() {
+            true => self.scaling.apply(plain.collect(), self.theta),
+            false => Vec::new(),
+        };
+        frequencies.resize(self.dim / 2, 0.0);
+        frequencies
+    }
+
+    /// Whether anything turns.
+    pub fn has_positions(&self) -> bool {
+        self.rotated > 0
     }
 
     /// What rotated queries and keys are multiplied by: 1 but for YaRN.
@@ -92,6 +105,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_does_not_turn_has_no_frequency() {
+        let rope = |rotated| RopeConfig {
+            theta: 10_000.0,
+            dim: 8,
+            rotated,
+            layout: RopeLayout::HalfSplit,
+            scaling: RopeScaling::Default,
+        };
+        assert_eq!(rope(0).frequencies(), [0.0; 4]);
+        assert_eq!(rope(4).frequencies(), [1.0, 0.01, 0.0, 0.0]);
+        assert_eq!(rope(8).frequencies(), [1.0, 0.1, 0.01, 0.001]);
+        assert_eq!(rope(0).angles(5..6), (vec![1.0; 4], vec![0.0; 4]));
+    }
+
     /// The slots of a narrow rotary key turn at every `c`-th frequency of the heads.
     #[test]
     fn a_narrower_rotation_turns_at_every_collapsed_frequency() {
@@ -99,6 +127,7 @@ mod tests {
             RopeConfig {
                 theta: 10_000.0,
                 dim,
+                rotated: dim,
                 layout: RopeLayout::HalfSplit,
                 scaling: RopeScaling::Default,
             }

@@ -1,6 +1,6 @@
 //! What `transmla inspect` tells people.
 
-use transmla_core::config::{GroupedConfig, LatentConfig, RopeScaling};
+use transmla_core::config::{GroupedConfig, LatentConfig, Multipliers, RopeScaling};
 use transmla_core::{AttentionConfig, ModelConfig};
 
 use super::inspection::{Conversion, Inspection, Suggestion, TOKENS, Weights, mebibytes};
@@ -92,8 +92,8 @@ fn latent_attention(table: &mut Table, config: &ModelConfig, latent: &LatentConf
 /// The base of RoPE's frequencies, or each with the number of layers that have it.
 fn thetas(config: &ModelConfig) -> String {
     let kinds = config.rope.kinds();
-    if let [rope] = kinds {
-        return rope.theta.to_string();
+    if config.rope.turning().count() < 2 {
+        return config.rope.main().theta.to_string();
     }
     let described = kinds.iter().enumerate().map(|(kind, rope)| {
         let layers = (0..config.num_hidden_layers)
@@ -108,9 +108,13 @@ fn thetas(config: &ModelConfig) -> String {
 fn features(config: &ModelConfig) -> Vec<String> {
     let mut features = Vec::new();
     let mut add = |feature: Option<String>| features.extend(feature);
+    let still = (0..config.num_hidden_layers)
+        .filter(|layer| !config.rope.of(*layer).has_positions())
+        .count();
+    add((still > 0).then(|| format!("no positions on {}", table::plural(still, "layer"))));
     for rope in config.rope.kinds() {
         add((rope.scaling != RopeScaling::Default).then(|| {
-            let layers = match config.rope.kinds().len() {
+            let layers = match config.rope.turning().count() {
                 1 => String::new(),
                 _ => format!(" where theta is {}", rope.theta),
             };
@@ -134,6 +138,12 @@ fn features(config: &ModelConfig) -> Vec<String> {
         AttentionConfig::Latent(_) | AttentionConfig::Grouped(_) => "normalised queries and keys",
     };
     add(config.family.qk_norm.then(|| normalised.into()));
+    add((config.family.multipliers == Multipliers::Keys).then(|| {
+        format!(
+            "embeddings times {}, scores times {}, additions to the residual stream times {}, logits divided by {}",
+            config.embedding_scale, config.score_scale, config.residual_multiplier, config.logit_divisor
+        )
+    }));
     add(config.score_softcap.map(|cap| format!("scores up to {cap}")));
     add(config.logit_softcap.map(|cap| format!("logits up to {cap}")));
     add(config

@@ -179,8 +179,8 @@ fn attention(config: &ModelConfig) -> Value {
 
 /// A number, or a list with one for each layer where they differ.
 fn rope_theta(config: &ModelConfig) -> Value {
-    match config.rope.kinds() {
-        [rope] => json!(rope.theta),
+    match config.rope.turning().count() {
+        0 | 1 => json!(config.rope.main().theta),
         _ => (0..config.num_hidden_layers)
             .map(|layer| config.rope.of(layer).theta)
             .collect(),

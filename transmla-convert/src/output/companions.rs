@@ -29,8 +29,8 @@ pub(crate) fn write_rest(
     writer: &mut CheckpointWriter,
 ) -> Result<(), ConvertError> {
     let checkpoint = source.checkpoint();
-    let scale = plan.residual_scale();
-    let tied = (plan.source().tie_word_embeddings, plan.converted().tie_word_embeddings);
+    let factors = plan.tensor_factors();
+    let tied = plan.source().tie_word_embeddings;
     // What was written with the attention.
     let norms: HashSet<String> = (0..plan.converted().num_hidden_layers).map(input_norm).collect();
     for tensor in plan.tensors() {
@@ -39,15 +39,15 @@ pub(crate) fn write_rest(
             continue;
         }
         let factor = match name {
-            "model.embed_tokens.weight" => scale,
-            // A tied head is the rescaled embedding; the final norm takes the factor back.
-            "model.norm.weight" if tied.1 => 1.0 / scale,
-            _ if name.contains(".down_proj.") => scale,
+            "model.embed_tokens.weight" => factors.embedding,
+            "model.norm.weight" => factors.final_norm,
+            "lm_head.weight" => factors.head,
+            _ if name.contains(".down_proj.") => factors.feed_forward_output,
             _ => 1.0,
         };
         let from = match name {
             // The stock form has no tied head.
-            "lm_head.weight" if tied.0 => "model.embed_tokens.weight",
+            "lm_head.weight" if tied => "model.embed_tokens.weight",
             _ => name,
         };
         writer.copy_as(checkpoint, from, name, factor as f32)?;

@@ -175,6 +175,8 @@ impl Plan {
         };
         let mut config = self.converted.clone();
         config.attention = AttentionConfig::Latent(latent.clone());
+        // What is solved is the decoder's, which includes it.
+        config.residual_multiplier = 1.0;
         let mut tensors = attention_tensors(&config, layer);
         tensors.extend(bias_tensors(&config, &latent, &self.grouped, false, layer));
         (config, latent, tensors)
@@ -221,9 +223,44 @@ impl Plan {
 
     /// Whether the residual stream is rescaled, and by what: `sqrt(eps' / eps)` makes norms with one epsilon do the
     /// work of the other.
-    pub(crate) fn residual_scale(&self) -> f64 {
+    fn residual_scale(&self) -> f64 {
         (self.converted.rms_norm_eps / self.source.rms_norm_eps).sqrt()
     }
+
+    /// What tensors are multiplied by where the residual stream is rescaled, or a factor of the source has no place in the
+    /// converted model.
+    pub(crate) fn tensor_factors(&self) -> TensorFactors {
+        let (scale, source, converted) = (self.residual_scale(), &self.source, &self.converted);
+        TensorFactors {
+            embedding: scale * source.embedding_scale / converted.embedding_scale,
+            // The decoder's own has the source's factor in it already.
+            attention_output: scale / converted.residual_multiplier,
+            feed_forward_output: scale * source.residual_multiplier / converted.residual_multiplier,
+            // A tied head is the rescaled embedding; the final norm takes the factor back.
+            final_norm: if converted.tie_word_embeddings {
+                1.0 / scale
+            } else {
+                1.0
+            },
+            head: converted.logit_divisor / source.logit_divisor,
+        }
+    }
+
+    /// Whether a layer of the source has positions. Where it has none all of its keys are in the latent.
+    pub(crate) fn has_positions(&self, layer: usize) -> bool {
+        self.source.rope.of(layer).has_positions()
+    }
+}
+
+/// What tensors of the source are multiplied by when they are written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct TensorFactors {
+    pub embedding: f64,
+    /// Of the decoder's `o_proj`.
+    pub attention_output: f64,
+    pub feed_forward_output: f64,
+    pub final_norm: f64,
+    pub head: f64,
 }
 
 /// Width of a query latent with one more entry, which biases go through: a multiple of 8, which matrix units want.

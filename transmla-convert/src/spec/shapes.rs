@@ -69,18 +69,29 @@ pub(crate) fn check_ranks(
     recipe: &Recipe,
     (rope_dim, rank): (usize, usize),
 ) -> Result<(), ConvertError> {
-    let largest = 2 * grouped.key_width() - rope_dim;
+    // A layer without positions has all of its keys in the latent.
+    let still = (0..source.num_hidden_layers).any(|layer| !source.rope.of(layer).has_positions());
+    let largest = match still {
+        true => 2 * grouped.key_width(),
+        false => 2 * grouped.key_width() - rope_dim,
+    };
     if !(1..=largest).contains(&rank) {
         // Half of the original cache is a mild start for most models.
         let half = grouped.key_width().saturating_sub(rope_dim);
         return Err(ConvertError::Option(Hint {
             field: "kv_lora_rank",
             found: rank.to_string(),
-            allowed: format!(
-                "keys and values have {} numbers per token and {} of them are the rotary key, so 1 to {largest} is possible",
-                2 * grouped.key_width(),
-                rope_dim
-            ),
+            allowed: match still {
+                true => format!(
+                    "keys and values have {largest} numbers per token, and layers without positions have all of them in the \
+                     latent, so 1 to {largest} is possible"
+                ),
+                false => format!(
+                    "keys and values have {} numbers per token and {} of them are the rotary key, so 1 to {largest} is possible",
+                    2 * grouped.key_width(),
+                    rope_dim
+                ),
+            },
             suggestion: if half == 0 { largest / 2 } else { half }.max(1).to_string(),
         }));
     }

@@ -83,7 +83,7 @@ fn obstacle(source: &ModelConfig, recipe: &Recipe, fitted: bool) -> Option<Strin
         "the model normalises the queries of each head, which stock DeepSeek code does not"
     } else if source.window.is_some() {
         "the model has sliding-window attention, which stock DeepSeek code has not"
-    } else if source.rope.kinds().len() > 1 {
+    } else if source.rope.turning().count() > 1 {
         "the model's layers turn by different RoPE frequencies, which stock DeepSeek code has once for all"
     } else if biases && !has_biases {
         "the model's attention projections have biases, which this engine's DeepSeek code has not"

@@ -57,6 +57,17 @@ impl Linear {
         }
     }
 
+    /// The map with its outputs times a factor.
+    pub(crate) fn times(self, factor: f64) -> Self {
+        if factor == 1.0 {
+            return self;
+        }
+        Self {
+            weight: self.weight.mul_scalar(factor),
+            bias: self.bias.map(|bias| bias.mul_scalar(factor)),
+        }
+    }
+
     /// The map with its outputs in another order.
     pub(crate) fn select_outputs(self, order: &[usize]) -> Self {
         let device = self.weight.device();

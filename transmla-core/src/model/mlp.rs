@@ -31,7 +31,7 @@ impl Mlp {
         Ok(Self {
             gate: read(names.gate, [inner, hidden])?,
             up: read(names.up, [inner, hidden])?,
-            down: read(names.down, [hidden, inner])?,
+            down: read(names.down, [hidden, inner])?.times(config.residual_multiplier),
             activation: config.activation,
         })
     }

@@ -11,6 +11,7 @@ use crate::error::CoreError;
 #[derive(Debug, Clone)]
 pub struct OutputHead {
     pub(super) norm: RmsNorm,
+    /// With what divides logits in it.
     pub(super) projection: Linear,
     pub(super) softcap: Option<f64>,
 }
@@ -28,7 +29,7 @@ impl OutputHead {
         let shape = [config.vocab_size, config.hidden_size];
         Ok(Self {
             norm: residual_norm(checkpoint, "model.norm", config, device)?,
-            projection: Linear::read(checkpoint, name, shape, device)?,
+            projection: Linear::read(checkpoint, name, shape, device)?.times(config.logit_divisor.recip()),
             softcap: config.logit_softcap,
         })
     }
@@ -51,7 +52,7 @@ impl OutputHead {
         Ok(Self {
             norm: norm(self.norm)?,
             projection: projection(self.projection)?,
-            softcap: self.softcap,
+            ..self
         })
     }
 }

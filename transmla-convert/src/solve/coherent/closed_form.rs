@@ -6,7 +6,7 @@ use transmla_core::model::Rotary;
 use transmla_core::model::attention::{GroupedAttention, LatentAttention};
 use transmla_core::{Decoder, LayeredModel};
 use transmla_lowrank::{KvInput, OutputMetric, metric_pca, quadratic_form};
-use transmla_rope::{AttentionProfile, CoherentSplit, Decoupling, Eligibility, coherent, slot_energy};
+use transmla_rope::{AttentionProfile, Decoupling, Eligibility, coherent, slot_energy};
 
 use crate::layer::assemble;
 use crate::layer::factors::{Factors, Queries};
@@ -63,21 +63,12 @@ pub(crate) struct ClosedForm {
 /// Solves every candidate and keeps the best.
 pub(crate) fn closed_form(problem: &LayerProblem<'_>) -> Result<ClosedForm, ConvertError> {
     let (plan, layer) = (problem.plan, problem.layer);
-    let shape = plan.head_shape();
     let weights = HostWeights::read(problem.source, plan, layer, problem.keys)?;
     let statistics = Statistics::collect(problem)?;
     let key_moment = quadratic_form(weights.k.as_ref(), problem.moment).map_err(ConvertError::lowrank(layer))?;
-    let slots = plan.converted().rope.of(layer).frequencies();
-    let profile = AttentionProfile {
-        frequencies: &statistics.frequencies,
-        distances: &statistics.profiles,
-        pair_power: &statistics.pair_power,
-    };
     let queries = factorise_queries(plan, layer, weights.q.as_ref(), problem.moment)?;
     let mut best: Option<(ClosedForm, Decoupling)> = None;
-    for eligibility in CANDIDATES {
-        let split =
-            coherent(key_moment.as_ref(), shape, &slots, &profile, eligibility).map_err(ConvertError::rope(layer))?;
+    for split in splits(plan, layer, key_moment.as_ref(), &statistics)? {
         let candidate = solve(problem, &weights, &queries, &statistics, split)?;
         if best.as_ref().is_none_or(|(best, _)| candidate.0.cost < best.cost) {
             best = Some(candidate);
@@ -88,6 +79,27 @@ pub(crate) fn closed_form(problem: &LayerProblem<'_>) -> Result<ClosedForm, Conv
         slot_energy: slot_energy(&split, key_moment.as_ref()).map_err(ConvertError::rope(layer))?,
         ..best
     })
+}
+
+/// The splits of a layer's keys that are tried.
+fn splits(
+    plan: &Plan,
+    layer: usize,
+    key_moment: MatRef<'_, f64>,
+    statistics: &Statistics,
+) -> Result<Vec<Decoupling>, ConvertError> {
+    let (shape, slots) = (plan.head_shape(), plan.converted().rope.of(layer).frequencies());
+    if !plan.has_positions(layer) {
+        return Ok(vec![Decoupling::without_positions(shape, 2 * slots.len())]);
+    }
+    let profile = AttentionProfile {
+        frequencies: &statistics.frequencies,
+        distances: &statistics.profiles,
+        pair_power: &statistics.pair_power,
+    };
+    let split = |eligibility| coherent(key_moment, shape, &slots, &profile, eligibility).map(|split| split.decoupling);
+    let all: Result<Vec<_>, _> = CANDIDATES.into_iter().map(split).collect();
+    all.map_err(ConvertError::rope(layer))
 }
 
 /// Statistics of one layer, on the host.
@@ -129,7 +141,7 @@ impl Statistics {
     }
 
     /// What errors of each head's keys (through the gains `up`) and values cost.
-    fn metric(&self, problem: &LayerProblem<'_>, split: &CoherentSplit) -> OutputMetric {
+    fn metric(&self, problem: &LayerProblem<'_>, split: &Decoupling) -> OutputMetric {
         let shape = problem.plan.head_shape();
         let d = shape.head_dim;
         let scale = problem.plan.source_scale(problem.layer);
@@ -137,7 +149,7 @@ impl Statistics {
         let mut values = vec![Mat::zeros(d, d); shape.key_heads];
         for head in 0..shape.query_heads {
             let group = shape.key_head_of(head);
-            let turn = split.decoupling.key_up[head].as_ref().subcols(group * d, d);
+            let turn = split.key_up[head].as_ref().subcols(group * d, d);
             keys[group] += Scale(scale * scale) * (turn.transpose() * &self.query_moments[head] * turn);
             values[group] += &self.value_metrics[head];
         }
@@ -150,17 +162,16 @@ fn solve(
     weights: &HostWeights,
     queries: &Queries,
     statistics: &Statistics,
-    split: CoherentSplit,
+    split: Decoupling,
 ) -> Result<(ClosedForm, Decoupling), ConvertError> {
     let (plan, layer) = (problem.plan, problem.layer);
     let keys = split
-        .decoupling
         .split_keys(weights.k.as_ref())
         .map_err(ConvertError::rope(layer))?;
     let input = KvInput {
         nope_keys: keys.nope.as_ref(),
         values: weights.v.as_ref(),
-        key_up: &split.decoupling.key_up,
+        key_up: &split.key_up,
         value_head_dim: plan.latent().v_head_dim,
     };
     let metric = statistics.metric(problem, &split);
@@ -177,7 +188,7 @@ fn solve(
         kv,
         rope_keys: keys.rope,
         queries,
-        decoupling: split.decoupling,
+        decoupling: split,
     };
     let output = problem.attention.o.clone();
     let q_norm = problem.attention.q_norm.as_ref();

@@ -79,6 +79,7 @@ mod tests {
         RopeConfig {
             theta: 1e4,
             dim: 2,
+            rotated: 2,
             layout: RopeLayout::HalfSplit,
             scaling: RopeScaling::Default,
         }

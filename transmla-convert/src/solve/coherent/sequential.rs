@@ -94,7 +94,7 @@ pub(crate) fn sequential(
         };
         let written = assemble::written(plan, attention.clone());
         let norms = latent_norms(plan, &written, &student, &layer)?;
-        let scale = plan.residual_scale();
+        let scale = plan.tensor_factors().attention_output;
         assemble::write(
             output.writer,
             source.checkpoint(),

@@ -29,14 +29,19 @@ pub(crate) fn factorise<'a>(
         key_up: &decoupling.key_up,
         value_head_dim: plan.latent().v_head_dim,
     };
+    let rank = plan.latent().kv_lora_rank;
     let spec = JointPca {
-        rank: plan.latent().kv_lora_rank,
+        // A rank that only layers without positions can fill.
+        rank: rank.min(nope.nrows() + weights.v.nrows()),
         balance: plan.recipe().balance_kv_ratio,
         // The published code leaves as many value dimensions out of the balance as the rotary key is wide.
-        skipped_values: plan.latent().qk_rope_head_dim,
+        skipped_values: match plan.has_positions(layer) {
+            true => plan.latent().qk_rope_head_dim,
+            false => 0,
+        },
         damping: DAMPING,
     };
-    let kv = joint_pca(&input, moment, &spec).map_err(&lowrank)?;
+    let kv = joint_pca(&input, moment, &spec).map_err(&lowrank)?.widened(rank);
     Ok(Factors {
         kv,
         rope_keys: rope,

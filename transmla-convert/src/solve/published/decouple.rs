@@ -144,6 +144,11 @@ fn fit(
         let layer = source.layer(index)?;
         let weights = HostWeights::read_keys(source, plan, index)?;
         let rotations = |keys: &Mat<f64>, moment: &SecondMoment, into: &mut Vec<Vec<KeyRotation>>| {
+            if !plan.has_positions(index) {
+                let still = folds.iter().map(|fold| KeyRotation::without_positions(shape, fold));
+                into.iter_mut().zip(still).for_each(|(into, still)| into.push(still));
+                return Ok(());
+            }
             let moment = quadratic_form(keys.as_ref(), moment.matrix()).map_err(ConvertError::lowrank(index))?;
             for (fold, rotations) in folds.iter().zip(into) {
                 rotations.push(KeyRotation::fit(moment.as_ref(), shape, fold).map_err(ConvertError::rope(index))?);

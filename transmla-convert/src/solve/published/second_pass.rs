@@ -63,7 +63,8 @@ pub(crate) fn second_pass(
             let attention = assemble::attention(plan, index, &factors, q_norm, key_scale, o, model.device())?;
             let attention = assemble::written(plan, attention);
             let norms = latent_norms(plan, &attention, &stream, &layer)?;
-            let (norms, scale, source) = (norms.as_ref(), plan.residual_scale(), model.source().checkpoint());
+            let (norms, source) = (norms.as_ref(), model.source().checkpoint());
+            let scale = plan.tensor_factors().attention_output;
             assemble::write(output.writer, source, index, &attention, norms, scale)?;
             let report = LayerReport {
                 layer: index,

@@ -62,7 +62,7 @@ impl GroupedAttention {
             q: read("q_proj", [queries, hidden])?,
             k: read("k_proj", [keys, hidden])?,
             v: read("v_proj", [keys, hidden])?,
-            o: read("o_proj", [hidden, queries])?,
+            o: read("o_proj", [hidden, queries])?.times(config.residual_multiplier),
             query_heads: config.num_attention_heads,
             key_heads: grouped.num_key_value_heads,
             q_norm: norm("q_norm")?,

@@ -162,7 +162,7 @@ impl LatentAttention {
                 "kv_b_proj",
                 [heads * (latent.qk_nope_head_dim + latent.v_head_dim), rank],
             )?,
-            o: read("o_proj", [hidden, heads * latent.v_head_dim])?,
+            o: read("o_proj", [hidden, heads * latent.v_head_dim])?.times(config.residual_multiplier),
             heads,
             shape: latent.clone(),
             parameters: config.attention_parameters(layer),
