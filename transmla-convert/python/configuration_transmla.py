@@ -16,6 +16,9 @@ FAMILIES = {
     "mimo": dict(bias="qkv", window="switched"),
     "gemma2": dict(bias="key", window="alternate", gemma=True),
     "gemma3_text": dict(bias="key", window="pattern", gemma=True, qk_norm=True),
+    # Layers without positions have rotary keys of zeros.
+    "smollm3": dict(bias="key", window="switched"),
+    "granite": dict(bias="key", multipliers=True),
 }
 
 
@@ -71,6 +74,10 @@ class TransMLAConfig(PretrainedConfig):
         rule = self.family.get("bias")
         by_key = bool(self.key("attention_bias", False))
         return by_key and rule is not None, by_key and rule == "key"
+
+    def multiplier(self, name):
+        """A factor of families that have it, otherwise 1."""
+        return float(self.key(name, 1.0)) if self.family.get("multipliers") else 1.0
 
     @property
     def rope(self):
@@ -137,3 +144,11 @@ class Gemma2MLAConfig(TransMLAConfig):
 
 class Gemma3MLAConfig(TransMLAConfig):
     model_type = "gemma3_textmla"
+
+
+class SmolLM3MLAConfig(TransMLAConfig):
+    model_type = "smollm3mla"
+
+
+class GraniteMLAConfig(TransMLAConfig):
+    model_type = "granitemla"

@@ -21,12 +21,14 @@ from .configuration_transmla import (
     SLIDING,
     Gemma2MLAConfig,
     Gemma3MLAConfig,
+    GraniteMLAConfig,
     LlamaMLAConfig,
     MiMoMLAConfig,
     MistralMLAConfig,
     MixtralMLAConfig,
     Qwen2MLAConfig,
     Qwen3MLAConfig,
+    SmolLM3MLAConfig,
     TransMLAConfig,
 )
 
@@ -275,6 +277,7 @@ class DecoderLayer(GradientCheckpointingLayer):
         self.self_attn = LatentAttention(config, layer)
         self.input_layernorm, self.post_attention_layernorm = norm(), norm()
         self.around = gemma
+        self.share = config.multiplier("residual_multiplier")
         if gemma:
             self.pre_feedforward_layernorm, self.post_feedforward_layernorm = norm(), norm()
         self.sparse = config.family.get("experts", False)
@@ -290,8 +293,8 @@ class DecoderLayer(GradientCheckpointingLayer):
             hidden = hidden + self.post_attention_layernorm(attended)
             hidden = hidden + self.post_feedforward_layernorm(feed(self.pre_feedforward_layernorm(hidden)))
         else:
-            hidden = hidden + attended
-            hidden = hidden + feed(self.post_attention_layernorm(hidden))
+            hidden = hidden + attended * self.share
+            hidden = hidden + feed(self.post_attention_layernorm(hidden)) * self.share
         return hidden, shares
 
 
@@ -313,7 +316,7 @@ class TransMLAModel(TransMLAPreTrainedModel):
         self.layers = nn.ModuleList(DecoderLayer(config, layer) for layer in range(config.num_hidden_layers))
         gemma = config.family.get("gemma", False)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, gemma)
-        self.embedding_scale = config.hidden_size**0.5 if gemma else None
+        self.embedding_scale = config.hidden_size**0.5 if gemma else config.multiplier("embedding_multiplier")
         self.gradient_checkpointing = False
         self.post_init()
 
@@ -381,7 +384,7 @@ class TransMLAModel(TransMLAPreTrainedModel):
         states = states is not None and states is not False
 
         hidden = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
-        if self.embedding_scale is not None:
+        if self.embedding_scale != 1.0:
             hidden = hidden * torch.tensor(self.embedding_scale, dtype=hidden.dtype)
         cache_position = kwargs.get("cache_position")
         if cache_position is None:
@@ -431,6 +434,7 @@ class TransMLAForCausalLM(TransMLAPreTrainedModel, GenerationMixin):
         self.vocab_size = config.vocab_size
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.softcap = config.key("final_logit_softcapping") if config.family.get("gemma") else None
+        self.divisor = config.multiplier("logits_scaling")
         self.post_init()
 
     def get_input_embeddings(self):
@@ -469,7 +473,7 @@ class TransMLAForCausalLM(TransMLAPreTrainedModel, GenerationMixin):
             return_dict=True,
             **kwargs,
         )
-        logits = self.lm_head(kept(outputs.last_hidden_state, logits_to_keep))
+        logits = self.lm_head(kept(outputs.last_hidden_state, logits_to_keep)) / self.divisor
         if self.softcap is not None:
             logits = self.softcap * torch.tanh(logits / self.softcap)
         loss = None
@@ -518,3 +522,11 @@ class Gemma2MLAForCausalLM(TransMLAForCausalLM):
 
 class Gemma3MLAForCausalLM(TransMLAForCausalLM):
     config_class = Gemma3MLAConfig
+
+
+class SmolLM3MLAForCausalLM(TransMLAForCausalLM):
+    config_class = SmolLM3MLAConfig
+
+
+class GraniteMLAForCausalLM(TransMLAForCausalLM):
+    config_class = GraniteMLAConfig

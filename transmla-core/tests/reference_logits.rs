@@ -80,6 +80,16 @@ fn gemma_with_normalised_heads_and_two_ropes() {
 }
 
 #[test]
+fn smollm_with_a_layer_without_positions() {
+    check_against_recording("smollm3");
+}
+
+#[test]
+fn granite_with_four_multipliers() {
+    check_against_recording("granite");
+}
+
+#[test]
 fn qwen_with_normalised_heads() {
     check_against_recording("qwen3");
 }
@@ -141,6 +151,8 @@ fn cached_equals_full_for_grouped_queries() {
         "mimo",
         "gemma2",
         "gemma3",
+        "smollm3",
+        "granite",
     ] {
         check_cache(family);
     }

@@ -8,7 +8,7 @@ use transmla_core::{Decoder, LayeredModel, Residency, TokenBatch, host_values};
 use transmla_eval::{EvalError, Likelihood, Request, ScoringOptions, Silent, log_likelihoods};
 
 /// Grouped, latent with and without low-rank queries, windows, soft-caps and four norms, two RoPEs, experts, normalised heads.
-const MODELS: [&str; 9] = [
+const MODELS: [&str; 11] = [
     "llama3.2",
     "deepseek-v3",
     "deepseek-v3-qlora",
@@ -18,6 +18,8 @@ const MODELS: [&str; 9] = [
     "mixtral",
     "qwen3",
     "qwen2.5",
+    "smollm3",
+    "granite",
 ];
 
 fn open(name: &str, residency: Residency) -> Decoder {

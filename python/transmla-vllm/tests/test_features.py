@@ -8,6 +8,7 @@ from transmla_vllm import STOCK, register
 from transmla_vllm.features import features, rope_parameters
 
 SHAPE = dict(
+    hidden_size=48,
     num_hidden_layers=4,
     num_attention_heads=4,
     kv_lora_rank=24,
@@ -53,6 +54,19 @@ class Families(unittest.TestCase):
         qwen = features(config("qwen3"))
         self.assertEqual((qwen.normed_queries, qwen.scale, qwen.experts, qwen.around), (True, 0.25, None, False))
 
+    def test_multipliers(self):
+        keys = dict(embedding_multiplier=12.0, residual_multiplier=0.22, logits_scaling=8.0, attention_multiplier=0.5)
+        granite = features(config("granite", **keys))
+        found = (granite.embedding_factor, granite.residual_factor, granite.logits_divisor, granite.scale, granite.around)
+        self.assertEqual(found, (12.0, 0.22, 8.0, 0.25, False))
+        llama = features(config("llama", **keys))
+        self.assertEqual((llama.embedding_factor, llama.residual_factor, llama.logits_divisor), (1.0, 1.0, 1.0))
+
+    def test_layers_without_positions(self):
+        # Their rotary keys are zeros, which turn without a difference.
+        smollm = config("smollm3", no_rope_layers=[1, 0, 1, 1], rope_parameters={"rope_type": "default", "rope_theta": 1e6})
+        self.assertEqual([rope_parameters(smollm, layer)["rope_theta"] for layer in range(4)], [1e6] * 4)
+
     def test_rope(self):
         yarn = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4, "beta_fast": None}
         found = rope_parameters(config("qwen2", rope_parameters=yarn, max_position_embeddings=512))
@@ -81,7 +95,7 @@ class Registered(unittest.TestCase):
         register()
         register()  # vLLM may call it again.
         names = ModelRegistry.get_supported_archs()
-        for prefix in ("Llama", "Mistral", "Mixtral", "Qwen2", "Qwen3", "MiMo", "Gemma2", "Gemma3"):
+        for prefix in ("Llama", "Mistral", "Mixtral", "Qwen2", "Qwen3", "MiMo", "Gemma2", "Gemma3", "SmolLM3", "Granite"):
             self.assertIn(f"{prefix}MLAForCausalLM", names)
             found = config("gemma3_text" if prefix == "Gemma3" else prefix.lower())
             self.assertTrue(MODEL_ARCH_CONFIG_CONVERTORS[found.model_type](found, found).is_deepseek_mla())

@@ -150,6 +150,20 @@ pub(super) const GEMMA3: Defaults = Defaults {
     ..GEMMA2
 };
 
+/// `SmolLM3Config`.
+pub(super) const SMOLLM3: Defaults = Defaults {
+    vocab_size: 128_256,
+    hidden_size: 2048,
+    num_hidden_layers: 36,
+    num_attention_heads: 16,
+    num_key_value_heads: Some(4),
+    max_position_embeddings: 32_768,
+    rope_theta: 2_000_000.0,
+    bos_token_id: Some(128_000),
+    eos_token_id: Some(128_001),
+    ..LLAMA
+};
+
 /// `DeepseekV3Config`, of which converted models have every key that counts.
 pub(super) const DEEPSEEK_V3: Defaults = Defaults {
     vocab_size: 129_280,

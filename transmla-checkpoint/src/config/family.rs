@@ -1,6 +1,6 @@
 //! The family table: what distinguishes one `model_type` from another.
 
-use super::defaults::{DEEPSEEK_V3, Defaults, GEMMA2, GEMMA3, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3};
+use super::defaults::{DEEPSEEK_V3, Defaults, GEMMA2, GEMMA3, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3};
 
 /// Which attention projections have biases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -271,6 +271,26 @@ pub const FAMILIES: &[Family] = &[
         default_activation: "gelu_pytorch_tanh",
         tied_by_default: true,
         defaults: GEMMA3,
+        ..PLAIN
+    },
+    Family {
+        model_type: "smollm3",
+        class_prefix: "SmolLM3",
+        bias: BiasRule::AttentionBiasKey,
+        window: WindowRule::SwitchedWithoutPositions,
+        layer_types: true,
+        rope: RopeRule::SomeLayers,
+        mlp_bias_key: true,
+        tied_by_default: true,
+        defaults: SMOLLM3,
+        ..PLAIN
+    },
+    Family {
+        model_type: "granite",
+        class_prefix: "Granite",
+        bias: BiasRule::AttentionBiasKey,
+        multipliers: Multipliers::Keys,
+        mlp_bias_key: true,
         ..PLAIN
     },
 ];

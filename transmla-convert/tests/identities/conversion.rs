@@ -6,6 +6,7 @@ use burn::tensor::Device;
 use transmla_convert::{
     DecoupledModel, FreqFold, MethodName, Plan, Recipe, Report, Silent, WithoutLatentNorms, convert, decouple,
 };
+use transmla_core::config::RopeConfig;
 use transmla_core::{Decoder, LayeredModel, ModelConfig, Residency, StorageDtype, TokenBatch};
 use transmla_eval::{Divergence, EvalOptions, divergence};
 
@@ -114,12 +115,17 @@ pub fn distances(folder: &Path, options: &Recipe) -> (Divergence, Divergence) {
 pub fn full_rank(folder: &Path, rope_dim: usize, freqfold: usize, low_rank_queries: bool) -> Recipe {
     let config = ModelConfig::read(folder).unwrap();
     let grouped = config.grouped().unwrap();
+    // Layers without positions have nothing in the rotary key.
+    let beside = match config.rope.kinds().iter().all(RopeConfig::has_positions) {
+        true => rope_dim,
+        false => 0,
+    };
     Recipe {
         method: MethodName::Transmla,
         refine: Some(0),
         qk_mqa_dim: Some(rope_dim),
         freqfold: FreqFold::Fixed(freqfold),
-        kv_lora_rank: Some(2 * grouped.key_width() - rope_dim),
+        kv_lora_rank: Some(2 * grouped.key_width() - beside),
         q_lora_rank: low_rank_queries.then_some(config.num_attention_heads * grouped.head_dim),
         dtype: StorageDtype::F32,
         max_shard_size: 100_000,

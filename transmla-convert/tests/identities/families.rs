@@ -16,7 +16,7 @@ use crate::common::write_random_variant;
 use crate::conversion::{family, full_rank, run, tokens};
 
 /// Those that the identities of the plain families do not cover.
-const FAMILIES: [&str; 8] = [
+const FAMILIES: [&str; 10] = [
     "llama3.2",
     "mistral-window",
     "mixtral",
@@ -25,6 +25,8 @@ const FAMILIES: [&str; 8] = [
     "mimo",
     "qwen3",
     "qwen2.5",
+    "smollm3",
+    "granite",
 ];
 
 /// With r = all, the low-rank step loses nothing, whatever the family adds.
@@ -39,7 +41,8 @@ fn full_rank_equals_the_decoupled_model() {
             assert!(worst < 5e-4, "{name}, d_r {rope_dim}: {worst}");
             let exact = approximation(outcome.plan.source(), KeyNorm::Regression).is_none();
             let errors = outcome.report.layers.iter().map(|layer| layer.key_error);
-            assert_eq!(errors.flatten().count(), if exact { 0 } else { 3 }, "{name}");
+            let layers = outcome.report.layers.len();
+            assert_eq!(errors.flatten().count(), if exact { 0 } else { layers }, "{name}");
         }
     }
 }
@@ -59,6 +62,21 @@ fn variants() -> Vec<(&'static str, Value)> {
         ("yarn", json!({"rope_parameters": yarn})),
         ("linear", json!({"rope_scaling": {"type": "linear", "factor": 4.0}})),
         ("every bias", json!({"attention_bias": true})),
+        (
+            "no positions in one layer",
+            json!({"model_type": "smollm3", "no_rope_layers": [1, 0], "tie_word_embeddings": true}),
+        ),
+        (
+            "no positions",
+            json!({"model_type": "smollm3", "no_rope_layers": [0, 0]}),
+        ),
+        (
+            "multipliers",
+            json!({
+                "model_type": "granite", "embedding_multiplier": 3.0, "attention_multiplier": 0.3,
+                "residual_multiplier": 0.4, "logits_scaling": 0.5, "tie_word_embeddings": true, "attention_bias": true,
+            }),
+        ),
         (
             "gemma",
             json!({
@@ -272,6 +290,61 @@ fn stock_form_is_refused_by_feature() {
             error.contains("style = \"deepseek-v3\"") && error.contains(word),
             "{name}: {error}"
         );
+    }
+}
+
+/// What a family adds has no place in stock code and needs none: keys of layers without positions are in the latent, beside
+/// rotary keys of zeros, and multipliers are in the weights. Either form is the original, as it is read back.
+#[test]
+fn what_can_be_folded_into_stock_form_is_exact_there() {
+    let models = tempfile::tempdir().unwrap();
+    let named = ["no positions in one layer", "no positions", "multipliers"];
+    let variants: Vec<_> = variants()
+        .into_iter()
+        .filter(|(name, _)| named.contains(name))
+        .collect();
+    assert_eq!(variants.len(), named.len());
+    for (name, changes) in variants {
+        let folder = models.path().join(name);
+        write_random_variant(&folder, &changes);
+        for (style, form) in [
+            (Style::Auto, LatentStyle::DeepseekV3),
+            (Style::Family, LatentStyle::Family),
+        ] {
+            let options = Recipe {
+                style,
+                ..full_rank(&folder, 8, 1, false)
+            };
+            let outcome = run(&folder, &options);
+            assert_eq!(outcome.plan.style(), form, "{name}");
+            let worst = outcome.from_original.max_logit_difference;
+            assert!(worst < 5e-4, "{name}, {form:?}: {worst}");
+            let keys = ["/embedding_multiplier", "/no_rope_layers"];
+            let kept = keys.iter().any(|key| outcome.config().raw.is_set(key));
+            assert_eq!(kept, form == LatentStyle::Family, "{name}");
+        }
+    }
+}
+
+/// A layer without positions gives its rotary key nothing, and refinement leaves it so.
+#[test]
+fn layers_without_positions_have_no_rotary_key() {
+    let folder = family("smollm3");
+    for (method, refine) in [(MethodName::Transmla, 0), (MethodName::Coherent, 3)] {
+        let options = Recipe {
+            method,
+            refine: Some(refine),
+            kv_lora_rank: Some(32),
+            ..full_rank(&folder, 8, 4, false)
+        };
+        let outcome = run(&folder, &options);
+        let saved = Checkpoint::open(&outcome.saved()).unwrap();
+        for (layer, turns) in [true, false, true, true].into_iter().enumerate() {
+            let name = format!("model.layers.{layer}.self_attn.kv_a_proj_with_mqa.weight");
+            let rows = saved.values(&name, &[40, 96]).unwrap();
+            let turned = rows[32 * 96..].iter().any(|value| *value != 0.0);
+            assert_eq!(turned, turns, "{method}, layer {layer}");
+        }
     }
 }
 

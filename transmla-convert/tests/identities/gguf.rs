@@ -242,6 +242,29 @@ fn files_hold_the_model() {
     }
 }
 
+/// Multipliers are in the tensors, and keys of layers without positions in the latent: the file has a place for both.
+#[test]
+fn files_hold_multipliers_and_layers_without_positions() {
+    for changes in [
+        json!({
+            "model_type": "granite", "embedding_multiplier": 3.0, "attention_multiplier": 0.3, "residual_multiplier": 0.4,
+            "logits_scaling": 0.5, "tie_word_embeddings": true,
+        }),
+        json!({"model_type": "smollm3", "no_rope_layers": [0, 1], "tie_word_embeddings": true}),
+    ] {
+        let models = tempfile::tempdir().unwrap();
+        let folder = models.path().join("random");
+        let mut shapes = json!({"vocab_size": 512, "max_position_embeddings": 64});
+        shapes
+            .as_object_mut()
+            .unwrap()
+            .extend(changes.as_object().unwrap().clone());
+        write_random_variant(&folder, &shapes);
+        std::fs::copy(stories().join("tokenizer.json"), folder.join("tokenizer.json")).unwrap();
+        check(&folder, &full_rank(&folder, 8, 1, false));
+    }
+}
+
 /// llama.cpp takes these numbers of layers for lite models, and looks for `attn_q` there and nowhere else.
 #[test]
 fn lite_layer_counts_have_full_queries() {

@@ -10,11 +10,13 @@ use transmla_core::{
 };
 
 /// Grouped queries plain, in windows, with bounds, with two RoPEs; latents with and without low-rank queries.
-pub const FAMILIES: [&str; 6] = [
+pub const FAMILIES: [&str; 8] = [
     "mistral",
     "mistral-window",
     "gemma2",
     "gemma3",
+    "smollm3",
+    "granite",
     "deepseek-v3",
     "deepseek-v3-qlora",
 ];

@@ -34,6 +34,23 @@ SMALL = {
 }
 # What each has besides.
 FAMILIES = {
+    "smollm3": {
+        "model_type": "smollm3",
+        "num_hidden_layers": 4,
+        "no_rope_layers": [1, 0, 1, 1],
+        "rope_parameters": {"rope_type": "default", "rope_theta": 5000000.0},
+        "tie_word_embeddings": True,
+    },
+    "granite": {
+        "model_type": "granite",
+        "embedding_multiplier": 12.0,
+        "attention_multiplier": 0.09375,
+        "residual_multiplier": 0.22,
+        "logits_scaling": 0.5,
+        "attention_bias": True,
+        "tie_word_embeddings": True,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    },
     "gemma3": {
         "model_type": "gemma3_text",
         "query_pre_attn_scalar": 24,

@@ -1,9 +1,17 @@
 //! The defaults of the family table against those of transformers' configuration classes (defaults.json).
 
 use serde_json::{Value, json};
-use transmla_core::config::{FAMILIES, RopeRule, SoftCaps, WindowRule};
+use transmla_core::config::{FAMILIES, Multipliers, RopeRule, SoftCaps, WindowRule};
 
 use crate::fixture::read_json;
+
+/// Keys of factors, each 1 where it is left out.
+const MULTIPLIERS: [&str; 4] = [
+    "embedding_multiplier",
+    "attention_multiplier",
+    "residual_multiplier",
+    "logits_scaling",
+];
 
 #[test]
 fn the_table_has_the_defaults_of_the_classes() {
@@ -28,6 +36,9 @@ fn the_table_has_the_defaults_of_the_classes() {
             ("tie_word_embeddings", json!(family.tied_by_default)),
             (family.activation_keys[0], json!(family.default_activation)),
         ];
+        if family.multipliers == Multipliers::Keys {
+            pairs.extend(MULTIPLIERS.map(|key| (key, json!(1.0))));
+        }
         if expected.get("head_dim").is_some() {
             pairs.push(("head_dim", json!(defaults.head_dim)));
         }
@@ -57,6 +68,12 @@ fn the_table_has_the_defaults_of_the_classes() {
                 expected[key]
             );
         }
+        assert_eq!(
+            family.multipliers == Multipliers::Keys,
+            MULTIPLIERS.iter().any(|key| expected.get(*key).is_some()),
+            "{}",
+            family.model_type
+        );
         // Nothing that the class knows of is left to another family's default.
         assert_eq!(
             windows,

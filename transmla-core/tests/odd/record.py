@@ -58,7 +58,7 @@ def tensors(config):
     family, hidden, inner = config.model_type, config.hidden_size, config.intermediate_size
     head = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
     queries, keys = config.num_attention_heads * head, config.num_key_value_heads * head
-    by_key = getattr(config, "attention_bias", False) and family in ("llama", "qwen3", "gemma2", "gemma3_text")
+    by_key = getattr(config, "attention_bias", False) and family in ("llama", "qwen3", "gemma2", "gemma3_text", "smollm3", "granite")
     bias = by_key or family in ("qwen2", "mimo")
     out = {"model.embed_tokens.weight": [config.vocab_size, hidden], "model.norm.weight": [hidden]}
     if not config.tie_word_embeddings:
@@ -139,7 +139,7 @@ def main():
     keys = """vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim
     max_position_embeddings rms_norm_eps rope_theta rope_local_base_freq sliding_window max_window_layers num_local_experts num_experts_per_tok
     query_pre_attn_scalar attn_logit_softcapping final_logit_softcapping bos_token_id eos_token_id tie_word_embeddings
-    attention_bias hidden_act hidden_activation""".split()
+    embedding_multiplier attention_multiplier residual_multiplier logits_scaling attention_bias hidden_act hidden_activation""".split()
     defaults = {}
     for family in table["bases"]:
         cls = type(AutoConfig.for_model(family))

@@ -27,7 +27,11 @@ class Features:
     final_softcap: float | None = None
     """Bound of logits."""
     around: bool = False
-    """Whether there are norms in front of and behind attention and MLP, counted from one, and embeddings are scaled."""
+    """Whether there are norms in front of and behind attention and MLP, counted from one."""
+    embedding_factor: float = 1.0
+    residual_factor: float = 1.0
+    """Of what attention and MLP add to the residual stream."""
+    logits_divisor: float = 1.0
     experts: int | None = None
     sliding_window: int | None = None
     sliding_layers: frozenset[int] = frozenset()
@@ -67,6 +71,9 @@ def features(config) -> Features:
         softcap=config.key("attn_logit_softcapping") if gemma else None,
         final_softcap=config.key("final_logit_softcapping") if gemma else None,
         around=gemma,
+        embedding_factor=config.hidden_size**0.5 if gemma else config.multiplier("embedding_multiplier"),
+        residual_factor=config.multiplier("residual_multiplier"),
+        logits_divisor=config.multiplier("logits_scaling"),
         experts=config.num_local_experts if family.get("experts") else None,
         sliding_window=config.key("sliding_window"),
         sliding_layers=frozenset(layer for layer in range(config.num_hidden_layers) if config.slides(layer)),

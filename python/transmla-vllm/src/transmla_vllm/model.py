@@ -51,7 +51,7 @@ class DecoderLayer(DeepseekV2DecoderLayer):
         self.hidden_size = config.hidden_size
         self.routed_scaling_factor = config.routed_scaling_factor
         self.use_mha = self.use_sequence_parallel_moe = False
-        self.around = has.around
+        self.around, self.factor = has.around, has.residual_factor
 
         def norm():
             return (GemmaRMSNorm if has.around else RMSNorm)(config.hidden_size, eps=config.rms_norm_eps)
@@ -70,13 +70,17 @@ class DecoderLayer(DeepseekV2DecoderLayer):
         self.mlp = mlp(config.hidden_size, config.intermediate_size, activation, quant, prefix=f"{prefix}.mlp")
 
     def forward(self, positions, hidden_states, residual, llama_4_scaling=None):
-        if not self.around:
+        if not self.around and self.factor == 1.0:
             return super().forward(positions, hidden_states, residual, llama_4_scaling)
         if residual is None:
             residual, hidden_states = hidden_states, self.input_layernorm(hidden_states)
         else:
             hidden_states, residual = self.input_layernorm(hidden_states, residual)
-        hidden_states = self.post_attention_layernorm(self.self_attn(positions, hidden_states))
+        hidden_states = self.self_attn(positions, hidden_states)
+        if not self.around:
+            hidden_states, residual = self.post_attention_layernorm(hidden_states * self.factor, residual)
+            return self.mlp(hidden_states) * self.factor, residual
+        hidden_states = self.post_attention_layernorm(hidden_states)
         hidden_states, residual = self.pre_feedforward_layernorm(hidden_states, residual)
         return self.post_feedforward_layernorm(self.mlp(hidden_states)), residual
 
@@ -103,8 +107,7 @@ class TransMLAModel(DeepseekV2Model):
             else PPMissingLayer()
         )
         # In the number format of the model, as the original has it.
-        scale = config.hidden_size**0.5 if has.around else 1.0
-        self.register_buffer("embedding_scale", torch.tensor(scale), persistent=False)
+        self.register_buffer("embedding_scale", torch.tensor(has.embedding_factor), persistent=False)
         self.start_layer, self.end_layer, self.layers = make_layers(
             config.num_hidden_layers, lambda prefix: DecoderLayer(vllm_config, has, prefix), prefix=f"{prefix}.layers"
         )
@@ -140,7 +143,9 @@ class TransMLAForCausalLM(DeepseekV2ForCausalLM):
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         if config.tie_word_embeddings and get_pp_group().is_last_rank:
             self.lm_head = self.lm_head.tie_weights(self.model.embed_tokens)
-        self.logits_processor = LogitsProcessor(config.vocab_size, soft_cap=has.final_softcap)
+        self.logits_processor = LogitsProcessor(
+            config.vocab_size, scale=1.0 / has.logits_divisor, soft_cap=has.final_softcap
+        )
 
     def load_weights(self, weights):
         return AutoWeightsLoader(self).load_weights(weights, mapper=self.hf_to_vllm_mapper)
