@@ -96,6 +96,14 @@ pub enum CheckpointError {
         /// The reason.
         problem: String,
     },
+    /// A GGUF file is truncated, corrupt, or holds no model that is read.
+    #[error("{} is no GGUF file that can be read: {problem}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        problem: String,
+    },
     /// A tensor is not in the checkpoint.
     #[error("tensor {name} is not in {}; the checkpoint is incomplete or of another architecture", folder.display())]
     MissingTensor {

@@ -52,6 +52,7 @@ pub use self::reach::reach;
 pub use self::upload::{Upload, Uploaded, upload};
 use crate::checkpoint::companion_names::is_companion;
 use crate::error::CheckpointError;
+use crate::gguf;
 pub use crate::repository::{CachedRepo, RepoKind, cached_repo, is_repo_id};
 
 /// Whether a model argument names a folder rather than a hub id.
@@ -64,7 +65,7 @@ pub fn is_path(text: &str) -> bool {
         || text.ends_with('/')
 }
 
-/// A local folder with the files of a model: the path itself, the snapshot in a cached repository that the path names, or
+/// A local folder with the files of a model, or its GGUF file: the path itself, the snapshot in a cached repository that the path names, or
 /// the hub's snapshot.
 ///
 /// Of a hub model the configuration, the weights in safetensors and what goes with them ([`is_companion`]) are fetched.
@@ -73,17 +74,20 @@ pub fn is_path(text: &str) -> bool {
 /// # Errors
 /// [`CheckpointError::Hub`] if the repository, revision or network cannot be reached, what comes is not what the hub
 /// announced, or, offline, the cache has no copy; [`CheckpointError::MissingFile`] if a path names nothing, or a cached
-/// repository without the revision; [`CheckpointError::File`] if it names a file.
+/// repository without the revision; [`CheckpointError::File`] if it names a file that is no GGUF file.
 pub fn model_folder(model: &str, revision: &str, options: &HubOptions) -> Result<PathBuf, CheckpointError> {
     if is_path(model) {
         let path = PathBuf::from(model);
         if path.is_dir() {
             return cache::snapshot_of(path, revision);
         }
+        if path.is_file() && gguf::locate(&path)?.is_some() {
+            return Ok(path);
+        }
         return Err(match path.is_file() {
             true => CheckpointError::File {
                 path,
-                problem: "is a file; a model is the folder that it is in".into(),
+                problem: "is a file; a model is the folder that it is in, or a GGUF file".into(),
             },
             false => CheckpointError::MissingFile {
                 path,

@@ -4,7 +4,7 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`checkpoint`] | safetensors folders in hub layout: reading one tensor at a time, writing shard by shard; GGUF files; token files |
+//! | [`checkpoint`] | safetensors folders in hub layout and GGUF files: reading one tensor at a time; writing shard by shard; token files |
 //! | [`config`] | `config.json` of every supported family, and of latent attention models |
 //! | [`layout`] | the tensors that a configuration implies, and whether a checkpoint has them |
 //! | [`hub`] | folders and hub ids; downloads with the feature `hub` |
@@ -34,6 +34,7 @@
 pub mod checkpoint;
 pub mod config;
 mod error;
+mod gguf;
 pub mod hub;
 pub mod layout;
 mod quantized;

@@ -286,6 +286,7 @@ impl PlannedSweep {
             .map(|((plan, place), calibration)| self.describe(plan, place, calibration, texts.evaluation.as_ref()))
             .collect::<Result<_, _>>()?;
         let source = original()?;
+        let quantised = source.checkpoint().quantisation();
         let entries: Vec<Entry<'_>> = self
             .plans
             .iter()
@@ -298,7 +299,7 @@ impl PlannedSweep {
                 replace: self.setup.replace,
                 keep,
                 extra_files: &description.files,
-                card: Some(description.card(original_card.as_deref())),
+                card: Some(description.card(original_card.as_deref(), quantised.as_deref())),
             })
             .collect();
         let batch_size = self.plans[0].recipe().evaluation.ppl_eval_batch_size;
@@ -427,12 +428,13 @@ struct Description {
 }
 
 impl Description {
-    fn card<'a>(&'a self, original: Option<&'a str>) -> ModelCard<'a> {
+    fn card<'a>(&'a self, original: Option<&'a str>, quantised: Option<&'a str>) -> ModelCard<'a> {
         ModelCard {
             base_model: self.model.id.as_deref(),
             name: &self.model.name,
             calibration: &self.calibration,
             evaluation: self.evaluation.as_deref(),
+            quantised,
             original,
         }
     }
@@ -474,11 +476,12 @@ fn open(setup: &Setup, folder: &Path, config: &ModelConfig, residency: Residency
     Ok(Decoder::new(config.clone(), checkpoint, &setup.device, residency)?)
 }
 
-/// Whether a folder has weights, complete or not, or other files that are meant to be them.
+/// Whether a path is that of weights, or of a folder that has some, complete or not, or other files that are meant to be them.
 pub fn has_weights(folder: &Path) -> bool {
     let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    names.map(|entry| entry.file_name()).any(|name| {
-        let name = name.to_string_lossy();
-        name.contains(".safetensors") || name.contains("pytorch_model")
-    })
+    Checkpoint::is_in(folder)
+        || names.map(|entry| entry.file_name()).any(|name| {
+            let name = name.to_string_lossy();
+            name.contains(".safetensors") || name.contains("pytorch_model")
+        })
 }

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::companion_names::{CARD, TEMPLATES, is_companion, is_terms};
+use super::model_file::files_of;
 use super::origin::forget_origin;
 use super::regular::{NotRegular, check_regular, read_regular};
 use crate::error::CheckpointError;
+use crate::gguf;
 use crate::repository::cached_repo;
 
 /// Maximum size in bytes of one; tokenizers of 256 thousand words have about 35 MB.
@@ -29,7 +31,15 @@ pub struct Companions {
     pub files: Vec<Companion>,
     /// Licences, notices and cards that cannot be taken along, each with the reason.
     pub left_out: Vec<(String, String)>,
-    card: Option<PathBuf>,
+    card: Option<Card>,
+}
+
+/// A model card.
+#[derive(Debug, Clone)]
+enum Card {
+    File(PathBuf),
+    /// Made of what a GGUF file says.
+    Made(String),
 }
 
 /// One file.
@@ -37,20 +47,30 @@ pub struct Companions {
 pub struct Companion {
     /// Its name in the folder, with `/` if it lies in a folder below.
     pub name: String,
-    path: PathBuf,
+    source: Source,
     /// Whether there is a `tokenizer.json` beside it.
     with_tokenizer: bool,
 }
 
+/// Where a file's contents are from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Source {
+    File(PathBuf),
+    /// Made of a GGUF file's keys.
+    Made(Vec<u8>),
+}
+
 impl Companions {
-    /// Finds them in a folder.
+    /// Finds them in a folder, or in the keys of a GGUF file and beside it.
     ///
     /// Links are followed where they stay in the folder or, in a hub cache, lead to the blobs there.
     ///
     /// # Errors
     /// The folder cannot be listed; a file that the model is not the same without is no regular file, leads elsewhere, or
     /// is larger than 128 MiB.
-    pub fn of(folder: &Path) -> Result<Self, CheckpointError> {
+    pub fn of(model: &Path) -> Result<Self, CheckpointError> {
+        let first = gguf::locate(model)?;
+        let folder = &files_of(model, first.as_deref());
         let mut names = list(folder, "")?;
         if folder.join(TEMPLATES).is_dir() {
             names.extend(list(&folder.join(TEMPLATES), &format!("{TEMPLATES}/"))?);
@@ -62,10 +82,10 @@ impl Companions {
         for name in names {
             let path = folder.join(&name);
             match check(&path, &roots) {
-                Ok(()) if name == CARD => found.card = Some(path),
+                Ok(()) if name == CARD => found.card = Some(Card::File(path)),
                 Ok(()) => found.files.push(Companion {
                     name,
-                    path,
+                    source: Source::File(path),
                     with_tokenizer,
                 }),
                 Err(problem) if name == CARD || is_terms(&name) => {
@@ -77,13 +97,45 @@ impl Companions {
                 }
             }
         }
+        if let Some(first) = first {
+            found.add_made(&first)?;
+        }
         Ok(found)
+    }
+
+    /// Adds what a GGUF file's keys amount to and no file says.
+    fn add_made(&mut self, first: &Path) -> Result<(), CheckpointError> {
+        for name in gguf::MADE {
+            let known = |name: &str| self.files.iter().any(|file| file.name == name);
+            if known(name) {
+                continue;
+            }
+            match gguf::companion(first, name) {
+                Ok(contents) => self.files.extend(contents.map(|contents| Companion {
+                    name: name.into(),
+                    source: Source::Made(contents),
+                    with_tokenizer: false,
+                })),
+                // A model may be used by token ids alone.
+                Err(CheckpointError::File { problem, .. }) => self.left_out.push((name.into(), problem)),
+                Err(other) => return Err(other),
+            }
+        }
+        self.files.sort_by(|one, other| one.name.cmp(&other.name));
+        if self.card.is_none() {
+            self.card = gguf::card(first)?.map(Card::Made);
+        }
+        Ok(())
     }
 
     /// The text of the model card, truncated if it is very long.
     pub fn card(&self) -> Option<String> {
+        let path = match self.card.as_ref()? {
+            Card::File(path) => path,
+            Card::Made(text) => return Some(text.clone()),
+        };
         let mut text = Vec::new();
-        let file = File::open(self.card.as_ref()?).ok()?;
+        let file = File::open(path).ok()?;
         file.take(LARGEST_CARD).read_to_end(&mut text).ok()?;
         Some(String::from_utf8_lossy(&text).into_owned())
     }
@@ -96,13 +148,17 @@ impl Companion {
     /// # Errors
     /// It cannot be read, or a settings file is not JSON.
     pub fn contents(&self) -> Result<Vec<u8>, CheckpointError> {
-        let text = read_regular(&self.path, LARGEST)?;
+        let path = match &self.source {
+            Source::File(path) => path,
+            Source::Made(contents) => return Ok(contents.clone()),
+        };
+        let text = read_regular(path, LARGEST)?;
         if !SETTINGS.contains(&self.name.as_str()) {
             return Ok(text);
         }
         let json = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
         let mut settings: Value = serde_json::from_slice(json).map_err(|error| CheckpointError::Json {
-            path: self.path.clone(),
+            path: path.clone(),
             problem: error.to_string(),
         })?;
         let before = settings.clone();

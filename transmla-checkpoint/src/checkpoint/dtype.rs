@@ -8,6 +8,7 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 
 use crate::error::CheckpointError;
+use crate::quantized::GgmlType;
 
 /// The number format that weights are written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -152,25 +153,104 @@ impl fmt::Display for StorageDtype {
 
 /// The number format of a tensor in a file, which may be one that cannot be computed with.
 ///
-/// Displayed as in a safetensors header: `BF16`, `F8_E4M3`.
+/// Displayed as in the file's header: `BF16`, `F8_E4M3` in safetensors, `Q4_K` in GGUF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TensorDtype(pub(super) Dtype);
+pub struct TensorDtype(Format);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Safetensors(Dtype),
+    Ggml(GgmlType),
+}
 
 impl TensorDtype {
-    /// The format as one of the three that weights are read from; `None` if it is another.
+    /// The format as one of the three that weights are written in; `None` if it is another.
     pub fn storage(self) -> Option<StorageDtype> {
         match self.0 {
-            Dtype::F32 => Some(StorageDtype::F32),
-            Dtype::F16 => Some(StorageDtype::F16),
-            Dtype::BF16 => Some(StorageDtype::Bf16),
-            _ => None,
+            Format::Safetensors(Dtype::F32) => Some(StorageDtype::F32),
+            Format::Safetensors(Dtype::F16) => Some(StorageDtype::F16),
+            Format::Safetensors(Dtype::BF16) => Some(StorageDtype::Bf16),
+            Format::Safetensors(_) => None,
+            Format::Ggml(format) => format.plain(),
         }
+    }
+
+    /// Whether the numbers are integers of few bits with scales.
+    pub fn is_quantised(self) -> bool {
+        self.storage().is_none()
+    }
+
+    /// How the numbers are decoded.
+    ///
+    /// # Errors
+    /// Those of the tensor of this name cannot be.
+    pub(super) fn numbers(self, name: &str) -> Result<Numbers, CheckpointError> {
+        if let Format::Ggml(format) = self.0 {
+            return Ok(Numbers::Blocks(format));
+        }
+        self.storage()
+            .map(Numbers::Plain)
+            .ok_or_else(|| CheckpointError::Dtype {
+                name: name.to_owned(),
+                found: self.to_string(),
+                supported: "F32, F16, BF16 (take the model in one of these, or dequantise it first)",
+            })
+    }
+}
+
+impl From<Dtype> for TensorDtype {
+    fn from(dtype: Dtype) -> Self {
+        Self(Format::Safetensors(dtype))
+    }
+}
+
+impl From<GgmlType> for TensorDtype {
+    fn from(format: GgmlType) -> Self {
+        Self(Format::Ggml(format))
     }
 }
 
 impl fmt::Display for TensorDtype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0)
+        match self.0 {
+            Format::Safetensors(dtype) => write!(f, "{dtype:?}"),
+            Format::Ggml(format) => format.fmt(f),
+        }
+    }
+}
+
+/// How stored bytes become numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Numbers {
+    /// One by one.
+    Plain(StorageDtype),
+    /// Block by block.
+    Blocks(GgmlType),
+}
+
+impl Numbers {
+    /// Numbers that are decoded together.
+    pub fn block(self) -> usize {
+        match self {
+            Self::Plain(_) => 1,
+            Self::Blocks(format) => format.block(),
+        }
+    }
+
+    /// Bytes of these.
+    pub fn block_bytes(self) -> usize {
+        match self {
+            Self::Plain(dtype) => dtype.bytes(),
+            Self::Blocks(format) => format.block_bytes(),
+        }
+    }
+
+    /// Decodes whole blocks onto the end of `out`.
+    pub fn decode_onto(self, bytes: &[u8], out: &mut Vec<f32>) {
+        match self {
+            Self::Plain(dtype) => dtype.decode_onto(bytes, out),
+            Self::Blocks(format) => format.decode_onto(bytes, out),
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn not_what_it_should_be(bytes: &[u8]) -> Option<&'static str> {
     } else if text.starts_with(b"<!DOCTYPE") || text.starts_with(b"<!doctype") || text.starts_with(b"<html") {
         Some("a web page in place of the file; download it again, with a token if the model asks for one")
     } else if bytes.starts_with(b"GGUF") {
-        Some("a GGUF file; take the safetensors that it was made from")
+        Some("a GGUF file; give it the ending .gguf, and its path as the model")
     } else if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80\x02") {
         Some("a PyTorch pickle; save the model with safe_serialization=True first")
     } else if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
@@ -41,8 +41,6 @@ pub(crate) fn missing_config(folder: &Path) -> CheckpointError {
     let contents = Contents::of(folder);
     let hint = if let Some(adapter) = contents.adapter() {
         adapter
-    } else if contents.has(|name| name.ends_with(".gguf")) {
-        "the folder has GGUF files; take the safetensors that they were made from".to_owned()
     } else if contents.has(|name| name == "params.json" || name.starts_with("consolidated.")) {
         "the folder has the publisher's own format (params.json, consolidated.*); take the model in Hugging Face format"
             .to_owned()
@@ -82,7 +80,8 @@ pub(super) fn missing_weights(folder: &Path) -> CheckpointError {
             "a model folder has {SINGLE} or {INDEX}; there is {named}, which no program looks for: rename it if it is the model"
         )
     } else if has(&|name| name.ends_with(".gguf")) {
-        "the folder has GGUF files only; take the safetensors that they were made from".to_owned()
+        "the folder has a GGUF file only, of an architecture that is not read; take the safetensors that it was made from"
+            .to_owned()
     } else if has(&|name| name.ends_with(".h5") || name.ends_with(".msgpack")) {
         "the folder has weights for TensorFlow or Flax only; load them with transformers and save them again".to_owned()
     } else {

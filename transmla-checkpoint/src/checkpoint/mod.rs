@@ -1,22 +1,25 @@
-//! Safetensors folders in hub layout: one tensor at a time in, one shard at a time out.
+//! Safetensors folders in hub layout and GGUF files: one tensor at a time in, one shard at a time out.
 
 pub(crate) mod atomic;
 mod claim;
 pub(crate) mod companion_names;
 mod companions;
 pub(crate) mod dtype;
-mod file_names;
+pub(crate) mod file_names;
 mod fingerprint;
 pub(crate) mod folder;
 mod gguf;
 pub(crate) mod lock;
+mod model_file;
 pub(crate) mod names;
 mod open;
 pub(crate) mod origin;
 mod place;
 pub(crate) mod reader;
 pub(crate) mod regular;
-mod shard;
+mod safetensors_file;
+pub(crate) mod shard;
+pub(crate) mod stored;
 mod token_file;
 mod unfinished;
 mod workspace;
@@ -28,6 +31,7 @@ pub use companion_names::is_companion;
 pub use companions::{Companion, Companions};
 pub use dtype::{StorageDtype, TensorDtype};
 pub use gguf::{GgufTensor, GgufValue, GgufWriter};
+pub use model_file::model_file;
 pub use place::{Place, real_path};
 pub use reader::{Checkpoint, Fingerprint};
 pub use regular::{read_regular, read_regular_text};

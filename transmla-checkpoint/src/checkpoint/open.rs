@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::dtype::TensorDtype;
 use super::file_names::{INDEX, SINGLE, is_plain_name};
 use super::folder::{missing_weights, not_what_it_should_be};
 use super::names;
-use super::reader::{Checkpoint, Location};
+use super::reader::{Checkpoint, FileFormat};
 use super::regular::{is_there, read_regular};
-use super::shard::Shard;
+use super::safetensors_file;
+use super::stored::Stored;
 use crate::error::CheckpointError;
+use crate::gguf;
 
 /// Maximum size of an index, in bytes; that of a model with a hundred thousand tensors has about 10 MB.
 const LARGEST_INDEX: u64 = 256 << 20;
@@ -19,12 +20,14 @@ const LARGEST_INDEX: u64 = 256 << 20;
 impl Checkpoint {
     /// Whether a folder has weights that [`Self::open`] would open.
     pub fn is_in(folder: &Path) -> bool {
-        is_there(&folder.join(SINGLE)) || is_there(&folder.join(INDEX))
+        // Several GGUF files: opening says which ones.
+        let has_gguf = || gguf::locate(folder).map_or(true, |file| file.is_some());
+        is_there(&folder.join(SINGLE)) || is_there(&folder.join(INDEX)) || has_gguf()
     }
 
-    /// Opens a folder in hub layout and checks every shard's header against its length.
+    /// Opens a folder in hub layout, a GGUF file, or a folder with one, and checks every header against its file's length.
     ///
-    /// Tensors have the names that transformers publishes, whatever wrapper saved them.
+    /// Tensors have the names that transformers publishes, whatever wrapper saved them or whatever ggml calls them.
     ///
     /// # Errors
     /// A file is missing or truncated, a shard named in the index is missing, or a tensor is stored twice with different
@@ -39,7 +42,22 @@ impl Checkpoint {
         if is_there(&index) {
             return Self::open_sharded(folder, &index)?.published();
         }
-        Err(missing_weights(folder))
+        match gguf::locate(folder)? {
+            Some(first) => Self::open_gguf(folder, &first),
+            None => Err(missing_weights(folder)),
+        }
+    }
+
+    fn open_gguf(model: &Path, first: &Path) -> Result<Self, CheckpointError> {
+        let (shards, tensors) = gguf::open(first)?;
+        Ok(Self {
+            folder: model.to_path_buf(),
+            shards,
+            tensors,
+            known_fingerprint: OnceLock::new(),
+            embedding_from_head: false,
+            format: FileFormat::Gguf,
+        })
     }
 
     /// Opens one safetensors file.
@@ -80,14 +98,8 @@ impl Checkpoint {
         let mut tensors = BTreeMap::new();
         let mut copies = Vec::new();
         for path in files {
-            let (shard, metadata, start) = Shard::open(&path)?;
-            for (name, info) in metadata.tensors() {
-                let location = Location {
-                    shard: shards.len(),
-                    dtype: TensorDtype(info.dtype),
-                    shape: info.shape.clone(),
-                    bytes: start + info.data_offsets.0 as u64..start + info.data_offsets.1 as u64,
-                };
+            let (shard, stored) = safetensors_file::open(&path, shards.len())?;
+            for (name, location) in stored {
                 match tensors.contains_key(&name) {
                     true => copies.push((name, location)),
                     false => drop(tensors.insert(name, location)),
@@ -101,6 +113,7 @@ impl Checkpoint {
             tensors,
             known_fingerprint: OnceLock::new(),
             embedding_from_head: false,
+            format: FileFormat::Safetensors,
         };
         for (name, copy) in copies {
             checkpoint.accept_copy(name, copy, "is in two shards")?;
@@ -109,7 +122,7 @@ impl Checkpoint {
     }
 
     /// Checks that a second tensor of the same name equals the first.
-    fn accept_copy(&mut self, name: String, copy: Location, twice: &str) -> Result<(), CheckpointError> {
+    fn accept_copy(&mut self, name: String, copy: Stored, twice: &str) -> Result<(), CheckpointError> {
         let path = self.shards[copy.shard].path().to_path_buf();
         // A name that no tensor of a model has, for as long as the two are compared.
         let second = format!("{name}\0second");

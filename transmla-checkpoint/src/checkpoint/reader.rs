@@ -5,14 +5,18 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::dtype::{StorageDtype, TensorDtype};
+use super::dtype::TensorDtype;
 use super::shard::Shard;
+use super::stored::Stored;
 use crate::error::CheckpointError;
+
+/// Bytes whose multiples stored bytes are shown in.
+const WORD: usize = 8;
 
 /// A SHA-256 digest.
 pub type Fingerprint = [u8; 32];
 
-/// An opened checkpoint: one `model.safetensors`, or shards listed in `model.safetensors.index.json`.
+/// An opened checkpoint: one `model.safetensors`, shards listed in `model.safetensors.index.json`, or a GGUF file or several of one model.
 ///
 /// All headers are read and checked when it is opened; weights are read and decoded on request, through a buffer of bounded
 /// size. A file that has changed since it was opened is [`CheckpointError::Changed`], whatever is read from it.
@@ -20,19 +24,26 @@ pub type Fingerprint = [u8; 32];
 pub struct Checkpoint {
     pub(super) folder: PathBuf,
     pub(super) shards: Vec<Shard>,
-    pub(super) tensors: BTreeMap<String, Location>,
+    pub(super) tensors: BTreeMap<String, Stored>,
     pub(super) known_fingerprint: OnceLock<Fingerprint>,
     pub(super) embedding_from_head: bool,
+    pub(super) format: FileFormat,
 }
 
-/// Location, number format and shape of a tensor.
-#[derive(Debug, Clone)]
-pub(super) struct Location {
-    pub shard: usize,
-    pub dtype: TensorDtype,
-    pub shape: Vec<usize>,
-    /// Byte range in the file.
-    pub bytes: Range<u64>,
+/// The format of a checkpoint's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileFormat {
+    Safetensors,
+    Gguf,
+}
+
+impl FileFormat {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Safetensors => "safetensors",
+            Self::Gguf => "GGUF",
+        }
+    }
 }
 
 impl Checkpoint {
@@ -61,12 +72,31 @@ impl Checkpoint {
         Ok(&self.location(name)?.shape)
     }
 
+    /// The format of the files: `safetensors` or `GGUF`.
+    pub fn format(&self) -> &'static str {
+        self.format.name()
+    }
+
+    /// How many tensors there are of each quantised number format, as `Q4_1 (210 tensors), Q8_0 (1 tensor)`; nothing if there are none.
+    pub fn quantisation(&self) -> Option<String> {
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for stored in self.tensors.values().filter(|stored| stored.dtype.is_quantised()) {
+            *counts.entry(stored.dtype.to_string()).or_default() += 1;
+        }
+        let parts = counts.iter().map(|(dtype, count)| {
+            let plural = if *count == 1 { "" } else { "s" };
+            format!("{dtype} ({count} tensor{plural})")
+        });
+        let parts: Vec<String> = parts.collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+
     /// Bytes of all weights together.
     pub fn total_bytes(&self) -> u64 {
         self.tensors.values().map(|t| t.bytes.end - t.bytes.start).sum()
     }
 
-    pub(super) fn location(&self, name: &str) -> Result<&Location, CheckpointError> {
+    pub(super) fn location(&self, name: &str) -> Result<&Stored, CheckpointError> {
         self.tensors.get(name).ok_or_else(|| CheckpointError::MissingTensor {
             name: name.to_owned(),
             folder: self.folder.clone(),
@@ -83,7 +113,7 @@ impl Checkpoint {
                 found: location.shape.clone(),
             });
         }
-        storage_dtype(name, location.dtype).map(|_| ())
+        location.dtype.numbers(name).map(|_| ())
     }
 
     /// A tensor's number format, from the header.
@@ -101,7 +131,7 @@ impl Checkpoint {
         visit: &mut dyn FnMut(&[u8]) -> Result<(), CheckpointError>,
     ) -> Result<(), CheckpointError> {
         let location = self.location(name)?;
-        let read = self.shards[location.shard].read(location.bytes.clone(), visit);
+        let read = self.shards[location.shard].read(location.bytes.clone(), WORD, visit);
         self.unless_changed(name, read)
     }
 
@@ -112,15 +142,8 @@ impl Checkpoint {
 
     /// Decodes elements of a tensor onto the end of `out`; the caller checks [`Self::unless_changed`].
     fn decode(&self, name: &str, elements: Range<usize>, out: &mut Vec<f32>) -> Result<(), CheckpointError> {
-        let location = self.location(name)?;
-        let dtype = storage_dtype(name, location.dtype)?;
         let (first, offset) = (out.len(), elements.start);
-        let at = |element: usize| location.bytes.start + (element * dtype.bytes()) as u64;
-        let range = at(elements.start)..at(elements.end);
-        self.shards[location.shard].read(range, &mut |piece| {
-            dtype.decode_onto(piece, out);
-            Ok(())
-        })?;
+        self.location(name)?.decode(name, &self.shards, elements, out)?;
         finite(name, offset, &out[first..])
     }
 
@@ -147,8 +170,8 @@ impl Checkpoint {
         length: usize,
         visit: &mut dyn FnMut(&mut [f32]) -> Result<(), CheckpointError>,
     ) -> Result<(), CheckpointError> {
-        let elements: usize = self.location(name)?.shape.iter().product();
-        storage_dtype(name, self.location(name)?.dtype)?;
+        let elements = self.location(name)?.elements();
+        self.dtype(name)?.numbers(name)?;
         let mut decoded = Vec::new();
         for start in (0..elements).step_by(length.max(1)) {
             decoded.clear();
@@ -197,14 +220,6 @@ impl Checkpoint {
         });
         self.unless_changed(name, read)
     }
-}
-
-fn storage_dtype(name: &str, dtype: TensorDtype) -> Result<StorageDtype, CheckpointError> {
-    dtype.storage().ok_or_else(|| CheckpointError::Dtype {
-        name: name.to_owned(),
-        found: dtype.to_string(),
-        supported: "F32, F16, BF16 (take the model in one of these, or dequantise it first)",
-    })
 }
 
 fn finite(name: &str, offset: usize, values: &[f32]) -> Result<(), CheckpointError> {

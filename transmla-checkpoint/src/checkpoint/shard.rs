@@ -1,4 +1,4 @@
-//! One safetensors file: its header, its bytes by position, and whether it is still the file that was opened.
+//! One file of tensors: its bytes by position, and whether it is still the file that was opened.
 //!
 //! Files are read into buffers of this program and never mapped: a mapped file that another process cuts short ends this
 //! one by a signal. A file that is written to while it is read is found out after every read, by its size and times.
@@ -10,22 +10,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use safetensors::tensor::Metadata;
-
-use super::folder::not_what_it_should_be;
 use crate::error::CheckpointError;
 
 /// Bytes read at once: they stay in the processor's cache until they are decoded.
 const PIECE: usize = 256 << 10;
-
-/// As much as the safetensors library takes for a header.
-const LONGEST_HEADER: u64 = 100_000_000;
-
-/// Bytes that tell what a file is that has no header.
-const BEGINNING: u64 = 512;
-
-/// Bytes in front of the header, which say how long it is.
-const LENGTH_BYTES: u64 = 8;
 
 thread_local! {
     /// Each thread's buffer: fresh memory costs more than reading into it.
@@ -34,7 +22,7 @@ thread_local! {
 
 /// An open file of tensors.
 #[derive(Debug)]
-pub(super) struct Shard {
+pub(crate) struct Shard {
     path: PathBuf,
     file: File,
     identity: Identity,
@@ -75,59 +63,28 @@ impl Identity {
 }
 
 impl Shard {
-    /// Opens a file; gives its tensors, and where their data begins.
+    /// Opens a regular file; nothing if it is something else.
     ///
     /// # Errors
-    /// It is no regular file, or header and length do not fit together.
-    pub fn open(path: &Path) -> Result<(Self, Metadata, u64), CheckpointError> {
+    /// It is not there, or cannot be opened.
+    pub fn open(path: &Path) -> Result<Option<Self>, CheckpointError> {
         // A pipe would keep whoever opens it waiting.
         let kind = fs::metadata(path).map_err(|e| CheckpointError::io("open", path, e))?;
-        let invalid = |problem: String| CheckpointError::Safetensors {
-            path: path.to_path_buf(),
-            problem,
-        };
         if !kind.is_file() {
-            return Err(invalid("it is no regular file".into()));
+            return Ok(None);
         }
         let file = File::open(path).map_err(|e| CheckpointError::io("open", path, e))?;
         let data = file.metadata().map_err(|e| CheckpointError::io("read", path, e))?;
-        let shard = Self {
+        Ok(Some(Self {
             path: path.to_path_buf(),
             file,
             identity: Identity::of(&data),
-        };
-        let bytes = shard.identity.bytes;
-        let in_file = |problem: &str| {
-            let mut beginning = vec![0; bytes.min(BEGINNING) as usize];
-            let read = shard.read_exact(&mut beginning, 0);
-            let other = read.ok().and_then(|()| not_what_it_should_be(&beginning));
-            let problem = other.map_or_else(|| problem.to_owned(), |what| format!("it is {what}"));
-            invalid(format!("{problem} (file has {bytes} bytes)"))
-        };
-        if bytes < LENGTH_BYTES {
-            return Err(in_file("it is too short for a header"));
-        }
-        let mut length = [0; LENGTH_BYTES as usize];
-        shard.read_exact(&mut length, 0)?;
-        let length = u64::from_le_bytes(length);
-        if length > LONGEST_HEADER {
-            return Err(in_file(&format!("a header of {length} bytes is too long")));
-        }
-        let start = LENGTH_BYTES + length;
-        if start > bytes {
-            return Err(in_file(&format!("a header of {length} bytes does not fit into it")));
-        }
-        let mut header = vec![0; length as usize];
-        shard.read_exact(&mut header, LENGTH_BYTES)?;
-        shard.check()?;
-        let tensors: Metadata = serde_json::from_slice(&header).map_err(|e| in_file(&e.to_string()))?;
-        let needed = start.saturating_add(tensors.data_len() as u64);
-        if needed != bytes {
-            return Err(invalid(format!(
-                "the header describes {needed} bytes, the file has {bytes} bytes"
-            )));
-        }
-        Ok((shard, tensors, start))
+        }))
+    }
+
+    /// Its size.
+    pub fn bytes(&self) -> u64 {
+        self.identity.bytes
     }
 
     /// Where it was opened.
@@ -135,7 +92,7 @@ impl Shard {
         &self.path
     }
 
-    /// Shows `visit` these bytes in order, in pieces whose length is a multiple of 8 but for the last. Whether they are those
+    /// Shows `visit` these bytes in order, in pieces whose length is a multiple of `unit` but for the last. Whether they are those
     /// of the file that was opened is told by [`Self::check`] afterwards.
     ///
     /// # Errors
@@ -143,11 +100,13 @@ impl Shard {
     pub fn read(
         &self,
         range: Range<u64>,
+        unit: usize,
         visit: &mut dyn FnMut(&[u8]) -> Result<(), CheckpointError>,
     ) -> Result<(), CheckpointError> {
         let mut buffer = BUFFER.take();
         buffer.resize(PIECE, 0);
-        let result = self.read_through(&mut buffer, range, visit);
+        let whole = PIECE / unit.clamp(1, PIECE) * unit.clamp(1, PIECE);
+        let result = self.read_through(&mut buffer[..whole], range, visit);
         BUFFER.set(buffer);
         result
     }
@@ -169,7 +128,11 @@ impl Shard {
         Ok(())
     }
 
-    fn read_exact(&self, buffer: &mut [u8], offset: u64) -> Result<(), CheckpointError> {
+    /// Fills a buffer from a place in the file.
+    ///
+    /// # Errors
+    /// The file cannot be read there, or has changed.
+    pub fn read_exact(&self, buffer: &mut [u8], offset: u64) -> Result<(), CheckpointError> {
         read_exact_at(&self.file, buffer, offset).map_err(|e| match self.check() {
             Err(changed) => changed,
             Ok(()) => CheckpointError::io("read", &self.path, e),

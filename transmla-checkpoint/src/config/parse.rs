@@ -21,12 +21,13 @@ use crate::checkpoint::folder::{missing_config, not_what_it_should_be};
 use crate::checkpoint::reader::Checkpoint;
 use crate::checkpoint::regular::{is_there, read_regular};
 use crate::error::CheckpointError;
+use crate::gguf;
 
 /// Maximum size in bytes of a config.json; those of the largest models have some tens of KiB.
 const LARGEST_CONFIG: u64 = 16 << 20;
 
 impl ModelConfig {
-    /// Reads `config.json` of a model folder and, where weights lie beside it, what their headers say against it.
+    /// Reads `config.json` of a model folder, or what a GGUF file says in its place, and, where weights lie beside it, what their headers say against it.
     ///
     /// # Errors
     /// The file is missing or not JSON, a required key is absent, the model needs a feature that is not supported, or there
@@ -49,6 +50,9 @@ impl ModelConfig {
     /// # Errors
     /// As [`Self::read`].
     pub fn read_alone(folder: &Path) -> Result<Self, CheckpointError> {
+        if let Some(first) = gguf::locate(folder)? {
+            return Self::from_json(gguf::config(&first)?);
+        }
         let path = folder.join("config.json");
         if !is_there(&path) {
             return Err(missing_config(folder));

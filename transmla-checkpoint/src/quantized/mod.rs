@@ -3,13 +3,17 @@
 //! Layouts are those of ggml's `ggml-common.h`; the integers of a block are chosen here.
 
 mod bits;
+mod ggml_type;
+mod legacy;
 mod q4_k;
 mod q5_0;
 mod q6_k;
 mod q8_0;
+mod super_blocks;
 
 use std::fmt;
 
+pub(crate) use self::ggml_type::GgmlType;
 use crate::checkpoint::dtype::StorageDtype;
 use crate::error::CheckpointError;
 

@@ -75,7 +75,7 @@ fn packed(pairs: &[(u8, u8)]) -> [u8; 12] {
 }
 
 /// The scale and minimum of a group.
-fn unpacked(bytes: &[u8], group: usize) -> (u8, u8) {
+pub(super) fn unpacked(bytes: &[u8], group: usize) -> (u8, u8) {
     match group {
         0..4 => (bytes[group] & 63, bytes[group + 4] & 63),
         _ => (

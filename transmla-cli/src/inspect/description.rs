@@ -162,7 +162,7 @@ fn weights(table: &mut Table, weights: &Weights) {
             table::bytes(weights.weight_bytes),
             match dtypes.is_empty() {
                 true => "by config.json; there are none here".to_owned(),
-                false => dtypes.join(", "),
+                false => weights.format.map_or_else(String::new, |format| format!("{format}: ")) + &dtypes.join(", "),
             }
         ),
     );

@@ -88,6 +88,8 @@ impl Inspection {
 pub(super) struct Weights {
     pub(super) parameters: u64,
     pub(super) weight_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) format: Option<&'static str>,
     pub(super) dtypes: BTreeMap<String, usize>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) unused_tensors: Vec<String>,
@@ -106,6 +108,7 @@ impl Weights {
         Ok(Self {
             parameters,
             weight_bytes: checkpoint.total_bytes(),
+            format: Some(checkpoint.format()),
             dtypes,
             unused_tensors: unused_tensors(config, &checkpoint).map(str::to_owned).collect(),
         })
@@ -117,6 +120,7 @@ impl Weights {
         Self {
             parameters,
             weight_bytes: parameters * declared_bytes(config),
+            format: None,
             dtypes: BTreeMap::new(),
             unused_tensors: Vec::new(),
         }

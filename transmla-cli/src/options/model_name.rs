@@ -12,7 +12,7 @@ const HOSTS: [&str; 3] = ["huggingface.co/", "www.huggingface.co/", "hf.co/"];
 pub enum NotAName {
     /// A web address, the id in it and the revision if it is not `main`.
     Address(Option<String>, Option<String>),
-    /// A file for llama.cpp.
+    /// A GGUF file that is not there.
     Gguf,
     /// A file in this folder.
     File(PathBuf),
@@ -26,11 +26,12 @@ impl fmt::Display for NotAName {
             }
             Self::Address(Some(id), revision) => {
                 write!(f, "it is a web address; pass the model's id: --model-path {id}")?;
-                revision.iter().try_for_each(|revision| write!(f, " --revision {revision}"))
+                revision
+                    .iter()
+                    .try_for_each(|revision| write!(f, " --revision {revision}"))
             }
             Self::Gguf => f.write_str(
-                "a GGUF file is for llama.cpp and cannot be converted; pass the folder or hub id of the model in safetensors \
-                 that it was made from",
+                "there is no such GGUF file; download one first, whatever its number format, and pass its path",
             ),
             Self::File(folder) => write!(f, "it is a file; pass the folder that it is in: {}", folder.display()),
         }
@@ -42,16 +43,17 @@ impl Error for NotAName {}
 /// The name of a model as it is given.
 ///
 /// # Errors
-/// A web address or a file, with the name that is wanted instead.
+/// A web address, a file that is no GGUF file or a GGUF file that is not there, with the name that is wanted instead.
 pub fn model_name(text: &str) -> Result<String, NotAName> {
     if let Some(address) = in_address(text) {
         return Err(of_address(address));
     }
     let path = Path::new(text);
-    if text.to_ascii_lowercase().ends_with(".gguf") && !path.is_dir() {
+    let is_gguf = text.to_ascii_lowercase().ends_with(".gguf");
+    if is_gguf && !path.exists() {
         return Err(NotAName::Gguf);
     }
-    if path.is_file() {
+    if path.is_file() && !is_gguf {
         let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         return Err(NotAName::File(folder.unwrap_or(Path::new(".")).to_path_buf()));
     }

@@ -26,6 +26,8 @@ pub struct ModelCard<'a> {
     pub calibration: &'a str,
     /// The text of the evaluation, if there is one.
     pub evaluation: Option<&'a str>,
+    /// The quantised number formats of the original's weights, if it has such ([`Checkpoint::quantisation`](transmla_core::Checkpoint::quantisation)).
+    pub quantised: Option<&'a str>,
     /// The original's card, whose language and licence are carried over.
     pub original: Option<&'a str>,
 }
@@ -82,6 +84,9 @@ pub fn model_card(plan: &Plan, card: &ModelCard<'_>, report: &Report) -> String 
         ("method", method),
         ("calibrated on", markdown(card.calibration)),
     ];
+    if let Some(formats) = card.quantised {
+        rows.push(("made from", format!("quantised weights: {}", markdown(formats))));
+    }
     let measured = [
         ("perplexity", report.mla),
         ("perplexity of the original", report.original),

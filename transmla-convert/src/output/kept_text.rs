@@ -10,7 +10,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use transmla_calib::SampleSpec;
-use transmla_core::checkpoint::{Place, input_ids_file, input_ids_label, read_input_ids, read_regular, replace_file};
+use transmla_core::checkpoint::{Place, input_ids_file, input_ids_label, model_file, read_input_ids, replace_file};
 use transmla_core::{CoreError, Decoder, LayeredModel, TokenBatch};
 
 use crate::spec::error::ConvertError;
@@ -56,9 +56,8 @@ pub(crate) fn fingerprint(model: &Decoder, folder: &Path, spec: &SampleSpec) -> 
     let config = serde_json::to_vec(&model.config().raw).map_err(ConvertError::encode("config.json"))?;
     add("config.json", &config);
     for file in FILES {
-        let path = folder.join(file);
-        if path.exists() {
-            add(file, &read_regular(&path, LARGEST)?);
+        if let Some(contents) = model_file(folder, file, LARGEST)? {
+            add(file, &contents);
         }
     }
     add("device", format!("{:?}", model.device()).as_bytes());

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use transmla_checkpoint::CheckpointError;
-use transmla_checkpoint::checkpoint::read_regular_text;
+use transmla_checkpoint::checkpoint::model_file;
 use transmla_checkpoint::config::ModelConfig;
 
 use super::sampler::Sampling;
@@ -36,16 +36,15 @@ impl GenerationSettings {
     pub fn from_folder(folder: &Path, config: &ModelConfig) -> Result<Self, CheckpointError> {
         let file = folder.join("generation_config.json");
         let mut settings = Self::of_config(config);
-        if !file.exists() {
+        let Some(text) = model_file(folder, "generation_config.json", LARGEST_FILE)? else {
             return Ok(settings);
-        }
-        let text = read_regular_text(&file, LARGEST_FILE)?;
+        };
         let damaged = |problem: String| CheckpointError::Json {
             path: file.clone(),
             problem,
         };
-        let json: serde_json::Value =
-            serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| damaged(error.to_string()))?;
+        let json: serde_json::Value = serde_json::from_slice(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text))
+            .map_err(|error| damaged(error.to_string()))?;
         if !json.is_object() {
             return Err(damaged("expected an object".into()));
         }

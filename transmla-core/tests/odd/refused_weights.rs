@@ -34,7 +34,7 @@ fn weights_of_other_programs_and_names() {
         (&["weights.safetensors"], &["weights.safetensors", "rename"]),
         (&["pytorch_model.safetensors"], &["safetensors"]),
         (&["model.fp16.safetensors"], &["model.fp16.safetensors", "rename"]),
-        (&["model.gguf"], &["GGUF", "safetensors"]),
+        (&["model.gguf"], &["model.gguf is no GGUF file", "bytes"]),
         (&["tf_model.h5"], &["TensorFlow", "save"]),
         (&["flax_model.msgpack"], &["Flax", "save"]),
     ] {
@@ -52,7 +52,7 @@ fn folders_without_a_configuration() {
             &["adapter for org/base", "merge_and_unload"][..],
         ),
         ("adapter_model.safetensors", "", &["adapter", "merge_and_unload"]),
-        ("model.gguf", "GGUF", &["GGUF", "safetensors"]),
+        ("model.gguf", "GGUF", &["model.gguf is no GGUF file", "bytes"]),
         ("params.json", "{}", &["params.json", "Hugging Face format"]),
         ("consolidated.00.pth", "", &["consolidated", "Hugging Face format"]),
         ("notes.txt", "", &["config.json", "beside its weights"]),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value as Json;
-use transmla_checkpoint::checkpoint::read_regular_text;
+use transmla_checkpoint::checkpoint::{model_file, read_regular_text};
 
 use crate::error::CalibError;
 
@@ -39,10 +39,10 @@ pub fn chat_templates(folder: &Path) -> Result<Vec<NamedTemplate>, CalibError> {
 /// As [`chat_templates`], with tokenizer_config.json read already.
 pub(super) fn templates_of(folder: &Path, config: Option<&Json>) -> Result<Vec<NamedTemplate>, CalibError> {
     let jinja = folder.join("chat_template.jinja");
-    if jinja.exists() {
+    if let Some(source) = text_of(folder, "chat_template.jinja")? {
         let default = NamedTemplate {
             name: DEFAULT_TEMPLATE.into(),
-            source: read_regular_text(&jinja, LARGEST_FILE)?,
+            source,
             file: jinja.display().to_string(),
         };
         let mut templates = vec![default];
@@ -120,14 +120,23 @@ fn additional(folder: &Path) -> Result<Vec<NamedTemplate>, CalibError> {
 
 /// A JSON file of the folder, if it is there.
 pub(super) fn json_of(folder: &Path, name: &str) -> Result<Option<Json>, CalibError> {
-    let file = folder.join(name);
-    if !file.exists() {
+    let Some(text) = text_of(folder, name)? else {
         return Ok(None);
-    }
-    let text = read_regular_text(&file, LARGEST_FILE)?;
-    serde_json::from_str(&text)
-        .map(Some)
-        .map_err(|error| CalibError::chat_template(file.display().to_string(), error.to_string(), error))
+    };
+    serde_json::from_str(&text).map(Some).map_err(|error| {
+        let file = folder.join(name);
+        CalibError::chat_template(file.display().to_string(), error.to_string(), error)
+    })
+}
+
+/// A text in UTF-8 that goes with the model, if it is there.
+fn text_of(folder: &Path, name: &str) -> Result<Option<String>, CalibError> {
+    let Some(bytes) = model_file(folder, name, LARGEST_FILE)? else {
+        return Ok(None);
+    };
+    let text = String::from_utf8(bytes);
+    text.map(Some)
+        .map_err(|error| CalibError::unusable_template(folder.join(name).display().to_string(), error.to_string()))
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ impl fmt::Debug for TextTokenizer {
 }
 
 impl TextTokenizer {
-    /// Reads `tokenizer.json` of a model folder.
+    /// Reads `tokenizer.json` of a model folder, or makes it of the keys of a GGUF file.
     ///
     /// What the file says about special tokens holds, as in transformers 5; `add_bos_token` in `tokenizer_config.json` does
     /// not (see [`remark`](Self::remark)). Truncation, padding and BPE dropout that the file asks for are switched off.
@@ -35,7 +35,7 @@ impl TextTokenizer {
     /// [`CalibError::Tokenizer`] if the file is absent or not a tokenizer, [`CalibError::Io`] or [`CalibError::NotAFile`] if
     /// it cannot be read.
     pub fn from_folder(folder: &Path) -> Result<Self, CalibError> {
-        GuardedTokenizer::open(&folder.join("tokenizer.json")).map(Self)
+        GuardedTokenizer::open(&folder.join(tokenizer_file::TOKENIZER)).map(Self)
     }
 
     /// A warning about the ids, for people: `tokenizer_config.json` asks for a BOS or EOS token that `tokenizer.json` does

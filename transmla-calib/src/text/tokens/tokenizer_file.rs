@@ -5,12 +5,16 @@ use std::path::Path;
 
 use serde_json::Value;
 use tokenizers::{ModelWrapper, Tokenizer};
+use transmla_checkpoint::checkpoint::model_file;
 
 use crate::error::{CalibError, Cause};
 use crate::text::contain::contained;
 use crate::text::open::regular;
 use crate::text::rows::collected::size;
 use crate::text::tokens::tokenizer_parts::TokenizerParts;
+
+/// Its name in a model's folder.
+pub(crate) const TOKENIZER: &str = "tokenizer.json";
 
 /// Most bytes of the file; the largest published ones have about 30 MiB.
 const FILE: u64 = 256 << 20;
@@ -40,10 +44,13 @@ pub(crate) fn read(path: &Path) -> Result<Tokenizer, CalibError> {
         cause,
     };
     let fail = |problem: String| refuse(problem, None);
-    if std::fs::symlink_metadata(path).is_err() {
-        return Err(fail(missing(path.parent().unwrap_or(path))));
-    }
-    let bytes = read_limited(path, FILE)?.ok_or_else(|| fail(format!("it is larger than {}", size(FILE as usize))))?;
+    let bytes = match std::fs::symlink_metadata(path) {
+        Ok(_) => read_limited(path, FILE)?.ok_or_else(|| fail(format!("it is larger than {}", size(FILE as usize))))?,
+        Err(_) => {
+            let model = path.parent().unwrap_or(path);
+            model_file(model, TOKENIZER, FILE)?.ok_or_else(|| fail(missing(model)))?
+        }
+    };
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     if bytes.starts_with(b"version https://git-lfs") {
         return Err(fail(
@@ -60,14 +67,14 @@ pub(crate) fn read(path: &Path) -> Result<Tokenizer, CalibError> {
 
 /// The value of a flag in `tokenizer_config.json` beside a tokenizer, if it can be read.
 pub(crate) fn config_flag(folder: &Path, flag: &str) -> Option<bool> {
-    let bytes = read_limited(&folder.join("tokenizer_config.json"), CONFIG).ok()??;
+    let bytes = model_file(folder, "tokenizer_config.json", CONFIG).ok()??;
     let config: Value = serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes)).ok()?;
     config.get(flag)?.as_bool()
 }
 
 /// The text of a special token that `tokenizer_config.json` beside a tokenizer names, if it can be read.
 pub(crate) fn config_token(folder: &Path, key: &str) -> Option<String> {
-    let bytes = read_limited(&folder.join("tokenizer_config.json"), CONFIG).ok()??;
+    let bytes = model_file(folder, "tokenizer_config.json", CONFIG).ok()??;
     let config: Value = serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes)).ok()?;
     let token = config.get(key)?;
     let text = token.as_str().or_else(|| token.get("content")?.as_str())?;

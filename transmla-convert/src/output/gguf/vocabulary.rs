@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::Value;
-use transmla_core::checkpoint::{GgufValue, read_regular};
+use transmla_core::checkpoint::{GgufValue, model_file, read_regular};
 use transmla_core::{CheckpointError, ModelConfig};
 
 use crate::spec::error::ConvertError;
@@ -27,7 +27,11 @@ pub(super) fn keys(
     pre_tokenizer: Option<&str>,
 ) -> Result<Vec<(String, GgufValue)>, ConvertError> {
     let path = folder.join("tokenizer.json");
-    let text = read_regular(&path, LARGEST)?;
+    let text = match model_file(folder, "tokenizer.json", LARGEST)? {
+        Some(text) => text,
+        // To say that it is missing.
+        None => read_regular(&path, LARGEST)?,
+    };
     let tokenizer: Value = serde_json::from_slice(&text).map_err(|e| CheckpointError::Json {
         path,
         problem: e.to_string(),

@@ -1,0 +1,119 @@
+//! A tensor as a file has it, and its numbers.
+
+use std::ops::Range;
+
+use super::dtype::TensorDtype;
+use super::shard::Shard;
+use crate::error::CheckpointError;
+
+/// Where a tensor is, its number format, and how its bytes become rows.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    /// Which file.
+    pub shard: usize,
+    pub dtype: TensorDtype,
+    pub shape: Vec<usize>,
+    /// Byte range in the file.
+    pub bytes: Range<u64>,
+    pub arrangement: Arrangement,
+}
+
+/// How the stored numbers become those of the tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrangement {
+    /// Row after row.
+    Plain,
+    /// Rows of so many heads, each with the two parts of a rotary pair side by side; the tensor has them half a head apart.
+    InterleavedRows {
+        /// Number of heads.
+        heads: usize,
+    },
+    /// Each number is one more than the tensor's.
+    OneMore,
+}
+
+impl Stored {
+    /// Number of numbers.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Decodes numbers of the tensor onto the end of `out`.
+    ///
+    /// # Errors
+    /// The format cannot be decoded, or the file cannot be read.
+    pub fn decode(
+        &self,
+        name: &str,
+        shards: &[Shard],
+        elements: Range<usize>,
+        out: &mut Vec<f32>,
+    ) -> Result<(), CheckpointError> {
+        match self.arrangement {
+            Arrangement::Plain => self.decode_run(name, shards, elements, out),
+            Arrangement::OneMore => {
+                let first = out.len();
+                self.decode_run(name, shards, elements, out)?;
+                out[first..].iter_mut().for_each(|value| *value -= 1.0);
+                Ok(())
+            }
+            Arrangement::InterleavedRows { heads } => {
+                let rows = self.shape.first().copied().unwrap_or_default().max(1);
+                let (width, head) = ((self.elements() / rows).max(1), (rows / heads.max(1)).max(2));
+                let mut at = elements.start;
+                while at < elements.end {
+                    let (row, column) = (at / width, at % width);
+                    let length = (width - column).min(elements.end - at);
+                    let start = interleaved(row, head) * width + column;
+                    self.decode_run(name, shards, start..start + length, out)?;
+                    at += length;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Decodes stored numbers that follow each other.
+    fn decode_run(
+        &self,
+        name: &str,
+        shards: &[Shard],
+        elements: Range<usize>,
+        out: &mut Vec<f32>,
+    ) -> Result<(), CheckpointError> {
+        let numbers = self.dtype.numbers(name)?;
+        let (block, bytes) = (numbers.block(), numbers.block_bytes());
+        // Whole blocks are read, and what is around the wanted numbers is dropped.
+        let (first, last) = (elements.start / block, elements.end.div_ceil(block));
+        let at = |index: usize| self.bytes.start + (index * bytes) as u64;
+        let kept = out.len();
+        shards[self.shard].read(at(first)..at(last), bytes, &mut |piece| {
+            numbers.decode_onto(piece, out);
+            Ok(())
+        })?;
+        out.drain(kept..kept + elements.start - first * block);
+        out.truncate(kept + elements.len());
+        Ok(())
+    }
+}
+
+/// The row that has, side by side with the other part of its pair, what is half a head apart from it at `row`.
+fn interleaved(row: usize, head: usize) -> usize {
+    let (first, within) = (row / head * head, row % head);
+    let half = head / 2;
+    match within < half {
+        true => first + 2 * within,
+        false => first + 2 * (within - half) + 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_that_stand_side_by_side_are_half_a_head_apart() {
+        let rows: Vec<usize> = (0..12).map(|row| interleaved(row, 6)).collect();
+        assert_eq!(rows, [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]);
+    }
+}
