@@ -3,6 +3,7 @@
 mod changed;
 mod config;
 mod fixture;
+mod gguf;
 mod headers;
 mod index;
 mod mutations;

@@ -7,7 +7,7 @@ use super::model_name::model_name;
 /// Which model.
 #[derive(Debug, Args)]
 pub struct ModelArguments {
-    /// Model: a folder, a hub id, or `embedded`
+    /// Model: a folder, a GGUF file, a hub id, or `embedded`
     #[arg(long, value_name = "PATH|ID", value_parser = model_name)]
     pub model_path: String,
 

@@ -1,4 +1,4 @@
-//! What names a model on the command line: a folder, a hub id or `embedded`; and what is often given instead.
+//! What names a model on the command line: a folder, a GGUF file, a hub id or `embedded`; and what is often given instead.
 
 use std::error::Error;
 use std::fmt;

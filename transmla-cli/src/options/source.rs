@@ -10,7 +10,7 @@ use crate::embedded;
 /// Which model is converted.
 #[derive(Debug, Args)]
 pub struct SourceArguments {
-    /// Model to convert: a folder, a hub id, or `embedded` [default: embedded]
+    /// Model to convert: a folder, a GGUF file, a hub id, or `embedded` [default: embedded]
     #[arg(long, value_name = "PATH|ID", value_parser = model_name)]
     model_path: Option<String>,
 

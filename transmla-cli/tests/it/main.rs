@@ -9,6 +9,7 @@ mod doctor;
 mod documents;
 mod export;
 mod first_hour;
+mod gguf_input;
 mod heal;
 mod hub;
 mod interop;

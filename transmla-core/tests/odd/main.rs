@@ -4,5 +4,6 @@ mod configurations;
 mod defaults;
 mod fixture;
 mod folders;
+mod gguf_files;
 mod in_use;
 mod refused_weights;
