@@ -226,13 +226,15 @@ pub(super) enum Numbers {
     Plain(StorageDtype),
     /// Block by block.
     Blocks(GgmlType),
+    /// `float8_e4m3fn`, which is nothing without its scales.
+    EightBits,
 }
 
 impl Numbers {
     /// Numbers that are decoded together.
     pub fn block(self) -> usize {
         match self {
-            Self::Plain(_) => 1,
+            Self::Plain(_) | Self::EightBits => 1,
             Self::Blocks(format) => format.block(),
         }
     }
@@ -242,6 +244,7 @@ impl Numbers {
         match self {
             Self::Plain(dtype) => dtype.bytes(),
             Self::Blocks(format) => format.block_bytes(),
+            Self::EightBits => 1,
         }
     }
 
@@ -250,7 +253,19 @@ impl Numbers {
         match self {
             Self::Plain(dtype) => dtype.decode_onto(bytes, out),
             Self::Blocks(format) => format.decode_onto(bytes, out),
+            Self::EightBits => out.extend(bytes.iter().map(|bits| float8(*bits))),
         }
+    }
+}
+
+/// The number that 8 bits stand for: a sign, 4 bits of exponent, 3 of fraction, no infinity (`float8_e4m3fn`).
+fn float8(bits: u8) -> f32 {
+    let sign = if bits & 0x80 == 0 { 1.0 } else { -1.0 };
+    let (exponent, fraction) = (i32::from((bits >> 3) & 15), f32::from(bits & 7));
+    match (exponent, bits & 7) {
+        (15, 7) => f32::NAN,
+        (0, _) => sign * fraction * 2f32.powi(-9),
+        _ => sign * (8.0 + fraction) * 2f32.powi(exponent - 10),
     }
 }
 
@@ -274,6 +289,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn eight_bits_are_those_of_torch() {
+        // torch 2.13: torch.tensor([…], dtype=torch.uint8).view(torch.float8_e4m3fn).
+        for (bits, value) in [
+            (0x00, 0.0),
+            (0x01, 0.001_953_125),
+            (0x07, 0.013_671_875),
+            (0x08, 0.015_625),
+            (0x38, 1.0),
+            (0x3c, 1.5),
+            (0xb9, -1.125),
+            (0x7e, 448.0),
+            (0xfe, -448.0),
+        ] {
+            assert_eq!(float8(bits), value, "{bits:x}");
+        }
+        assert!(float8(0x7f).is_nan() && float8(0xff).is_nan());
+        assert!(float8(0x80) == 0.0 && float8(0x80).is_sign_negative());
     }
 
     #[test]

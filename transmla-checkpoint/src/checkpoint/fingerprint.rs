@@ -44,6 +44,12 @@ impl Checkpoint {
             hasher.update(piece);
             Ok(())
         })?;
+        if let Some(scales) = self.location(name)?.scales() {
+            self.stored_bytes(scales, &mut |piece| {
+                hasher.update(piece);
+                Ok(())
+            })?;
+        }
         Ok(hasher.finalize().into())
     }
 }

@@ -1,6 +1,7 @@
 //! Safetensors folders in hub layout and GGUF files: one tensor at a time in, one shard at a time out.
 
 pub(crate) mod atomic;
+pub(crate) mod block_scales;
 mod claim;
 pub(crate) mod companion_names;
 mod companions;

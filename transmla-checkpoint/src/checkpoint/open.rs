@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use super::block_scales;
 use super::file_names::{INDEX, SINGLE, is_plain_name};
 use super::folder::{missing_weights, not_what_it_should_be};
 use super::names;
@@ -36,11 +37,11 @@ impl Checkpoint {
         // Where both are there the index is left over: other programs read the single file too.
         let single = folder.join(SINGLE);
         if is_there(&single) {
-            return Self::open_files(folder, vec![single])?.published();
+            return Self::open_files(folder, vec![single])?.published()?.scaled();
         }
         let index = folder.join(INDEX);
         if is_there(&index) {
-            return Self::open_sharded(folder, &index)?.published();
+            return Self::open_sharded(folder, &index)?.published()?.scaled();
         }
         match gguf::locate(folder)? {
             Some(first) => Self::open_gguf(folder, &first),
@@ -139,6 +140,14 @@ impl Checkpoint {
                 problem: format!("tensor {name} {twice}, and the two differ"),
             }),
         }
+    }
+
+    /// Puts the scales of blocks with the matrices whose they are, where config.json says that there are such.
+    fn scaled(mut self) -> Result<Self, CheckpointError> {
+        if let Some(block) = block_scales::blocks_in(&self.folder) {
+            block_scales::pair(&mut self.tensors, block, &self.folder)?;
+        }
+        Ok(self)
     }
 
     /// Renames tensors to the names that transformers publishes.

@@ -113,7 +113,7 @@ impl Checkpoint {
                 found: location.shape.clone(),
             });
         }
-        location.dtype.numbers(name).map(|_| ())
+        location.numbers(name).map(|_| ())
     }
 
     /// A tensor's number format, from the header.
@@ -130,14 +130,25 @@ impl Checkpoint {
         name: &str,
         visit: &mut dyn FnMut(&[u8]) -> Result<(), CheckpointError>,
     ) -> Result<(), CheckpointError> {
-        let location = self.location(name)?;
-        let read = self.shards[location.shard].read(location.bytes.clone(), WORD, visit);
-        self.unless_changed(name, read)
+        self.stored_bytes(self.location(name)?, visit)
     }
 
-    /// The result of reading a tensor, unless its file has changed since it was opened: any other error follows from that.
+    pub(super) fn stored_bytes(
+        &self,
+        stored: &Stored,
+        visit: &mut dyn FnMut(&[u8]) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        let read = self.shards[stored.shard].read(stored.bytes.clone(), WORD, visit);
+        self.shards[stored.shard].check().and(read)
+    }
+
+    /// The result of reading a tensor, unless a file of it has changed since it was opened: any other error follows from that.
     fn unless_changed(&self, name: &str, read: Result<(), CheckpointError>) -> Result<(), CheckpointError> {
-        self.shards[self.location(name)?.shard].check().and(read)
+        let stored = self.location(name)?;
+        let of_scales = stored
+            .scales()
+            .map_or(Ok(()), |scales| self.shards[scales.shard].check());
+        self.shards[stored.shard].check().and(of_scales).and(read)
     }
 
     /// Decodes elements of a tensor onto the end of `out`; the caller checks [`Self::unless_changed`].
@@ -171,7 +182,7 @@ impl Checkpoint {
         visit: &mut dyn FnMut(&mut [f32]) -> Result<(), CheckpointError>,
     ) -> Result<(), CheckpointError> {
         let elements = self.location(name)?.elements();
-        self.dtype(name)?.numbers(name)?;
+        self.location(name)?.numbers(name)?;
         let mut decoded = Vec::new();
         for start in (0..elements).step_by(length.max(1)) {
             decoded.clear();

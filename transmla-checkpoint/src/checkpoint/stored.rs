@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::dtype::TensorDtype;
+use super::dtype::{Numbers, TensorDtype};
 use super::shard::Shard;
 use crate::error::CheckpointError;
 
@@ -19,7 +19,7 @@ pub(crate) struct Stored {
 }
 
 /// How the stored numbers become those of the tensor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Arrangement {
     /// Row after row.
     Plain,
@@ -30,9 +30,35 @@ pub(crate) enum Arrangement {
     },
     /// Each number is one more than the tensor's.
     OneMore,
+    /// Numbers of 8 bits of a matrix, to be multiplied by a number for each block.
+    Scaled {
+        /// A matrix with a number for each block.
+        scales: Box<Stored>,
+        /// Rows and columns of a block.
+        block: [usize; 2],
+    },
 }
 
 impl Stored {
+    /// How the numbers are decoded.
+    ///
+    /// # Errors
+    /// They cannot be.
+    pub(super) fn numbers(&self, name: &str) -> Result<Numbers, CheckpointError> {
+        match self.arrangement {
+            Arrangement::Scaled { .. } => Ok(Numbers::EightBits),
+            _ => self.dtype.numbers(name),
+        }
+    }
+
+    /// The numbers that its own are multiplied by, if they are stored apart.
+    pub fn scales(&self) -> Option<&Self> {
+        match &self.arrangement {
+            Arrangement::Scaled { scales, .. } => Some(scales),
+            _ => None,
+        }
+    }
+
     /// Number of numbers.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
@@ -49,7 +75,7 @@ impl Stored {
         elements: Range<usize>,
         out: &mut Vec<f32>,
     ) -> Result<(), CheckpointError> {
-        match self.arrangement {
+        match &self.arrangement {
             Arrangement::Plain => self.decode_run(name, shards, elements, out),
             Arrangement::OneMore => {
                 let first = out.len();
@@ -59,13 +85,35 @@ impl Stored {
             }
             Arrangement::InterleavedRows { heads } => {
                 let rows = self.shape.first().copied().unwrap_or_default().max(1);
-                let (width, head) = ((self.elements() / rows).max(1), (rows / heads.max(1)).max(2));
+                let (width, head) = ((self.elements() / rows).max(1), (rows / (*heads).max(1)).max(2));
                 let mut at = elements.start;
                 while at < elements.end {
                     let (row, column) = (at / width, at % width);
                     let length = (width - column).min(elements.end - at);
                     let start = interleaved(row, head) * width + column;
                     self.decode_run(name, shards, start..start + length, out)?;
+                    at += length;
+                }
+                Ok(())
+            }
+            Arrangement::Scaled {
+                scales,
+                block: [high, wide],
+            } => {
+                let (first, width) = (out.len(), self.shape.last().copied().unwrap_or_default().max(1));
+                self.decode_run(name, shards, elements.clone(), out)?;
+                let (above, per_row) = (elements.start / width / high, width.div_ceil(*wide));
+                let below = elements.end.div_ceil(width).div_ceil(*high);
+                let mut factors = Vec::new();
+                scales.decode(name, shards, above * per_row..below * per_row, &mut factors)?;
+                let mut at = elements.start;
+                while at < elements.end {
+                    let (row, column) = (at / width, at % width);
+                    let end = ((column / wide + 1) * wide).min(width) - column;
+                    let length = end.min(elements.end - at);
+                    let factor = factors[(row / high - above) * per_row + column / wide];
+                    let from = first + at - elements.start;
+                    out[from..from + length].iter_mut().for_each(|value| *value *= factor);
                     at += length;
                 }
                 Ok(())
@@ -81,7 +129,7 @@ impl Stored {
         elements: Range<usize>,
         out: &mut Vec<f32>,
     ) -> Result<(), CheckpointError> {
-        let numbers = self.dtype.numbers(name)?;
+        let numbers = self.numbers(name)?;
         let (block, bytes) = (numbers.block(), numbers.block_bytes());
         // Whole blocks are read, and what is around the wanted numbers is dropped.
         let (first, last) = (elements.start / block, elements.end.div_ceil(block));

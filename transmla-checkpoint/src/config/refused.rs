@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::family::{Family, SoftCaps};
 use super::form::Form;
 use super::json::Keys;
+use crate::checkpoint::block_scales::blocks_of;
 use crate::error::CheckpointError;
 
 /// Refuses by name what would make another model than the decoder runs.
@@ -16,11 +17,14 @@ pub(super) fn refuse_unsupported(keys: &Keys<'_>, family: &Family, form: Form) -
             supported: supported.to_owned(),
         })
     };
-    if let Some(found) = keys.get("quantization_config").filter(|found| is_quantised(found)) {
+    if let Some(found) = keys
+        .get("quantization_config")
+        .filter(|found| is_quantised(found) && !has_block_scales(found))
+    {
         return refuse(
             "quantization_config",
             found,
-            "unquantised fp32, fp16 or bf16 weights; take the model that this one was made from, or dequantise it first",
+            "unquantised fp32, fp16 or bf16 weights, and fp8 with scales of blocks (weight_block_size); take the model that this one was made from, or dequantise it first",
         );
     }
     for key in ["vision_config", "audio_config"] {
@@ -86,6 +90,11 @@ pub(super) fn refuse_unsupported(keys: &Keys<'_>, family: &Family, form: Form) -
 
 fn object<'a>(keys: &Keys<'a>, key: &str) -> Option<&'a Map<String, Value>> {
     keys.get(key).and_then(Value::as_object)
+}
+
+/// Whether the weights are of 8 bits with scales of blocks, which are dequantised while they are read.
+fn has_block_scales(found: &Value) -> bool {
+    found.as_object().is_some_and(|keys| blocks_of(keys).is_ok())
 }
 
 /// Whether `quantization_config` names a method; some exporters leave an empty one behind.

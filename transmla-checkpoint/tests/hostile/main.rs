@@ -2,6 +2,7 @@
 
 mod changed;
 mod config;
+mod eight_bits;
 mod fixture;
 mod gguf;
 mod headers;
