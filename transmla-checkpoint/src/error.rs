@@ -104,6 +104,20 @@ pub enum CheckpointError {
         /// The reason.
         problem: String,
     },
+    /// A file that torch has saved is damaged, or holds something else than a dict of tensors.
+    #[error(
+        "{} is a PyTorch pickle that is not read: {problem}; save the model as model.safetensors first (pickles hold programs, so only \
+         where you trust it): python -c \"from transformers import AutoModelForCausalLM as M; \
+         M.from_pretrained('{folder}').save_pretrained('{folder}', safe_serialization=True)\"",
+        path.display(),
+        folder = path.parent().unwrap_or(path).display()
+    )]
+    Pickle {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        problem: String,
+    },
     /// A tensor is not in the checkpoint.
     #[error("tensor {name} is not in {}; the checkpoint is incomplete or of another architecture", folder.display())]
     MissingTensor {

@@ -57,12 +57,17 @@ pub use crate::repository::{CachedRepo, RepoKind, cached_repo, is_repo_id};
 
 /// Whether a model argument names a folder rather than a hub id.
 ///
-/// Anything that exists, or that starts with `.`, `/` or `~`, or has more than one `/`, is a path.
+/// Anything that exists, or that starts with `.`, `/` or `~`, has more than one `/` or ends in `.gguf`, is a path.
 pub fn is_path(text: &str) -> bool {
     Path::new(text).exists()
         || text.starts_with(['.', '/', '~'])
         || text.matches('/').count() != 1
         || text.ends_with('/')
+        || is_gguf_name(text)
+}
+
+fn is_gguf_name(text: &str) -> bool {
+    text.to_ascii_lowercase().ends_with(".gguf")
 }
 
 /// A local folder with the files of a model, or its GGUF file: the path itself, the snapshot in a cached repository that the path names, or
@@ -91,7 +96,10 @@ pub fn model_folder(model: &str, revision: &str, options: &HubOptions) -> Result
             },
             false => CheckpointError::MissingFile {
                 path,
-                hint: "no such model folder (a hub id has the form owner/name)".into(),
+                hint: match is_gguf_name(model) {
+                    true => "there is no such GGUF file; download it first".into(),
+                    false => "no such model folder (a hub id has the form owner/name)".into(),
+                },
             },
         });
     }
@@ -144,6 +152,7 @@ mod tests {
         assert!(is_path("/abs/model"));
         assert!(is_path("model"));
         assert!(is_path("a/b/c"));
+        assert!(is_path("a/model-Q4_K_M.gguf"));
         assert!(!is_path("meta-llama/Llama-3.2-1B"));
     }
 

@@ -37,6 +37,7 @@ mod error;
 mod gguf;
 pub mod hub;
 pub mod layout;
+mod pickle;
 mod quantized;
 mod repository;
 pub mod synthetic;

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use safetensors::Dtype;
 
-use super::dtype::TensorDtype;
 use super::regular::read_regular;
 use super::stored::{Arrangement, Stored};
+use super::tensor_dtype::TensorDtype;
 use crate::error::CheckpointError;
 
 /// What the scales of a matrix are called.

@@ -44,6 +44,9 @@ impl Checkpoint {
             hasher.update(piece);
             Ok(())
         })?;
+        if let Some(strides) = self.location(name)?.strides() {
+            hasher.update(format!("{strides:?}"));
+        }
         if let Some(scales) = self.location(name)?.scales() {
             self.stored_bytes(scales, &mut |piece| {
                 hasher.update(piece);

@@ -67,7 +67,9 @@ pub(super) fn missing_weights(folder: &Path) -> CheckpointError {
     } else if let Some(adapter) = contents.adapter() {
         adapter
     } else if has(&|name| name.starts_with("pytorch_model") && name.contains(".bin")) {
-        "the folder has PyTorch pickles only; save the model with safe_serialization=True first".to_owned()
+        "the folder has PyTorch pickles that are neither pytorch_model.bin nor listed in pytorch_model.bin.index.json; download that \
+         too, or save the model with safe_serialization=True"
+            .to_owned()
     } else if has(&|name| name.starts_with("model-") && name.ends_with(".safetensors")) {
         format!("there are shards but no {INDEX}, which says what is in them; download it too")
     } else if has(&|name| name.starts_with("consolidated")) {

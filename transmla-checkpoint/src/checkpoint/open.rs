@@ -13,7 +13,7 @@ use super::regular::{is_there, read_regular};
 use super::safetensors_file;
 use super::stored::Stored;
 use crate::error::CheckpointError;
-use crate::gguf;
+use crate::{gguf, pickle};
 
 /// Maximum size of an index, in bytes; that of a model with a hundred thousand tensors has about 10 MB.
 const LARGEST_INDEX: u64 = 256 << 20;
@@ -23,7 +23,8 @@ impl Checkpoint {
     pub fn is_in(folder: &Path) -> bool {
         // Several GGUF files: opening says which ones.
         let has_gguf = || gguf::locate(folder).map_or(true, |file| file.is_some());
-        is_there(&folder.join(SINGLE)) || is_there(&folder.join(INDEX)) || has_gguf()
+        let names = [SINGLE, INDEX, pickle::SINGLE, pickle::INDEX];
+        names.iter().any(|name| is_there(&folder.join(name))) || has_gguf()
     }
 
     /// Opens a folder in hub layout, a GGUF file, or a folder with one, and checks every header against its file's length.
@@ -35,13 +36,17 @@ impl Checkpoint {
     /// contents.
     pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
         // Where both are there the index is left over: other programs read the single file too.
-        let single = folder.join(SINGLE);
-        if is_there(&single) {
-            return Self::open_files(folder, vec![single])?.published()?.scaled();
-        }
-        let index = folder.join(INDEX);
-        if is_there(&index) {
-            return Self::open_sharded(folder, &index)?.published()?.scaled();
+        for (format, single, index) in [
+            (FileFormat::Safetensors, SINGLE, INDEX),
+            (FileFormat::Pickle, pickle::SINGLE, pickle::INDEX),
+        ] {
+            let (single, index) = (folder.join(single), folder.join(index));
+            if is_there(&single) {
+                return Self::open_files(folder, vec![single], format)?.published()?.scaled();
+            }
+            if is_there(&index) {
+                return Self::open_sharded(folder, &index, format)?.published()?.scaled();
+            }
         }
         match gguf::locate(folder)? {
             Some(first) => Self::open_gguf(folder, &first),
@@ -63,10 +68,10 @@ impl Checkpoint {
 
     /// Opens one safetensors file.
     pub fn open_file(file: &Path) -> Result<Self, CheckpointError> {
-        Self::open_files(file, vec![file.to_path_buf()])
+        Self::open_files(file, vec![file.to_path_buf()], FileFormat::Safetensors)
     }
 
-    fn open_sharded(folder: &Path, index: &Path) -> Result<Self, CheckpointError> {
+    fn open_sharded(folder: &Path, index: &Path, format: FileFormat) -> Result<Self, CheckpointError> {
         let weight_map = read_weight_map(index)?;
         let mut names: Vec<&String> = weight_map.values().collect();
         names.sort();
@@ -84,22 +89,28 @@ impl Checkpoint {
                 let tensors = weight_map.values().filter(|v| *v == name).count();
                 return Err(CheckpointError::MissingFile {
                     path,
-                    hint: format!("{INDEX} places {tensors} tensors in it; download the model again"),
+                    hint: format!(
+                        "{} places {tensors} tensors in it; download the model again",
+                        index.file_name().unwrap_or_default().to_string_lossy()
+                    ),
                 });
             }
             files.push(path);
         }
         // The index says which files there are; what is in them their headers know, as in transformers. An index may be stale,
         // and what is missing is missed by those who need it.
-        Self::open_files(folder, files)
+        Self::open_files(folder, files, format)
     }
 
-    fn open_files(folder: &Path, files: Vec<PathBuf>) -> Result<Self, CheckpointError> {
+    fn open_files(folder: &Path, files: Vec<PathBuf>, format: FileFormat) -> Result<Self, CheckpointError> {
         let mut shards = Vec::with_capacity(files.len());
         let mut tensors = BTreeMap::new();
         let mut copies = Vec::new();
         for path in files {
-            let (shard, stored) = safetensors_file::open(&path, shards.len())?;
+            let (shard, stored) = match format {
+                FileFormat::Pickle => pickle::open(&path, shards.len())?,
+                _ => safetensors_file::open(&path, shards.len())?,
+            };
             for (name, location) in stored {
                 match tensors.contains_key(&name) {
                     true => copies.push((name, location)),
@@ -114,7 +125,7 @@ impl Checkpoint {
             tensors,
             known_fingerprint: OnceLock::new(),
             embedding_from_head: false,
-            format: FileFormat::Safetensors,
+            format,
         };
         for (name, copy) in copies {
             checkpoint.accept_copy(name, copy, "is in two shards")?;
@@ -135,10 +146,13 @@ impl Checkpoint {
         self.tensors.remove(&second);
         match equal {
             true => Ok(()),
-            false => Err(CheckpointError::Safetensors {
-                path,
-                problem: format!("tensor {name} {twice}, and the two differ"),
-            }),
+            false => {
+                let problem = format!("tensor {name} {twice}, and the two differ");
+                Err(match self.format {
+                    FileFormat::Pickle => CheckpointError::File { path, problem },
+                    _ => CheckpointError::Safetensors { path, problem },
+                })
+            }
         }
     }
 

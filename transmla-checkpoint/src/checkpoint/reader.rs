@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::dtype::TensorDtype;
 use super::shard::Shard;
 use super::stored::Stored;
+use super::tensor_dtype::TensorDtype;
 use crate::error::CheckpointError;
 
 /// Bytes whose multiples stored bytes are shown in.
@@ -16,7 +16,8 @@ const WORD: usize = 8;
 /// A SHA-256 digest.
 pub type Fingerprint = [u8; 32];
 
-/// An opened checkpoint: one `model.safetensors`, shards listed in `model.safetensors.index.json`, or a GGUF file or several of one model.
+/// An opened checkpoint: one `model.safetensors`, shards listed in `model.safetensors.index.json`, the same that torch has saved
+/// (`pytorch_model.bin`), or a GGUF file or several of one model.
 ///
 /// All headers are read and checked when it is opened; weights are read and decoded on request, through a buffer of bounded
 /// size. A file that has changed since it was opened is [`CheckpointError::Changed`], whatever is read from it.
@@ -35,6 +36,7 @@ pub struct Checkpoint {
 pub(super) enum FileFormat {
     Safetensors,
     Gguf,
+    Pickle,
 }
 
 impl FileFormat {
@@ -42,6 +44,7 @@ impl FileFormat {
         match self {
             Self::Safetensors => "safetensors",
             Self::Gguf => "GGUF",
+            Self::Pickle => "PyTorch",
         }
     }
 }
@@ -72,7 +75,7 @@ impl Checkpoint {
         Ok(&self.location(name)?.shape)
     }
 
-    /// The format of the files: `safetensors` or `GGUF`.
+    /// The format of the files: `safetensors`, `GGUF` or `PyTorch`.
     pub fn format(&self) -> &'static str {
         self.format.name()
     }

@@ -2,9 +2,12 @@
 
 use std::ops::Range;
 
-use super::dtype::{Numbers, TensorDtype};
 use super::shard::Shard;
+use super::tensor_dtype::{Numbers, TensorDtype};
 use crate::error::CheckpointError;
+
+/// Up to so many numbers are read for each that is wanted, rather than one by one.
+const SPREAD: usize = 4;
 
 /// Where a tensor is, its number format, and how its bytes become rows.
 #[derive(Debug, Clone)]
@@ -30,6 +33,11 @@ pub(crate) enum Arrangement {
     },
     /// Each number is one more than the tensor's.
     OneMore,
+    /// So many numbers apart in each dimension.
+    Strided {
+        /// One for each dimension.
+        strides: Vec<usize>,
+    },
     /// Numbers of 8 bits of a matrix, to be multiplied by a number for each block.
     Scaled {
         /// A matrix with a number for each block.
@@ -55,6 +63,14 @@ impl Stored {
     pub fn scales(&self) -> Option<&Self> {
         match &self.arrangement {
             Arrangement::Scaled { scales, .. } => Some(scales),
+            _ => None,
+        }
+    }
+
+    /// How far apart its numbers are in each dimension, if not row after row.
+    pub fn strides(&self) -> Option<&[usize]> {
+        match &self.arrangement {
+            Arrangement::Strided { strides } => Some(strides),
             _ => None,
         }
     }
@@ -95,6 +111,29 @@ impl Stored {
                     at += length;
                 }
                 Ok(())
+            }
+            Arrangement::Strided { strides } => {
+                let unit = self.numbers(name)?.block_bytes() as u64;
+                let span = ((self.bytes.end - self.bytes.start) / unit) as usize;
+                let place = |mut element: usize| {
+                    let sizes = self.shape.iter().zip(strides).rev();
+                    sizes.fold(0, |place, (size, stride)| {
+                        let index = element % size;
+                        element /= size;
+                        place + index * stride
+                    })
+                };
+                // A matrix that lies on its side is read as it lies; numbers that are far apart are read one by one.
+                if span / SPREAD <= self.elements() {
+                    let mut all = Vec::new();
+                    self.decode_run(name, shards, 0..span, &mut all)?;
+                    out.extend(elements.map(|element| all[place(element)]));
+                    return Ok(());
+                }
+                elements.into_iter().try_for_each(|element| {
+                    let at = place(element);
+                    self.decode_run(name, shards, at..at + 1, out)
+                })
             }
             Arrangement::Scaled {
                 scales,

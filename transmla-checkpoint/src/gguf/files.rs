@@ -7,6 +7,7 @@ use super::cursor::invalid;
 use crate::checkpoint::file_names::{INDEX, SINGLE};
 use crate::checkpoint::regular::is_there;
 use crate::error::CheckpointError;
+use crate::pickle;
 
 /// Most files that a model is split into.
 const MOST_PARTS: usize = 10_000;
@@ -14,7 +15,7 @@ const MOST_PARTS: usize = 10_000;
 /// Files that a message names at most.
 const NAMED: usize = 5;
 
-/// The (first) GGUF file of a model: the path itself, or the only one of a folder without safetensors. Nothing for other
+/// The (first) GGUF file of a model: the path itself, or the only one of a folder without other weights. Nothing for other
 /// folders.
 ///
 /// # Errors
@@ -25,7 +26,8 @@ pub(super) fn locate(model: &Path) -> Result<Option<PathBuf>, CheckpointError> {
         let is_gguf = name.as_deref().is_some_and(is_gguf);
         return Ok(is_gguf.then(|| first_part(model)));
     }
-    if is_there(&model.join(SINGLE)) || is_there(&model.join(INDEX)) {
+    let others = [SINGLE, INDEX, pickle::SINGLE, pickle::INDEX];
+    if others.iter().any(|name| is_there(&model.join(name))) {
         return Ok(None);
     }
     let entries = std::fs::read_dir(model).into_iter().flatten().flatten();

@@ -16,6 +16,7 @@ const TOLERANCE: f64 = 1e-4;
 ///
 /// Llama 3's has one ramp between frequencies that are kept and frequencies that are divided by the whole factor. Two points on
 /// the ramp say where it begins and ends in turns within the original context; of the three numbers the context may be chosen.
+/// Settings are equal if they give these factors.
 pub(super) fn scaling(factors: &[f32], theta: f64) -> Option<Option<Value>> {
     let factors: Vec<f64> = factors.iter().map(|factor| f64::from(*factor)).collect();
     if factors.is_empty()
@@ -37,13 +38,21 @@ pub(super) fn scaling(factors: &[f32], theta: f64) -> Option<Option<Value>> {
         .map(|j| (turns(j), kept(factors[j])))
         .filter(|(_, kept)| *kept > TOLERANCE && *kept < 1.0 - TOLERANCE)
         .collect();
-    let fitted = match (ramp.first(), ramp.last()) {
-        (Some(one), Some(other)) if one.0 != other.0 => {
+    let fitted = match ramp[..] {
+        // Without a point on it, the ramp may be anywhere in between.
+        [] => (0..factors.len())
+            .find(|j| factors[*j] > 1.0 + TOLERANCE)
+            .map(|j| [turns(j), if j == 0 { HIGH * turns(0) } else { turns(j - 1) }]),
+        // With one, as steep as Llama's.
+        [(turns, kept)] => {
+            let low = turns / (1.0 + kept * (HIGH / LOW - 1.0));
+            Some([low, low * HIGH / LOW])
+        }
+        [one, .., other] => {
             let slope = (one.1 - other.1) / (one.0 - other.0);
             let low = one.0 - one.1 / slope;
             Some([low, low + 1.0 / slope])
         }
-        _ => None,
     };
     let rounded = fitted.map(|bounds| bounds.map(|bound| (bound * 100.0).round() / 100.0));
     let holds = |[low, high]: &[f64; 2]| {
@@ -99,6 +108,8 @@ mod tests {
             (4.0, 1.0, 4.0, 8192.0, 8),
             (8.0, 2.0, 6.0, 8192.0, 128),
             (8.0, 1.0, 4.0, 4096.0, 128),
+            (8.0, 1.0, 4.0, 64.0, 16),
+            (8.0, 1.0, 1.5, 64.0, 16),
         ] {
             let given = factors(factor, low, high, context, 5e5, dim);
             let found = scaling(&given, 5e5).unwrap().unwrap();

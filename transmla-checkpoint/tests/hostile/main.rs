@@ -8,5 +8,6 @@ mod gguf;
 mod headers;
 mod index;
 mod mutations;
+mod pickle;
 mod token_files;
 mod weights;

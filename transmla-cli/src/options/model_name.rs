@@ -12,8 +12,6 @@ const HOSTS: [&str; 3] = ["huggingface.co/", "www.huggingface.co/", "hf.co/"];
 pub enum NotAName {
     /// A web address, the id in it and the revision if it is not `main`.
     Address(Option<String>, Option<String>),
-    /// A GGUF file that is not there.
-    Gguf,
     /// A file in this folder.
     File(PathBuf),
 }
@@ -30,9 +28,6 @@ impl fmt::Display for NotAName {
                     .iter()
                     .try_for_each(|revision| write!(f, " --revision {revision}"))
             }
-            Self::Gguf => f.write_str(
-                "there is no such GGUF file; download one first, whatever its number format, and pass its path",
-            ),
             Self::File(folder) => write!(f, "it is a file; pass the folder that it is in: {}", folder.display()),
         }
     }
@@ -43,17 +38,13 @@ impl Error for NotAName {}
 /// The name of a model as it is given.
 ///
 /// # Errors
-/// A web address, a file that is no GGUF file or a GGUF file that is not there, with the name that is wanted instead.
+/// A web address or a file that is no GGUF file, with the name that is wanted instead.
 pub fn model_name(text: &str) -> Result<String, NotAName> {
     if let Some(address) = in_address(text) {
         return Err(of_address(address));
     }
     let path = Path::new(text);
-    let is_gguf = text.to_ascii_lowercase().ends_with(".gguf");
-    if is_gguf && !path.exists() {
-        return Err(NotAName::Gguf);
-    }
-    if path.is_file() && !is_gguf {
+    if path.is_file() && !text.to_ascii_lowercase().ends_with(".gguf") {
         let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         return Err(NotAName::File(folder.unwrap_or(Path::new(".")).to_path_buf()));
     }
@@ -117,7 +108,10 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let found = model_name(file.to_str().unwrap()).unwrap_err();
         assert_eq!(found, NotAName::File(folder.path().to_path_buf()));
-        assert_eq!(model_name("a/model.GGUF"), Err(NotAName::Gguf));
+        let gguf = folder.path().join("model.GGUF");
+        std::fs::write(&gguf, "").unwrap();
+        let gguf = gguf.to_str().unwrap();
+        assert_eq!(model_name(gguf), Ok(gguf.to_owned()));
         let itself = folder.path().to_str().unwrap();
         for name in ["embedded", "org/model", "./m", "m", "a/model.safetensors", itself] {
             assert_eq!(model_name(name), Ok(name.to_owned()));

@@ -31,7 +31,7 @@ fn a_file_or_an_address_in_place_of_a_model() {
             2,
             &["it is a file", &format!("pass the folder that it is in: {folder}")],
         );
-        given("model.gguf").fails(2, &["there is no such GGUF file", "download"]);
+        given("no/model.gguf").fails(1, &["there is no such GGUF file", "download"]);
         given("https://huggingface.co/org/model").fails(2, &["a web address", "--model-path org/model"]);
         given("https://huggingface.co/org/model/tree/v2").fails(2, &["--model-path org/model --revision v2"]);
     }
