@@ -19,6 +19,9 @@ const LONGEST_NAME: u64 = 256;
 const LEAST_KEY: u64 = 8 + 4 + 1;
 const LEAST_TENSOR: u64 = 8 + 4 + 8 + 4 + 8;
 
+/// Most bytes of a header; that of a vocabulary of 256 thousand tokens with merges has about 12 MB.
+const LONGEST_HEADER: u64 = 512 << 20;
+
 /// Most dimensions of a tensor.
 const DIMENSIONS: u32 = 4;
 
@@ -89,10 +92,12 @@ impl Header {
                 return Err(cursor.invalid(format!("the key {key:?} is there twice")));
             }
             keys.insert(key, value);
+            bounded(&cursor)?;
         }
         let mut described = Vec::new();
         for _ in 0..tensor_count {
             described.push(describe(&mut cursor)?);
+            bounded(&cursor)?;
         }
         let alignment = match keys.get("general.alignment") {
             None => ALIGNMENT,
@@ -181,6 +186,13 @@ impl Header {
     /// The error of a file that cannot be used.
     pub fn invalid(&self, problem: impl Into<String>) -> CheckpointError {
         invalid(self.path(), problem)
+    }
+}
+
+fn bounded(cursor: &Cursor<'_>) -> Result<(), CheckpointError> {
+    match cursor.at() > LONGEST_HEADER {
+        true => Err(cursor.invalid(format!("its header has more than {LONGEST_HEADER} bytes"))),
+        false => Ok(()),
     }
 }
 
