@@ -28,6 +28,9 @@ const FORM: [&str; 3] = ["config.json", "configuration_transmla.py", "modeling_t
 /// Most bytes of each.
 const LARGEST_FILE: u64 = 16 << 20;
 
+/// Names of the last projection of a feed-forward half.
+const LAST: [&str; 2] = ["down_proj.weight", "w2.weight"];
+
 /// A model that is trained and to be written.
 pub(crate) struct Healed<'a> {
     pub request: &'a HealRequest<'a>,
@@ -61,17 +64,25 @@ pub(crate) fn write(healed: &Healed<'_>) -> Result<CheckpointWriter, ConvertErro
         }
     }
     let mut written = HashMap::new();
+    // What the decoder multiplies the last projection of either half by, when it reads it.
+    let output = request.converted.config().residual_multiplier.recip();
     for (index, values) in healed.position.best.iter().enumerate() {
         let layer = healed.student.layer_with(index, values)?;
         // In the form of the checkpoint: rotary rows interleaved, norms as they were.
         if let Attention::Latent(attention) = &layer.attention {
-            written.extend(assemble::tensors(index, attention, None, 1.0)?);
+            written.extend(assemble::tensors(index, attention, None, output)?);
         }
         let own = healed.student.weights[index].iter().zip(values);
         for (weights, value) in own {
             let name = weights.key.split_once('.').map_or("", |(_, name)| name);
             if !name.starts_with("self_attn.") {
-                written.insert(format!("{}.{name}", layer_prefix(index)), host_values(value.clone())?);
+                let value = match output {
+                    output if output != 1.0 && LAST.iter().any(|last| name.ends_with(last)) => {
+                        value.clone().mul_scalar(output)
+                    }
+                    _ => value.clone(),
+                };
+                written.insert(format!("{}.{name}", layer_prefix(index)), host_values(value)?);
             }
         }
         for spec in specs

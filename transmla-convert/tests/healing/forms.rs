@@ -54,6 +54,14 @@ fn settings() -> Vec<(&'static str, Value, Recipe)> {
         (
             "experts",
             json!({"model_type": "mixtral", "num_local_experts": 3, "num_key_value_heads": 3}),
+            family.clone(),
+        ),
+        (
+            "factors",
+            json!({
+                "model_type": "granite", "num_key_value_heads": 3, "embedding_multiplier": 6.0, "attention_multiplier": 0.3,
+                "residual_multiplier": 0.25, "logits_scaling": 4.0,
+            }),
             family,
         ),
     ]
