@@ -162,10 +162,12 @@ fn keys(config: &ModelConfig) -> Vec<(String, GgufValue)> {
         GgufValue::F32(config.rms_norm_eps as f32),
     );
     let full = (0..config.num_hidden_layers).find(|layer| !config.window.as_ref().is_some_and(|w| w.covers(*layer)));
-    add(
-        "rope.freq_base",
-        GgufValue::F32(config.rope.of(full.unwrap_or(0)).theta as f32),
-    );
+    let rope = config.rope.of(full.unwrap_or(0));
+    add("rope.freq_base", GgufValue::F32(rope.theta as f32));
+    if let RopeScaling::Linear { factor } = rope.scaling {
+        add("rope.scaling.type", GgufValue::Text("linear".into()));
+        add("rope.scaling.factor", GgufValue::F32(factor as f32));
+    }
     if let Some(window) = &config.window {
         add("attention.sliding_window", GgufValue::U32(window.size as u32));
         if name == "gemma3" {
@@ -318,7 +320,8 @@ fn what_is_not_understood_is_refused() {
         all.extend(tensor.map(|name| Tensor {
             name: name.into(),
             shape: vec![8],
-            values: vec![1.5; 8],
+            // Rotary factors that rise without an end, as those of "longrope" do.
+            values: (0..8).map(|j| 1.0 + 0.2 * (j * j) as f32).collect(),
         }));
         let mut keys = keys(&config);
         keys.retain(|(key, _)| !key.ends_with(without) && more.iter().all(|(name, _)| name != key));
