@@ -13,6 +13,9 @@ use crate::text::written::{Author, write_samples};
 /// Opens the original to write, its weights in memory if they may be.
 pub(crate) type OpenOriginal<'a> = dyn Fn() -> Result<Decoder, ConvertError> + 'a;
 
+/// The name of a file, and its contents.
+pub(crate) type NamedFile = (String, Vec<u8>);
+
 /// The original as an author.
 pub(crate) struct OwnText<'a> {
     /// As the conversion reads it, for what its weights are told by; nothing where there are none.
@@ -58,7 +61,7 @@ impl<'a> OwnText<'a> {
     }
 
     /// The file of the text that was written or found since the last call, for the folder of the model.
-    pub fn take_file(&mut self) -> Option<(String, Vec<u8>)> {
+    pub fn take_file(&mut self) -> Option<NamedFile> {
         self.file.take().map(|contents| (kept_text::FILE.to_owned(), contents))
     }
 }

@@ -17,7 +17,7 @@ use crate::output::card::ModelCard;
 use crate::output::gguf::check_gguf;
 use crate::output::manifest::RECIPE_FILE;
 use crate::output::names::{ModelName, bare_origin, written};
-use crate::own_text::{OpenOriginal, OwnText};
+use crate::own_text::{NamedFile, OpenOriginal, OwnText};
 use crate::setup::Setup;
 use crate::solve::evaluation::{Evaluation, Questions};
 use crate::solve::work::TextSize;
@@ -32,9 +32,6 @@ use crate::text::mix::TextMix;
 use crate::text::plan::{LazyTokenizer, TextPlan};
 use crate::text::tasks::TaskPlan;
 use crate::text::written::side_by_side;
-
-/// The contents of a file, and its name.
-type NamedFile = (String, Vec<u8>);
 
 /// Conversions of one model by several recipes.
 #[derive(Debug, Clone)]

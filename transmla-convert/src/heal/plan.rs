@@ -14,7 +14,7 @@ use crate::heal::written::recipe;
 use crate::memory::{weight_bytes, writing_share};
 use crate::output::manifest::RECIPE_FILE;
 use crate::output::names::{bare_origin, written};
-use crate::own_text::OwnText;
+use crate::own_text::{NamedFile, OwnText};
 use crate::setup::Setup;
 use crate::solve::work::{LayerShape, Work, head};
 use crate::spec::error::ConvertError;
@@ -270,7 +270,7 @@ impl PlannedHeal {
         original: &Decoder,
         save_path: &Path,
         observer: &mut dyn Observer,
-    ) -> Result<(Corpus, Option<(String, Vec<u8>)>), ConvertError> {
+    ) -> Result<(Corpus, Option<NamedFile>), ConvertError> {
         let folder = &self.heal.original;
         let places = [save_path.to_path_buf()];
         let again = || Ok(original.clone());

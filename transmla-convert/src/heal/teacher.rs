@@ -16,14 +16,14 @@ use crate::spec::report::{Observer, Stage};
 /// What a student is held against.
 pub(crate) enum Teacher<'a> {
     /// A model that is run on every batch.
-    Model(&'a Decoder, OutputHead),
+    Model(&'a Decoder, Box<OutputHead>),
     /// Logits on disk.
     Table(Table),
 }
 
 /// What a teacher says of a batch.
 pub(crate) enum Given<'a> {
-    Hidden(&'a OutputHead, Tensor<2>),
+    Hidden(&'a OutputHead, Box<Tensor<2>>),
     Top(TopLogits),
 }
 
@@ -43,7 +43,7 @@ impl<'a> Teacher<'a> {
     /// # Errors
     /// Its head cannot be read.
     pub fn model(model: &'a Decoder) -> Result<Self, CoreError> {
-        Ok(Self::Model(model, model.head()?))
+        Ok(Self::Model(model, Box::new(model.head()?)))
     }
 
     /// What it says of some sequences.
@@ -52,7 +52,7 @@ impl<'a> Teacher<'a> {
     /// The model or the file cannot be read.
     pub fn of(&self, batch: Batch<'_>, tokens: &TokenBatch) -> Result<Given<'_>, CoreError> {
         match self {
-            Self::Model(model, head) => Ok(Given::Hidden(head, last_state(*model, tokens)?)),
+            Self::Model(model, head) => Ok(Given::Hidden(head, Box::new(last_state(*model, tokens)?))),
             Self::Table(table) => table.of(batch.rows).map(Given::Top),
         }
     }

@@ -18,10 +18,13 @@ pub(crate) struct Weights {
     form: Form,
 }
 
+/// Reads a tensor of a saved state by its name and shape.
+pub(crate) type ReadTensor<'a, E> = dyn FnMut(&str, [usize; 2]) -> Result<Tensor<2>, E> + 'a;
+
 /// What of it moves.
 #[derive(Debug, Clone)]
 enum Form {
-    Whole(Moments),
+    Whole(Box<Moments>),
     LowRank(Box<LowRank>),
 }
 
@@ -90,7 +93,7 @@ impl Weights {
                     down: Factor::new(down),
                 }))
             }
-            Trained::Attention | Trained::All | Trained::Lora => Form::Whole(Moments::of(&value)),
+            Trained::Attention | Trained::All | Trained::Lora => Form::Whole(Box::new(Moments::of(&value))),
         };
         Self {
             key,
@@ -154,7 +157,7 @@ impl Weights {
     }
 
     /// Takes back what [`Self::state`] gave, by the same names and shapes.
-    pub fn restore<E>(&mut self, read: &mut dyn FnMut(&str, [usize; 2]) -> Result<Tensor<2>, E>) -> Result<(), E> {
+    pub fn restore<E>(&mut self, read: &mut ReadTensor<'_, E>) -> Result<(), E> {
         let key = self.key.clone();
         let mut take = |part: String, slot: &mut Tensor<2>| {
             *slot = read(&format!("{key}.{part}"), slot.dims())?;
