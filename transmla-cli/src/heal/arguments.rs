@@ -89,7 +89,7 @@ struct TrainingArguments {
     micro_batch: Option<usize>,
 
     /// Largest learning rate, as a share of the size of the weights; it grows to that in --warmup and falls to 0 by half a cosine
-    /// [default: 0.006]
+    /// [default: 0.001]
     #[arg(long, value_name = "RATE", value_parser = values::temperature)]
     learning_rate: Option<f64>,
 

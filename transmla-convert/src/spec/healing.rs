@@ -80,7 +80,7 @@ impl Default for Healing {
             steps: 200,
             batch_size: 8,
             micro_batch: 4,
-            learning_rate: 0.006,
+            learning_rate: 0.001,
             warmup: 0.1,
             weight_decay: 0.0,
             max_grad_norm: 1.0,
