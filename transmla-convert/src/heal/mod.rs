@@ -24,6 +24,7 @@ pub mod plan;
 pub mod request;
 pub mod run;
 pub mod size;
+pub mod splitmix;
 pub mod state;
 pub mod student;
 pub mod teacher;

@@ -1,5 +1,7 @@
 //! Which sequences of a text are held out, and in which order the others are trained on.
 
+use crate::heal::splitmix::SplitMix;
+
 /// A text's sequences by index, divided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Division {
@@ -56,16 +58,9 @@ impl Division {
 
 /// Fisher and Yates, by splitmix64.
 fn shuffle(items: &mut [usize], seed: u64) {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
+    let mut random = SplitMix::new(seed);
     for last in (1..items.len()).rev() {
-        items.swap(last, (next() % (last as u64 + 1)) as usize);
+        items.swap(last, (random.draw() % (last as u64 + 1)) as usize);
     }
 }
 

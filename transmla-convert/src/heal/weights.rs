@@ -5,6 +5,7 @@ use transmla_core::model::Projections;
 use transmla_core::{CoreError, DecoderLayer, host_values};
 
 use crate::heal::adam::{Moments, StepSize, units};
+use crate::heal::splitmix::SplitMix;
 use crate::spec::healing::{Healing, Trained};
 
 /// A projection that is trained.
@@ -199,15 +200,9 @@ pub(crate) fn squares(gradient: &Tensor<2>) -> Result<f64, CoreError> {
 
 /// Numbers of unit variance that depend on the seed alone.
 fn random(shape: [usize; 2], seed: u64, device: &Device) -> Tensor<2> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        // Uniform in ± sqrt(3).
-        (((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 52) as f64 - 1.0) * 3f64.sqrt()
-    };
+    let mut random = SplitMix::new(seed);
+    // Uniform in ± sqrt(3).
+    let mut next = || ((random.draw() >> 11) as f64 / (1u64 << 52) as f64 - 1.0) * 3f64.sqrt();
     let values: Vec<f32> = (0..shape[0] * shape[1]).map(|_| next() as f32).collect();
     Tensor::from_data(TensorData::new(values, shape), device)
 }
