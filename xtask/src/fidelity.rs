@@ -19,8 +19,8 @@ use store::{Measured, Store};
 
 /// Measure every method on every model and budget and write docs/results.md.
 ///
-/// stories260K and its texts are part of the repository; SmolLM2-135M-Instruct and its texts are added by --smollm2. Each
-/// cell is one model: `transmla convert` in a process of its own, then `transmla eval` on text like that of the
+/// stories260K and its texts are part of the repository; SmolLM2-135M-Instruct and Gemma 3 270M are added by --smollm2 and
+/// --gemma3. Each cell is one model: `transmla convert` in a process of its own, then `transmla eval` on text like that of the
 /// calibration and on text unlike it. What is measured is kept in a JSON file beside the table, after every cell: only
 /// cells that are not there yet are measured, so that a run that was ended goes on where it was.
 #[derive(Debug, clap::Args)]
@@ -35,11 +35,15 @@ pub struct Arguments {
     #[arg(long, value_name = "FOLDER", requires_all = ["wikitext", "ptb"])]
     smollm2: Option<PathBuf>,
 
-    /// Folder of wikitext-2, to calibrate SmolLM2 on its validation split and evaluate on its test split
+    /// Folder of Gemma 3 270M
+    #[arg(long, value_name = "FOLDER", requires_all = ["wikitext", "ptb"])]
+    gemma3: Option<PathBuf>,
+
+    /// Folder of wikitext-2, to calibrate these two on its validation split and evaluate on its test split
     #[arg(long, value_name = "FOLDER")]
     wikitext: Option<PathBuf>,
 
-    /// Folder of the Penn Treebank, the text unlike the calibration text for SmolLM2
+    /// Folder of the Penn Treebank, the text unlike the calibration text for these two
     #[arg(long, value_name = "FOLDER")]
     ptb: Option<PathBuf>,
 
@@ -59,11 +63,15 @@ pub struct Arguments {
     #[arg(long, value_name = "STEPS", default_value_t = 200)]
     refine: usize,
 
-    /// Calibration samples of SmolLM2
-    #[arg(long, value_name = "N", default_value_t = 128)]
-    samples: usize,
+    /// Steps of the healed models [default: 160 for stories260K, 240 for SmolLM2]
+    #[arg(long, value_name = "STEPS")]
+    heal: Option<usize>,
 
-    /// Test windows of SmolLM2
+    /// Calibration samples of these two [default: 128 for SmolLM2, 64 for Gemma 3]
+    #[arg(long, value_name = "N")]
+    samples: Option<usize>,
+
+    /// Test windows of these two
     #[arg(long, value_name = "N", default_value_t = 12)]
     windows: usize,
 
@@ -71,8 +79,8 @@ pub struct Arguments {
     #[arg(long, value_name = "ITEMS")]
     tasks: Option<usize>,
 
-    /// Keep the converted models in this folder, and score those that are there without converting them again
-    #[arg(long, value_name = "FOLDER", requires = "tasks")]
+    /// Keep the converted models in this folder; one that is there is scored, and healed, without being converted again
+    #[arg(long, value_name = "FOLDER")]
     models: Option<PathBuf>,
 
     /// Few samples, windows and steps, to see that it works; writes only to an --output that is given
@@ -131,11 +139,16 @@ impl Arguments {
     /// The models whose files are given.
     fn setups(&self, temporary: &Path) -> anyhow::Result<Vec<Setup>> {
         let mut setups = vec![Setup::stories(self.stories_unlike.as_deref(), temporary)?];
-        if let (Some(model), Some(wikitext), Some(ptb)) = (&self.smollm2, &self.wikitext, &self.ptb) {
-            setups.push(Setup::smollm2(model, wikitext, ptb, self.samples, self.windows)?);
+        for (model, folder) in [(Model::Smollm2, &self.smollm2), (Model::Gemma3, &self.gemma3)] {
+            if let (Some(folder), Some(wikitext), Some(ptb)) = (folder, &self.wikitext, &self.ptb) {
+                let mut setup = Setup::large(model, folder, wikitext, ptb, self.windows)?;
+                setup.samples = self.samples.unwrap_or(setup.samples);
+                setups.push(setup);
+            }
         }
         for setup in &mut setups {
             setup.refine = self.refine;
+            setup.heal.steps = self.heal.unwrap_or(setup.heal.steps);
             if self.quick {
                 setup.shorten();
             }
@@ -161,7 +174,7 @@ impl Arguments {
                 bail!("--cells {pattern} is no cell; there are {}", names.join(", "));
             }
             if !models.any(|model| setups.iter().any(|setup| setup.model == model)) {
-                bail!("--cells {pattern} needs --smollm2, --wikitext and --ptb");
+                bail!("--cells {pattern} needs --smollm2 or --gemma3, --wikitext and --ptb");
             }
         }
         Ok(())
@@ -170,7 +183,8 @@ impl Arguments {
     /// Whether a cell has been measured, with as many steps as this run would take.
     fn is_fresh(&self, setup: &Setup, cell: CellId, known: &Measured) -> bool {
         let found = known.cells.get(&cell.key());
-        found.is_some_and(|found| cell.way != Way::Refined || found.refine == setup.refine)
+        let heal = (cell.way == Way::Healed).then_some(&setup.heal);
+        found.is_some_and(|found| found.refine == setup.refine_steps(cell.way) && found.heal.as_ref() == heal)
     }
 
     /// The cells to measure, in order.
@@ -244,7 +258,8 @@ mod tests {
                 kv_numbers: 1,
                 like: evaluated,
                 unlike: evaluated,
-                refine: if id.way == Way::Refined { setup.refine } else { 0 },
+                refine: setup.refine_steps(id.way),
+                heal: (id.way == Way::Healed).then(|| setup.heal.clone()),
                 freqfold: None,
                 cpu_seconds: None,
                 peak_bytes: None,
@@ -258,15 +273,19 @@ mod tests {
     #[test]
     fn what_is_there_is_not_measured_again_unless_asked_for() {
         let empty = Store::default();
-        assert_eq!(chosen("", &empty).unwrap().len(), 13);
+        assert_eq!(chosen("", &empty).unwrap().len(), 17);
         let first = ["original", "8+28/transmla"];
         assert_eq!(chosen("--cells 8+28/transmla", &empty).unwrap(), first);
         let store = filled("--cells 8+28,4+12/coherent");
-        assert_eq!(store.models["stories"].cells.len(), 5);
-        assert_eq!(chosen("", &store).unwrap().len(), 8);
+        assert_eq!(store.models["stories"].cells.len(), 6);
+        assert_eq!(chosen("", &store).unwrap().len(), 11);
         assert!(chosen("--cells 8+28", &store).unwrap().is_empty());
-        assert_eq!(chosen("--cells 8+28 --refine 7", &store).unwrap(), ["8+28/refined"]);
-        assert_eq!(chosen("--cells 8+28 --again", &store).unwrap().len(), 3);
+        assert_eq!(
+            chosen("--cells 8+28 --refine 7", &store).unwrap(),
+            ["8+28/refined", "8+28/healed"]
+        );
+        assert_eq!(chosen("--cells 8+28 --heal 7", &store).unwrap(), ["8+28/healed"]);
+        assert_eq!(chosen("--cells 8+28 --again", &store).unwrap().len(), 4);
         // Nothing has been scored.
         assert_eq!(
             chosen("--cells 8+28/coherent --tasks 5", &store).unwrap(),

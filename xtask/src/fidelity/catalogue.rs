@@ -12,11 +12,30 @@ use crate::cargo::root;
 /// Share of samples with random words for the coherent method (its default).
 const NOISE: &str = "25%";
 
+/// Half a CPU minute.
+const STORIES_HEALED: Training = Training {
+    steps: 160,
+    samples: 160,
+    sequences: 2,
+    tokens: 512,
+    learning_rate: 0.01,
+};
+
+/// Less than two CPU hours.
+const SMOLLM2_HEALED: Training = Training {
+    steps: 240,
+    samples: 240,
+    sequences: 2,
+    tokens: 512,
+    learning_rate: 0.0007,
+};
+
 /// A model of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Model {
     Stories,
     Smollm2,
+    Gemma3,
 }
 
 /// Origin of a model.
@@ -30,6 +49,8 @@ pub enum Way {
     Coherent,
     /// The coherent method with refinement.
     Refined,
+    /// The refined model, trained on the original as a whole.
+    Healed,
 }
 
 /// A model that is measured: its budget d_r + r, and its origin.
@@ -57,7 +78,7 @@ impl CellId {
 }
 
 impl Way {
-    const CONVERTED: [Self; 3] = [Self::Transmla, Self::Coherent, Self::Refined];
+    const CONVERTED: [Self; 4] = [Self::Transmla, Self::Coherent, Self::Refined, Self::Healed];
 
     fn name(self) -> &'static str {
         match self {
@@ -65,18 +86,20 @@ impl Way {
             Self::Transmla => "transmla",
             Self::Coherent => "coherent",
             Self::Refined => "refined",
+            Self::Healed => "healed",
         }
     }
 }
 
 impl Model {
-    pub const ALL: [Self; 2] = [Self::Stories, Self::Smollm2];
+    pub const ALL: [Self; 3] = [Self::Stories, Self::Smollm2, Self::Gemma3];
 
     /// Its name in cells and in the JSON file.
     pub fn key(self) -> &'static str {
         match self {
             Self::Stories => "stories",
             Self::Smollm2 => "smollm2",
+            Self::Gemma3 => "gemma3",
         }
     }
 
@@ -85,6 +108,7 @@ impl Model {
         match self {
             Self::Stories => "stories260K",
             Self::Smollm2 => "SmolLM2-135M-Instruct",
+            Self::Gemma3 => "Gemma 3 270M",
         }
     }
 
@@ -93,6 +117,17 @@ impl Model {
         match self {
             Self::Stories => &[(8, 28), (8, 12), (4, 28), (4, 12)],
             Self::Smollm2 => &[(32, 128), (32, 64), (16, 112)],
+            // With the scale of the one key head's norm three quarters, half and a quarter of 512 numbers.
+            Self::Gemma3 => &[(128, 255), (64, 191), (64, 63)],
+        }
+    }
+
+    /// Those that models are healed at, which takes longer than all the rest.
+    fn healed(self) -> &'static [(usize, usize)] {
+        match self {
+            Self::Stories => self.budgets(),
+            Self::Smollm2 => &[(32, 128), (32, 64)],
+            Self::Gemma3 => &[],
         }
     }
 
@@ -102,6 +137,7 @@ impl Model {
             .budgets()
             .iter()
             .flat_map(|budget| Way::CONVERTED.map(|way| CellId { budget: *budget, way }));
+        let converted = converted.filter(|id| id.way != Way::Healed || self.healed().contains(&id.budget));
         [CellId::ORIGINAL].into_iter().chain(converted).collect()
     }
 
@@ -138,6 +174,31 @@ pub struct Setup {
     pub freqfold: &'static str,
     pub noise: &'static str,
     pub refine: usize,
+    pub heal: Training,
+}
+
+/// How a model is healed: all projections, on its calibration text and as much that the original writes, with the same share of random
+/// words.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Training {
+    pub steps: usize,
+    /// Sequences there are, fewer than the steps see.
+    pub samples: usize,
+    /// Sequences of a step.
+    pub sequences: usize,
+    /// Tokens of a sequence.
+    pub tokens: usize,
+    pub learning_rate: f64,
+}
+
+impl fmt::Display for Training {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} steps of {} x {} tokens, rate {}",
+            self.steps, self.sequences, self.tokens, self.learning_rate
+        )
+    }
 }
 
 /// Settings that must agree for figures to be comparable.
@@ -228,15 +289,22 @@ impl Setup {
             freqfold: "auto",
             noise: NOISE,
             refine: 0,
+            heal: STORIES_HEALED,
         })
     }
 
     /// A model and texts that are given as folders.
-    pub fn smollm2(model: &Path, wikitext: &Path, ptb: &Path, samples: usize, windows: usize) -> anyhow::Result<Self> {
-        ensure!(model.join("config.json").is_file(), "{} is no model", model.display());
+    pub fn large(model: Model, folder: &Path, wikitext: &Path, ptb: &Path, windows: usize) -> anyhow::Result<Self> {
+        ensure!(folder.join("config.json").is_file(), "{} is no model", folder.display());
+        // As in the published table of SmolLM2; auto would try 2 and more at every budget.
+        let (freqfold, samples) = match model {
+            Model::Stories | Model::Smollm2 => ("4", 128),
+            // A vocabulary of 262144 makes every text four times as expensive.
+            Model::Gemma3 => ("auto", 64),
+        };
         Ok(Self {
-            model: Model::Smollm2,
-            path: absolute(model)?.into(),
+            model,
+            path: absolute(folder)?.into(),
             calibration: Text::at(wikitext, "wikitext-2, validation split")?,
             samples,
             sample_tokens: 256,
@@ -244,10 +312,10 @@ impl Setup {
             unlike: Text::at(ptb, "Penn Treebank, test split")?,
             windows,
             window_tokens: 512,
-            // As in the published table of this model; auto would try 2 and more at every budget.
-            freqfold: "4",
+            freqfold,
             noise: NOISE,
             refine: 0,
+            heal: SMOLLM2_HEALED,
         })
     }
 
@@ -256,6 +324,15 @@ impl Setup {
         self.samples = self.samples.min(8);
         self.windows = self.windows.min(2);
         self.refine = self.refine.min(4);
+        self.heal.steps = self.heal.steps.min(2);
+    }
+
+    /// Steps of reconstruction of a model.
+    pub fn refine_steps(&self, way: Way) -> usize {
+        match way {
+            Way::Refined | Way::Healed => self.refine,
+            Way::Original | Way::Transmla | Way::Coherent => 0,
+        }
     }
 
     /// Settings that must agree for figures to be comparable.
@@ -284,12 +361,14 @@ mod tests {
             let names = Model::ALL.into_iter().flat_map(Model::cells_by_name);
             names.filter(|(name, _)| matches(name, pattern)).count()
         };
-        assert_eq!(chosen("stories"), 13);
-        assert_eq!(chosen("smollm2"), 10);
-        assert_eq!(chosen("refined"), 7);
-        assert_eq!(chosen("original"), 2);
+        assert_eq!(chosen("stories"), 17);
+        assert_eq!(chosen("smollm2"), 12);
+        assert_eq!(chosen("gemma3"), 10);
+        assert_eq!(chosen("refined"), 10);
+        assert_eq!(chosen("healed"), 6);
+        assert_eq!(chosen("original"), 3);
         assert_eq!(chosen("8+12/coherent"), 1);
-        assert_eq!(chosen("stories/8+28"), 3);
+        assert_eq!(chosen("stories/8+28"), 4);
         assert_eq!(chosen("8"), 0);
     }
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
-use super::catalogue::{CellId, Setup, Text, Way};
+use super::catalogue::{CellId, Setup, Text, Training, Way};
 use super::scores::{Scorer, Scores};
 use super::store::{Cell, Evaluated};
 use crate::cargo::{root, transmla};
@@ -28,9 +28,9 @@ pub struct Found {
     pub scores: Option<Scores>,
 }
 
-/// Output of `transmla convert`.
+/// Output of `transmla convert` and of `transmla heal`.
 #[derive(Debug, Deserialize)]
-struct Converted {
+struct Made {
     freqfold: Option<usize>,
     cpu_seconds: Option<f64>,
     peak_memory_bytes: Option<u64>,
@@ -63,14 +63,11 @@ impl Tool {
     ///
     /// A model that was kept is not converted again, unless its conversion is measured.
     pub fn measure(&self, setup: &Setup, id: CellId, whole: bool, tasks: Option<usize>) -> anyhow::Result<Found> {
-        let name = setup.model.name_of(id).replace('/', "-");
-        let target = match &self.models {
-            Some(models) => models.join(name),
-            None => self.folder.join("model"),
-        };
+        let target = self.place(setup, id);
         let (model, converted) = match id.way {
             Way::Original => (setup.path.as_os_str(), None),
             _ if !whole && target.join("config.json").exists() => (target.as_os_str(), None),
+            Way::Healed => (target.as_os_str(), Some(self.heal(setup, id, &target)?)),
             _ => (target.as_os_str(), Some(self.convert(setup, id, &target)?)),
         };
         let mut found = Found::default();
@@ -82,18 +79,25 @@ impl Tool {
             found.scores = Some(Scorer { binary, folder, limit }.score(setup, model)?);
         }
         if converted.is_some() && self.models.is_none() {
-            std::fs::remove_dir_all(&target).with_context(|| format!("cannot remove {}", target.display()))?;
+            remove(&target)?;
         }
         Ok(found)
     }
 
-    fn cell(&self, setup: &Setup, id: CellId, model: &OsStr, converted: Option<&Converted>) -> anyhow::Result<Cell> {
+    /// Where a model is written: where it is kept, or among what is temporary.
+    fn place(&self, setup: &Setup, id: CellId) -> PathBuf {
+        let name = setup.model.name_of(id).replace('/', "-");
+        self.models.as_ref().unwrap_or(&self.folder).join(name)
+    }
+
+    fn cell(&self, setup: &Setup, id: CellId, model: &OsStr, converted: Option<&Made>) -> anyhow::Result<Cell> {
         let inspected: Inspected = self.run(Command::new(&self.binary).args(["inspect", "--model-path"]).arg(model))?;
         Ok(Cell {
             kv_numbers: inspected.kv_cache.numbers_per_token_and_layer,
             like: self.evaluate(setup, model, &setup.like)?,
             unlike: self.evaluate(setup, model, &setup.unlike)?,
-            refine: if id.way == Way::Refined { setup.refine } else { 0 },
+            refine: setup.refine_steps(id.way),
+            heal: (id.way == Way::Healed).then(|| setup.heal.clone()),
             freqfold: converted.and_then(|it| it.freqfold),
             cpu_seconds: converted.and_then(|it| it.cpu_seconds),
             peak_bytes: converted.and_then(|it| it.peak_memory_bytes),
@@ -102,7 +106,7 @@ impl Tool {
     }
 
     /// Converts without evaluation, so that time and memory are those of the conversion alone.
-    fn convert(&self, setup: &Setup, cell: CellId, target: &Path) -> anyhow::Result<Converted> {
+    fn convert(&self, setup: &Setup, cell: CellId, target: &Path) -> anyhow::Result<Made> {
         let (rope, rank) = cell.budget;
         let mut command = Command::new(&self.binary);
         command.arg("convert").arg("--model-path").arg(&setup.path);
@@ -119,13 +123,56 @@ impl Tool {
         }
         match cell.way {
             Way::Original | Way::Transmla => command.args(["--method", "transmla", "--freqfold", setup.freqfold]),
-            Way::Coherent | Way::Refined => {
-                let steps = if cell.way == Way::Refined { setup.refine } else { 0 };
+            Way::Coherent | Way::Refined | Way::Healed => {
+                let steps = setup.refine_steps(cell.way);
                 command.args(["--method", "coherent", "--refine", &steps.to_string()]);
                 command.args(["--cal-noise", setup.noise])
             }
         };
         self.run(&mut command)
+    }
+
+    /// Heals the refined model of the same budget, which is made unless it was kept.
+    fn heal(&self, setup: &Setup, cell: CellId, target: &Path) -> anyhow::Result<Made> {
+        let refined = CellId {
+            way: Way::Refined,
+            ..cell
+        };
+        let start = self.place(setup, refined);
+        let is_kept = self.models.is_some();
+        if !(is_kept && start.join("config.json").exists()) {
+            self.convert(setup, refined, &start)?;
+        }
+        let Training {
+            steps,
+            samples,
+            sequences,
+            tokens,
+            learning_rate,
+        } = &setup.heal;
+        let mut command = Command::new(&self.binary);
+        command.arg("heal").arg("--model-path").arg(&start);
+        command.arg("--against").arg(&setup.path);
+        command.arg("--save-path").arg(target).arg("--force");
+        let mut texts = setup.calibration.dataset.clone();
+        texts.push(":1,self:1");
+        command.arg("--cal-dataset").arg(texts);
+        command.args(["--train", "all", "--cal-noise", setup.noise]);
+        command.args(["--learning-rate", &learning_rate.to_string()]);
+        for (option, number) in [
+            ("--steps", steps),
+            ("--batch-size", sequences),
+            ("--micro-batch", sequences),
+            ("--cal-nsamples", samples),
+            ("--cal-max-seqlen", tokens),
+        ] {
+            command.arg(option).arg(number.to_string());
+        }
+        let made = self.run(&mut command)?;
+        if !is_kept {
+            remove(&start)?;
+        }
+        Ok(made)
     }
 
     fn evaluate(&self, setup: &Setup, model: &OsStr, text: &Text) -> anyhow::Result<Evaluated> {
@@ -147,6 +194,10 @@ impl Tool {
         }
         serde_json::from_slice(&output.stdout).with_context(|| format!("{command:?} gave another form of JSON"))
     }
+}
+
+fn remove(folder: &Path) -> anyhow::Result<()> {
+    std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
 }
 
 /// The commit that is checked out, with a mark if there are changes.

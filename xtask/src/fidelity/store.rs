@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-use super::catalogue::{Settings, Setup};
+use super::catalogue::{Settings, Setup, Training};
 use super::scores::Scores;
 use crate::json::read_json;
 
@@ -37,11 +37,14 @@ pub struct Cell {
     pub unlike: Evaluated,
     /// Steps of reconstruction.
     pub refine: usize,
+    /// How it was healed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heal: Option<Training>,
     /// Folding that the published method used.
     pub freqfold: Option<usize>,
-    /// CPU time of the conversion alone, where the system reports it.
+    /// CPU time of the conversion alone, or of healing alone, where the system reports it.
     pub cpu_seconds: Option<f64>,
-    /// Peak memory of the conversion alone, mapped files included.
+    /// Peak memory of the same, mapped files included.
     pub peak_bytes: Option<u64>,
     /// The commit that was measured, if git reports one.
     pub revision: Option<String>,
@@ -111,6 +114,7 @@ mod tests {
                 windows: 14,
             },
             refine: 0,
+            heal: None,
             freqfold: Some(1),
             cpu_seconds: Some(3.5),
             peak_bytes: None,
