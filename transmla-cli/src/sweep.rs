@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use transmla_convert::{CalibrationText, Plan, Recipe, Setup, Sweep, TextPurpose, has_refinement};
+use transmla_convert::{CalibrationText, KeyNorm, Plan, Recipe, Setup, Sweep, TextPurpose, has_refinement};
 use transmla_core::{Checkpoint, ModelConfig};
 use transmla_report::Fact;
 
@@ -128,7 +128,7 @@ fn plan(
         for budget in &arguments.budgets {
             let mut recipe = recipe.clone();
             let (rope, rank) = budget
-                .shapes(config, recipe.key_norm.scales(config))
+                .shapes(config, KeyNorm::chosen(&recipe, config).scales(config))
                 .map_err(|error| budget.refused(error))?;
             (recipe.qk_mqa_dim, recipe.kv_lora_rank) = (Some(rope), Some(rank));
             recipe.method = curve.method;

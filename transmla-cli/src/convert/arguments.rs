@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 use transmla_convert::{
-    FileFormat, LARGEST_RECIPE, MethodName, Recipe, has_refinement, resolve_paths, shapes_for_budget,
+    FileFormat, KeyNorm, LARGEST_RECIPE, MethodName, Recipe, has_refinement, resolve_paths, shapes_for_budget,
 };
 use transmla_core::ModelConfig;
 use transmla_core::checkpoint::read_regular_text;
@@ -143,7 +143,7 @@ impl ConvertArguments {
     /// Widths for the budget, if there is one.
     pub fn apply_budget(&self, recipe: &mut Recipe, config: &ModelConfig) -> anyhow::Result<()> {
         if let Some(share) = self.shape.kv_budget {
-            let (rope, rank) = shapes_for_budget(config, share, recipe.key_norm.scales(config))?;
+            let (rope, rank) = shapes_for_budget(config, share, KeyNorm::chosen(recipe, config).scales(config))?;
             (recipe.qk_mqa_dim, recipe.kv_lora_rank) = (Some(rope), Some(rank));
         }
         Ok(())

@@ -95,7 +95,7 @@ impl PlanView<'_> {
         if let Some(obstacle) = plan.obstacle() {
             table.row("not stock", flags::spell(obstacle));
         }
-        if let Some(why) = approximation(source, plan.recipe().key_norm) {
+        if let Some(why) = approximation(source, plan.key_norm()) {
             table.row("approximate", flags::spell(why));
         }
         if let Some(left_out) = left_out(plan) {
@@ -146,7 +146,7 @@ impl PlanView<'_> {
             "stock_obstacle": plan.obstacle().map(flags::spell),
             "parameters": parameters(plan.source()),
             "source_bytes": self.source_bytes(),
-            "approximation": approximation(plan.source(), plan.recipe().key_norm).map(flags::spell),
+            "approximation": approximation(plan.source(), plan.key_norm()).map(flags::spell),
             "output_bytes": plan.output_bytes(),
             "peak_memory_estimate_bytes": self.planned.peak_bytes(),
             "time_estimate": self.estimate.json(),

@@ -202,7 +202,7 @@ fn conversion(table: &mut Table, config: &ModelConfig, conversion: &Conversion) 
 
 fn suggestions(table: &mut Table, suggestions: &[Suggestion], layers: usize) {
     for (index, suggestion) in suggestions.iter().enumerate() {
-        let numbers = suggestion.qk_mqa_dim + suggestion.kv_lora_rank;
+        let numbers = suggestion.cache_numbers;
         table.row(
             if index == 0 { "convert with" } else { "" },
             format!(

@@ -150,6 +150,8 @@ pub(super) struct Suggestion {
     pub(super) kv_budget: String,
     pub(super) qk_mqa_dim: usize,
     pub(super) kv_lora_rank: usize,
+    /// Numbers of each token and layer that a cache of these shapes has.
+    pub(super) cache_numbers: usize,
 }
 
 /// Mebibytes of a cache of [`TOKENS`] tokens in bf16.
@@ -193,9 +195,10 @@ fn rope_theta(config: &ModelConfig) -> Value {
 
 fn conversion(config: &ModelConfig) -> Option<Conversion> {
     config.grouped()?;
+    let recipe = Recipe::default();
     let (approximation, obstacle) = (
-        approximation(config, KeyNorm::default()).map(flags::spell),
-        auto_obstacle(config, &Recipe::default()),
+        approximation(config, KeyNorm::chosen(&recipe, config)).map(flags::spell),
+        auto_obstacle(config, &recipe),
     );
     Some(Conversion {
         exact: approximation.is_none(),
@@ -208,12 +211,14 @@ fn conversion(config: &ModelConfig) -> Option<Conversion> {
 
 /// Shapes for some budgets; none for a model that is converted already, or too small for the budget.
 fn suggestions(config: &ModelConfig) -> Vec<Suggestion> {
+    let scales = KeyNorm::chosen(&Recipe::default(), config).scales(config);
     let suggest = |budget: &f64| {
-        let (qk_mqa_dim, kv_lora_rank) = shapes_for_budget(config, *budget, 0).ok()?;
+        let (qk_mqa_dim, kv_lora_rank) = shapes_for_budget(config, *budget, scales).ok()?;
         Some(Suggestion {
             kv_budget: format!("{}%", budget * 100.0),
             qk_mqa_dim,
             kv_lora_rank,
+            cache_numbers: qk_mqa_dim + kv_lora_rank + scales,
         })
     };
     BUDGETS.iter().filter_map(suggest).collect()

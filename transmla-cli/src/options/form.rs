@@ -24,7 +24,7 @@ pub struct FormArguments {
     #[arg(long, value_name = "RATIO")]
     balance_kv_ratio: Option<f64>,
 
-    /// What becomes of the norm of keys, in models that normalise them [default: regression]
+    /// What becomes of the norm of keys, in models that normalise them [default: exact, or regression for a --target without]
     #[arg(long, value_enum, value_name = "FORM")]
     key_norm: Option<KeyNorm>,
 
@@ -66,7 +66,7 @@ impl FormArguments {
             self.freqfold.map(|AutoOr(number)| FreqFold::from(number)),
         );
         set(&mut recipe.balance_kv_ratio, self.balance_kv_ratio);
-        set(&mut recipe.key_norm, self.key_norm);
+        set(&mut recipe.key_norm, self.key_norm.map(Some));
         set(&mut recipe.use_qkv_norm, self.use_qkv_norm);
         set(&mut recipe.style, self.style);
         set(

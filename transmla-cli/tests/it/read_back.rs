@@ -154,7 +154,7 @@ fn inspect_tells_the_shapes() {
     assert!(text.contains("latent 28, shared rotary key 8"), "{text}");
     let original = transmla(&["inspect", "--model-path", "embedded", "--json"]).json();
     assert_eq!(original["parameters"], 260_032);
-    let quarter = json!({"kv_budget": "25%", "qk_mqa_dim": 8, "kv_lora_rank": 8});
+    let quarter = json!({"kv_budget": "25%", "qk_mqa_dim": 8, "kv_lora_rank": 8, "cache_numbers": 16});
     assert_eq!(original["suggestions"][1], quarter);
     // A converted model is not converted again.
     let arguments = ["convert", "--model-path", &model, "--dry-run"];

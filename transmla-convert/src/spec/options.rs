@@ -37,12 +37,11 @@ impl fmt::Display for MethodName {
 }
 
 /// What becomes of the norm of keys, in models that normalise them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum KeyNorm {
     /// Linear keys closest to the normalised ones: the cache is latent and rotary key alone, and keys err.
-    #[default]
     Regression,
     /// The norm's scale is cached, one number per token and key head: exact in form, for transformers alone.
     Exact,

@@ -7,7 +7,7 @@ use transmla_rope::HeadShape;
 
 use crate::spec::budget::default_shapes;
 use crate::spec::error::ConvertError;
-use crate::spec::options::{Engine, FileFormat, Style};
+use crate::spec::options::{Engine, FileFormat, KeyNorm, Style};
 use crate::spec::recipe::Recipe;
 use crate::spec::shapes::{check_ranks, check_rope};
 use crate::spec::support::{auto_obstacle, keeps_scaled_rope, kept_norms, stock_obstacle};
@@ -39,12 +39,14 @@ impl Plan {
         let grouped = *source.grouped().ok_or_else(|| ConvertError::AlreadyLatent {
             model_type: source.model_type.clone(),
         })?;
-        let key_norm_heads = kept_norms(source, recipe.key_norm)?;
+        let key_norm = KeyNorm::chosen(recipe, source);
+        let key_norm_heads = kept_norms(source, key_norm)?;
         let beside = key_norm_heads.unwrap_or(0);
         let widths = default_shapes(source, recipe.engine, (recipe.qk_mqa_dim, recipe.kv_lora_rank), beside)?;
         let recipe = &Recipe {
             qk_mqa_dim: Some(widths.0),
             kv_lora_rank: Some(widths.1),
+            key_norm: recipe.key_norm.or(source.family.qk_norm.then_some(key_norm)),
             ..recipe.clone()
         };
         let freqfolds = check_rope(source, &grouped, recipe, widths.0)?;
@@ -110,6 +112,11 @@ impl Plan {
     /// The choices that it was made from, with the widths that were left open.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
+    }
+
+    /// What becomes of the norm of keys; regression, which is nothing, where there is none.
+    pub fn key_norm(&self) -> KeyNorm {
+        KeyNorm::chosen(&self.recipe, &self.source)
     }
 
     /// Completes its recipe by what has no part in the plan: lengths and numbers of texts.

@@ -55,9 +55,10 @@ pub struct Recipe {
     pub q_lora_rank: Option<usize>,
     /// How much larger than values the keys count in the joint PCA.
     pub balance_kv_ratio: f64,
-    /// What becomes of the norm of keys; matters for models that normalise theirs alone.
-    #[serde(skip_serializing_if = "recipe_forms::is_default")]
-    pub key_norm: KeyNorm,
+    /// What becomes of the norm of keys, for models that normalise theirs alone; absent for exact where the engine runs that
+    /// ([`KeyNorm::chosen`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_norm: Option<KeyNorm>,
     /// RMSNorms on the latents.
     pub use_qkv_norm: bool,
     /// Class name and form of the written model. `deepseek-style = true` is another way to say `"deepseek-v3"`.
@@ -160,7 +161,7 @@ impl Default for Recipe {
             kv_lora_rank: None,
             q_lora_rank: None,
             balance_kv_ratio: 1.0,
-            key_norm: KeyNorm::default(),
+            key_norm: None,
             use_qkv_norm: false,
             style: Style::Auto,
             engine: None,

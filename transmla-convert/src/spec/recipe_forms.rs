@@ -7,11 +7,6 @@ use serde::{Deserialize, Deserializer};
 
 use crate::spec::options::FreqFold;
 
-/// Whether a value is what a recipe without it has.
-pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
 /// Types whose form on the command line is also their form in the file.
 pub(crate) mod as_text {
     use std::fmt::Display;

@@ -19,6 +19,17 @@ pub fn approximation(source: &ModelConfig, key_norm: KeyNorm) -> Option<&'static
 }
 
 impl KeyNorm {
+    /// What a recipe asks for, or for one that leaves it open: the exact form, unless the program that is to run the model has none.
+    pub fn chosen(recipe: &Recipe, source: &ModelConfig) -> Self {
+        recipe.key_norm.unwrap_or_else(|| {
+            let keeps = recipe.engine.is_none_or(|engine| engine.check_key_scales().is_ok());
+            match source.family.qk_norm && keeps {
+                true => Self::Exact,
+                false => Self::Regression,
+            }
+        })
+    }
+
     /// Numbers of each token and layer that it adds to a cache: the scales of a model's normalised key heads, if they are kept.
     pub fn scales(self, source: &ModelConfig) -> usize {
         let heads = source.grouped().map_or(0, |grouped| grouped.num_key_value_heads);

@@ -25,7 +25,11 @@ fn settings() -> Vec<(&'static str, Value, Recipe)> {
         ..base.clone()
     };
     let exact = Recipe {
-        key_norm: KeyNorm::Exact,
+        key_norm: Some(KeyNorm::Exact),
+        ..base.clone()
+    };
+    let fitted = Recipe {
+        key_norm: Some(KeyNorm::Regression),
         ..base.clone()
     };
     let norms = Recipe {
@@ -48,7 +52,7 @@ fn settings() -> Vec<(&'static str, Value, Recipe)> {
         ("stock with norms", json!({"num_key_value_heads": 3}), norms),
         ("stock with biases", biases.clone(), queries),
         ("biases", biases, family.clone()),
-        ("normalised keys, fitted", qwen3.clone(), base.clone()),
+        ("normalised keys, fitted", qwen3.clone(), fitted),
         ("normalised keys, exact", qwen3, exact),
         ("windows and soft-caps", gemma, base.clone()),
         (

@@ -39,7 +39,7 @@ fn full_rank_equals_the_decoupled_model() {
             let outcome = run(&folder, &full_rank(&folder, rope_dim, freqfold, low_rank_queries));
             let worst = outcome.from_decoupled.unwrap().max_logit_difference;
             assert!(worst < 5e-4, "{name}, d_r {rope_dim}: {worst}");
-            let exact = approximation(outcome.plan.source(), KeyNorm::Regression).is_none();
+            let exact = approximation(outcome.plan.source(), outcome.plan.key_norm()).is_none();
             let errors = outcome.report.layers.iter().map(|layer| layer.key_error);
             let layers = outcome.report.layers.len();
             assert_eq!(errors.flatten().count(), if exact { 0 } else { layers }, "{name}");
@@ -183,7 +183,11 @@ fn absorbed_equals_expanded() {
 #[test]
 fn the_loss_of_normalised_keys_is_reported() {
     let folder = family("qwen3");
-    let outcome = run(&folder, &full_rank(&folder, 16, 1, false));
+    let options = Recipe {
+        key_norm: Some(KeyNorm::Regression),
+        ..full_rank(&folder, 16, 1, false)
+    };
+    let outcome = run(&folder, &options);
     let errors: Vec<f64> = outcome
         .report
         .layers
@@ -202,7 +206,11 @@ fn normalised_queries_are_exact_and_keys_a_regression() {
     let folder = models.path().join("one");
     write_random_variant(&folder, &json!({"model_type": "qwen3"}));
     let source = Decoder::open(&folder, &Device::flex(), Residency::Loaded).unwrap();
-    let plan = Plan::new(source.config(), &full_rank(&folder, 8, 1, false)).unwrap();
+    let options = Recipe {
+        key_norm: Some(KeyNorm::Regression),
+        ..full_rank(&folder, 8, 1, false)
+    };
+    let plan = Plan::new(source.config(), &options).unwrap();
     let text = tokens(50, 4, 32);
     let decoupled = decouple(&plan, &source, &text, &EvalOptions::default(), &mut Silent).unwrap();
     let model = DecoupledModel::new(&source, &plan, &decoupled.rotations).with_keys(&decoupled.keys);

@@ -13,7 +13,7 @@ use crate::conversion::{family, full_rank, run, tokens};
 /// Full rank in `f32`, norms of keys kept.
 fn exact(folder: &Path, rope_dim: usize, freqfold: usize) -> Recipe {
     Recipe {
-        key_norm: KeyNorm::Exact,
+        key_norm: Some(KeyNorm::Exact),
         ..full_rank(folder, rope_dim, freqfold, false)
     }
 }
@@ -46,7 +46,7 @@ fn full_rank_is_the_original() {
             assert!(worst < 1e-4, "{model_type}, {method}, {refine} steps: {worst}");
             assert!(kept.report.layers.iter().all(|layer| layer.key_error.is_none()));
             let fitted = Recipe {
-                key_norm: KeyNorm::Regression,
+                key_norm: Some(KeyNorm::Regression),
                 ..options
             };
             let lost = run(&folder, &fitted).from_original.max_logit_difference;
@@ -114,10 +114,17 @@ fn the_budget_has_the_scales_in_it() {
         key_norm,
         ..Recipe::default()
     };
-    for key_norm in [KeyNorm::Regression, KeyNorm::Exact] {
+    for key_norm in [None, Some(KeyNorm::Regression), Some(KeyNorm::Exact)] {
         let plan = Plan::new(&source, &recipe(key_norm)).unwrap();
         assert_eq!(plan.cache_numbers(), (64, 32), "{key_norm:?}");
     }
+    let chosen = |engine| {
+        let recipe = Recipe { engine, ..recipe(None) };
+        KeyNorm::chosen(&recipe, &source)
+    };
+    assert_eq!(chosen(None), KeyNorm::Exact);
+    assert_eq!(chosen(Some(Engine::Transformers)), KeyNorm::Exact);
+    assert_eq!(chosen(Some(Engine::Vllm)), KeyNorm::Regression);
     assert!(approximation(&source, KeyNorm::Exact).is_none());
     assert!(approximation(&source, KeyNorm::Regression).is_some());
 }
@@ -127,7 +134,7 @@ fn the_budget_has_the_scales_in_it() {
 fn what_cannot_be_is_refused() {
     let refused = |name: &str, change: &dyn Fn(&mut Recipe)| {
         let mut recipe = Recipe {
-            key_norm: KeyNorm::Exact,
+            key_norm: Some(KeyNorm::Exact),
             ..Recipe::default()
         };
         change(&mut recipe);

@@ -147,7 +147,7 @@ impl Unsolved<'_> {
             None => None,
             Some(norm) => {
                 let weights = HostWeights::read_keys(job.source, plan, index)?;
-                Some(match plan.recipe().key_norm {
+                Some(match plan.key_norm() {
                     KeyNorm::Exact => LinearKeys::exact(weights.as_ref(), norm, &moment, index)?,
                     KeyNorm::Regression => {
                         let keys = KeyMoment::collect(student, layer, grouped, plan.grouped().qkv_bias)?;

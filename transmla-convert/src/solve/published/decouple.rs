@@ -198,7 +198,7 @@ impl<'a> NormedKeys<'a> {
         let Some(norm) = &attention.k_norm else {
             return Ok(None);
         };
-        let moment = match plan.recipe().key_norm {
+        let moment = match plan.key_norm() {
             KeyNorm::Exact => None,
             KeyNorm::Regression => Some(KeyMoment::collect(stream, layer, attention, plan.grouped().qkv_bias)?),
         };
