@@ -248,6 +248,40 @@ fn statistics_know_scale_bound_and_window() {
     expected.assert_equal(&found, TOKENS);
 }
 
+/// All at once, blocks that divide the sequence and others, one query at a time.
+#[test]
+fn statistics_are_the_same_however_many_scores_are_computed_at_once() {
+    let parameters = AttentionParameters {
+        scale: 1.1,
+        softcap: Some(0.9),
+        window: Some(4),
+    };
+    let numbers = Numbers::new(61);
+    let (inputs, gradients) = (random(TOKENS * HIDDEN, 62), random(TOKENS * HIDDEN, 63));
+    for parameters in [AttentionParameters::of_width(WIDTH), parameters] {
+        let mut expected = Sums::new();
+        expected.add_scored(&numbers, &inputs, &gradients, &parameters);
+        let attention = GroupedAttention {
+            parameters,
+            ..numbers.attention()
+        };
+        let (x, g) = (tensor(&inputs, TOKENS), tensor(&gradients, TOKENS));
+        for queries in 0..=TOKENS {
+            let scores = queries * HEADS * TOKENS;
+            let mut found = Sensitivity::new(HEADS, WIDTH, TOKENS).scores_at_once(scores);
+            found.add(&attention, &x, &g, 1, &rotary(TOKENS)).unwrap();
+            expected.assert_equal(&found, TOKENS);
+        }
+    }
+}
+
+#[test]
+fn memory_grows_with_the_length_of_a_sequence_and_not_its_square() {
+    let bytes = |sequence| Sensitivity::peak_bytes(32, 128, sequence) as f64;
+    assert!(bytes(8192) < 2.1 * bytes(4096), "{} {}", bytes(8192), bytes(4096));
+    assert!(bytes(4096) < (2u64 << 30) as f64, "{}", bytes(4096));
+}
+
 #[test]
 fn sequences_add_up_however_they_are_batched() {
     let numbers = Numbers::new(21);

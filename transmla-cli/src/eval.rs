@@ -1,13 +1,17 @@
 //! `transmla eval`: perplexity, how far another model's predictions are, and accuracy on tasks.
 
+mod by_position;
+mod measured;
 mod tasks;
 
 use clap::{ArgGroup, Args};
 use serde::Serialize;
 use transmla_convert::{Corpus, RecipeTasks, default_window, eval_options, scoring_options, warn_of_long_windows};
 use transmla_core::{CacheFormat, Decoder, ModelConfig};
-use transmla_eval::{EvalOptions, Perplexity, ScoringOptions, divergence, perplexity};
+use transmla_eval::{EvalOptions, ScoringOptions, divergence_by_position, perplexity_by_position};
 
+use self::by_position::{ComparedRange, MeasuredRange, compared_ranges, measured_ranges};
+use self::measured::Measured;
 use self::tasks::Models;
 use crate::evaluation_bar::under_bar;
 use crate::model::ModelFolder;
@@ -49,6 +53,10 @@ pub struct EvalArguments {
     #[arg(long, value_name = "PATH|ID", value_parser = model_name)]
     against: Option<String>,
 
+    /// Also by position in the window: predictions behind tokens 0 to 127, 128 to 255, 256 to 511, 512 to 1023 and so on
+    #[arg(long, conflicts_with = "tasks")]
+    by_position: bool,
+
     /// Measure through a KV cache in this format, where every token attends to what the cache keeps: fp32, bf16 or fp16; for
     /// the latents of converted models also int8, fp8-e4m3 or int4. A model compared with has none [default: no cache]
     #[arg(long, value_name = "DTYPE")]
@@ -73,6 +81,7 @@ Examples:
   transmla eval --model-path outputs --tokens test.safetensors --max-windows 12 --json
   transmla eval --model-path org/model --dataset wikitext2,ptb --against outputs
   transmla eval --model-path outputs --dataset wikitext2 --cache-dtype int4 --against outputs
+  transmla eval --model-path outputs --dataset wikitext2 --seqlen 8192 --max-windows 4 --by-position --against org/model
   transmla eval --model-path outputs --tasks arc_easy,hellaswag,piqa --limit 200 --against org/model";
 
 /// What was measured on one text.
@@ -89,16 +98,9 @@ struct TextResult {
     #[serde(skip_serializing_if = "Option::is_none")]
     cache_dtype: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    by_position: Option<Vec<MeasuredRange>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     against: Option<Comparison>,
-}
-
-/// A perplexity, and nats per token.
-#[derive(Debug, Serialize)]
-struct Measured {
-    perplexity: f64,
-    mean_nll: f64,
-    /// Of `mean_nll`; null for a single window.
-    standard_error: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -110,6 +112,8 @@ struct Comparison {
     top1_agreement: f64,
     max_logit_difference: f64,
     positions: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by_position: Option<Vec<ComparedRange>>,
 }
 
 /// Results on several texts.
@@ -163,6 +167,7 @@ pub fn run(arguments: &EvalArguments) -> anyhow::Result<()> {
             model: &model,
             other: other.as_ref(),
             options,
+            by_position: arguments.by_position,
             printer: &printer,
         };
         results.push(measuring.on(corpus, &arguments.model.model_path)?);
@@ -203,6 +208,7 @@ struct Measuring<'a> {
     model: &'a Decoder,
     other: Option<&'a Other<'a>>,
     options: EvalOptions,
+    by_position: bool,
     printer: &'a Printer,
 }
 
@@ -216,17 +222,19 @@ impl Measuring<'_> {
             windows.sequence()
         ));
         let of = |model: &Decoder, options: &EvalOptions, label: &str| {
-            under_bar(self.printer, label, |bar| perplexity(model, windows, options, bar))
+            under_bar(self.printer, label, |bar| {
+                perplexity_by_position(model, windows, options, bar)
+            })
         };
-        let measured = of(self.model, &self.options, "Perplexity")?;
+        let (measured, ranges) = of(self.model, &self.options, "Perplexity")?;
         let without_cache = EvalOptions {
             cache: None,
             ..self.options
         };
         let compare = |other: &Other<'_>| {
-            let theirs = of(&other.model, &without_cache, "Perplexity of the other")?;
-            let compared = under_bar(self.printer, "Divergence", |bar| {
-                divergence(self.model, &other.model, windows, &self.options, bar)
+            let (theirs, their_ranges) = of(&other.model, &without_cache, "Perplexity of the other")?;
+            let (compared, compared_at) = under_bar(self.printer, "Divergence", |bar| {
+                divergence_by_position(self.model, &other.model, windows, &self.options, bar)
             })?;
             anyhow::Ok(Comparison {
                 model_path: other.name.to_owned(),
@@ -235,6 +243,7 @@ impl Measuring<'_> {
                 top1_agreement: compared.top1_agreement,
                 max_logit_difference: compared.max_logit_difference,
                 positions: compared.positions,
+                by_position: self.by_position.then(|| compared_ranges(their_ranges, compared_at)),
             })
         };
         Ok(TextResult {
@@ -245,18 +254,9 @@ impl Measuring<'_> {
             model_path: model_path.to_owned(),
             cache_dtype: self.options.cache.map(|format| format.to_string()),
             against: self.other.map(compare).transpose()?,
+            by_position: self.by_position.then(|| measured_ranges(ranges)),
             text: corpus.origin,
         })
-    }
-}
-
-impl From<Perplexity> for Measured {
-    fn from(found: Perplexity) -> Self {
-        Self {
-            perplexity: found.perplexity,
-            mean_nll: found.mean_nll,
-            standard_error: found.standard_error,
-        }
     }
 }
 
@@ -282,18 +282,21 @@ fn read_windows(
 fn describe(result: &TextResult, layers: usize) -> String {
     let mut table = Table::new(format!("{}, {layers} layers", result.model_path));
     let windows = table::plural(result.windows, "window");
-    table.row("perplexity", perplexity_text(&result.measured));
-    table.row("mean nll", nll_text(&result.measured));
+    table.row("perplexity", result.measured.perplexity());
+    table.row("mean nll", result.measured.nll());
     table.row(
         "text",
         format!("{windows} of {} tokens, {}", result.seqlen, result.text),
     );
+    if let Some(ranges) = &result.by_position {
+        by_position::describe(&mut table, ranges);
+    }
     if let Some(format) = &result.cache_dtype {
         table.row("KV cache", format!("in {format}, what every token attends to"));
     }
     if let Some(other) = &result.against {
         table.row("against", other.model_path.clone());
-        table.row("", format!("perplexity {}", perplexity_text(&other.measured)));
+        table.row("", format!("perplexity {}", other.measured.perplexity()));
         table.row("", format!("KL divergence {:.6} nats per token", other.kl));
         table.row(
             "",
@@ -306,20 +309,9 @@ fn describe(result: &TextResult, layers: usize) -> String {
             "",
             format!("largest difference of two logits {:.3e}", other.max_logit_difference),
         );
+        if let Some(ranges) = &other.by_position {
+            by_position::describe_comparison(&mut table, ranges);
+        }
     }
     table.to_string()
-}
-
-fn perplexity_text(measured: &Measured) -> String {
-    match measured.standard_error {
-        Some(error) => format!("{:.4} ± {:.4}", measured.perplexity, error * measured.perplexity),
-        None => format!("{:.4}", measured.perplexity),
-    }
-}
-
-fn nll_text(measured: &Measured) -> String {
-    match measured.standard_error {
-        Some(error) => format!("{:.6} ± {error:.6} nats per token", measured.mean_nll),
-        None => format!("{:.6} nats per token", measured.mean_nll),
-    }
 }

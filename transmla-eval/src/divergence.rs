@@ -5,6 +5,7 @@ use transmla_core::{LayeredModel, TokenBatch, host_values};
 use crate::error::EvalError;
 use crate::forward::{EvalOptions, final_states, log_probabilities};
 use crate::observer::{Observer, Progress};
+use crate::positions::{DivergenceSums, PositionDivergence};
 
 /// How far the predictions of two models are apart, over all positions of a text.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,6 +32,21 @@ pub fn divergence(
     options: &EvalOptions,
     observer: &mut dyn Observer,
 ) -> Result<Divergence, EvalError> {
+    divergence_by_position(first, second, windows, options, observer).map(|(all, _)| all)
+}
+
+/// [`divergence`], and that of the predictions in each of the [`position_ranges`](crate::position_ranges) of a window, from the
+/// same pass over the text.
+///
+/// # Errors
+/// As [`divergence`].
+pub fn divergence_by_position(
+    first: &dyn LayeredModel,
+    second: &dyn LayeredModel,
+    windows: &TokenBatch,
+    options: &EvalOptions,
+    observer: &mut dyn Observer,
+) -> Result<(Divergence, Vec<PositionDivergence>), EvalError> {
     let (vocab_size, other) = (first.config().vocab_size, second.config().vocab_size);
     if vocab_size != other {
         return Err(EvalError::Vocabulary {
@@ -48,7 +64,7 @@ pub fn divergence(
     let mut progress = Progress::new(windows.batch().div_ceil(batch_size), layers, observer);
     let heads = (first.head()?, second.head()?);
     let chunk = EvalOptions::rows_at_once(first).div_ceil(2);
-    let (mut kl, mut agreed, mut largest, mut positions) = (0.0, 0.0, 0.0f64, 0);
+    let (mut sums, mut largest) = (DivergenceSums::new(windows.sequence()), 0.0f64);
     for start in (0..windows.batch()).step_by(group) {
         let Some(part) = windows.rows(start..start + group) else {
             break;
@@ -69,23 +85,19 @@ pub fn divergence(
                 }
                 largest = largest.max(f64::from(difference));
                 let same = a.clone().argmax(1).equal(b.clone().argmax(1)).float();
-                agreed += sum(host_values(same)?);
                 let (log_p, log_q) = (log_probabilities(a), log_probabilities(b));
                 let terms = (log_p.clone().exp() * (log_p - log_q)).sum_dim(1);
-                kl += sum(host_values(terms)?);
-                positions += count;
+                sums.add(row, &host_values(terms)?, &host_values(same)?);
             }
             progress.step();
         }
     }
-    Ok(Divergence {
+    let (kl, agreed, positions) = sums.total();
+    let all = Divergence {
         kl: kl / positions as f64,
         top1_agreement: agreed / positions as f64,
         max_logit_difference: largest,
         positions,
-    })
-}
-
-fn sum(values: Vec<f32>) -> f64 {
-    values.into_iter().map(f64::from).sum()
+    };
+    Ok((all, sums.divergences()))
 }

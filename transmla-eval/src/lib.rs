@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `perplexity` | [`perplexity()`]: the published protocol, mean negative log-likelihood of windows of equal length |
 //! | `divergence` | [`divergence()`]: how far the predictions of a second model are from those of a first |
+//! | `positions` | [`perplexity_by_position()`], [`divergence_by_position()`]: both in ranges of a window's positions |
 //! | `likelihood` | [`log_likelihoods()`]: log-likelihoods of continuations, what they have in common computed once |
 //! | `forward` | [`EvalOptions`]: running windows through a model, layer by layer |
 //! | `tasks` | tasks with questions and known answers, as lm-evaluation-harness scores them (feature `tasks`) |
@@ -41,6 +42,8 @@ mod forward;
 mod likelihood;
 mod observer;
 mod perplexity;
+mod positions;
+mod standard_error;
 #[cfg(feature = "tasks")]
 pub mod tasks;
 
@@ -49,9 +52,10 @@ pub mod tasks;
 pub use transmla_calib;
 pub use transmla_core;
 
-pub use divergence::{Divergence, divergence};
+pub use divergence::{Divergence, divergence, divergence_by_position};
 pub use error::EvalError;
 pub use forward::{EvalOptions, LOGITS_AT_ONCE};
 pub use likelihood::{Likelihood, Request, ScoringOptions, log_likelihoods};
 pub use observer::{Observer, Silent};
-pub use perplexity::{Perplexity, perplexity};
+pub use perplexity::{Perplexity, perplexity, perplexity_by_position};
+pub use positions::{PositionDivergence, PositionPerplexity, position_ranges};

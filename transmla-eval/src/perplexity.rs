@@ -7,6 +7,8 @@ use transmla_core::{CoreError, LayeredModel, TokenBatch, host_values};
 use crate::error::EvalError;
 use crate::forward::{EvalOptions, final_states};
 use crate::observer::{Observer, Progress};
+use crate::positions::{PositionPerplexity, WindowMeans};
+use crate::standard_error::standard_error;
 
 /// The perplexity of a model on a text.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,6 +49,20 @@ pub fn perplexity(
     options: &EvalOptions,
     observer: &mut dyn Observer,
 ) -> Result<Perplexity, EvalError> {
+    perplexity_by_position(model, windows, options, observer).map(|(all, _)| all)
+}
+
+/// [`perplexity`], and that of the predictions in each of the [`position_ranges`](crate::position_ranges) of a window, from the
+/// same pass over the text.
+///
+/// # Errors
+/// As [`perplexity`].
+pub fn perplexity_by_position(
+    model: &dyn LayeredModel,
+    windows: &TokenBatch,
+    options: &EvalOptions,
+    observer: &mut dyn Observer,
+) -> Result<(Perplexity, Vec<PositionPerplexity>), EvalError> {
     let sequence = windows.sequence();
     if sequence < 2 {
         return Err(EvalError::ShortWindow { found: sequence });
@@ -58,6 +74,7 @@ pub fn perplexity(
     let mut progress = Progress::new(batches, model.config().num_hidden_layers, observer);
     let head = model.head()?;
     let mut window_nll = Vec::with_capacity(windows.batch());
+    let mut means = WindowMeans::new(sequence);
     for start in (0..windows.batch()).step_by(group) {
         let Some(part) = windows.rows(start..start + group) else {
             break;
@@ -67,42 +84,38 @@ pub fn perplexity(
             for row in 0..state.dims()[0] {
                 let window = index * batch_size + row;
                 let hidden = state.clone().narrow(0, row, 1).flatten::<2>(0, 1);
-                let sum = negative_log_likelihood(model, &head, hidden, part.row(window))?;
+                let nll = negative_log_likelihoods(model, &head, hidden, part.row(window))?;
+                let sum: f64 = nll.iter().sum();
                 if !sum.is_finite() {
                     return Err(EvalError::NotFinite { window: start + window });
                 }
                 window_nll.push(sum / (sequence - 1) as f64);
+                means.add(&nll);
             }
             progress.step();
         }
     }
     let mean_nll = window_nll.iter().sum::<f64>() / window_nll.len() as f64;
-    Ok(Perplexity {
+    let all = Perplexity {
         perplexity: mean_nll.exp(),
         mean_nll,
         standard_error: standard_error(&window_nll, mean_nll),
         windows: window_nll.len(),
         predictions: window_nll.len() * (sequence - 1),
-    })
+    };
+    Ok((all, means.perplexities(sequence)))
 }
 
-/// Standard error of a mean of independent values.
-fn standard_error(values: &[f64], mean: f64) -> Option<f64> {
-    let count = values.len() as f64;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    (values.len() > 1).then(|| (squares / (count - 1.0) / count).sqrt())
-}
-
-/// Sum over a window of -log p(next token), from its residual stream `[seq, hidden]`.
-fn negative_log_likelihood(
+/// -log p(next token) at every position of a window but the last, from its residual stream `[seq, hidden]`.
+fn negative_log_likelihoods(
     model: &dyn LayeredModel,
     head: &OutputHead,
     hidden: Tensor<2>,
     ids: &[i64],
-) -> Result<f64, CoreError> {
+) -> Result<Vec<f64>, CoreError> {
     let predictions = ids.len() - 1;
     let chunk = EvalOptions::rows_at_once(model);
-    let mut sum = 0.0;
+    let mut all = Vec::with_capacity(predictions);
     for start in (0..predictions).step_by(chunk) {
         let count = chunk.min(predictions - start);
         let logits = head.logits(hidden.clone().narrow(0, start, count));
@@ -113,22 +126,14 @@ fn negative_log_likelihood(
         let largest = logits.clone().max_dim(1);
         let normaliser = (logits - largest.clone()).exp().sum_dim(1).log();
         let nll = (normaliser + largest - picked).flatten::<1>(0, 1);
-        sum += host_values(nll)?.into_iter().map(f64::from).sum::<f64>();
+        all.extend(host_values(nll)?.into_iter().map(f64::from));
     }
-    Ok(sum)
+    Ok(all)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_error_of_a_mean_is_of_its_values_spread() {
-        // Deviations -1, 0, 1: variance 1, over three values.
-        assert_eq!(standard_error(&[1.0, 2.0, 3.0], 2.0), Some((1.0f64 / 3.0).sqrt()));
-        assert_eq!(standard_error(&[2.0, 2.0], 2.0), Some(0.0));
-        assert_eq!(standard_error(&[2.0], 2.0), None);
-    }
 
     #[test]
     fn half_of_the_vocabulary_is_a_guess() {

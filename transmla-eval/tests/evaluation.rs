@@ -4,7 +4,10 @@ use std::path::Path;
 
 use transmla_core::burn::tensor::Device;
 use transmla_core::{CacheFormat, Decoder, KvCache, LayeredModel, Residency, TokenBatch, host_values};
-use transmla_eval::{EvalError, EvalOptions, Observer, Silent, divergence, perplexity};
+use transmla_eval::{
+    EvalError, EvalOptions, Observer, Silent, divergence, divergence_by_position, perplexity, perplexity_by_position,
+    position_ranges,
+};
 
 fn model() -> Decoder {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transmla-cli/models/stories260k");
@@ -140,6 +143,59 @@ fn divergence_is_its_definition() {
     assert!(kl > 0.1 && (found.kl - kl).abs() < 1e-4, "{} {kl}", found.kl);
     assert!((found.top1_agreement - agreed as f64 / 24.0).abs() < 1e-9);
     assert!(found.max_logit_difference > 0.1);
+}
+
+/// Windows of 300 tokens end within the third range; batches and blocks of logits end within ranges.
+#[test]
+fn ranges_of_positions_are_means_over_their_own_tokens() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../transmla-core/tests/families/deepseek-v3");
+    let other = Decoder::open(&folder, &Device::flex(), Residency::Loaded).unwrap();
+    let (model, windows) = (model(), windows(3, 300));
+    let ranges = position_ranges(300);
+    assert_eq!(ranges, [0..128, 128..256, 256..300]);
+    let (mut nll, mut kl, mut same) = (vec![vec![0.0; 3]; 3], [0.0; 3], [0.0; 3]);
+    for index in 0..3 {
+        let window = windows.rows(index..index + 1).unwrap();
+        let (p, q) = (log_probabilities(&model, &window), log_probabilities(&other, &window));
+        let best = |row: &Vec<f64>| (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b]));
+        for (range, positions) in ranges.iter().enumerate() {
+            let (count, predicted) = (
+                positions.len() as f64,
+                (positions.end.min(299) - positions.start) as f64,
+            );
+            for t in positions.clone() {
+                if t < 299 {
+                    nll[range][index] -= p[t][window.ids()[t + 1] as usize] / predicted;
+                }
+                let terms = p[t].iter().zip(&q[t]).map(|(p, q)| p.exp() * (p - q));
+                kl[range] += terms.sum::<f64>() / (3.0 * count);
+                same[range] += f64::from(u8::from(best(&p[t]) == best(&q[t]))) / (3.0 * count);
+            }
+        }
+    }
+    let options = EvalOptions::default();
+    let (all, found) = perplexity_by_position(&model, &windows, &options, &mut Silent).unwrap();
+    assert_eq!(all, perplexity(&model, &windows, &options, &mut Silent).unwrap());
+    let (whole, compared) = divergence_by_position(&model, &other, &windows, &options, &mut Silent).unwrap();
+    assert_eq!(
+        whole,
+        divergence(&model, &other, &windows, &options, &mut Silent).unwrap()
+    );
+    assert_eq!((found.len(), compared.len()), (3, 3));
+    for (range, positions) in ranges.into_iter().enumerate() {
+        let mean = nll[range].iter().sum::<f64>() / 3.0;
+        let spread: f64 = nll[range].iter().map(|value| (value - mean).powi(2)).sum();
+        let (found, compared) = (&found[range], &compared[range]);
+        assert_eq!((&found.positions, &compared.positions), (&positions, &positions));
+        assert!((found.mean_nll - mean).abs() < 1e-5, "{found:?} {mean}");
+        assert!((found.perplexity - mean.exp()).abs() < 1e-4 * mean.exp());
+        assert!((found.standard_error.unwrap() - (spread / 6.0).sqrt()).abs() < 1e-5);
+        assert!((compared.kl - kl[range]).abs() < 1e-4, "{compared:?} {}", kl[range]);
+        assert!((compared.top1_agreement - same[range]).abs() < 1e-9, "{compared:?}");
+        assert_eq!(compared.predictions, 3 * positions.len());
+    }
+    let predictions: usize = found.iter().map(|range| range.predictions).sum();
+    assert_eq!(predictions, all.predictions);
 }
 
 #[test]

@@ -4,9 +4,11 @@ mod catalogue;
 mod last_words;
 mod markdown;
 mod measure;
+mod positions;
 mod scores;
 mod store;
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -79,6 +81,18 @@ pub struct Arguments {
     #[arg(long, value_name = "ITEMS")]
     tasks: Option<usize>,
 
+    /// Measure SmolLM2 by position in windows of so many tokens as well, converted with samples as they are and with long ones
+    #[arg(long, value_name = "TOKENS", requires = "smollm2")]
+    positions: Option<usize>,
+
+    /// Windows for --positions
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "positions")]
+    position_windows: usize,
+
+    /// With --positions, look for needles in so many texts of 1024 tokens, 2048 and so on
+    #[arg(long, value_name = "TEXTS", default_value_t = 0, requires = "positions")]
+    needles: usize,
+
     /// Keep the converted models in this folder; one that is there is scored, and healed, without being converted again
     #[arg(long, value_name = "FOLDER")]
     models: Option<PathBuf>,
@@ -126,6 +140,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         println!();
     }
+    if let Some(tokens) = arguments.positions {
+        arguments.measure_positions(tokens, &setups, &mut store, file.as_deref(), temporary.path())?;
+    }
     let name = file.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
     let table = markdown::render(&store, name.unwrap_or("results.json"));
     print!("{table}");
@@ -154,6 +171,33 @@ impl Arguments {
             }
         }
         Ok(setups)
+    }
+
+    /// Measures SmolLM2 by position.
+    fn measure_positions(
+        &self,
+        tokens: usize,
+        setups: &[Setup],
+        store: &mut Store,
+        file: Option<&Path>,
+        temporary: &Path,
+    ) -> anyhow::Result<()> {
+        let tool = Tool::build(temporary, self.models.as_deref())?;
+        let windows = positions::Windows {
+            tokens,
+            windows: self.position_windows,
+            needles: self.needles,
+        };
+        for setup in setups.iter().filter(|setup| setup.model == Model::Smollm2) {
+            let mut known = store.open(setup, self.again)?.positions.clone();
+            let selected = |name: &str| self.selects(name);
+            let mut keep = |found: &BTreeMap<_, _>| {
+                store.open(setup, false)?.positions.clone_from(found);
+                file.map_or(Ok(()), |file| store.write(file))
+            };
+            positions::measure(&tool, setup, windows, &selected, &mut known, &mut keep)?;
+        }
+        Ok(())
     }
 
     /// Whether `--cells` selects a cell.

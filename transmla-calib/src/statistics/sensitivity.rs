@@ -2,11 +2,20 @@
 
 use transmla_core::burn::tensor::activation::softmax;
 use transmla_core::burn::tensor::{Tensor, TensorData};
-use transmla_core::kernels::attention_mask;
+use transmla_core::kernels::{AttentionParameters, attention_mask};
 use transmla_core::model::Rotary;
 use transmla_core::model::attention::GroupedAttention;
 use transmla_core::{CoreError, host_values};
 use transmla_lowrank::faer::{Mat, Scale};
+
+/// Most scores that are computed at once, of all heads together, unless told otherwise.
+const SCORES_AT_ONCE: usize = 4 << 20;
+
+/// Tensors as large as the scores that are held at once.
+const SCORE_TENSORS: u64 = 8;
+
+/// Tensors as large as the queries that are held at once: those of [`Sequence`] and what they are made from.
+const SEQUENCE_TENSORS: u64 = 8;
 
 /// First-order sensitivity of the loss to a layer's attention, accumulated over sequences.
 ///
@@ -21,12 +30,14 @@ use transmla_lowrank::faer::{Mat, Scale};
 /// its keys are large, which may be on distant tokens for one pair and on nearby tokens for another.
 ///
 /// Memory does not grow with the number of sequences: a profile as long as a sequence per head and pair, and two `d × d`
-/// moments per head.
+/// moments per head. Scores are computed for some queries at a time, so that it grows with the length of a sequence and not
+/// with its square.
 #[derive(Debug, Clone)]
 pub struct Sensitivity {
     heads: usize,
     head_dim: usize,
     sequence: usize,
+    scores_at_once: usize,
     /// `[H][J][distance]`: sums of a |z_j|².
     profile: Vec<Vec<Vec<f64>>>,
     /// Sums of a q qᵀ.
@@ -36,6 +47,18 @@ pub struct Sensitivity {
     tokens: u64,
 }
 
+/// A sequence in front of an attention's softmax: queries before RoPE and rotated, rotated keys, squared magnitudes of key pairs,
+/// values and gradients at the heads' outputs, `[H, T, d]` each.
+struct Sequence<'a> {
+    parameters: &'a AttentionParameters,
+    q: Tensor<3>,
+    rotated: Tensor<3>,
+    keys: Tensor<3>,
+    powers: Tensor<3>,
+    v: Tensor<3>,
+    r: Tensor<3>,
+}
+
 impl Sensitivity {
     /// The statistics of no sequences, for `heads` query heads of width `head_dim` and sequences of `sequence` tokens.
     pub fn new(heads: usize, head_dim: usize, sequence: usize) -> Self {
@@ -43,6 +66,7 @@ impl Sensitivity {
             heads,
             head_dim,
             sequence,
+            scores_at_once: SCORES_AT_ONCE,
             profile: vec![vec![vec![0.0; sequence]; head_dim / 2]; heads],
             query_moment: vec![Mat::zeros(head_dim, head_dim); heads],
             value_metric: vec![Mat::zeros(head_dim, head_dim); heads],
@@ -50,7 +74,25 @@ impl Sensitivity {
         }
     }
 
-    /// Adds sequences. They are processed one at a time, so only the score matrices of one are held.
+    /// The same statistics with at most `scores` scores computed at once, of all heads together, or those of one query. Fewer take
+    /// less memory and more time.
+    #[must_use]
+    pub fn scores_at_once(self, scores: usize) -> Self {
+        Self {
+            scores_at_once: scores,
+            ..self
+        }
+    }
+
+    /// Estimated bytes that [`Self::add`] takes for a sequence beside its arguments, with as many scores at once as
+    /// [`Self::new`] says.
+    pub fn peak_bytes(heads: usize, head_dim: usize, sequence: usize) -> u64 {
+        let scores = queries_at_once(SCORES_AT_ONCE, heads, sequence) * heads * sequence;
+        let numbers = SCORE_TENSORS * scores as u64 + SEQUENCE_TENSORS * (heads * sequence * head_dim) as u64;
+        numbers * size_of::<f32>() as u64
+    }
+
+    /// Adds sequences. They are processed one at a time, some queries together ([`Self::peak_bytes`]).
     ///
     /// # Shapes
     /// `inputs` of the attention: `[batch·seq, hidden]`; `gradients` of the loss with respect to its output: the same;
@@ -134,11 +176,33 @@ impl Sensitivity {
         let rotate = |y: Tensor<3>| rotary.apply(y.unsqueeze_dim(0)).squeeze_dim::<3>(0);
         let q = split(attention.queries(x.clone()), self.heads); // [H, T, d]
         let k = split(attention.keys(x.clone()), attention.key_heads);
-        let v = repeat(split(attention.v.forward(x), attention.key_heads));
-        let parameters = &attention.parameters;
-        let mut scores = rotate(q.clone())
-            .matmul(repeat(rotate(k.clone())).swap_dims(1, 2))
-            .mul_scalar(parameters.scale);
+        let all = Sequence {
+            parameters: &attention.parameters,
+            rotated: rotate(q.clone()),
+            keys: repeat(rotate(k.clone())),
+            powers: repeat(pair_powers(k)),
+            v: repeat(split(attention.v.forward(x), attention.key_heads)),
+            // r = W_O,hᵀ g: the gradient at each head's output.
+            r: split(gradients.matmul(attention.o.weight.clone()), self.heads),
+            q,
+        };
+        let block = queries_at_once(self.scores_at_once, self.heads, sequence);
+        for start in (0..sequence).step_by(block) {
+            self.add_queries(&all, start, block.min(sequence - start))?;
+        }
+        self.tokens += sequence as u64;
+        Ok(())
+    }
+
+    /// Adds `count` queries from `start` on, and all keys that they see.
+    fn add_queries(&mut self, all: &Sequence<'_>, start: usize, count: usize) -> Result<(), CoreError> {
+        let seen = start + count;
+        let queries = |x: &Tensor<3>| x.clone().narrow(1, start, count);
+        let keys = |x: &Tensor<3>| x.clone().narrow(1, 0, seen);
+        let (q, r, v) = (queries(&all.q), queries(&all.r), keys(&all.v));
+        let parameters = all.parameters;
+        let products = queries(&all.rotated).matmul(keys(&all.keys).swap_dims(1, 2));
+        let mut scores = products.mul_scalar(parameters.scale); // [H, count, seen]
         // Derivative of the soft-cap.
         let mut slope = None;
         if let Some(cap) = parameters.softcap {
@@ -146,35 +210,57 @@ impl Sensitivity {
             slope = Some(bounded.clone().square().neg().add_scalar(1.0));
             scores = bounded.mul_scalar(cap);
         }
-        if let Some(mask) = attention_mask(parameters, sequence, sequence, &scores.device()) {
-            let mask = mask.unsqueeze::<3>().expand([self.heads, sequence, sequence]);
+        if let Some(mask) = attention_mask(parameters, count, seen, &scores.device()) {
+            let mask = mask.unsqueeze::<3>().expand([self.heads, count, seen]);
             scores = scores.mask_fill(mask, f32::NEG_INFINITY);
         }
-        let p = softmax(scores, 2); // [H, T, T]
+        let p = softmax(scores, 2);
         let o = p.clone().matmul(v.clone());
-        // r = W_O,hᵀ g: the gradient at each head's output.
-        let r = split(gradients.matmul(attention.o.weight.clone()), self.heads); // [H, T, d]
-        let own = (r.clone() * o).sum_dim(2); // [H, T, 1]
+        let own = (r.clone() * o).sum_dim(2); // [H, count, 1]
         let gap = (r.clone().matmul(v.swap_dims(1, 2)) - own).square();
-        let weight = p.clone().square();
+        let weight = p.square();
         let a = zero_first_key(weight.clone() * gap);
         let a = match slope {
             Some(slope) => a * slope.square(),
             None => a,
         };
-        let per_query = a.clone().sum_dim(2); // [H, T, 1]
+        let per_query = a.clone().sum_dim(2); // [H, count, 1]
         add_moments(&mut self.query_moment, q.clone() * per_query, q)?;
         add_moments(&mut self.value_metric, r.clone() * weight.sum_dim(2), r)?;
-        let pairs = self.head_dim / 2;
-        let profiles = host_values(by_distance(a).matmul(repeat(pair_powers(k))))?; // [H, distance, J]
-        for (of_head, rows) in self.profile.iter_mut().zip(profiles.chunks_exact(sequence * pairs)) {
-            for (distance, row) in rows.chunks_exact(pairs).enumerate() {
-                for (profile, value) in of_head.iter_mut().zip(row) {
-                    profile[distance] += f64::from(*value);
+        self.add_profiles(a, keys(&all.powers))
+    }
+
+    /// Adds costs `[H, count, seen]` of the last `count` of `seen` tokens as queries, 0 for later keys, times the powers
+    /// `[H, seen, J]` of the keys, by distance.
+    ///
+    /// Keys are taken in pieces of `count`, the last of which ends with the last query, so that a piece has distances of less
+    /// than `2·count`.
+    fn add_profiles(&mut self, a: Tensor<3>, powers: Tensor<3>) -> Result<(), CoreError> {
+        let [heads, count, seen] = a.dims();
+        let pairs = powers.dims()[2];
+        let pieces = seen.div_ceil(count);
+        let missing = pieces * count - seen;
+        // Keys that there are not, in front.
+        let a = after_zeros(missing, a.swap_dims(1, 2));
+        let powers = after_zeros(missing, powers);
+        let costs = by_distance(a.reshape([heads * pieces, count, count]));
+        let profiles = costs.matmul(powers.reshape([heads * pieces, count, pairs])); // [H·pieces, 2·count, J]
+        let profiles = host_values(profiles)?;
+        for (index, rows) in profiles.chunks_exact(2 * count * pairs).enumerate() {
+            let (head, piece) = (index / pieces, index % pieces);
+            // Row i has distance i - (count - 1) in the last piece.
+            let behind = (pieces - 1 - piece) * count;
+            for (row, values) in rows.chunks_exact(pairs).enumerate() {
+                let Some(distance) = (behind + row).checked_sub(count - 1) else {
+                    continue;
+                };
+                for (profile, value) in self.profile[head].iter_mut().zip(values) {
+                    if let Some(sum) = profile.get_mut(distance) {
+                        *sum += f64::from(*value);
+                    }
                 }
             }
         }
-        self.tokens += sequence as u64;
         Ok(())
     }
 
@@ -206,6 +292,20 @@ impl Sensitivity {
     }
 }
 
+/// Queries whose scores are computed together.
+fn queries_at_once(scores: usize, heads: usize, sequence: usize) -> usize {
+    (scores / (heads * sequence).max(1)).clamp(1, sequence.max(1))
+}
+
+/// The tensor with rows of zeros in front.
+fn after_zeros(rows: usize, x: Tensor<3>) -> Tensor<3> {
+    let [batch, _, columns] = x.dims();
+    match rows {
+        0 => x,
+        _ => Tensor::cat(vec![Tensor::zeros([batch, rows, columns], &x.device()), x], 1),
+    }
+}
+
 /// Adds `leftᵀ right` of each head, both `[H, T, d]`.
 fn add_moments(sums: &mut [Mat<f64>], left: Tensor<3>, right: Tensor<3>) -> Result<(), CoreError> {
     let width = right.dims()[2];
@@ -227,23 +327,24 @@ fn pair_powers(keys: Tensor<3>) -> Tensor<3> {
     half(0) + half(pairs)
 }
 
-/// Costs `[H, T, T]` by query and key, 0 for later keys, rearranged by distance and key.
+/// Costs `[N, key, query]` of as many keys as queries, rearranged by distance: row `i` of `[N, 2·count, key]` has those of query
+/// `key + i - (count - 1)`.
 fn by_distance(a: Tensor<3>) -> Tensor<3> {
-    let [heads, sequence, _] = a.dims();
-    // Row-major with rows of T, key u and query t are at uT + t = u(T + 1) + (t - u): key u and distance t - u with rows of
-    // T + 1. What lands at distances beyond the end of the sequence are costs of later keys, which are 0.
-    let flat = a.swap_dims(1, 2).reshape([heads, sequence * sequence]);
-    let end = Tensor::zeros([heads, sequence], &flat.device());
+    let [pieces, count, _] = a.dims();
+    // Row-major with count - 1 zeros in front of each row, key x and query i are at x(2·count - 1) + count - 1 + i, which is
+    // 2·count·x + (count - 1 + i - x): key x and column count - 1 + i - x with rows of 2·count.
+    let padded = after_zeros(count - 1, a.swap_dims(1, 2)).swap_dims(1, 2);
+    let flat = padded.reshape([pieces, count * (2 * count - 1), 1]);
+    let end = Tensor::zeros([pieces, count, 1], &flat.device());
     Tensor::cat(vec![flat, end], 1)
-        .reshape([heads, sequence, sequence + 1])
-        .narrow(2, 0, sequence)
+        .reshape([pieces, count, 2 * count])
         .swap_dims(1, 2)
 }
 
-/// Costs `[H, T, T]` with those of the first key set to 0.
+/// Costs `[H, queries, keys]` with those of the first key set to 0.
 fn zero_first_key(a: Tensor<3>) -> Tensor<3> {
-    let sequence = a.dims()[2];
-    let keep: Vec<f32> = (0..sequence).map(|u| f32::from(u8::from(u > 0))).collect();
-    let keep = Tensor::<1>::from_data(TensorData::new(keep, [sequence]), &a.device());
+    let keys = a.dims()[2];
+    let keep: Vec<f32> = (0..keys).map(|u| f32::from(u8::from(u > 0))).collect();
+    let keep = Tensor::<1>::from_data(TensorData::new(keep, [keys]), &a.device());
     a * keep.unsqueeze()
 }

@@ -50,7 +50,7 @@ pub struct CalibrationArguments {
     #[arg(long, value_name = "SHARE", value_parser = values::share, conflicts_with = "cal_tokens")]
     cal_noise: Option<f64>,
 
-    /// Samples per batch [default: 8]
+    /// Samples per batch, up to 4096 tokens [default: 8]
     #[arg(long, value_name = "N", value_parser = values::positive)]
     cal_batch_size: Option<usize>,
 

@@ -40,6 +40,48 @@ fn eval_finds_the_perplexity_that_the_conversion_reported() {
     assert!(same["against"]["max_logit_difference"].as_f64() < Some(1e-3), "{same}");
 }
 
+/// The ranges of a window make up the whole, in numbers and in the table.
+#[test]
+fn eval_measures_by_position() {
+    let line =
+        "eval --model-path embedded --dataset stories --seqlen 200 --max-windows 2 --by-position --against embedded";
+    let arguments: Vec<&str> = line.split(' ').collect();
+    let measured = transmla(&[&arguments[..], &["--json"]].concat()).json();
+    let ranges = measured["by_position"].as_array().unwrap();
+    let positions: Vec<_> = ranges.iter().map(|range| &range["positions"]).collect();
+    assert_eq!(positions, [&json!([0, 127]), &json!([128, 199])]);
+    let weighted = ranges.iter().map(|range| {
+        let predictions = range["predictions"].as_f64().unwrap();
+        predictions * range["mean_nll"].as_f64().unwrap()
+    });
+    let mean = weighted.sum::<f64>() / 398.0;
+    assert!(
+        (mean - measured["mean_nll"].as_f64().unwrap()).abs() < 1e-9,
+        "{measured}"
+    );
+    let compared = measured["against"]["by_position"].as_array().unwrap();
+    for (range, compared) in ranges.iter().zip(compared) {
+        assert_eq!(range["perplexity"], compared["perplexity"]);
+        assert_eq!(
+            (&compared["kl"], &compared["top1_agreement"]),
+            (&json!(0.0), &json!(1.0))
+        );
+    }
+    let text = transmla(&arguments).succeeds();
+    for words in [
+        "by position  0 to 127     perplexity",
+        "128 to 199   perplexity",
+        "KL 0.000000, same 100.00 %",
+    ] {
+        assert!(text.contains(words), "no {words} in {text}");
+    }
+    // Only where it is asked for.
+    let without = &arguments[..arguments.len() - 3];
+    assert!(!transmla(without).succeeds().contains("by position"));
+    let tasks = ["eval", "--model-path", "embedded", "--tasks", "needle", "--by-position"];
+    transmla(&tasks).fails(2, &["--by-position", "--tasks"]);
+}
+
 #[test]
 fn eval_measures_several_texts_and_says_how_sure_it_is() {
     let (place, _) = converted(&[]);

@@ -29,7 +29,7 @@ pub struct CalibrationText {
     /// otherwise none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cal_noise: Option<f64>,
-    /// Samples that go through a layer together.
+    /// Samples that go through a layer together, as far as they have 4096 tokens or there is one.
     pub cal_batch_size: usize,
     /// Seed of the draw.
     pub seed: u64,

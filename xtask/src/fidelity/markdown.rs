@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::catalogue::{CellId, Model, Way};
+use super::positions;
 use super::scores::{LAST_WORDS, MADE};
 use super::store::{Cell, Evaluated, Measured, Store};
 
@@ -79,6 +80,7 @@ fn section(text: &mut String, model: Model, measured: &Measured) {
     if !measured.scores.is_empty() {
         scores(text, model, measured);
     }
+    positions::section(text, model, measured);
 }
 
 /// The table of tasks, one column for each of the two texts and for each task.
@@ -281,6 +283,7 @@ mod tests {
                 settings,
                 cells,
                 scores,
+                positions: BTreeMap::new(),
             },
         );
         let text = render(&store, "figures.json");

@@ -30,7 +30,7 @@ pub struct Found {
 
 /// Output of `transmla convert` and of `transmla heal`.
 #[derive(Debug, Deserialize)]
-struct Made {
+pub struct Made {
     freqfold: Option<usize>,
     cpu_seconds: Option<f64>,
     peak_memory_bytes: Option<u64>,
@@ -57,6 +57,24 @@ impl Tool {
             models: models.map(Path::to_path_buf),
             revision: revision(),
         })
+    }
+
+    /// The program that measures.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// A folder for what is temporary.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The folder of a model that is kept under its full name, or of one that is not.
+    pub fn kept(&self, name: &str) -> PathBuf {
+        self.models
+            .as_ref()
+            .unwrap_or(&self.folder)
+            .join(name.replace('/', "-"))
     }
 
     /// Converts a model, measures it if `whole`, scores it on so many items of each task, and removes it.
@@ -106,7 +124,7 @@ impl Tool {
     }
 
     /// Converts without evaluation, so that time and memory are those of the conversion alone.
-    fn convert(&self, setup: &Setup, cell: CellId, target: &Path) -> anyhow::Result<Made> {
+    pub fn convert(&self, setup: &Setup, cell: CellId, target: &Path) -> anyhow::Result<Made> {
         let (rope, rank) = cell.budget;
         let mut command = Command::new(&self.binary);
         command.arg("convert").arg("--model-path").arg(&setup.path);
@@ -184,7 +202,7 @@ impl Tool {
     }
 
     /// Runs the binary and parses its JSON; its messages become part of the error if it fails.
-    fn run<T: serde::de::DeserializeOwned>(&self, command: &mut Command) -> anyhow::Result<T> {
+    pub fn run<T: serde::de::DeserializeOwned>(&self, command: &mut Command) -> anyhow::Result<T> {
         let output = command.arg("--json").output();
         let output = output.with_context(|| format!("cannot start {}", self.binary.display()))?;
         if !output.status.success() {

@@ -94,7 +94,7 @@ impl Scorer<'_> {
 }
 
 /// Reads results in the harness's layout.
-fn read(file: &Path, tasks: &[(&str, &str)]) -> anyhow::Result<Scores> {
+pub fn read(file: &Path, tasks: &[(&str, &str)]) -> anyhow::Result<Scores> {
     #[derive(Deserialize)]
     struct Results {
         results: BTreeMap<String, Map<String, Value>>,

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::{Settings, Setup, Training};
+use super::positions::Positions;
 use super::scores::Scores;
 use crate::json::read_json;
 
@@ -25,6 +26,9 @@ pub struct Measured {
     /// Scores of tasks, of the cells that were scored.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub scores: BTreeMap<String, Scores>,
+    /// Perplexities by position, of the models that were measured so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub positions: BTreeMap<String, Positions>,
 }
 
 /// Measurements of one model.
@@ -88,6 +92,7 @@ impl Store {
             settings,
             cells: BTreeMap::new(),
             scores: BTreeMap::new(),
+            positions: BTreeMap::new(),
         }))
     }
 }

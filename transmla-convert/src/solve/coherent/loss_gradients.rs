@@ -6,6 +6,7 @@ use transmla_calib::output_gradients;
 use transmla_core::{CoreError, TokenBatch, host_values};
 
 use crate::solve::coherent::example::Example;
+use crate::solve::memory::batch_sequences;
 use crate::solve::method::Job;
 use crate::spec::error::ConvertError;
 use crate::spec::plan::Plan;
@@ -22,8 +23,8 @@ const HOLDOUT: usize = 8;
 const CHOICE: usize = 2048;
 
 /// Bytes of gradients that are held for a layer, for each of the model's dimensions.
-pub(crate) fn gradient_bytes(tokens: usize) -> u64 {
-    (STATISTICS + CHOICE).min(tokens) as u64 * size_of::<bf16>() as u64
+pub(crate) fn gradient_bytes(text: &Division) -> u64 {
+    text.with_gradients as u64 * size_of::<bf16>() as u64
 }
 
 /// The calibration text as this method reads it, and the loss's gradients on part of it: what does not depend on the
@@ -184,11 +185,10 @@ impl Joined {
     fn new(plan: &Plan, samples: usize, tokens: usize) -> Self {
         let longest = plan.source().max_position_embeddings.min(RUN);
         let (sequences, sequence) = joined_shape(samples, tokens, longest);
-        let batch_size = plan.recipe().calibration.cal_batch_size * tokens / sequence.max(1);
         Self {
             sequences,
             sequence,
-            batch_size: batch_size.max(1),
+            batch_size: batch_sequences(plan.recipe(), tokens, sequence),
         }
     }
 

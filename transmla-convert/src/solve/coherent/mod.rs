@@ -8,9 +8,10 @@ pub mod refine;
 pub mod sequential;
 pub mod work;
 
+use transmla_calib::Sensitivity;
 use transmla_core::TokenBatch;
 
-use self::loss_gradients::{LossGradients, gradient_bytes};
+use self::loss_gradients::{LossGradients, division, gradient_bytes};
 use self::sequential::{sequential, step_sequences, steps_of};
 use crate::solve::memory::{Needs, elements};
 use crate::solve::method::{Job, Method, Output, Solver};
@@ -79,8 +80,12 @@ impl Method for Coherent {
         // Behind the factorisation the second moment is still there; that of the attended values with its factor, and what is
         // solved for.
         let regression = 8 * (2 * hidden * hidden + 2 * queries * queries + 2 * queries * hidden);
-        let main = needs.layer + needs.states + needs.activations + needs.factorisation.max(regression);
-        let gradients = gradient_bytes(samples.saturating_mul(tokens)) * hidden * layers;
+        let text = division(plan, samples, tokens);
+        let heads = source.num_attention_heads;
+        let sensitivity = Sensitivity::peak_bytes(heads, plan.grouped().head_dim, text.sequence);
+        let main =
+            needs.layer + needs.states + needs.activations.max(sensitivity) + needs.factorisation.max(regression);
+        let gradients = gradient_bytes(&text) * hidden * layers;
         let head = 4 * vocabulary * hidden;
         // The residual stream before every layer, and a layer with its gradient and recorded activations, or the head with
         // some logits.

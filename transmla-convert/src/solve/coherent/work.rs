@@ -65,7 +65,7 @@ fn closed_form(plan: &Plan, text: &Division) -> Work {
     let (tokens, sequence) = (text.statistics as f64, text.sequence as f64);
     let width = grouped.head_dim as f64;
     // Scores, values and gradients of all pairs of tokens, and what they weigh keys by.
-    let scores = Work::product(tokens, sequence, heads * 3.5 * width)
+    let scores = Work::product(tokens, sequence, heads * 4.0 * width)
         + Work::elementwise(SENSITIVITY * tokens * sequence * heads)
         + Work::product(tokens, 1.0, source.attention);
     let host = Work::host_product(keys, hidden, hidden) + Work::host_product(2.0 * keys, hidden, hidden) * CANDIDATES;

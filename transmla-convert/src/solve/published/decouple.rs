@@ -12,6 +12,7 @@ use transmla_rope::{FoldSpec, KeyRotation};
 use crate::layer::key_norm::{KeyMoment, LinearKeys};
 use crate::layer::stream::CalibrationStream;
 use crate::layer::weights::HostWeights;
+use crate::solve::memory::batch_sequences;
 use crate::solve::published::decoupled::DecoupledModel;
 use crate::spec::error::ConvertError;
 use crate::spec::options::KeyNorm;
@@ -129,9 +130,10 @@ fn fit(
         keys: Vec::new(),
         part_keys: Vec::new(),
     };
-    let stream = |tokens| {
+    let stream = |tokens: &TokenBatch| {
         let constant = plan.grouped().qkv_bias;
-        CalibrationStream::new(source, tokens, plan.recipe().calibration.cal_batch_size, constant)
+        let batch_size = batch_sequences(plan.recipe(), tokens.sequence(), tokens.sequence());
+        CalibrationStream::new(source, tokens, batch_size, constant)
     };
     observer.begin(Stage::Decouple);
     let mut streams = vec![stream(fitting)?];

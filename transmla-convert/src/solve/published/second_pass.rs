@@ -10,6 +10,7 @@ use crate::layer::assemble;
 use crate::layer::latent_norm::latent_norms;
 use crate::layer::stream::CalibrationStream;
 use crate::layer::weights::HostWeights;
+use crate::solve::memory::batch_sequences;
 use crate::solve::method::{Job, Output};
 use crate::solve::published::compress::factorise;
 use crate::solve::published::decoupled::DecoupledModel;
@@ -29,10 +30,11 @@ pub(crate) fn second_pass(
     let plan = job.plan;
     let constant = plan.grouped().qkv_bias;
     observer.begin(Stage::Compress);
+    let sequence = job.calibration.sequence();
     let mut stream = CalibrationStream::new(
         model,
         job.calibration,
-        plan.recipe().calibration.cal_batch_size,
+        batch_sequences(plan.recipe(), sequence, sequence),
         constant,
     )?;
     let layers = plan.source().num_hidden_layers;
