@@ -81,7 +81,7 @@ pub struct Arguments {
     #[arg(long, value_name = "ITEMS")]
     tasks: Option<usize>,
 
-    /// Measure SmolLM2 by position in windows of so many tokens as well, converted with samples as they are and with long ones
+    /// Measure SmolLM2 by position in windows of so many tokens as well, converted with samples as they are and in closed form with long ones
     #[arg(long, value_name = "TOKENS", requires = "smollm2")]
     positions: Option<usize>,
 
@@ -207,7 +207,8 @@ impl Arguments {
 
     /// Checks that each pattern of `--cells` selects a cell whose files are given.
     fn check_cells(&self, setups: &[Setup]) -> anyhow::Result<()> {
-        let all = || Model::ALL.into_iter().flat_map(Model::cells_by_name);
+        let of = |model: Model| model.cells_by_name().chain(positions::names(model));
+        let all = || Model::ALL.into_iter().flat_map(of);
         for pattern in &self.cells {
             let mut models = all()
                 .filter(|(name, _)| catalogue::matches(name, pattern))

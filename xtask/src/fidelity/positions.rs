@@ -66,14 +66,14 @@ struct Evaluated {
 }
 
 impl Variant {
-    /// All of a model: the original, and the coherent method's in closed form and refined, each with short and long samples.
+    /// All of a model: the original, the coherent method's in closed form with short and with long samples, and refined.
     fn all(model: Model) -> Vec<Self> {
         let mut all = Vec::new();
         for cell in model.cells() {
             let variant = |is_long| Self { cell, is_long };
             match cell.way {
-                Way::Original => all.push(variant(false)),
-                Way::Coherent | Way::Refined => all.extend([variant(false), variant(true)]),
+                Way::Original | Way::Refined => all.push(variant(false)),
+                Way::Coherent => all.extend([variant(false), variant(true)]),
                 _ => {}
             }
         }
@@ -83,6 +83,11 @@ impl Variant {
     fn key(self) -> String {
         let key = self.cell.key();
         if self.is_long { format!("{key}/long") } else { key }
+    }
+
+    /// Its full name.
+    fn name(self, model: Model) -> String {
+        format!("{}/{}", model.key(), self.key())
     }
 
     /// The setup with as many tokens in longer samples, if it is one of these.
@@ -99,6 +104,12 @@ impl Variant {
     }
 }
 
+/// The full names of all variants.
+pub fn names(model: Model) -> impl Iterator<Item = (String, Model)> {
+    let name = move |variant: Variant| (variant.name(model), model);
+    Variant::all(model).into_iter().map(name)
+}
+
 /// Measures those variants of a model that are selected by name and are not there with the same settings; calls `keep` after each.
 pub fn measure(
     tool: &Tool,
@@ -111,7 +122,7 @@ pub fn measure(
     for variant in Variant::all(setup.model) {
         let key = variant.key();
         let fresh = known.get(&key).is_some_and(|known| known.settings == settings);
-        let name = format!("{}/{key}", setup.model.key());
+        let name = variant.name(setup.model);
         if fresh || !(selected(&name) || variant.cell == CellId::ORIGINAL) {
             continue;
         }
@@ -334,7 +345,7 @@ mod tests {
         let settings = Setup::stories(None, folder.path()).unwrap().settings();
         let positions = BTreeMap::from([
             ("original".to_owned(), found(1.0)),
-            ("8+12/refined/long".into(), found(1.5)),
+            ("8+12/coherent/long".into(), found(1.5)),
         ]);
         let measured = Measured {
             settings,
@@ -347,8 +358,8 @@ mod tests {
         for line in [
             "| d_r, r | method | samples | 512 to 1023 | 2k to 4k |",
             "|  | original |  | 20.0 | 16.0 |",
-            "| 8, 12 | coherent, refined | 4096 | 30.0 (1.50) | 24.0 (1.50) |",
-            "| 8, 12 | coherent, refined | 4096 | 50 ± 10 |",
+            "| 8, 12 | coherent | 4096 | 30.0 (1.50) | 24.0 (1.50) |",
+            "| 8, 12 | coherent | 4096 | 50 ± 10 |",
         ] {
             assert!(text.lines().any(|found| found == line), "no {line} in {text}");
         }
@@ -360,7 +371,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let setup = Setup::stories(None, folder.path()).unwrap();
         let all = Variant::all(Model::Smollm2);
-        assert_eq!(all.len(), 1 + 2 * 2 * Model::Smollm2.budgets().len());
+        assert_eq!(all.len(), 1 + 3 * Model::Smollm2.budgets().len());
         let long = all.iter().find(|variant| variant.is_long).unwrap();
         assert_eq!(long.key(), "32+128/coherent/long");
         let changed = long.setup(&setup);
