@@ -41,7 +41,8 @@ pub struct CalibrationArguments {
     #[arg(long, value_name = "N", value_parser = values::positive)]
     cal_nsamples: Option<usize>,
 
-    /// Tokens per sample [default: 256, or as in --cal-tokens]
+    /// Tokens per sample; --method coherent joins shorter ones to 512, and sees no distances beyond [default: 256, or as in
+    /// --cal-tokens]
     #[arg(long, value_name = "N", value_parser = values::positive)]
     cal_max_seqlen: Option<usize>,
 
