@@ -218,7 +218,7 @@ pub fn section(text: &mut String, model: Model, measured: &Measured) {
     let _ = write!(
         text,
         "\n### By position\n\nPerplexity of predictions behind the tokens at these positions of {}, `transmla eval --by-position`; in \
-         brackets what it is of the original's. *Samples* are the tokens of a calibration sample, short ones joined to sequences of 512: as \
+         brackets what it is of the original's. The text of each range is another, so figures compare within a column. *Samples* are the tokens of a calibration sample, short ones joined to sequences of 512: as \
          many tokens in all.\n\n",
         match windows.windows {
             1 => format!(
