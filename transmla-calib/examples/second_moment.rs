@@ -18,7 +18,7 @@ fn main() -> Result<(), CoreError> {
     for index in 0..model.config().num_hidden_layers {
         let layer = model.layer(index)?;
         let mut moment = SecondMoment::new(model.config().hidden_size, false);
-        moment.add(&layer.input_norm.forward(hidden.clone().flatten::<2>(0, 1)))?;
+        moment.add(&layer.attention_input(hidden.clone()))?;
         let trace = (0..moment.matrix().nrows())
             .map(|i| moment.matrix()[(i, i)])
             .sum::<f64>();

@@ -399,9 +399,10 @@ fn loss(model: &Decoder, tokens: &TokenBatch, shifted: usize, shift: &Tensor<2>)
     for index in 0..model.config().num_hidden_layers {
         let layer = model.layer(index).unwrap();
         let rotary = Rotary::new(model.config().rope.of(index), 0..sequence, model.device());
-        let mut attended = layer
-            .attention
-            .forward(layer.input_norm.forward(hidden.clone()), batch, &rotary, None);
+        let mut attended =
+            layer
+                .attention
+                .forward(layer.attention_input(hidden.clone().unsqueeze()), batch, &rotary, None);
         if index == shifted {
             attended = attended + shift.clone();
         }
@@ -464,10 +465,10 @@ fn gradients_are_slopes_of_the_loss() {
     check_gradients("stories260k", &stories_tokens(9, 32));
 }
 
-/// Through norms behind attention, bounds, windows, two RoPEs, experts and norms of heads.
+/// Through norms behind attention with and without norms in front, bounds, windows, two RoPEs, experts and norms of heads.
 #[test]
 fn gradients_of_every_family_are_slopes() {
-    for family in ["gemma2", "gemma3", "qwen3", "mistral-window"] {
+    for family in ["gemma2", "gemma3", "qwen3", "olmo2", "mistral-window"] {
         check_gradients(family, &reference_tokens(family, 1, 30));
     }
     // Few tokens: one that changes its experts along the way makes a jump, which is no slope.

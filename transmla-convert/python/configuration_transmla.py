@@ -12,13 +12,15 @@ FAMILIES = {
     "mistral": dict(window="all"),
     "mixtral": dict(window="all", experts=True),
     "qwen2": dict(bias="qkv", window="switched"),
-    "qwen3": dict(bias="key", window="switched", qk_norm=True),
+    "qwen3": dict(bias="key", window="switched", qk_norm="head"),
     "mimo": dict(bias="qkv", window="switched"),
     "gemma2": dict(bias="key", window="alternate", gemma=True),
-    "gemma3_text": dict(bias="key", window="pattern", gemma=True, qk_norm=True),
+    "gemma3_text": dict(bias="key", window="pattern", gemma=True, qk_norm="head"),
     # Layers without positions have rotary keys of zeros.
     "smollm3": dict(bias="key", window="switched"),
     "granite": dict(bias="key", multipliers=True),
+    # Norms behind attention and MLP and none in front; those of queries and keys span all heads.
+    "olmo2": dict(bias="key", norms="after", qk_norm="all"),
 }
 
 
@@ -152,3 +154,7 @@ class SmolLM3MLAConfig(TransMLAConfig):
 
 class GraniteMLAConfig(TransMLAConfig):
     model_type = "granitemla"
+
+
+class Olmo2MLAConfig(TransMLAConfig):
+    model_type = "olmo2mla"

@@ -26,6 +26,7 @@ from .configuration_transmla import (
     MiMoMLAConfig,
     MistralMLAConfig,
     MixtralMLAConfig,
+    Olmo2MLAConfig,
     Qwen2MLAConfig,
     Qwen3MLAConfig,
     SmolLM3MLAConfig,
@@ -112,8 +113,11 @@ class LatentAttention(nn.Module):
         hidden, eps = config.hidden_size, config.rms_norm_eps
         bias, output_bias = config.biases
         norms = bool(config.key("use_qkv_norm", False))
-        normed_heads = config.family.get("qk_norm", False)
+        spans = config.family.get("qk_norm")
+        normed_heads = spans is not None
         self.query = self.nope if normed_heads else self.nope + self.rope
+        # The weight of a norm is as wide as what it spans: a head's query, or those of all.
+        spanned = self.heads * self.nope if spans == "all" else self.nope
         query_rank = config.key("q_lora_rank")
         if query_rank is None:
             self.q_proj = nn.Linear(hidden, self.heads * self.query, bias=bias)
@@ -122,12 +126,12 @@ class LatentAttention(nn.Module):
             self.q_a_layernorm = RMSNorm(query_rank, eps) if norms else None
             self.q_b_proj = nn.Linear(query_rank, self.heads * self.query, bias=bias)
         self.low_rank = query_rank is not None
-        self.q_norm = RMSNorm(self.nope, eps) if normed_heads else None
+        self.q_norm = RMSNorm(spanned, eps) if normed_heads else None
         self.q_rope_proj = nn.Linear(self.nope, self.heads * self.rope, bias=False) if normed_heads else None
-        # Key heads that keep their norm: its weight is in `kv_b_proj`, its scale is made of the keys and cached.
+        # Keys that keep their norm: its weight is in `kv_b_proj`, its scales, one for a head or for all, are made of the keys and cached.
         self.scales = config.key("key_norm_heads") or 0
         if self.scales:
-            self.k_proj = nn.Linear(hidden, self.scales * self.nope, bias=bias)
+            self.k_proj = nn.Linear(hidden, self.scales * config.key("key_norm_width", self.nope), bias=bias)
             self.k_norm = KeyScale(self.scales, eps)
         self.kv_a_proj_with_mqa = nn.Linear(hidden, self.rank + self.rope, bias=bias)
         self.kv_a_layernorm = RMSNorm(self.rank, eps) if norms else None
@@ -146,11 +150,11 @@ class LatentAttention(nn.Module):
             q = self.q_b_proj(latent if self.q_a_layernorm is None else self.q_a_layernorm(latent))
         else:
             q = self.q_proj(x)
-        q = q.unflatten(-1, (self.heads, self.query))
         if self.q_norm is None:
-            q = q.transpose(1, 2)
+            q = q.unflatten(-1, (self.heads, self.query)).transpose(1, 2)
             return q[..., : self.nope], q[..., self.nope :]
-        q = self.q_norm(q)
+        q = self.q_norm(q.unflatten(-1, (-1, self.q_norm.weight.shape[0])))
+        q = q.flatten(-2).unflatten(-1, (self.heads, self.nope))
         maps = self.q_rope_proj.weight.unflatten(0, (self.heads, self.rope))
         return q.transpose(1, 2), torch.einsum("bshd,hrd->bhsr", q, maps)
 
@@ -216,11 +220,11 @@ class LatentAttention(nn.Module):
 
 
 class KeyScale(nn.Module):
-    """What the linear keys of each head are to be multiplied by to be normalised, from the keys that are to be."""
+    """What the linear keys of each scale are to be multiplied by to be normalised, from the keys that are to be."""
 
-    def __init__(self, heads, eps):
+    def __init__(self, scales, eps):
         super().__init__()
-        self.weight, self.eps = nn.Parameter(torch.ones(heads)), eps
+        self.weight, self.eps = nn.Parameter(torch.ones(scales)), eps
 
     def forward(self, keys):
         square = keys.unflatten(-1, (self.weight.shape[0], -1)).float().square().mean(-1)
@@ -275,11 +279,15 @@ class DecoderLayer(GradientCheckpointingLayer):
             return RMSNorm(config.hidden_size, config.rms_norm_eps, gemma)
 
         self.self_attn = LatentAttention(config, layer)
-        self.input_layernorm, self.post_attention_layernorm = norm(), norm()
-        self.around = gemma
+        self.norms = config.family.get("norms", "around" if gemma else "before")
         self.share = config.multiplier("residual_multiplier")
-        if gemma:
-            self.pre_feedforward_layernorm, self.post_feedforward_layernorm = norm(), norm()
+        self.post_attention_layernorm = norm()
+        if self.norms != "after":
+            self.input_layernorm = norm()
+        if self.norms == "around":
+            self.pre_feedforward_layernorm = norm()
+        if self.norms != "before":
+            self.post_feedforward_layernorm = norm()
         self.sparse = config.family.get("experts", False)
         if self.sparse:
             self.block_sparse_moe = Experts(config)
@@ -288,8 +296,12 @@ class DecoderLayer(GradientCheckpointingLayer):
 
     def forward(self, hidden, cos, sin, mask, cache, positions, weights):
         feed = self.block_sparse_moe if self.sparse else self.mlp
-        attended, shares = self.self_attn(self.input_layernorm(hidden), cos, sin, mask, cache, positions, weights)
-        if self.around:
+        inputs = hidden if self.norms == "after" else self.input_layernorm(hidden)
+        attended, shares = self.self_attn(inputs, cos, sin, mask, cache, positions, weights)
+        if self.norms == "after":
+            hidden = hidden + self.post_attention_layernorm(attended)
+            hidden = hidden + self.post_feedforward_layernorm(feed(hidden))
+        elif self.norms == "around":
             hidden = hidden + self.post_attention_layernorm(attended)
             hidden = hidden + self.post_feedforward_layernorm(feed(self.pre_feedforward_layernorm(hidden)))
         else:
@@ -530,3 +542,7 @@ class SmolLM3MLAForCausalLM(TransMLAForCausalLM):
 
 class GraniteMLAForCausalLM(TransMLAForCausalLM):
     config_class = GraniteMLAConfig
+
+
+class Olmo2MLAForCausalLM(TransMLAForCausalLM):
+    config_class = Olmo2MLAConfig

@@ -90,6 +90,11 @@ fn granite_with_four_multipliers() {
 }
 
 #[test]
+fn olmo_with_norms_behind_and_of_all_heads() {
+    check_against_recording("olmo2");
+}
+
+#[test]
 fn qwen_with_normalised_heads() {
     check_against_recording("qwen3");
 }
@@ -153,6 +158,7 @@ fn cached_equals_full_for_grouped_queries() {
         "gemma3",
         "smollm3",
         "granite",
+        "olmo2",
     ] {
         check_cache(family);
     }

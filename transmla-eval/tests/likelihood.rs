@@ -8,7 +8,7 @@ use transmla_core::{Decoder, LayeredModel, Residency, TokenBatch, host_values};
 use transmla_eval::{EvalError, Likelihood, Request, ScoringOptions, Silent, log_likelihoods};
 
 /// Grouped, latent with and without low-rank queries, windows, soft-caps and four norms, two RoPEs, experts, normalised heads.
-const MODELS: [&str; 11] = [
+const MODELS: [&str; 12] = [
     "llama3.2",
     "deepseek-v3",
     "deepseek-v3-qlora",
@@ -20,6 +20,7 @@ const MODELS: [&str; 11] = [
     "qwen2.5",
     "smollm3",
     "granite",
+    "olmo2",
 ];
 
 fn open(name: &str, residency: Residency) -> Decoder {

@@ -52,7 +52,10 @@ class Families(unittest.TestCase):
         self.assertEqual((gemma.scale, gemma.softcap, gemma.final_softcap, gemma.around), (0.125, 50.0, 30.0, True))
         self.assertEqual(features(config("mixtral", num_local_experts=6)).experts, 6)
         qwen = features(config("qwen3"))
-        self.assertEqual((qwen.normed_queries, qwen.scale, qwen.experts, qwen.around), (True, 0.25, None, False))
+        self.assertEqual((qwen.query_norm, qwen.scale, qwen.experts, qwen.around), (SHAPE["qk_nope_head_dim"], 0.25, None, False))
+        olmo = features(config("olmo2"))
+        width = SHAPE["num_attention_heads"] * SHAPE["qk_nope_head_dim"]
+        self.assertEqual((olmo.query_norm, olmo.around, olmo.after), (width, False, True))
 
     def test_multipliers(self):
         keys = dict(embedding_multiplier=12.0, residual_multiplier=0.22, logits_scaling=8.0, attention_multiplier=0.5)
@@ -95,7 +98,7 @@ class Registered(unittest.TestCase):
         register()
         register()  # vLLM may call it again.
         names = ModelRegistry.get_supported_archs()
-        for prefix in ("Llama", "Mistral", "Mixtral", "Qwen2", "Qwen3", "MiMo", "Gemma2", "Gemma3", "SmolLM3", "Granite"):
+        for prefix in ("Llama", "Mistral", "Mixtral", "Qwen2", "Qwen3", "MiMo", "Gemma2", "Gemma3", "SmolLM3", "Granite", "Olmo2"):
             self.assertIn(f"{prefix}MLAForCausalLM", names)
             found = config("gemma3_text" if prefix == "Gemma3" else prefix.lower())
             self.assertTrue(MODEL_ARCH_CONFIG_CONVERTORS[found.model_type](found, found).is_deepseek_mla())

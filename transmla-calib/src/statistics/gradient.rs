@@ -41,7 +41,7 @@ pub fn output_gradients(model: &Decoder, tokens: &TokenBatch) -> Result<Vec<Tens
     for index in (0..layers).rev() {
         let layer = traced.layer(index)?;
         let hidden = leaf(states[index].clone().flatten::<2>(0, 1));
-        let input = layer.input_norm.forward(hidden.clone());
+        let input = layer.attention_input(hidden.clone().unsqueeze());
         let attention = RecordedAttention::run(&layer.attention, input, batch, traced_rotary.of(index));
         let middle = layer.add_attention(hidden.clone(), attention.output());
         let middle = leaf(middle.detach().without_autodiff());

@@ -86,7 +86,7 @@ mod tests {
 
     use super::*;
     use crate::checkpoint::StorageDtype;
-    use crate::config::FAMILIES;
+    use crate::config::{FAMILIES, QueryKeyNorm};
 
     /// Reads what is written for a source, and compares.
     fn check(source: &ModelConfig, latent: &LatentConfig, form: &LatentForm) {
@@ -153,7 +153,8 @@ mod tests {
                             v_head_dim: 8,
                             latent_norm_eps: stock.then_some(1e-6),
                             biases: source.grouped().unwrap().qkv_bias,
-                            key_norm_heads: (family.qk_norm && !stock).then_some(1),
+                            key_norm_heads: (family.qk_norm.is_there() && !stock).then_some(1),
+                            key_norm_width: (family.qk_norm == QueryKeyNorm::AllHeads && !stock).then_some(8),
                         };
                         check(&source, &latent, &form);
                     }

@@ -164,6 +164,15 @@ pub(super) const SMOLLM3: Defaults = Defaults {
     ..LLAMA
 };
 
+/// `Olmo2Config`.
+pub(super) const OLMO2: Defaults = Defaults {
+    vocab_size: 50_304,
+    rms_norm_eps: 1e-5,
+    bos_token_id: None,
+    eos_token_id: Some(50_279),
+    ..LLAMA
+};
+
 /// `DeepseekV3Config`, of which converted models have every key that counts.
 pub(super) const DEEPSEEK_V3: Defaults = Defaults {
     vocab_size: 129_280,

@@ -1,6 +1,6 @@
 //! The family table: what distinguishes one `model_type` from another.
 
-use super::defaults::{DEEPSEEK_V3, Defaults, GEMMA2, GEMMA3, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, SMOLLM3};
+use super::defaults::{DEEPSEEK_V3, Defaults, GEMMA2, GEMMA3, LLAMA, MISTRAL, MIXTRAL, OLMO2, QWEN2, QWEN3, SMOLLM3};
 
 /// Which attention projections have biases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,44 @@ pub enum NormPlacement {
     Before,
     /// Before and after both.
     Around,
+    /// After both, in front of the addition to the residual stream; none before.
+    After,
+}
+
+/// Which queries and keys go through an RMSNorm before RoPE (`q_norm`, `k_norm`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueryKeyNorm {
+    /// None.
+    Never,
+    /// Each head's, by one weight of a head's width for all heads.
+    EachHead,
+    /// Those of all heads together, by one weight as wide as the projection.
+    AllHeads,
+}
+
+impl QueryKeyNorm {
+    /// Whether there is one.
+    pub fn is_there(self) -> bool {
+        self != Self::Never
+    }
+
+    /// Width of its weight on a projection to some heads; nothing without a norm.
+    pub fn width(self, heads: usize, head_dim: usize) -> Option<usize> {
+        match self {
+            Self::Never => None,
+            Self::EachHead => Some(head_dim),
+            Self::AllHeads => Some(heads * head_dim),
+        }
+    }
+
+    /// Scales of each token that it has on a projection to some heads.
+    pub fn scales(self, heads: usize) -> usize {
+        match self {
+            Self::Never => 0,
+            Self::EachHead => heads,
+            Self::AllHeads => 1,
+        }
+    }
 }
 
 /// Which layers have a sliding window of `sliding_window` tokens, if `layer_types` does not say or does not count.
@@ -112,8 +150,8 @@ pub struct Family {
     pub norm_weight: NormWeight,
     /// Where they sit.
     pub norm_placement: NormPlacement,
-    /// Whether each head's queries and keys go through an RMSNorm before RoPE (`q_norm`, `k_norm`).
-    pub qk_norm: bool,
+    /// Which queries and keys are normalised before RoPE.
+    pub qk_norm: QueryKeyNorm,
     /// Which layers have a sliding window.
     pub window: WindowRule,
     /// Whether `layer_types` says it before that.
@@ -149,7 +187,7 @@ const PLAIN: Family = Family {
     bias: BiasRule::Never,
     norm_weight: NormWeight::Plain,
     norm_placement: NormPlacement::Before,
-    qk_norm: false,
+    qk_norm: QueryKeyNorm::Never,
     window: WindowRule::Never,
     layer_types: false,
     rope: RopeRule::Same,
@@ -220,7 +258,7 @@ pub const FAMILIES: &[Family] = &[
         model_type: "qwen3",
         class_prefix: "Qwen3",
         bias: BiasRule::AttentionBiasKey,
-        qk_norm: true,
+        qk_norm: QueryKeyNorm::EachHead,
         window: WindowRule::Switched,
         layer_types: true,
         defaults: QWEN3,
@@ -260,7 +298,7 @@ pub const FAMILIES: &[Family] = &[
         bias: BiasRule::AttentionBiasKey,
         norm_weight: NormWeight::OnePlus,
         norm_placement: NormPlacement::Around,
-        qk_norm: true,
+        qk_norm: QueryKeyNorm::EachHead,
         window: WindowRule::Pattern,
         layer_types: true,
         rope: RopeRule::ByWindow,
@@ -291,6 +329,15 @@ pub const FAMILIES: &[Family] = &[
         bias: BiasRule::AttentionBiasKey,
         multipliers: Multipliers::Keys,
         mlp_bias_key: true,
+        ..PLAIN
+    },
+    Family {
+        model_type: "olmo2",
+        class_prefix: "Olmo2",
+        bias: BiasRule::AttentionBiasKey,
+        norm_placement: NormPlacement::After,
+        qk_norm: QueryKeyNorm::AllHeads,
+        defaults: OLMO2,
         ..PLAIN
     },
 ];

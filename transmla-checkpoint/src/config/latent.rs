@@ -1,6 +1,6 @@
 //! Shapes of multi-head latent attention.
 
-use super::family::Family;
+use super::family::{Family, QueryKeyNorm};
 use super::json::Keys;
 use crate::error::CheckpointError;
 
@@ -21,8 +21,10 @@ pub struct LatentConfig {
     pub latent_norm_eps: Option<f64>,
     /// Whether some attention projections may have biases (the checkpoint says which).
     pub biases: bool,
-    /// Key heads G that keep their norm (`key_norm_heads`): its scale is one more cached number for each.
+    /// Scales of each token's key norm that are cached (`key_norm_heads`), if the norm is kept: one for each key head, or one for all.
     pub key_norm_heads: Option<usize>,
+    /// Width of the keys that share a scale (`key_norm_width`), where they are not those of one head.
+    pub key_norm_width: Option<usize>,
 }
 
 /// Epsilon of the latent norms in the stock DeepSeek-V3 classes, whatever `rms_norm_eps` says.
@@ -56,30 +58,63 @@ impl LatentConfig {
                 Some(_) => keys.optional_size("key_norm_heads")?,
                 None => None,
             },
+            key_norm_width: match family {
+                Some(_) => keys.optional_size("key_norm_width")?,
+                None => None,
+            },
         };
-        if let Some(found) = latent.key_norm_heads {
-            if !family.is_some_and(|family| family.qk_norm) {
-                return Err(CheckpointError::config(
-                    "key_norm_heads",
-                    "is for families that normalise their keys",
-                ));
-            }
-            if found == 0 || !heads.is_multiple_of(found) {
-                return Err(CheckpointError::config(
-                    "key_norm_heads",
-                    "must be a positive divisor of num_attention_heads",
-                ));
-            }
-        }
+        latent.check_key_norm(family.map_or(QueryKeyNorm::Never, |family| family.qk_norm), heads)?;
         if !latent.qk_rope_head_dim.is_multiple_of(2) {
             return Err(CheckpointError::config("qk_rope_head_dim", "must be even"));
         }
         Ok(latent)
     }
 
+    /// Whether kept scales of norms are those that a family has.
+    fn check_key_norm(&self, norm: QueryKeyNorm, heads: usize) -> Result<(), CheckpointError> {
+        let wrong = |key, problem: &str| Err(CheckpointError::config(key, problem));
+        match (self.key_norm_heads, norm) {
+            (None, _) => {}
+            (Some(_), QueryKeyNorm::Never) => {
+                return wrong("key_norm_heads", "is for families that normalise their keys");
+            }
+            (Some(found), _) if found == 0 || !heads.is_multiple_of(found) => {
+                return wrong("key_norm_heads", "must be a positive divisor of num_attention_heads");
+            }
+            (Some(found), QueryKeyNorm::AllHeads) if found != 1 => {
+                return wrong(
+                    "key_norm_heads",
+                    "must be 1 where the keys of all heads are normalised together",
+                );
+            }
+            (Some(_), _) => {}
+        }
+        let together = self.key_norm_heads.is_some() && norm == QueryKeyNorm::AllHeads;
+        match self.key_norm_width {
+            None if together => wrong(
+                "key_norm_width",
+                "is required where the keys of all heads are normalised together",
+            ),
+            Some(_) if !together => wrong(
+                "key_norm_width",
+                "is for families that normalise the keys of all heads together, beside key_norm_heads",
+            ),
+            Some(width) if width == 0 || !width.is_multiple_of(self.qk_nope_head_dim) => {
+                wrong("key_norm_width", "must be a positive multiple of qk_nope_head_dim")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Numbers that the KV cache holds per token and layer: latent, rotary key, and the scales of kept norms.
     pub fn cache_numbers(&self) -> usize {
         self.kv_lora_rank + self.qk_rope_head_dim + self.key_norm_heads.unwrap_or(0)
+    }
+
+    /// Rows of the kept key projection that the scales of the keys' norm are made of; nothing where the norm is not kept.
+    pub fn key_norm_rows(&self) -> Option<usize> {
+        let width = self.key_norm_width.unwrap_or(self.qk_nope_head_dim);
+        self.key_norm_heads.map(|scales| scales * width)
     }
 
     /// Width of a head's whole query: position-free and rotary part.

@@ -216,6 +216,9 @@ impl ModelConfig {
         if let Some(heads) = latent.key_norm_heads {
             keys.push(("key_norm_heads", json!(heads)));
         }
+        if let Some(width) = latent.key_norm_width {
+            keys.push(("key_norm_width", json!(width)));
+        }
         if let Some(mtp) = &self.mtp {
             keys.push(("mtp_num_key_value_heads", json!(mtp.num_key_value_heads)));
         }
@@ -268,6 +271,7 @@ mod tests {
         latent_norm_eps: None,
         biases: false,
         key_norm_heads: None,
+        key_norm_width: None,
     };
 
     fn written(source: &ModelConfig, style: LatentStyle) -> Map<String, Value> {

@@ -27,7 +27,8 @@ pub use attention::AttentionConfig;
 pub use attention_parameters::AttentionParameters;
 pub use defaults::Defaults;
 pub use family::{
-    BiasRule, FAMILIES, Family, FeedForward, Multipliers, NormPlacement, NormWeight, RopeRule, SoftCaps, WindowRule,
+    BiasRule, FAMILIES, Family, FeedForward, Multipliers, NormPlacement, NormWeight, QueryKeyNorm, RopeRule, SoftCaps,
+    WindowRule,
 };
 pub use features::{Activation, ExpertConfig, SlidingWindow, WindowLayers};
 pub use grouped::GroupedConfig;

@@ -54,6 +54,7 @@ pub fn residual_tensors(config: &ModelConfig, index: usize) -> Vec<TensorSpec> {
             "pre_feedforward_layernorm",
             "post_feedforward_layernorm",
         ],
+        NormPlacement::After => &["post_attention_layernorm", "post_feedforward_layernorm"],
     };
     let mut tensors: Vec<TensorSpec> = norms
         .iter()
@@ -132,9 +133,13 @@ fn grouped_tensors(config: &ModelConfig, grouped: &GroupedConfig, prefix: &str) 
     if grouped.output_bias {
         tensors.push(TensorSpec::new(format!("{prefix}.o_proj.bias"), [hidden]));
     }
-    if config.family.qk_norm {
-        for name in ["q_norm", "k_norm"] {
-            tensors.push(TensorSpec::new(format!("{prefix}.{name}.weight"), [grouped.head_dim]));
+    let heads = [
+        ("q_norm", config.num_attention_heads),
+        ("k_norm", grouped.num_key_value_heads),
+    ];
+    for (name, heads) in heads {
+        if let Some(width) = config.family.qk_norm.width(heads, grouped.head_dim) {
+            tensors.push(TensorSpec::new(format!("{prefix}.{name}.weight"), [width]));
         }
     }
     tensors
@@ -143,9 +148,10 @@ fn grouped_tensors(config: &ModelConfig, grouped: &GroupedConfig, prefix: &str) 
 fn latent_tensors(config: &ModelConfig, latent: &LatentConfig, prefix: &str) -> Vec<TensorSpec> {
     let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
     let (rank, rope) = (latent.kv_lora_rank, latent.qk_rope_head_dim);
-    let query_rows = match config.family.qk_norm {
-        true => heads * latent.qk_nope_head_dim,
-        false => heads * latent.query_width(),
+    let query_norm = config.family.qk_norm.width(heads, latent.qk_nope_head_dim);
+    let query_rows = match query_norm {
+        Some(_) => heads * latent.qk_nope_head_dim,
+        None => heads * latent.query_width(),
     };
     let norms = latent.latent_norm_eps.is_some();
     let mut tensors = Vec::new();
@@ -160,13 +166,13 @@ fn latent_tensors(config: &ModelConfig, latent: &LatentConfig, prefix: &str) -> 
             add("q_b_proj", &[query_rows, q_rank]);
         }
     }
-    if config.family.qk_norm {
-        add("q_norm", &[latent.qk_nope_head_dim]);
+    if let Some(width) = query_norm {
+        add("q_norm", &[width]);
         add("q_rope_proj", &[heads * rope, latent.qk_nope_head_dim]);
     }
-    if let Some(key_heads) = latent.key_norm_heads {
-        add("k_proj", &[key_heads * latent.qk_nope_head_dim, hidden]);
-        add("k_norm", &[key_heads]);
+    if let (Some(scales), Some(rows)) = (latent.key_norm_heads, latent.key_norm_rows()) {
+        add("k_proj", &[rows, hidden]);
+        add("k_norm", &[scales]);
     }
     add("kv_a_proj_with_mqa", &[rank + rope, hidden]);
     if norms {

@@ -179,7 +179,9 @@ proptest! {
         small in 0i64..40,
         kind in 0..7,
     ) {
-        let families = ["gemma2", "gemma3", "mixtral", "qwen3", "mimo", "mistral-window", "llama3.2", "deepseek-v3"];
+        let families = [
+            "gemma2", "gemma3", "mixtral", "qwen3", "olmo2", "mimo", "mistral-window", "llama3.2", "deepseek-v3",
+        ];
         let path = format!("../transmla-core/tests/families/{}/config.json", families[family.index(families.len())]);
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
         let mut config: serde_json::Map<String, serde_json::Value> =

@@ -1,6 +1,6 @@
 //! What `transmla inspect` tells people.
 
-use transmla_core::config::{GroupedConfig, LatentConfig, Multipliers, RopeScaling};
+use transmla_core::config::{GroupedConfig, LatentConfig, Multipliers, NormPlacement, QueryKeyNorm, RopeScaling};
 use transmla_core::{AttentionConfig, ModelConfig};
 
 use super::inspection::{Conversion, Inspection, Suggestion, TOKENS, Weights, mebibytes};
@@ -137,7 +137,13 @@ fn features(config: &ModelConfig) -> Vec<String> {
         AttentionConfig::Latent(latent) if latent.key_norm_heads.is_none() => "normalised queries",
         AttentionConfig::Latent(_) | AttentionConfig::Grouped(_) => "normalised queries and keys",
     };
-    add(config.family.qk_norm.then(|| normalised.into()));
+    add(match config.family.qk_norm {
+        QueryKeyNorm::Never => None,
+        QueryKeyNorm::EachHead => Some(normalised.into()),
+        QueryKeyNorm::AllHeads => Some(format!("{normalised}, all heads together")),
+    });
+    let behind = config.family.norm_placement == NormPlacement::After;
+    add(behind.then(|| "norms behind attention and MLP, none in front".into()));
     add((config.family.multipliers == Multipliers::Keys).then(|| {
         format!(
             "embeddings times {}, scores times {}, additions to the residual stream times {}, logits divided by {}",

@@ -179,6 +179,7 @@ fn attention(config: &ModelConfig) -> Value {
             "rope_theta": rope_theta(config),
             "latent_norms": latent.latent_norm_eps.is_some(),
             "key_norm_heads": latent.key_norm_heads,
+            "key_norm_width": latent.key_norm_width,
         }),
     }
 }

@@ -127,7 +127,7 @@ pub(crate) fn written(plan: &Plan, attention: LatentAttention) -> LatentAttentio
 /// The projections of the normalised residual stream.
 const READ_THE_INPUT: [&str; 4] = ["q_proj", "q_a_proj", "k_proj", "kv_a_proj_with_mqa"];
 
-/// Writes a layer's attention as [`tensors`] has it, and the norm in front of it, whose scale goes with it.
+/// Writes a layer's attention as [`tensors`] has it, and the norm in front of it, if there is one, whose scale goes with it.
 pub(crate) fn write(
     writer: &mut CheckpointWriter,
     source: &Checkpoint,
@@ -139,8 +139,10 @@ pub(crate) fn write(
     for (name, values) in tensors(layer, attention, norms, output_scale)? {
         writer.write(&name, &values)?;
     }
-    let scale = norms.map_or(1.0, |norms| norms.input_scale);
-    writer.copy(source, &input_norm(layer), scale as f32)?;
+    let (norm, scale) = (input_norm(layer), norms.map_or(1.0, |norms| norms.input_scale));
+    if source.contains(&norm) {
+        writer.copy(source, &norm, scale as f32)?;
+    }
     Ok(())
 }
 

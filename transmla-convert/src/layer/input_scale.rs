@@ -85,12 +85,15 @@ fn outputs(readers: &[Reader], stream: &CalibrationStream, layer: &DecoderLayer)
 }
 
 /// What `input_layernorm` is multiplied by: a power of two for which the digits that half precision lacks of the input, and
-/// those that the scales of 8-bit blocks lack of the latents' rows, cost least together.
+/// those that the scales of 8-bit blocks lack of the latents' rows, cost least together; 1 where there is no such norm.
 pub(crate) fn input_scale(
     readers: &[Reader],
     stream: &CalibrationStream,
     layer: &DecoderLayer,
 ) -> Result<f64, CoreError> {
+    let Some(norm) = &layer.input_norm else {
+        return Ok(1.0);
+    };
     let (mut of_input, mut of_blocks) = (0.0, 0.0);
     for (reader, output) in readers.iter().zip(outputs(readers, stream, layer)?) {
         if output > 0.0 && reader.power > 0.0 {
@@ -101,7 +104,7 @@ pub(crate) fn input_scale(
             of_blocks += (BLOCK_STEPS * SUBNORMAL_ERROR).powi(2) / blocks;
         }
     }
-    let norm = host_values(layer.input_norm.weight.clone())?;
+    let norm = host_values(norm.weight.clone())?;
     let largest = |values: &mut dyn Iterator<Item = f64>| values.fold(f64::MIN_POSITIVE, f64::max);
     let least = largest(&mut readers.iter().map(|reader| reader.largest)) / LARGEST_WEIGHT;
     let most = LARGEST_WEIGHT / largest(&mut norm.into_iter().map(|value| f64::from(value.abs())));

@@ -10,7 +10,7 @@ use crate::spec::error::ConvertError;
 use crate::spec::options::{Engine, FileFormat, KeyNorm, Style};
 use crate::spec::recipe::Recipe;
 use crate::spec::shapes::{check_ranks, check_rope};
-use crate::spec::support::{auto_obstacle, keeps_scaled_rope, kept_norms, stock_obstacle};
+use crate::spec::support::{auto_obstacle, keeps_scaled_rope, kept_norms, shared_norm_width, stock_obstacle};
 
 /// Epsilon of all norms of a model in stock DeepSeek form: transformers fixes that of the latent norms, vLLM and
 /// llama.cpp take `rms_norm_eps` for them, so both must be this.
@@ -46,7 +46,7 @@ impl Plan {
         let recipe = &Recipe {
             qk_mqa_dim: Some(widths.0),
             kv_lora_rank: Some(widths.1),
-            key_norm: recipe.key_norm.or(source.family.qk_norm.then_some(key_norm)),
+            key_norm: recipe.key_norm.or(source.family.qk_norm.is_there().then_some(key_norm)),
             ..recipe.clone()
         };
         let freqfolds = check_rope(source, &grouped, recipe, widths.0)?;
@@ -67,6 +67,7 @@ impl Plan {
             latent_norm_eps: (stock || recipe.use_qkv_norm).then_some(eps),
             biases: grouped.qkv_bias || grouped.output_bias,
             key_norm_heads,
+            key_norm_width: key_norm_heads.and(shared_norm_width(source, &grouped)),
         };
         let form = LatentForm {
             style,

@@ -1,7 +1,7 @@
 //! What of a model a conversion keeps exactly, and what stock DeepSeek code can express.
 
-use transmla_core::ModelConfig;
-use transmla_core::config::{Activation, NormPlacement, NormWeight, RopeScaling};
+use transmla_core::config::{Activation, NormPlacement, NormWeight, QueryKeyNorm, RopeScaling};
+use transmla_core::{GroupedConfig, ModelConfig};
 
 use crate::spec::error::ConvertError;
 use crate::spec::hint::Hint;
@@ -12,7 +12,7 @@ use crate::spec::recipe::Recipe;
 ///
 /// "Exact" is about the form: whatever a smaller cache leaves out comes on top.
 pub fn approximation(source: &ModelConfig, key_norm: KeyNorm) -> Option<&'static str> {
-    (source.family.qk_norm && key_norm == KeyNorm::Regression).then_some(
+    (source.family.qk_norm.is_there() && key_norm == KeyNorm::Regression).then_some(
         "each key's norm depends on its token, which no linear latent can express: keys are fitted by regression, and the \
          loss is reported; queries keep their norm (key_norm = \"exact\" keeps that of keys as well)",
     )
@@ -23,31 +23,31 @@ impl KeyNorm {
     pub fn chosen(recipe: &Recipe, source: &ModelConfig) -> Self {
         recipe.key_norm.unwrap_or_else(|| {
             let keeps = recipe.engine.is_none_or(|engine| engine.check_key_scales().is_ok());
-            match source.family.qk_norm && keeps {
+            match source.family.qk_norm.is_there() && keeps {
                 true => Self::Exact,
                 false => Self::Regression,
             }
         })
     }
 
-    /// Numbers of each token and layer that it adds to a cache: the scales of a model's normalised key heads, if they are kept.
+    /// Numbers of each token and layer that it adds to a cache: the scales of a model's normalised keys, if they are kept.
     pub fn scales(self, source: &ModelConfig) -> usize {
         let heads = source.grouped().map_or(0, |grouped| grouped.num_key_value_heads);
         match self {
-            Self::Exact if source.family.qk_norm => heads,
-            Self::Exact | Self::Regression => 0,
+            Self::Exact => source.family.qk_norm.scales(heads),
+            Self::Regression => 0,
         }
     }
 }
 
-/// Key heads whose norms have their scales cached.
+/// Scales of each token's key norm that are cached, one for each key head or one for all.
 ///
 /// # Errors
 /// [`ConvertError::Option`] if the model has no norms to keep.
 pub(crate) fn kept_norms(source: &ModelConfig, key_norm: KeyNorm) -> Result<Option<usize>, ConvertError> {
     match key_norm {
         KeyNorm::Regression => Ok(None),
-        KeyNorm::Exact if source.family.qk_norm => Ok(Some(key_norm.scales(source))),
+        KeyNorm::Exact if source.family.qk_norm.is_there() => Ok(Some(key_norm.scales(source))),
         KeyNorm::Exact => Err(ConvertError::Option(Hint {
             field: "key_norm",
             found: "exact".into(),
@@ -55,6 +55,11 @@ pub(crate) fn kept_norms(source: &ModelConfig, key_norm: KeyNorm) -> Result<Opti
             suggestion: "regression".into(),
         })),
     }
+}
+
+/// Width of the keys that one scale of a norm is for, where they are those of all heads.
+pub(crate) fn shared_norm_width(source: &ModelConfig, grouped: &GroupedConfig) -> Option<usize> {
+    (source.family.qk_norm == QueryKeyNorm::AllHeads).then(|| grouped.key_width())
 }
 
 /// Why stock `DeepseekV3ForCausalLM` code cannot run this model once it is converted; where engines differ, that of the
@@ -88,9 +93,12 @@ fn obstacle(source: &ModelConfig, recipe: &Recipe, fitted: bool) -> Option<Strin
     } else if family.norm_placement != NormPlacement::Before || family.norm_weight != NormWeight::Plain {
         match source.score_softcap.or(source.logit_softcap) {
             Some(_) => "the model has norms behind attention and MLP and soft-caps, which stock DeepSeek code has not",
+            None if family.norm_placement == NormPlacement::After => {
+                "the model has its norms behind attention and MLP alone, where stock DeepSeek code has none"
+            }
             None => "the model has norms behind attention and MLP, which stock DeepSeek code has not",
         }
-    } else if family.qk_norm {
+    } else if family.qk_norm.is_there() {
         "the model normalises the queries of each head, which stock DeepSeek code does not"
     } else if source.window.is_some() {
         "the model has sliding-window attention, which stock DeepSeek code has not"

@@ -37,6 +37,7 @@ fn settings() -> Vec<(&'static str, Value, Recipe)> {
         ..base.clone()
     };
     let qwen3 = json!({"model_type": "qwen3", "num_key_value_heads": 3});
+    let olmo2 = json!({"model_type": "olmo2", "num_key_value_heads": 3});
     let gemma = json!({
         "model_type": "gemma2", "query_pre_attn_scalar": 20, "attn_logit_softcapping": 3.0,
         "final_logit_softcapping": 5.0, "sliding_window": 9, "num_key_value_heads": 3,
@@ -52,8 +53,10 @@ fn settings() -> Vec<(&'static str, Value, Recipe)> {
         ("stock with norms", json!({"num_key_value_heads": 3}), norms),
         ("stock with biases", biases.clone(), queries),
         ("biases", biases, family.clone()),
-        ("normalised keys, fitted", qwen3.clone(), fitted),
-        ("normalised keys, exact", qwen3, exact),
+        ("normalised keys, fitted", qwen3.clone(), fitted.clone()),
+        ("normalised keys, exact", qwen3, exact.clone()),
+        ("norms behind and of all heads, fitted", olmo2.clone(), fitted),
+        ("norms behind and of all heads, exact", olmo2, exact),
         ("windows and soft-caps", gemma, base.clone()),
         (
             "experts",

@@ -16,7 +16,7 @@ use crate::common::write_random_variant;
 use crate::conversion::{family, full_rank, run, tokens};
 
 /// Those that the identities of the plain families do not cover.
-const FAMILIES: [&str; 10] = [
+const FAMILIES: [&str; 11] = [
     "llama3.2",
     "mistral-window",
     "mixtral",
@@ -27,6 +27,7 @@ const FAMILIES: [&str; 10] = [
     "qwen2.5",
     "smollm3",
     "granite",
+    "olmo2",
 ];
 
 /// With r = all, the low-rank step loses nothing, whatever the family adds.
@@ -284,6 +285,7 @@ fn stock_form_is_refused_by_feature() {
         ("gemma2", "soft-caps"),
         ("gemma3", "norms behind attention"),
         ("qwen3", "normalises the queries"),
+        ("olmo2", "norms behind attention and MLP alone"),
         ("mistral-window", "sliding-window"),
         ("llama3.2", "llama3"),
     ] {

@@ -22,7 +22,7 @@ fn exact(folder: &Path, rope_dim: usize, freqfold: usize) -> Recipe {
 /// a regression loses here is a thousand times as much.
 #[test]
 fn full_rank_is_the_original() {
-    for model_type in ["qwen3", "gemma3_text"] {
+    for model_type in ["qwen3", "gemma3_text", "olmo2"] {
         let models = tempfile::tempdir().unwrap();
         let folder = models.path().join("one");
         let window = json!({
@@ -55,10 +55,10 @@ fn full_rank_is_the_original() {
     }
 }
 
-/// Several key heads, each with a scale of its own: the low-rank step loses nothing at full rank.
+/// Several key heads, each with a scale of its own or all with one: the low-rank step loses nothing at full rank.
 #[test]
 fn full_rank_is_the_decoupled_model() {
-    for name in ["qwen3", "gemma3"] {
+    for name in ["qwen3", "gemma3", "olmo2"] {
         let folder = family(name);
         for (rope_dim, freqfold) in [(16, 1), (8, 4)] {
             let worst = run(&folder, &exact(&folder, rope_dim, freqfold))
@@ -70,17 +70,17 @@ fn full_rank_is_the_decoupled_model() {
 }
 
 /// Decoding from the cache in pieces, absorbed, gives what all tokens at once give, expanded, and the cache has a number more for each
-/// key head.
+/// scale of a norm.
 #[test]
 fn absorbed_equals_expanded() {
-    for name in ["qwen3", "gemma3"] {
+    for (name, scales) in [("qwen3", 2), ("gemma3", 2), ("olmo2", 1)] {
         let folder = family(name);
         let options = Recipe {
             kv_lora_rank: Some(24),
             ..exact(&folder, 8, 4)
         };
         let outcome = run(&folder, &options);
-        assert_eq!(outcome.plan.cache_numbers(), (64, 24 + 8 + 2));
+        assert_eq!(outcome.plan.cache_numbers(), (64, 24 + 8 + scales));
         let model = Decoder::open(&outcome.saved(), &Device::flex(), Residency::Loaded).unwrap();
         let text = tokens(512, 2, 60);
         let whole = model.logits(&text, None).unwrap();
@@ -101,7 +101,7 @@ fn absorbed_equals_expanded() {
                 start += length;
             }
             let layers = model.config().num_hidden_layers;
-            assert_eq!(cache.bytes(), layers * 34 * 2 * 60 * dtype.bytes());
+            assert_eq!(cache.bytes(), layers * (32 + scales) * 2 * 60 * dtype.bytes());
         }
     }
 }
@@ -145,6 +145,8 @@ fn what_cannot_be_is_refused() {
     assert!(without_norms.contains("does not normalise its keys"), "{without_norms}");
     let plugin = refused("qwen3", &|recipe| recipe.engine = Some(Engine::Vllm));
     assert!(plugin.contains("factor of a token's scores"), "{plugin}");
+    let plugin = refused("olmo2", &|recipe| recipe.engine = Some(Engine::Vllm));
+    assert!(plugin.contains("factor of a token's scores"), "{plugin}");
     let stock = refused("qwen3", &|recipe| recipe.style = Style::DeepseekV3);
     assert!(stock.contains("normalises the queries"), "{stock}");
     let text = std::fs::read(family("qwen3").join("config.json")).unwrap();
@@ -159,9 +161,26 @@ fn what_cannot_be_is_refused() {
         keys.insert(name.into(), value);
     }
     assert!(ModelConfig::from_json(keys.clone()).is_ok());
+    let mut read = |key: &str, value: Value| {
+        keys.insert(key.into(), value);
+        ModelConfig::from_json(keys.clone()).map_err(|error| error.to_string())
+    };
     for heads in [0, 4] {
-        keys.insert("key_norm_heads".into(), json!(heads));
-        let error = ModelConfig::from_json(keys.clone()).unwrap_err().to_string();
+        let error = read("key_norm_heads", json!(heads)).unwrap_err();
         assert!(error.contains("key_norm_heads"), "{error}");
+    }
+    // How wide the keys of a scale are is said where they are not those of a head, and there alone.
+    read("key_norm_heads", json!(1)).unwrap();
+    let error = read("key_norm_width", json!(32)).unwrap_err();
+    assert!(error.contains("key_norm_width"), "{error}");
+    read("model_type", json!("olmo2mla")).unwrap();
+    for (key, wrong, right) in [
+        ("key_norm_width", json!(null), json!(32)),
+        ("key_norm_width", json!(24), json!(32)),
+        ("key_norm_heads", json!(2), json!(1)),
+    ] {
+        let error = read(key, wrong).unwrap_err();
+        assert!(error.contains(key), "{error}");
+        read(key, right).unwrap();
     }
 }

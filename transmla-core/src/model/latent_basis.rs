@@ -26,7 +26,7 @@ impl DecoderLayer {
     pub(super) fn for_quantised_cache(self) -> Result<Self, CoreError> {
         Ok(match self.attention {
             Attention::Latent(latent) => {
-                let scales = scales(&latent, &self.input_norm)?;
+                let scales = scales(&latent, self.input_norm.as_ref())?;
                 Self {
                     attention: Attention::Latent(latent.in_scaled_basis(&scales)),
                     ..self
@@ -91,10 +91,14 @@ fn with_first_rows(linear: Linear, map: &Tensor<2>) -> Linear {
 }
 
 /// The fourth root of what an error of each number costs, by its mean square.
-fn scales(attention: &LatentAttention, input_norm: &RmsNorm) -> Result<Vec<f64>, CoreError> {
+fn scales(attention: &LatentAttention, input_norm: Option<&RmsNorm>) -> Result<Vec<f64>, CoreError> {
     let rank = attention.shape.kv_lora_rank;
-    // Behind their norm the inputs have a mean square of one in each channel, but for the norm's weight.
-    let inputs = attention.kv_down.weight.clone().narrow(0, 0, rank) * input_norm.weight.clone().unsqueeze();
+    // Behind their norm the inputs have a mean square of one in each channel, but for the norm's weight. Without a norm channels are
+    // taken for alike: a factor that all of them have changes nothing.
+    let mut inputs = attention.kv_down.weight.clone().narrow(0, 0, rank);
+    if let Some(norm) = input_norm {
+        inputs = inputs * norm.weight.clone().unsqueeze();
+    }
     let mut squares = floored(host_values(inputs.square().sum_dim(1))?);
     if let Some(norm) = &attention.kv_norm {
         for (square, weight) in squares.iter_mut().zip(host_values(norm.weight.clone())?) {
@@ -214,7 +218,8 @@ mod tests {
             let forward =
                 |attention: LatentAttention| Attention::Latent(attention).forward(x.clone(), 1, &rotary, None);
             let expected = forward(attention.clone());
-            let scales = scales(&attention, &RmsNorm::new(Tensor::ones([16], &device), 1e-6)).unwrap();
+            let norm = RmsNorm::new(Tensor::ones([16], &device), 1e-6);
+            let scales = scales(&attention, Some(&norm)).unwrap();
             assert!(
                 scales.iter().any(|scale| (scale / scales[0] - 1.0).abs() > 0.1),
                 "{scales:?}"

@@ -15,20 +15,20 @@ use super::residual_norm::residual_norm;
 use super::rotary::Rotary;
 use crate::error::CoreError;
 
-/// A decoder layer with norms before attention and MLP, and possibly behind both. Cloning shares the weights.
+/// A decoder layer with norms before attention and MLP, behind both, or around them. Cloning shares the weights.
 #[derive(Debug, Clone)]
 pub struct DecoderLayer {
-    /// `input_layernorm`, before attention.
-    pub input_norm: RmsNorm,
+    /// `input_layernorm`, before attention; OLMo 2 has none.
+    pub input_norm: Option<RmsNorm>,
     /// `self_attn`.
     pub attention: Attention,
-    /// Behind attention: Gemma's `post_attention_layernorm`.
+    /// Behind attention: `post_attention_layernorm` of Gemma and OLMo 2.
     pub attention_output_norm: Option<RmsNorm>,
-    /// Before the MLP: `post_attention_layernorm`, or Gemma's `pre_feedforward_layernorm`.
-    pub feed_forward_norm: RmsNorm,
+    /// Before the MLP: `post_attention_layernorm`, or Gemma's `pre_feedforward_layernorm`; OLMo 2 has none.
+    pub feed_forward_norm: Option<RmsNorm>,
     /// `mlp`, or `block_sparse_moe`.
     pub mlp: FeedForwardLayer,
-    /// Behind the MLP: Gemma's `post_feedforward_layernorm`.
+    /// Behind the MLP: `post_feedforward_layernorm` of Gemma and OLMo 2.
     pub feed_forward_output_norm: Option<RmsNorm>,
 }
 
@@ -44,7 +44,7 @@ impl DecoderLayer {
         device: &Device,
     ) -> Result<Self, CoreError> {
         let prefix = layer_prefix(index);
-        let norm = |name: &str| residual_norm(checkpoint, &format!("{prefix}.{name}"), config, device);
+        let norm = |name: &str| residual_norm(checkpoint, &format!("{prefix}.{name}"), config, device).map(Some);
         let attention = match &config.attention {
             AttentionConfig::Grouped(grouped) => {
                 Attention::Grouped(GroupedAttention::read(checkpoint, index, config, grouped, device)?)
@@ -53,16 +53,26 @@ impl DecoderLayer {
                 Attention::Latent(LatentAttention::read(checkpoint, index, config, latent, device)?)
             }
         };
-        let (attention_output_norm, feed_forward_norm, feed_forward_output_norm) = match config.family.norm_placement {
-            NormPlacement::Before => (None, norm("post_attention_layernorm")?, None),
-            NormPlacement::Around => (
-                Some(norm("post_attention_layernorm")?),
+        let (middle, end) = ("post_attention_layernorm", "post_feedforward_layernorm");
+        // In front of attention and behind it, in front of the MLP and behind it.
+        let norms = match config.family.norm_placement {
+            NormPlacement::Before => [norm("input_layernorm")?, None, norm(middle)?, None],
+            NormPlacement::Around => [
+                norm("input_layernorm")?,
+                norm(middle)?,
                 norm("pre_feedforward_layernorm")?,
-                Some(norm("post_feedforward_layernorm")?),
-            ),
+                norm(end)?,
+            ],
+            NormPlacement::After => [None, norm(middle)?, None, norm(end)?],
         };
+        let [
+            input_norm,
+            attention_output_norm,
+            feed_forward_norm,
+            feed_forward_output_norm,
+        ] = norms;
         Ok(Self {
-            input_norm: norm("input_layernorm")?,
+            input_norm,
             attention,
             attention_output_norm,
             feed_forward_norm,
@@ -71,9 +81,14 @@ impl DecoderLayer {
         })
     }
 
-    /// What the attention of this layer sees: the normalised residual stream, `[batch·seq, hidden]`.
+    /// What the attention of this layer sees, `[batch·seq, hidden]`: the residual stream, normalised if the model does that.
     pub fn attention_input(&self, hidden: Tensor<3>) -> Tensor<2> {
-        self.input_norm.forward(hidden.flatten(0, 1))
+        through(self.input_norm.as_ref(), hidden.flatten(0, 1))
+    }
+
+    /// What the MLP of this layer sees of the residual stream behind attention, `[rows, hidden]`.
+    pub(super) fn feed_forward_input(&self, hidden: Tensor<2>) -> Tensor<2> {
+        through(self.feed_forward_norm.as_ref(), hidden)
     }
 
     /// Residual stream `[batch, seq, hidden]` after this layer.
@@ -117,7 +132,7 @@ impl DecoderLayer {
     /// # Errors
     /// As [`Self::forward`].
     pub fn feed_forward(&self, hidden: Tensor<2>) -> Result<Tensor<2>, CoreError> {
-        let fed = self.mlp.forward(self.feed_forward_norm.forward(hidden.clone()))?;
+        let fed = self.mlp.forward(self.feed_forward_input(hidden.clone()))?;
         Ok(hidden + through(self.feed_forward_output_norm.as_ref(), fed))
     }
 }

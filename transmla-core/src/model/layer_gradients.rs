@@ -6,6 +6,7 @@ use super::attention::kind::Attention;
 use super::backward::RecordedAttention;
 use super::feed_forward::FeedForwardLayer;
 use super::layer::DecoderLayer;
+use super::linear::RmsNorm;
 use super::parameters::Projections;
 use super::rotary::Rotary;
 use crate::error::CoreError;
@@ -39,19 +40,16 @@ impl DecoderLayer {
         output: Tensor<2>,
     ) -> Result<LayerGradients, CoreError> {
         let batch = hidden.dims()[0];
-        let hidden = hidden.flatten::<2>(0, 1);
         let (attention, leaves) = recorded(&self.attention)?;
-        let input = leaf(self.input_norm.forward(hidden.clone()));
+        let input = leaf(self.attention_input(hidden.clone()));
+        let hidden = hidden.flatten::<2>(0, 1);
         let recorded = RecordedAttention::run(&attention, input.clone(), batch, &rotary.clone().autodiff());
         let attended = recorded.output().detach().without_autodiff();
         let middle = self.add_attention(hidden.clone(), attended.clone());
         let (through, of_mlp) = self.through_feed_forward(which, &middle, output.clone())?;
         let middle_gradient = output + through;
 
-        let at_attention = match &self.attention_output_norm {
-            Some(norm) => norm.input_gradient(attended, middle_gradient.clone()),
-            None => middle_gradient.clone(),
-        };
+        let at_attention = before(self.attention_output_norm.as_ref(), attended, middle_gradient.clone());
         let loss = (recorded.output() * at_attention.autodiff()).sum();
         let backward = recorded.backward(loss);
         let of = |leaf: &Tensor<2>| {
@@ -61,7 +59,7 @@ impl DecoderLayer {
         let mut projections: Vec<Tensor<2>> = leaves.iter().map(of).collect();
         projections.extend(of_mlp);
         Ok(LayerGradients {
-            hidden: middle_gradient + self.input_norm.input_gradient(hidden, of(&input)),
+            hidden: middle_gradient + before(self.input_norm.as_ref(), hidden, of(&input)),
             projections,
         })
     }
@@ -74,7 +72,7 @@ impl DecoderLayer {
         middle: &Tensor<2>,
         output: Tensor<2>,
     ) -> Result<(Tensor<2>, Vec<Tensor<2>>), CoreError> {
-        let input = self.feed_forward_norm.forward(middle.clone());
+        let input = self.feed_forward_input(middle.clone());
         let output = match &self.feed_forward_output_norm {
             Some(norm) => norm.input_gradient(self.mlp.forward(input.clone())?, output),
             None => output,
@@ -83,7 +81,16 @@ impl DecoderLayer {
             (Projections::Attention, FeedForwardLayer::Dense(mlp)) => (mlp.input_gradient(input, output), Vec::new()),
             (which, mlp) => recorded_feed_forward(which, mlp, input, output)?,
         };
-        Ok((self.feed_forward_norm.input_gradient(middle.clone(), gradient), of_mlp))
+        let gradient = before(self.feed_forward_norm.as_ref(), middle.clone(), gradient);
+        Ok((gradient, of_mlp))
+    }
+}
+
+/// The gradient in front of a norm, if there is one, given its input and the gradient behind it, all `[rows, hidden]`.
+fn before(norm: Option<&RmsNorm>, input: Tensor<2>, gradient: Tensor<2>) -> Tensor<2> {
+    match norm {
+        Some(norm) => norm.input_gradient(input, gradient),
+        None => gradient,
     }
 }
 

@@ -36,10 +36,10 @@ impl LayeredModel for RoundedModel<'_> {
     fn layer(&self, index: usize) -> Result<DecoderLayer, CoreError> {
         let (layer, format) = (self.model.layer(index)?, self.format);
         Ok(DecoderLayer {
-            input_norm: format.norm(layer.input_norm)?,
+            input_norm: format.optional_norm(layer.input_norm)?,
             attention: format.attention(layer.attention)?,
             attention_output_norm: format.optional_norm(layer.attention_output_norm)?,
-            feed_forward_norm: format.norm(layer.feed_forward_norm)?,
+            feed_forward_norm: format.optional_norm(layer.feed_forward_norm)?,
             mlp: layer.mlp.map(&mut |linear| format.linear(linear))?,
             feed_forward_output_norm: format.optional_norm(layer.feed_forward_output_norm)?,
         })

@@ -10,13 +10,14 @@ use transmla_core::{
 };
 
 /// Grouped queries plain, in windows, with bounds, with two RoPEs; latents with and without low-rank queries.
-pub const FAMILIES: [&str; 8] = [
+pub const FAMILIES: [&str; 9] = [
     "mistral",
     "mistral-window",
     "gemma2",
     "gemma3",
     "smollm3",
     "granite",
+    "olmo2",
     "deepseek-v3",
     "deepseek-v3-qlora",
 ];

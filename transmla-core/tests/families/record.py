@@ -51,6 +51,10 @@ FAMILIES = {
         "tie_word_embeddings": True,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
     },
+    "olmo2": {
+        "model_type": "olmo2",
+        "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0},
+    },
     "gemma3": {
         "model_type": "gemma3_text",
         "query_pre_attn_scalar": 24,

@@ -84,6 +84,8 @@ fn recordings_differ_where_they_should() {
         ("smollm3: as it is", "smollm3: interval left out"),
         ("smollm3: as it is", "smollm3: windows where there are no positions"),
         ("granite: as it is", "granite: every key of its own left out"),
+        ("olmo2: as it is", "olmo2: as many key heads as query heads"),
+        ("olmo2: as it is", "olmo2: biases"),
         ("mixtral: as it is", "mixtral: epsilon and theta left out"),
         ("yarn, type in rope_scaling", "yarn, original context inside and beside"),
         ("linear, type in rope_scaling", "dynamic, type in rope_scaling"),

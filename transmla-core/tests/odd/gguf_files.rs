@@ -98,7 +98,11 @@ fn tensors(config: &ModelConfig, checkpoint: &Checkpoint) -> Vec<Tensor> {
         if config.model_type.starts_with("gemma") && spec.name.ends_with("norm.weight") {
             values.iter_mut().for_each(|value| *value += 1.0);
         }
-        let queries = if config.family.qk_norm { ".q_norm." } else { ".q_proj." };
+        let queries = if config.family.qk_norm.is_there() {
+            ".q_norm."
+        } else {
+            ".q_proj."
+        };
         if factor != 1.0 && spec.name.contains(queries) {
             values
                 .iter_mut()

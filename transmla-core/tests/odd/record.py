@@ -58,7 +58,9 @@ def tensors(config):
     family, hidden, inner = config.model_type, config.hidden_size, config.intermediate_size
     head = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
     queries, keys = config.num_attention_heads * head, config.num_key_value_heads * head
-    by_key = getattr(config, "attention_bias", False) and family in ("llama", "qwen3", "gemma2", "gemma3_text", "smollm3", "granite")
+    by_key = getattr(config, "attention_bias", False) and family in (
+        "llama", "qwen3", "gemma2", "gemma3_text", "smollm3", "granite", "olmo2"
+    )
     bias = by_key or family in ("qwen2", "mimo")
     out = {"model.embed_tokens.weight": [config.vocab_size, hidden], "model.norm.weight": [hidden]}
     if not config.tie_word_embeddings:
@@ -75,7 +77,10 @@ def tensors(config):
         if family in ("qwen3", "gemma3_text"):
             for name in ("q_norm", "k_norm"):
                 out[f"{at}self_attn.{name}.weight"] = [head]
-        norms = ["input_layernorm", "post_attention_layernorm"]
+        if family == "olmo2":
+            out[f"{at}self_attn.q_norm.weight"] = [queries]
+            out[f"{at}self_attn.k_norm.weight"] = [keys]
+        norms = ["post_attention_layernorm"] + (["post_feedforward_layernorm"] if family == "olmo2" else ["input_layernorm"])
         if family.startswith("gemma"):
             norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
         for name in norms:

@@ -238,7 +238,16 @@ mod tests {
             .iter()
             .map(|model| model.config.get("model_type").and_then(Value::as_str))
             .collect();
-        for family in ["mistral", "mixtral", "qwen2", "qwen3", "mimo", "gemma2", "gemma3_text"] {
+        for family in [
+            "mistral",
+            "mixtral",
+            "qwen2",
+            "qwen3",
+            "olmo2",
+            "mimo",
+            "gemma2",
+            "gemma3_text",
+        ] {
             assert!(types.contains(&Some(family)), "{family}");
         }
         assert!(types.contains(&None));

@@ -34,7 +34,12 @@ class LatentAttention(nn.Module):
         self.heads = heads // parts
         self.rank, self.rope = config.kv_lora_rank, config.qk_rope_head_dim
         self.nope, self.value = config.qk_nope_head_dim, config.v_head_dim
-        self.query = self.nope if features.normed_queries else self.nope + self.rope
+        self.query = self.nope + (self.rope if features.query_norm is None else 0)
+        if parts > 1 and features.query_norm not in (None, self.nope):
+            raise ValueError(
+                "this model normalises the queries of all heads together, which cannot be shared by devices; leave "
+                "tensor_parallel_size at 1"
+            )
 
         def linear(kind, name, width_in, width_out, bias=False):
             module = kind(width_in, width_out, bias=bias, quant_config=quant, prefix=f"{prefix}.{name}")
@@ -52,8 +57,8 @@ class LatentAttention(nn.Module):
         else:
             linear(ColumnParallelLinear, "q_proj", hidden, heads * self.query, features.query_bias)
         self.q_norm = None
-        if features.normed_queries:
-            self.q_norm = RMSNorm(self.nope, eps=config.rms_norm_eps)
+        if features.query_norm is not None:
+            self.q_norm = RMSNorm(features.query_norm, eps=config.rms_norm_eps)
             self.q_rope_proj = HeadMaps(self.heads, self.nope, self.rope)
         linear(ReplicatedLinear, "kv_a_proj_with_mqa", hidden, self.rank + self.rope, features.latent_bias)
         self.kv_a_layernorm = latent_norm(self.rank)
@@ -83,10 +88,10 @@ class LatentAttention(nn.Module):
     def queries(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Queries without position and those to be turned, [tokens, heads, ...]."""
         q = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x)[0]))[0] if self.low_rank else self.q_proj(x)[0]
-        q = q.view(-1, self.heads, self.query)
         if self.q_norm is None:
-            return q.split((self.nope, self.rope), dim=-1)
-        q = self.q_norm(q.contiguous())
+            return q.view(-1, self.heads, self.query).split((self.nope, self.rope), dim=-1)
+        # The weight of the norm is as wide as what it spans.
+        q = self.q_norm(q.contiguous().unflatten(-1, (-1, self.q_norm.weight.shape[0]))).view(-1, self.heads, self.nope)
         return q, self.q_rope_proj(q)
 
     def forward(self, positions, hidden_states, llama_4_scaling=None):

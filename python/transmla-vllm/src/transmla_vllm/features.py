@@ -20,14 +20,17 @@ class Features:
     output_bias: bool = False
     latent_norms: bool = False
     """Whether query and key/value latents go through norms."""
-    normed_queries: bool = False
-    """Whether each head's query is normalised, and its rotary part made of that by a map (`q_rope_proj`)."""
+    query_norm: int | None = None
+    """Width of the norm of queries, a head's or that of all heads, behind which a map of each head makes its rotary part
+    (`q_rope_proj`)."""
     softcap: float | None = None
     """Bound of scores."""
     final_softcap: float | None = None
     """Bound of logits."""
     around: bool = False
     """Whether there are norms in front of and behind attention and MLP, counted from one."""
+    after: bool = False
+    """Whether there are norms behind attention and MLP and none in front."""
     embedding_factor: float = 1.0
     residual_factor: float = 1.0
     """Of what attention and MLP add to the residual stream."""
@@ -61,16 +64,18 @@ def features(config) -> Features:
     family = config.family
     gemma = family.get("gemma", False)
     bias, output_bias = config.biases
+    spans = {"head": config.qk_nope_head_dim, "all": config.num_attention_heads * config.qk_nope_head_dim}
     return Features(
         query_bias=bias,
         latent_bias=bias,
         output_bias=output_bias,
         latent_norms=bool(config.key("use_qkv_norm", False)),
-        normed_queries=family.get("qk_norm", False),
+        query_norm=spans.get(family.get("qk_norm")),
         scale=(config.key("query_pre_attn_scalar", width) if gemma else width) ** -0.5,
         softcap=config.key("attn_logit_softcapping") if gemma else None,
         final_softcap=config.key("final_logit_softcapping") if gemma else None,
         around=gemma,
+        after=family.get("norms") == "after",
         embedding_factor=config.hidden_size**0.5 if gemma else config.multiplier("embedding_multiplier"),
         residual_factor=config.multiplier("residual_multiplier"),
         logits_divisor=config.multiplier("logits_scaling"),

@@ -51,15 +51,19 @@ class DecoderLayer(DeepseekV2DecoderLayer):
         self.hidden_size = config.hidden_size
         self.routed_scaling_factor = config.routed_scaling_factor
         self.use_mha = self.use_sequence_parallel_moe = False
-        self.around, self.factor = has.around, has.residual_factor
+        self.around, self.after, self.factor = has.around, has.after, has.residual_factor
 
         def norm():
             return (GemmaRMSNorm if has.around else RMSNorm)(config.hidden_size, eps=config.rms_norm_eps)
 
         self.self_attn = LatentAttention(vllm_config, has, self.layer_idx, f"{prefix}.self_attn")
-        self.input_layernorm, self.post_attention_layernorm = norm(), norm()
+        self.post_attention_layernorm = norm()
+        if not has.after:
+            self.input_layernorm = norm()
         if has.around:
-            self.pre_feedforward_layernorm, self.post_feedforward_layernorm = norm(), norm()
+            self.pre_feedforward_layernorm = norm()
+        if has.around or has.after:
+            self.post_feedforward_layernorm = norm()
         if has.experts is not None:
             self.mlp = DeepseekV2MoE(config, vllm_config.parallel_config, quant, prefix=f"{prefix}.mlp")
             return
@@ -70,6 +74,11 @@ class DecoderLayer(DeepseekV2DecoderLayer):
         self.mlp = mlp(config.hidden_size, config.intermediate_size, activation, quant, prefix=f"{prefix}.mlp")
 
     def forward(self, positions, hidden_states, residual, llama_4_scaling=None):
+        if self.after:
+            # What the layer before adds last is still beside the residual stream.
+            hidden_states = hidden_states if residual is None else hidden_states + residual
+            hidden_states = hidden_states + self.post_attention_layernorm(self.self_attn(positions, hidden_states))
+            return self.post_feedforward_layernorm(self.mlp(hidden_states)), hidden_states
         if not self.around and self.factor == 1.0:
             return super().forward(positions, hidden_states, residual, llama_4_scaling)
         if residual is None:

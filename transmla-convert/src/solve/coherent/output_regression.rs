@@ -106,6 +106,7 @@ mod tests {
                 latent_norm_eps: None,
                 biases: false,
                 key_norm_heads: None,
+                key_norm_width: None,
             },
             parameters: AttentionParameters::of_width(4),
         }

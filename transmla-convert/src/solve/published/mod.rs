@@ -63,7 +63,7 @@ impl Method for Published {
     fn peak_bytes(&self, plan: &Plan, samples: usize, tokens: usize) -> u64 {
         let needs = Needs::of(plan, samples, tokens);
         let source = plan.source();
-        let fitted_keys = match source.family.qk_norm {
+        let fitted_keys = match source.family.qk_norm.is_there() {
             true => 4 * (plan.grouped().key_width() * source.hidden_size * source.num_hidden_layers) as u64,
             false => 0,
         };

@@ -6,7 +6,7 @@ use transmla_checkpoint::layout::layer_prefix;
 use transmla_checkpoint::{Checkpoint, ModelConfig};
 
 use super::heads::{Projected, merge_heads, split_heads};
-use super::normed::normalise_heads;
+use super::normed::normalise_parts;
 use crate::error::CoreError;
 use crate::host::HostNumbers;
 use crate::kernels::{CachedValues, DecodeShape, attend, decode, decode_tensors};
@@ -31,9 +31,9 @@ pub struct GroupedAttention {
     pub query_heads: usize,
     /// G.
     pub key_heads: usize,
-    /// `q_norm`, `[d]`, on each head's query before RoPE.
+    /// `q_norm`, on queries before RoPE: `[d]` on each head's, `[H·d]` on those of all heads.
     pub q_norm: Option<RmsNorm>,
-    /// `k_norm`, `[d]`, on each head's key before RoPE.
+    /// `k_norm`, on keys before RoPE: `[d]` on each head's, `[G·d]` on those of all heads.
     pub k_norm: Option<RmsNorm>,
     /// Scale, soft-cap and window of the scores.
     pub parameters: AttentionParameters,
@@ -49,12 +49,10 @@ impl GroupedAttention {
     ) -> Result<Self, CoreError> {
         let prefix = format!("{}.self_attn", layer_prefix(layer));
         let hidden = config.hidden_size;
-        let norm = |name: &str| {
-            let read = || {
-                let name = format!("{prefix}.{name}");
-                family_norm(checkpoint, &name, grouped.head_dim, config, device)
-            };
-            config.family.qk_norm.then(read).transpose()
+        let norm = |name: &str, heads| {
+            let width = config.family.qk_norm.width(heads, grouped.head_dim);
+            let read = |width| family_norm(checkpoint, &format!("{prefix}.{name}"), width, config, device);
+            width.map(read).transpose()
         };
         let (queries, keys) = (config.num_attention_heads * grouped.head_dim, grouped.key_width());
         let read = |name: &str, shape| Linear::read(checkpoint, &format!("{prefix}.{name}"), shape, device);
@@ -65,8 +63,8 @@ impl GroupedAttention {
             o: read("o_proj", [hidden, queries])?.times(config.residual_multiplier),
             query_heads: config.num_attention_heads,
             key_heads: grouped.num_key_value_heads,
-            q_norm: norm("q_norm")?,
-            k_norm: norm("k_norm")?,
+            q_norm: norm("q_norm", config.num_attention_heads)?,
+            k_norm: norm("k_norm", grouped.num_key_value_heads)?,
             parameters: config.attention_parameters(layer),
         })
     }
@@ -145,7 +143,7 @@ impl GroupedAttention {
 
 fn normalised(x: Tensor<2>, norm: Option<&RmsNorm>) -> Tensor<2> {
     match norm {
-        Some(norm) => normalise_heads(norm, x),
+        Some(norm) => normalise_parts(norm, x),
         None => x,
     }
 }

@@ -59,12 +59,12 @@ struct Compressed {
     latent: Tensor<4>,
     /// The rotated shared key, `[batch, 1, tokens, d_r]`.
     rope: Tensor<4>,
-    /// The scales of the key heads' norms, `[batch, 1, tokens, G]`.
+    /// The scales of the keys' norm, `[batch, 1, tokens, scales]`.
     scales: Option<Tensor<4>>,
 }
 
 impl Compressed {
-    /// As the cache has it, `[batch, 1, tokens, r + d_r (+ G)]`.
+    /// As the cache has it, `[batch, 1, tokens, r + d_r (+ scales)]`.
     fn row(self) -> Tensor<4> {
         let mut parts = vec![self.latent, self.rope];
         parts.extend(self.scales);
@@ -77,9 +77,9 @@ impl Compressed {
 pub struct LatentAttention {
     /// Queries, `[H·(d + d_r)]`, rotary rows half-split; `[H·d]` if they are normalised.
     pub q: QueryProjection,
-    /// The norm of each head's query, and the rotary query after it.
+    /// The norm of the queries, and the rotary queries after it.
     pub q_heads: Option<NormedQueries>,
-    /// The scale of each key head's norm, if the model keeps it.
+    /// The scales of the keys' norm, if the model keeps it.
     pub key_scale: Option<KeyScale>,
     /// `kv_a_proj_with_mqa`, `[r + d_r, hidden]`, rotary rows half-split.
     pub kv_down: Linear,
@@ -125,15 +125,16 @@ impl LatentAttention {
             latent.qk_rope_head_dim,
             config.rope.of(layer).layout,
         );
-        let (query_rows, query_order, q_heads) = match config.family.qk_norm {
-            false => (
+        let (query_rows, query_order, q_heads) = match config.family.qk_norm.width(heads, nope) {
+            None => (
                 heads * latent.query_width(),
                 rope_order(layout, heads, nope, rope),
                 None,
             ),
-            true => {
-                let (shape, eps) = ([heads, rope, nope], config.rms_norm_eps);
-                let normed = NormedQueries::read(checkpoint, &prefix, shape, eps, layout, device)?;
+            Some(width) => {
+                let norm = format!("{prefix}.q_norm");
+                let norm = RmsNorm::read(checkpoint, &norm, width, config.rms_norm_eps, device)?;
+                let normed = NormedQueries::read(checkpoint, &prefix, [heads, rope, nope], norm, layout, device)?;
                 (heads * nope, (0..heads * nope).collect(), Some(normed))
             }
         };
@@ -145,10 +146,7 @@ impl LatentAttention {
                 up: read("q_b_proj", [query_rows, rank])?.select_outputs(&query_order),
             },
         };
-        let key_scale = latent
-            .key_norm_heads
-            .map(|heads| KeyScale::read(checkpoint, &prefix, heads, config, latent, device))
-            .transpose()?;
+        let key_scale = KeyScale::read(checkpoint, &prefix, config, latent, device)?;
         let rank = latent.kv_lora_rank;
         let key_order = rope_order(layout, 1, rank, rope);
         Ok(Self {
@@ -254,7 +252,7 @@ impl LatentAttention {
         }
     }
 
-    /// The parts of cached rows, `[batch, 1, tokens, r + d_r (+ G)]`.
+    /// The parts of cached rows, `[batch, 1, tokens, r + d_r (+ scales)]`.
     fn parts(&self, cached: Tensor<4>) -> Compressed {
         let (rank, rope) = (self.shape.kv_lora_rank, self.shape.qk_rope_head_dim);
         let part = |start, width| cached.clone().narrow(3, start, width);
@@ -297,7 +295,7 @@ impl LatentAttention {
         attend(q, k, v, &self.parameters)
     }
 
-    /// Queries and outputs go through `kv_b_proj` instead of keys and values: attention reads `r + d_r` numbers a token (and G scales).
+    /// Queries and outputs go through `kv_b_proj` instead of keys and values: attention reads `r + d_r` numbers a token (and scales).
     ///
     /// `[batch, H, new, d]` and `[batch, H, new, d_r]` of the newest cached tokens to `[batch, H, new, d_v]`.
     fn absorbed(&self, q_nope: Tensor<4>, q_rope: Tensor<4>, rows: &CachedRows) -> Tensor<4> {
