@@ -16,7 +16,7 @@
 //! | `prefetch` | asks for the memory that is read next |
 //! | `storage` | numbers as caches keep them: `f32`, `bf16`, `f16` or quantised rows |
 //! | `cache_format` | the names of these formats, and the bytes of a token |
-//! | `quantised`, `small_floats` | rows of a latent cache with 8 or 4 bits to a number, and the floats in them |
+//! | `quantised`, `int4`, `small_floats` | rows of a latent cache with 8 or 4 bits to a number, and the floats in them |
 //! | `product`, `vectors`, `exponential` | matrix products, skinny products in registers, and a vectorised softmax |
 
 mod attention;
@@ -28,6 +28,7 @@ mod decode;
 mod decode_tensors;
 mod exponential;
 mod host;
+mod int4;
 mod loss;
 mod plain_decode;
 mod prefetch;
