@@ -1,5 +1,6 @@
 //! `cargo xtask fidelity`: a table of the perplexity that each method costs.
 
+mod by_position;
 mod catalogue;
 mod last_words;
 mod markdown;
@@ -195,7 +196,7 @@ impl Arguments {
                 store.open(setup, false)?.positions.clone_from(found);
                 file.map_or(Ok(()), |file| store.write(file))
             };
-            positions::measure(&tool, setup, windows, &selected, &mut known, &mut keep)?;
+            by_position::measure(&tool, setup, windows, &selected, &mut known, &mut keep)?;
         }
         Ok(())
     }

@@ -80,7 +80,7 @@ fn section(text: &mut String, model: Model, measured: &Measured) {
     if !measured.scores.is_empty() {
         scores(text, model, measured);
     }
-    positions::section(text, model, measured);
+    positions::section(text, model, &settings.like, &measured.positions);
 }
 
 /// The table of tasks, one column for each of the two texts and for each task.

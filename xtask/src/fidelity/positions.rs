@@ -2,28 +2,20 @@
 //! made.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fmt::Write;
-use std::process::Command;
 
-use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::{CellId, Model, Setup, Way};
-use super::measure::Tool;
-use super::scores::{self, Score};
-use super::store::Measured;
+use super::scores::Score;
 
 /// Tokens of a long calibration sequence.
 const LONG: usize = 4096;
 
-/// Tokens of the shortest text that a needle is in.
-const SHORTEST: usize = 1024;
-
 /// A model that is measured by position: a cell of the table, or the same made with long sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variant {
-    cell: CellId,
+    pub cell: CellId,
     is_long: bool,
 }
 
@@ -59,15 +51,9 @@ pub struct Range {
     pub predictions: usize,
 }
 
-/// Output of `transmla eval --by-position`.
-#[derive(Debug, Deserialize)]
-struct Evaluated {
-    by_position: Vec<Range>,
-}
-
 impl Variant {
     /// All of a model: the original, the coherent method's in closed form with short and with long samples, and refined.
-    fn all(model: Model) -> Vec<Self> {
+    pub fn all(model: Model) -> Vec<Self> {
         let mut all = Vec::new();
         for cell in model.cells() {
             let variant = |is_long| Self { cell, is_long };
@@ -80,18 +66,18 @@ impl Variant {
         all
     }
 
-    fn key(self) -> String {
+    pub fn key(self) -> String {
         let key = self.cell.key();
         if self.is_long { format!("{key}/long") } else { key }
     }
 
     /// Its full name.
-    fn name(self, model: Model) -> String {
+    pub fn name(self, model: Model) -> String {
         format!("{}/{}", model.key(), self.key())
     }
 
     /// The setup with as many tokens in longer samples, if it is one of these.
-    fn setup(self, setup: &Setup) -> Setup {
+    pub fn setup(self, setup: &Setup) -> Setup {
         let tokens = setup.samples * setup.sample_tokens;
         match self.is_long {
             false => setup.clone(),
@@ -110,105 +96,11 @@ pub fn names(model: Model) -> impl Iterator<Item = (String, Model)> {
     Variant::all(model).into_iter().map(name)
 }
 
-/// Measures those variants of a model that are selected by name and are not there with the same settings; calls `keep` after each.
-pub fn measure(
-    tool: &Tool,
-    setup: &Setup,
-    settings: Windows,
-    selected: &dyn Fn(&str) -> bool,
-    known: &mut BTreeMap<String, Positions>,
-    keep: &mut dyn FnMut(&BTreeMap<String, Positions>) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    for variant in Variant::all(setup.model) {
-        let key = variant.key();
-        let fresh = known.get(&key).is_some_and(|known| known.settings == settings);
-        let name = variant.name(setup.model);
-        if fresh || !(selected(&name) || variant.cell == CellId::ORIGINAL) {
-            continue;
-        }
-        println!("by position: {name}");
-        let setup = variant.setup(setup);
-        let folder = tool.kept(&name);
-        let model = match variant.cell.way {
-            Way::Original => setup.path.as_os_str(),
-            _ => {
-                if !folder.join("config.json").exists() {
-                    tool.convert(&setup, variant.cell, &folder)?;
-                }
-                folder.as_os_str()
-            }
-        };
-        let found = positions(tool, &setup, variant, model, settings).with_context(|| format!("cell {name}"))?;
-        known.insert(key, found);
-        keep(known)?;
-    }
-    Ok(())
-}
-
-fn positions(
-    tool: &Tool,
-    setup: &Setup,
-    variant: Variant,
-    model: &OsStr,
-    settings: Windows,
-) -> anyhow::Result<Positions> {
-    let eval = || {
-        let mut command = Command::new(tool.binary());
-        command.arg("eval").arg("--model-path").arg(model);
-        command.args(["--batch-size", "1"]);
-        command
-    };
-    let mut command = eval();
-    command.arg("--dataset").arg(&setup.like.dataset).arg("--by-position");
-    command.args(["--seqlen", &settings.tokens.to_string()]);
-    let measured: Evaluated = tool.run(command.args(["--max-windows", &settings.windows.to_string()]))?;
-    let lengths = std::iter::successors(Some(SHORTEST), |length| Some(2 * length));
-    let lengths: Vec<usize> = lengths.take_while(|length| *length <= settings.tokens).collect();
-    let needles = match settings.needles {
-        0 => BTreeMap::new(),
-        limit => needles(tool, eval(), &lengths, limit)?,
-    };
-    Ok(Positions {
-        settings,
-        sample_tokens: (variant.cell.way != Way::Original).then_some(setup.sample_tokens),
-        ranges: measured.by_position,
-        needles,
-    })
-}
-
-/// Share of needles found, by length of the text.
-fn needles(
-    tool: &Tool,
-    mut command: Command,
-    lengths: &[usize],
-    limit: usize,
-) -> anyhow::Result<BTreeMap<usize, Score>> {
-    let results = tempfile::tempdir_in(tool.folder()).context("cannot create a folder for results")?;
-    let file = results.path().join("needles.json");
-    let list: Vec<String> = lengths.iter().map(usize::to_string).collect();
-    command.args(["--tasks", "needle", "--needle-lengths", &list.join(",")]);
-    command
-        .args(["-q", "--limit", &limit.to_string(), "--output"])
-        .arg(&file);
-    let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{command:?} failed: {}", said.trim_end());
-    }
-    let names: Vec<String> = lengths.iter().map(|length| format!("needle_{length}")).collect();
-    let tasks: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "acc")).collect();
-    let mut found = scores::read(&file, &tasks)?;
-    let by_length = lengths.iter().zip(&names);
-    Ok(by_length
-        .filter_map(|(length, name)| Some((*length, found.remove(name)?)))
-        .collect())
-}
-
 /// The tables of a model: perplexities by position, and needles where they were looked for.
-pub fn section(text: &mut String, model: Model, measured: &Measured) {
+pub fn section(text: &mut String, model: Model, like: &str, measured: &BTreeMap<String, Positions>) {
     let rows: Vec<(Variant, &Positions)> = Variant::all(model)
         .into_iter()
-        .filter_map(|variant| Some((variant, measured.positions.get(&variant.key())?)))
+        .filter_map(|variant| Some((variant, measured.get(&variant.key())?)))
         .collect();
     let Some((_, longest)) = rows.iter().max_by_key(|(_, found)| found.ranges.len()) else {
         return;
@@ -221,19 +113,13 @@ pub fn section(text: &mut String, model: Model, measured: &Measured) {
          brackets what it is of the original's. The text of each range is another, so figures compare within a column. *Samples* are the tokens of a calibration sample, short ones joined to sequences of 512: as \
          many tokens in all.\n\n",
         match windows.windows {
-            1 => format!(
-                "the first window of {} tokens of {}",
-                windows.tokens, measured.settings.like
-            ),
-            count => format!(
-                "{count} windows of {} tokens of {}",
-                windows.tokens, measured.settings.like
-            ),
+            1 => format!("the first window of {} tokens of {}", windows.tokens, like),
+            count => format!("{count} windows of {} tokens of {}", windows.tokens, like),
         }
     );
     let titles: Vec<String> = longest.ranges.iter().map(|range| title(range.positions)).collect();
     head(text, &titles);
-    let original = measured.positions.get(&CellId::ORIGINAL.key());
+    let original = measured.get(&CellId::ORIGINAL.key());
     for (variant, found) in &rows {
         let columns = longest
             .ranges
@@ -341,20 +227,12 @@ mod tests {
 
     #[test]
     fn ratios_are_to_the_original_at_the_same_positions() {
-        let folder = tempfile::tempdir().unwrap();
-        let settings = Setup::stories(None, folder.path()).unwrap().settings();
         let positions = BTreeMap::from([
             ("original".to_owned(), found(1.0)),
             ("8+12/coherent/long".into(), found(1.5)),
         ]);
-        let measured = Measured {
-            settings,
-            cells: BTreeMap::new(),
-            scores: BTreeMap::new(),
-            positions,
-        };
         let mut text = String::new();
-        section(&mut text, Model::Stories, &measured);
+        section(&mut text, Model::Stories, "stories", &positions);
         for line in [
             "| d_r, r | method | samples | 512 to 1023 | 2k to 4k |",
             "|  | original |  | 20.0 | 16.0 |",
