@@ -9,12 +9,14 @@ mod eligible;
 mod greedy;
 mod pairs;
 mod profile;
+mod queries;
 
 use faer::MatRef;
 
 pub use self::eligible::Eligibility;
 pub use self::greedy::CoherentSplit;
 pub use self::profile::{AttentionProfile, gains};
+pub use self::queries::{FittedQueries, fit_queries};
 
 use self::greedy::Greedy;
 use self::profile::{check_profile, finite_row};

@@ -116,4 +116,15 @@ pub enum RopeError {
         /// Number of rows of its second moment.
         size: usize,
     },
+    /// The normal equations of a least-squares problem are not positive.
+    #[error(
+        "the least squares for the queries of pair {pair} of query head {head} have no solution; \
+         is the moment of keys, slots and latent a second moment?"
+    )]
+    LeastSquares {
+        /// The query head.
+        head: usize,
+        /// The pair.
+        pair: usize,
+    },
 }

@@ -61,7 +61,7 @@ pub mod fold;
 pub mod rororope;
 pub mod shape;
 
-pub use coherent::{AttentionProfile, CoherentSplit, Eligibility, coherent};
+pub use coherent::{AttentionProfile, CoherentSplit, Eligibility, FittedQueries, coherent, fit_queries};
 pub use decoupling::{Decoupling, SplitKeys};
 pub use energy::slot_energy;
 pub use error::RopeError;

@@ -4,7 +4,8 @@ use faer::{Mat, MatRef, Side, c64};
 use proptest::prelude::*;
 use transmla_rope::coherent::gains;
 use transmla_rope::{
-    AttentionProfile, CoherentSplit, Decoupling, Eligibility, FoldSpec, HeadShape, RopeError, coherent, rororope,
+    AttentionProfile, CoherentSplit, Decoupling, Eligibility, FoldSpec, HeadShape, RopeError, coherent, fit_queries,
+    rororope,
 };
 
 use random::{frequencies, random};
@@ -582,4 +583,105 @@ fn bad_input_is_an_error() {
             Ok(())
         );
     }
+}
+
+/// What slots and latent leave of a head's scores, summed over distances by each pair's shares: the definition.
+fn score_cost(layer: &Layer, moment: MatRef<'_, f64>, slots: &[f64], head: usize, maps: [&Mat<f64>; 2]) -> f64 {
+    let (shape, pairs, count) = (layer.shape, layer.shape.pairs(), slots.len());
+    let (width, first) = (shape.key_width(), shape.key_head_of(head) * shape.head_dim);
+    let [query_rope, key_up] = maps;
+    let mut cost = 0.0;
+    for pair in 0..pairs {
+        for (distance, share) in layer.distances[head][pair].iter().enumerate() {
+            for (part, row) in [pair, pair + pairs].into_iter().enumerate() {
+                // Weights of keys, slots and latent in what is left of this entry of the turned key.
+                let mut left = Mat::<f64>::zeros(moment.nrows(), 1);
+                let (sin, cos) = (-layer.frequencies[pair] * distance as f64).sin_cos();
+                let of_key = if part == 0 { [cos, -sin] } else { [sin, cos] };
+                left[(first + pair, 0)] = of_key[0];
+                left[(first + pair + pairs, 0)] = of_key[1];
+                for (slot, frequency) in slots.iter().enumerate() {
+                    let (sin, cos) = (-frequency * distance as f64).sin_cos();
+                    let (re, im) = (query_rope[(slot, row)], query_rope[(slot + count, row)]);
+                    left[(width + slot, 0)] -= re * cos + im * sin;
+                    left[(width + count + slot, 0)] -= im * cos - re * sin;
+                }
+                for i in 0..key_up.ncols() {
+                    left[(width + 2 * count + i, 0)] -= key_up[(row, i)];
+                }
+                cost += share * (left.transpose() * moment * &left)[(0, 0)];
+            }
+        }
+    }
+    cost
+}
+
+#[test]
+fn fitted_queries_leave_least_of_the_scores() {
+    let shape = HeadShape::new(4, 2, 8).unwrap();
+    let layer = Layer::new(shape, 17);
+    let slots = [0.9, 0.05];
+    let (turning, rank) = (shape.key_width() + 2 * slots.len(), 3);
+    let mixing = random(turning + rank, turning + rank + 2, 18);
+    let moment = &mixing * mixing.transpose();
+    let fitted = fit_queries(moment.as_ref(), shape, &slots, &layer.profile()).unwrap();
+    for head in 0..shape.query_heads {
+        let (rope, up) = (&fitted.query_rope[head], &fitted.key_up[head]);
+        assert_eq!((rope.shape(), up.shape()), ((4, 8), (8, rank)));
+        let cost = |rope: &Mat<f64>, up: &Mat<f64>| score_cost(&layer, moment.as_ref(), &slots, head, [rope, up]);
+        let least = cost(rope, up);
+        assert!(least > 0.0 && least < cost(&Mat::zeros(4, 8), &Mat::zeros(8, rank)));
+        // A minimum: steps of both signs along any entry cost about the same, which is more.
+        for step in [1e-2, -1e-2] {
+            for (i, j) in [(0, 0), (1, 3), (2, 5), (3, 7)] {
+                let mut other = rope.clone();
+                other[(i, j)] += step;
+                let rise = cost(&other, up) - least;
+                assert!(rise > 0.0, "head {head}, slots {i}, {j}: {rise}");
+                let mut back = rope.clone();
+                back[(i, j)] -= step;
+                assert!((cost(&back, up) - least - rise).abs() < 2e-3 * rise);
+            }
+            for (i, j) in [(0, 0), (3, 1), (7, 2)] {
+                let mut other = up.clone();
+                other[(i, j)] += step;
+                let rise = cost(rope, &other) - least;
+                assert!(rise > 0.0, "head {head}, latent {i}, {j}: {rise}");
+            }
+        }
+    }
+}
+
+#[test]
+fn fitted_queries_are_exact_where_nothing_is_cut() {
+    // Slots of all frequencies with the keys of the only head themselves, and a latent of other numbers.
+    let shape = HeadShape::new(2, 1, 6).unwrap();
+    let layer = Layer::new(shape, 21);
+    let mixing = random(8, 10, 22);
+    let rows = Mat::from_fn(14, 8, |i, j| {
+        f64::from(u8::from(if i < 6 { i == j } else { i - 6 == j }))
+    });
+    let moment = &rows * (&mixing * mixing.transpose()) * rows.transpose();
+    let fitted = fit_queries(moment.as_ref(), shape, &layer.frequencies, &layer.profile()).unwrap();
+    for (rope, up) in fitted.query_rope.iter().zip(&fitted.key_up) {
+        assert!((rope - Mat::<f64>::identity(6, 6)).norm_max() < 1e-4);
+        assert!(up.norm_max() < 1e-4);
+    }
+}
+
+#[test]
+fn moments_that_are_none_have_no_fitted_queries() {
+    let shape = HeadShape::new(2, 1, 4).unwrap();
+    let layer = Layer::new(shape, 5);
+    let fit =
+        |moment: Mat<f64>, slots: &[f64]| fit_queries(moment.as_ref(), shape, slots, &layer.profile()).unwrap_err();
+    assert!(matches!(fit(Mat::zeros(5, 5), &[0.1]), RopeError::Shape { .. }));
+    assert!(matches!(fit(Mat::zeros(8, 7), &[0.1]), RopeError::Shape { .. }));
+    assert!(matches!(fit(Mat::zeros(8, 8), &[]), RopeError::RopeDim { .. }));
+    assert!(matches!(
+        fit(Mat::from_fn(8, 8, |_, _| f64::NAN), &[0.1]),
+        RopeError::NotFinite { .. }
+    ));
+    let negative = Mat::from_fn(8, 8, |i, j| -f64::from(u8::from(i == j)));
+    assert!(matches!(fit(negative, &[0.1]), RopeError::LeastSquares { .. }));
 }

@@ -6,7 +6,7 @@ use transmla_core::model::Rotary;
 use transmla_core::model::attention::{GroupedAttention, LatentAttention};
 use transmla_core::{Decoder, LayeredModel};
 use transmla_lowrank::{KvInput, OutputMetric, metric_pca, quadratic_form};
-use transmla_rope::{AttentionProfile, Decoupling, Eligibility, coherent, slot_energy};
+use transmla_rope::{AttentionProfile, Decoupling, Eligibility, FittedQueries, coherent, fit_queries, slot_energy};
 
 use crate::layer::assemble;
 use crate::layer::factors::{Factors, Queries};
@@ -92,11 +92,7 @@ fn splits(
     if !plan.has_positions(layer) {
         return Ok(vec![Decoupling::without_positions(shape, 2 * slots.len())]);
     }
-    let profile = AttentionProfile {
-        frequencies: &statistics.frequencies,
-        distances: &statistics.profiles,
-        pair_power: &statistics.pair_power,
-    };
+    let profile = statistics.profile();
     let split = |eligibility| coherent(key_moment, shape, &slots, &profile, eligibility).map(|split| split.decoupling);
     let all: Result<Vec<_>, _> = CANDIDATES.into_iter().map(split).collect();
     all.map_err(ConvertError::rope(layer))
@@ -140,6 +136,14 @@ impl Statistics {
         })
     }
 
+    fn profile(&self) -> AttentionProfile<'_> {
+        AttentionProfile {
+            frequencies: &self.frequencies,
+            distances: &self.profiles,
+            pair_power: &self.pair_power,
+        }
+    }
+
     /// What errors of each head's keys (through the gains `up`) and values cost.
     fn metric(&self, problem: &LayerProblem<'_>, split: &Decoupling) -> OutputMetric {
         let shape = problem.plan.head_shape();
@@ -162,7 +166,7 @@ fn solve(
     weights: &HostWeights,
     queries: &Queries,
     statistics: &Statistics,
-    split: Decoupling,
+    mut split: Decoupling,
 ) -> Result<(ClosedForm, Decoupling), ConvertError> {
     let (plan, layer) = (problem.plan, problem.layer);
     let keys = split
@@ -175,7 +179,7 @@ fn solve(
         value_head_dim: plan.latent().v_head_dim,
     };
     let metric = statistics.metric(problem, &split);
-    let kv = metric_pca(
+    let mut kv = metric_pca(
         &input,
         problem.moment,
         &metric,
@@ -184,6 +188,11 @@ fn solve(
     )
     .map_err(ConvertError::lowrank(layer))?;
     let (kept_energy, spectrum) = (kv.kept_energy, kv.spectrum.clone());
+    if plan.has_positions(layer) {
+        let fitted = queries_of(problem, weights, statistics, [keys.rope.as_ref(), kv.down.as_ref()])?;
+        split.query_rope = fitted.query_rope;
+        kv.key_up = fitted.key_up;
+    }
     let factors = Factors {
         kv,
         rope_keys: keys.rope,
@@ -208,4 +217,23 @@ fn solve(
         slot_energy: Vec::new(),
     };
     Ok((form, factors.decoupling))
+}
+
+/// The queries by which slots and latent give the layer's scores.
+fn queries_of(
+    problem: &LayerProblem<'_>,
+    weights: &HostWeights,
+    statistics: &Statistics,
+    [slot_keys, latent]: [MatRef<'_, f64>; 2],
+) -> Result<FittedQueries, ConvertError> {
+    let (plan, layer) = (problem.plan, problem.layer);
+    let keys = weights.k.as_ref();
+    let turning = keys.nrows() + slot_keys.nrows();
+    let mut rows = Mat::zeros(turning + latent.nrows(), keys.ncols());
+    for (first, part) in [(0, keys), (keys.nrows(), slot_keys), (turning, latent)] {
+        rows.as_mut().subrows_mut(first, part.nrows()).copy_from(part);
+    }
+    let moment = quadratic_form(rows.as_ref(), problem.moment).map_err(ConvertError::lowrank(layer))?;
+    let slots = plan.converted().rope.of(layer).frequencies();
+    fit_queries(moment.as_ref(), plan.head_shape(), &slots, &statistics.profile()).map_err(ConvertError::rope(layer))
 }

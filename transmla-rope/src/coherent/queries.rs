@@ -1,0 +1,242 @@
+//! Queries by least squares on the scores: of all slots and of the latent together.
+
+use faer::linalg::solvers::Solve;
+use faer::{Mat, MatRef, Side, c64};
+
+use super::profile::{AttentionProfile, check_profile};
+use super::{Eligibility, check_slots};
+use crate::check;
+use crate::error::RopeError;
+use crate::shape::HeadShape;
+
+/// Maps of each head's query, by which slots and latent give its scores.
+#[derive(Debug, Clone)]
+pub struct FittedQueries {
+    /// One `[d_r, d]` per query head, as [`Decoupling::query_rope`](crate::Decoupling::query_rope).
+    pub query_rope: Vec<Mat<f64>>,
+    /// One `[d, r]` per query head: from the latent to the head's key without position.
+    pub key_up: Vec<Mat<f64>>,
+}
+
+/// What holds the solution to zero, as a share of the mean power of slots and latent: where they repeat each other.
+const RIDGE: f64 = 1e-6;
+
+/// The queries of all slots and of a latent, by which the scores of each head err least.
+///
+/// With `y(D)` a head's key turned by its distance D and `f(D)` the slot keys turned by theirs and the latent, which does not
+/// turn, the score `q · y(D)` is replaced by `q · B f(D)`. Keys, queries and distances are taken as independent: then row
+/// `j` of `B` minimises `E (y_j(D) - B_j f(D))²` over the keys' moment and the distances of its pair, whatever the queries'
+/// moment. Gains of a [`CoherentSplit`](crate::CoherentSplit) are each right by itself; these know of each other.
+///
+/// # Shapes
+///
+/// `moment`: `[K + d_r + r, K + d_r + r]`, the second moment of a token's keys, half-split per head, its slot keys, half-split,
+/// and its latent; symmetric. `slots`: frequencies of the `d_r/2` slots, in radians per token.
+///
+/// # Errors
+///
+/// As [`coherent`](crate::coherent()); [`RopeError::LeastSquares`] for a moment that is none.
+pub fn fit_queries(
+    moment: MatRef<'_, f64>,
+    shape: HeadShape,
+    slots: &[f64],
+    profile: &AttentionProfile<'_>,
+) -> Result<FittedQueries, RopeError> {
+    const WHAT: &str = "the moment of keys, slots and latent";
+    shape.check()?;
+    check_slots(shape, slots, Eligibility::Ownership)?;
+    let size = moment.nrows().max(shape.key_width() + 2 * slots.len());
+    check::shape(WHAT, moment, size, size)?;
+    check::finite(WHAT, moment)?;
+    check_profile(shape, profile)?;
+    let joint = Joint::new(moment, shape, slots.len())?;
+    let turns = Turns::new(slots, profile);
+    let mut fitted = FittedQueries {
+        query_rope: vec![Mat::zeros(2 * slots.len(), shape.head_dim); shape.query_heads],
+        key_up: vec![Mat::zeros(shape.head_dim, joint.regression.nrows()); shape.query_heads],
+    };
+    for head in 0..shape.query_heads {
+        for pair in 0..shape.pairs() {
+            let key = joint.key(shape, head, pair);
+            let gains = turns.gains(pair, &profile.distances[head][pair]);
+            let rope = joint.slot_queries(key, &gains);
+            let rope = rope.ok_or(RopeError::LeastSquares { head, pair })?;
+            let nope = joint.latent_queries(key, &gains, rope.as_ref());
+            for (part, row) in [pair, pair + shape.pairs()].into_iter().enumerate() {
+                fitted.query_rope[head].col_mut(row).copy_from(rope.col(part));
+                fitted.key_up[head].row_mut(row).copy_from(nope.col(part).transpose());
+            }
+        }
+    }
+    Ok(fitted)
+}
+
+/// Rows of the real and the imaginary part of a pair.
+type Pair = [usize; 2];
+
+/// The moments of keys, slots and latent.
+struct Joint<'a> {
+    moment: MatRef<'a, f64>,
+    slots: Vec<Pair>,
+    ridge: f64,
+    /// Regression of keys and slots on the latent, `[r, K + d_r]`.
+    regression: Mat<f64>,
+    /// What it explains of their moment, `[K + d_r, K + d_r]`.
+    explained: Mat<f64>,
+}
+
+impl<'a> Joint<'a> {
+    fn new(moment: MatRef<'a, f64>, shape: HeadShape, slots: usize) -> Result<Self, RopeError> {
+        let width = shape.key_width();
+        let turning = width + 2 * slots;
+        let rank = moment.nrows() - turning;
+        let power: f64 = (width..moment.nrows()).map(|i| moment[(i, i)]).sum();
+        let ridge = (RIDGE * power / (2 * slots + rank) as f64).max(f64::MIN_POSITIVE);
+        let mut latent = moment.submatrix(turning, turning, rank, rank).to_owned();
+        (0..rank).for_each(|i| latent[(i, i)] += ridge);
+        let cross = moment.submatrix(turning, 0, rank, turning);
+        let factor = latent
+            .llt(Side::Lower)
+            .map_err(|_| RopeError::LeastSquares { head: 0, pair: 0 })?;
+        let regression = factor.solve(cross);
+        Ok(Self {
+            moment,
+            slots: (0..slots).map(|slot| [width + slot, width + slots + slot]).collect(),
+            ridge,
+            explained: cross.transpose() * &regression,
+            regression,
+        })
+    }
+
+    fn key(&self, shape: HeadShape, head: usize, pair: usize) -> Pair {
+        let first = shape.key_head_of(head) * shape.head_dim + pair;
+        [first, first + shape.pairs()]
+    }
+
+    /// Moment of the parts of two pairs, turned and without what the latent explains, from the gains of their difference,
+    /// their sum and each alone.
+    fn turned(&self, a: Pair, b: Pair, [minus, plus]: [c64; 2], [first, second]: [c64; 2]) -> [[f64; 2]; 2] {
+        let [conjugate, plain] = complex_moments(self.moment, a, b);
+        let [still_conjugate, still_plain] = complex_moments(self.explained.as_ref(), a, b);
+        let conjugate = conjugate * minus - still_conjugate * first * second.conj();
+        let plain = plain * plus - still_plain * first * second;
+        [
+            [0.5 * (conjugate.re + plain.re), 0.5 * (plain.im - conjugate.im)],
+            [0.5 * (plain.im + conjugate.im), 0.5 * (conjugate.re - plain.re)],
+        ]
+    }
+
+    /// Slot queries of both parts of a pair, `[d_r, 2]`; nothing if the moment is not positive.
+    fn slot_queries(&self, key: Pair, gains: &Gains) -> Option<Mat<f64>> {
+        let count = self.slots.len();
+        let (mut gram, mut right) = (Mat::zeros(2 * count, 2 * count), Mat::zeros(2 * count, 2));
+        for (a, slot) in self.slots.iter().enumerate() {
+            for (b, other) in self.slots.iter().enumerate().take(a + 1) {
+                let alone = [gains.slots[a], gains.slots[b]];
+                let block = self.turned(*slot, *other, gains.between[a][b], alone);
+                for (i, row) in block.iter().enumerate() {
+                    for (j, value) in row.iter().enumerate() {
+                        gram[(a + i * count, b + j * count)] = *value;
+                        gram[(b + j * count, a + i * count)] = *value;
+                    }
+                }
+            }
+            let block = self.turned(key, *slot, gains.to_slots[a], [gains.alone, gains.slots[a]]);
+            for (i, row) in block.iter().enumerate() {
+                for (j, value) in row.iter().enumerate() {
+                    right[(a + j * count, i)] = *value;
+                }
+            }
+        }
+        (0..2 * count).for_each(|i| gram[(i, i)] += self.ridge);
+        Some(gram.llt(Side::Lower).ok()?.solve(right))
+    }
+
+    /// Latent queries of both parts of a pair, `[r, 2]`, given those of the slots: the regression of what these leave.
+    fn latent_queries(&self, key: Pair, gains: &Gains, rope: MatRef<'_, f64>) -> Mat<f64> {
+        let turned = |[re, im]: Pair, gain: c64, row: usize| {
+            c64::new(self.regression[(row, re)], self.regression[(row, im)]) * gain
+        };
+        let count = self.slots.len();
+        let mut queries = Mat::zeros(self.regression.nrows(), 2);
+        for row in 0..queries.nrows() {
+            let own = turned(key, gains.alone, row);
+            let mut left = [own.re, own.im];
+            for (index, (slot, gain)) in self.slots.iter().zip(&gains.slots).enumerate() {
+                let value = turned(*slot, *gain, row);
+                for (part, left) in left.iter_mut().enumerate() {
+                    *left -= value.re * rope[(index, part)] + value.im * rope[(index + count, part)];
+                }
+            }
+            left.into_iter()
+                .enumerate()
+                .for_each(|(part, left)| queries[(row, part)] = left);
+        }
+        queries
+    }
+}
+
+/// `E[a b*]` and `E[a b]` of two pairs.
+fn complex_moments(moment: MatRef<'_, f64>, a: Pair, b: Pair) -> [c64; 2] {
+    let at = |i: usize, j: usize| moment[(a[i], b[j])];
+    [
+        c64::new(at(0, 0) + at(1, 1), at(1, 0) - at(0, 1)),
+        c64::new(at(0, 0) - at(1, 1), at(1, 0) + at(0, 1)),
+    ]
+}
+
+/// Mean turns over the distances of one pair of a head.
+struct Gains {
+    /// By the pair's frequency.
+    alone: c64,
+    /// By each slot's.
+    slots: Vec<c64>,
+    /// By the pair's less each slot's, and by both.
+    to_slots: Vec<[c64; 2]>,
+    /// By a slot's less another's, and by both, for the others up to itself.
+    between: Vec<Vec<[c64; 2]>>,
+}
+
+/// `e^{-iθD}` of distances `D` from 0, for all frequencies, differences and sums that occur.
+struct Turns {
+    alone: Vec<Vec<c64>>,
+    slots: Vec<Vec<c64>>,
+    to_slots: Vec<Vec<[Vec<c64>; 2]>>,
+    between: Vec<Vec<[Vec<c64>; 2]>>,
+}
+
+impl Turns {
+    fn new(slots: &[f64], profile: &AttentionProfile<'_>) -> Self {
+        let longest = profile.distances.iter().flatten().map(Vec::len).max().unwrap_or(0);
+        let turn = |frequency: f64| -> Vec<c64> {
+            let one = |distance: usize| {
+                let (sin, cos) = (-frequency * distance as f64).sin_cos();
+                c64::new(cos, sin)
+            };
+            (0..longest).map(one).collect()
+        };
+        let both = |a: f64, b: f64| [turn(a - b), turn(a + b)];
+        let to = |w: &f64| slots.iter().map(|v| both(*w, *v)).collect();
+        let between = |(index, v): (usize, &f64)| slots[..=index].iter().map(|other| both(*v, *other)).collect();
+        Self {
+            alone: profile.frequencies.iter().map(|w| turn(*w)).collect(),
+            slots: slots.iter().map(|v| turn(*v)).collect(),
+            to_slots: profile.frequencies.iter().map(to).collect(),
+            between: slots.iter().enumerate().map(between).collect(),
+        }
+    }
+
+    fn gains(&self, pair: usize, shares: &[f64]) -> Gains {
+        let mean = |turns: &Vec<c64>| {
+            let weighted = turns.iter().zip(shares).map(|(turn, share)| *turn * *share);
+            weighted.fold(c64::new(0.0, 0.0), |sum, turn| sum + turn)
+        };
+        let both = |[minus, plus]: &[Vec<c64>; 2]| [mean(minus), mean(plus)];
+        Gains {
+            alone: mean(&self.alone[pair]),
+            slots: self.slots.iter().map(mean).collect(),
+            to_slots: self.to_slots[pair].iter().map(both).collect(),
+            between: self.between.iter().map(|row| row.iter().map(both).collect()).collect(),
+        }
+    }
+}
