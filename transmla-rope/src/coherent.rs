@@ -19,7 +19,7 @@ pub use self::profile::{AttentionProfile, gains};
 pub use self::queries::{FittedQueries, fit_queries};
 
 use self::greedy::Greedy;
-use self::profile::{check_profile, finite_row};
+use self::profile::{check_profile, check_slots, finite_row};
 use crate::check;
 use crate::error::RopeError;
 use crate::shape::HeadShape;
@@ -59,25 +59,12 @@ pub fn coherent(
     let width = shape.key_width();
     check::shape("the key moment", key_moment, width, width)?;
     check::finite("the key moment", key_moment)?;
-    check_slots(shape, slots, eligibility)?;
+    check_slots(shape, slots)?;
+    if let Eligibility::Threshold(rho) = eligibility {
+        finite_row("the coherence threshold", 0, &[rho])?;
+    }
     check_profile(shape, profile)?;
     let mut greedy = Greedy::new(key_moment, shape, slots, profile, eligibility)?;
     greedy.run()?;
     Ok(greedy.into_split())
-}
-
-fn check_slots(shape: HeadShape, slots: &[f64], eligibility: Eligibility) -> Result<(), RopeError> {
-    if slots.is_empty() {
-        let fits = |dim: &usize| dim.is_multiple_of(2) && shape.head_dim.is_multiple_of(*dim);
-        return Err(RopeError::RopeDim {
-            head_dim: shape.head_dim,
-            found: 0,
-            valid: (1..=shape.head_dim).filter(fits).collect(),
-        });
-    }
-    finite_row("the slot frequencies", 0, slots)?;
-    match eligibility {
-        Eligibility::Ownership => Ok(()),
-        Eligibility::Threshold(rho) => finite_row("the coherence threshold", 0, &[rho]),
-    }
 }

@@ -129,7 +129,7 @@ fn tasks_are_scored_through_the_cache() {
         let start = [
             "eval",
             "--tasks",
-            "piqa",
+            "winogrande",
             "--limit",
             "4",
             "--tasks-data",

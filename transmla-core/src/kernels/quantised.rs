@@ -8,7 +8,7 @@ use std::fmt;
 
 use pulp::Arch;
 
-use super::int4::{GROUP, GROUP_BYTES, INT4_SCALE, best_share, encode_int4, read_int4};
+use super::int4::{GROUP, GROUP_BYTES, INT4_SCALE, best_share, encode_int4, largest, read_int4};
 use super::small_floats::{LARGEST_E4M3, from_e4m3, from_half, to_e4m3, to_half};
 
 /// Bytes of a token's scale: the upper half of an `f32`, rounded up.
@@ -201,12 +201,6 @@ fn read_e4m3(codes: &[u8], _: &[u8], scale: f32, numbers: &mut [f32]) {
     }
 }
 
-/// The largest magnitude.
-#[inline(always)]
-pub(super) fn largest(numbers: &[f32]) -> f32 {
-    numbers.iter().fold(0.0, |largest, number| largest.max(number.abs()))
-}
-
 /// The bits of a scale, rounded up so that nothing is beyond the last code, and one over it; zero for what is too small.
 fn scale(exact: f32) -> (u16, f32) {
     let bits = ((exact.to_bits() + 0xffff) >> 16) as u16;
@@ -217,7 +211,7 @@ fn scale(exact: f32) -> (u16, f32) {
 }
 
 #[inline(always)]
-pub(super) fn from_scale(bits: u16) -> f32 {
+fn from_scale(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
 
@@ -239,7 +233,51 @@ mod tests {
         }
     }
 
+    /// Squares of the errors of a group of a token with this scale, for a share of it.
+    fn squares_with(group: &[f32], scale: f64, share: u8) -> f64 {
+        let step = f64::from(share) * scale;
+        let error = |number: &f32| {
+            let code = (f64::from(*number) / step + 8.0).floor().clamp(0.0, 15.0);
+            f64::from(*number) - (code - 7.5) * step
+        };
+        group.iter().map(|number| error(number).powi(2)).sum()
+    }
+
     proptest! {
+        /// Against every share that there is, and against the one whose last step ends at the largest number.
+        #[test]
+        fn scales_of_groups_are_chosen(latent in 2usize..100, rows in 20usize..40, seed in 0u64..1000) {
+            let form = QuantisedRow::new(Quantisation::Int4, latent, 0);
+            let mut state = seed;
+            let mut random = || {
+                state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+                (state >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+            };
+            let numbers: Vec<f32> = (0..rows * latent).map(|_| random() + random() + random()).collect();
+            let (mut bytes, mut found) = (Vec::new(), vec![0.0; numbers.len()]);
+            form.encode(&numbers, &mut bytes);
+            form.decode(&bytes, &mut found);
+            let (mut chosen, mut best, mut filled) = (0.0, 0.0, 0.0);
+            let rows = numbers.chunks(latent).zip(found.chunks(latent));
+            for ((row, found), bytes) in rows.zip(bytes.chunks(form.bytes())) {
+                let scale = f64::from(from_scale(u16::from_le_bytes([bytes[form.bytes() - 2], bytes[form.bytes() - 1]])));
+                for (group, found) in row.chunks(GROUP).zip(found.chunks(GROUP)) {
+                    let errors = group.iter().zip(found).map(|(number, found)| f64::from(number - found).powi(2));
+                    let all = (1..=255).map(|share| squares_with(group, scale, share));
+                    let full = (f64::from(largest(group)) / 8.0 / scale).ceil() as u8;
+                    let here: f64 = errors.sum();
+                    chosen += here;
+                    best += all.fold(f64::INFINITY, f64::min);
+                    filled += squares_with(group, scale, full);
+                    // The range of the largest number is among those tried, give or take the rounding of its share.
+                    let tried = squares_with(group, scale, full).max(squares_with(group, scale, full + 1));
+                    prop_assert!(here <= tried * 1.001 + 1e-9, "{} {}", here, tried);
+                }
+            }
+            prop_assert!(best <= chosen * 1.001 && chosen < 0.95 * filled, "{} {} {}", best, chosen, filled);
+            prop_assert!(latent < GROUP || chosen < 1.2 * best, "{} {}", best, chosen);
+        }
+
         #[test]
         fn rows_come_back_within_their_steps(
             latent in 1usize..150, exact in 0usize..40, rows in 1usize..4, exponent in -20i32..20, seed in 0usize..1000,

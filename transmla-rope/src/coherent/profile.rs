@@ -140,3 +140,16 @@ pub(super) fn finite_row(what: &'static str, row: usize, values: &[f64]) -> Resu
         }),
     }
 }
+
+/// Checks that there are slots, with frequencies that are finite.
+pub(super) fn check_slots(shape: HeadShape, slots: &[f64]) -> Result<(), RopeError> {
+    if slots.is_empty() {
+        let fits = |dim: &usize| dim.is_multiple_of(2) && shape.head_dim.is_multiple_of(*dim);
+        return Err(RopeError::RopeDim {
+            head_dim: shape.head_dim,
+            found: 0,
+            valid: (1..=shape.head_dim).filter(fits).collect(),
+        });
+    }
+    finite_row("the slot frequencies", 0, slots)
+}

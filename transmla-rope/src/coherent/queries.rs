@@ -1,10 +1,9 @@
 //! Queries by least squares on the scores: of all slots and of the latent together.
 
-use faer::linalg::solvers::Solve;
+use faer::linalg::solvers::{Llt, Solve};
 use faer::{Mat, MatRef, Side, c64};
 
-use super::profile::{AttentionProfile, check_profile};
-use super::{Eligibility, check_slots};
+use super::profile::{AttentionProfile, check_profile, check_slots};
 use crate::check;
 use crate::error::RopeError;
 use crate::shape::HeadShape;
@@ -18,8 +17,9 @@ pub struct FittedQueries {
     pub key_up: Vec<Mat<f64>>,
 }
 
-/// What holds the solution to zero, as a share of the mean power of slots and latent: where they repeat each other.
-const RIDGE: f64 = 1e-6;
+/// What holds the solution to zero, as shares of the mean power of slots and latent, of which the first is taken that makes a moment
+/// positive: where they repeat each other, and where a moment whose products are in `f32` is not positive by their rounding.
+const RIDGES: [f64; 3] = [1e-8, 1e-6, 1e-4];
 
 /// The queries of all slots and of a latent, by which the scores of each head err least.
 ///
@@ -44,7 +44,7 @@ pub fn fit_queries(
 ) -> Result<FittedQueries, RopeError> {
     const WHAT: &str = "the moment of keys, slots and latent";
     shape.check()?;
-    check_slots(shape, slots, Eligibility::Ownership)?;
+    check_slots(shape, slots)?;
     let size = moment.nrows().max(shape.key_width() + 2 * slots.len());
     check::shape(WHAT, moment, size, size)?;
     check::finite(WHAT, moment)?;
@@ -78,7 +78,8 @@ type Pair = [usize; 2];
 struct Joint<'a> {
     moment: MatRef<'a, f64>,
     slots: Vec<Pair>,
-    ridge: f64,
+    /// Mean power of slots and latent.
+    power: f64,
     /// Regression of keys and slots on the latent, `[r, K + d_r]`.
     regression: Mat<f64>,
     /// What it explains of their moment, `[K + d_r, K + d_r]`.
@@ -91,18 +92,15 @@ impl<'a> Joint<'a> {
         let turning = width + 2 * slots;
         let rank = moment.nrows() - turning;
         let power: f64 = (width..moment.nrows()).map(|i| moment[(i, i)]).sum();
-        let ridge = (RIDGE * power / (2 * slots + rank) as f64).max(f64::MIN_POSITIVE);
-        let mut latent = moment.submatrix(turning, turning, rank, rank).to_owned();
-        (0..rank).for_each(|i| latent[(i, i)] += ridge);
+        let power = power / (2 * slots + rank) as f64;
+        let latent = moment.submatrix(turning, turning, rank, rank).to_owned();
         let cross = moment.submatrix(turning, 0, rank, turning);
-        let factor = latent
-            .llt(Side::Lower)
-            .map_err(|_| RopeError::LeastSquares { head: 0, pair: 0 })?;
+        let factor = factorise(latent, power).ok_or(RopeError::LeastSquares { head: 0, pair: 0 })?;
         let regression = factor.solve(cross);
         Ok(Self {
             moment,
             slots: (0..slots).map(|slot| [width + slot, width + slots + slot]).collect(),
-            ridge,
+            power,
             explained: cross.transpose() * &regression,
             regression,
         })
@@ -148,8 +146,7 @@ impl<'a> Joint<'a> {
                 }
             }
         }
-        (0..2 * count).for_each(|i| gram[(i, i)] += self.ridge);
-        Some(gram.llt(Side::Lower).ok()?.solve(right))
+        Some(factorise(gram, self.power)?.solve(right))
     }
 
     /// Latent queries of both parts of a pair, `[r, 2]`, given those of the slots: the regression of what these leave.
@@ -174,6 +171,16 @@ impl<'a> Joint<'a> {
         }
         queries
     }
+}
+
+/// The Cholesky factor of a moment with the smallest ridge that it takes; nothing if it is no moment.
+fn factorise(moment: Mat<f64>, power: f64) -> Option<Llt<f64>> {
+    RIDGES.into_iter().find_map(|ridge| {
+        let mut held = moment.clone();
+        let ridge = (ridge * power).max(f64::MIN_POSITIVE);
+        (0..held.nrows()).for_each(|i| held[(i, i)] += ridge);
+        held.llt(Side::Lower).ok()
+    })
 }
 
 /// `E[a b*]` and `E[a b]` of two pairs.

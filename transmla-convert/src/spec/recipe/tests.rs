@@ -31,7 +31,7 @@ fn recipes() -> impl Strategy<Value = Recipe> {
         kv_lora_rank: shapes.2.map(|width| width + shapes.3),
         q_lora_rank: shapes.4,
         balance_kv_ratio: flags.2,
-        key_norm: [KeyNorm::Regression, KeyNorm::Exact][usize::from(flags.0)],
+        key_norm: [None, Some(KeyNorm::Exact)][usize::from(flags.0)],
         use_qkv_norm: flags.0,
         style: [Style::Auto, Style::DeepseekV3, Style::Family][flags.1],
         engine: [None, Some(Engine::Vllm), Some(Engine::LlamaCpp)][flags.1],
@@ -94,7 +94,7 @@ fn fields_are_keys_of_the_file() {
         qk_mqa_dim: Some(8),
         kv_lora_rank: Some(28),
         q_lora_rank: Some(9),
-        key_norm: KeyNorm::Exact,
+        key_norm: Some(KeyNorm::Exact),
         engine: Some(Engine::Vllm),
         format: Some(FileFormat::Gguf),
         evaluation: EvaluationText {
