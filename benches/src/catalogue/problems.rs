@@ -1,8 +1,5 @@
 //! The problems of the catalogue.
 
-use transmla_core::Quantisation;
-use transmla_core::kernels::QuantisedRow;
-
 use super::problem::{Attend, Bench, Heads, Kind, Network, Precision, Problem, Questions, Strategy, Weights};
 
 const SMOLLM2: Heads = heads(576, 9, 3, 64);
@@ -143,6 +140,17 @@ pub fn copy() -> Problem {
     }
 }
 
+/// Formats of quantised latents, with the bytes of a row that has so many numbers `behind` the latent: those of
+/// `transmla_core::kernels::QuantisedRow`, which is not here when the catalogue is built alone.
+fn quantised_rows(latent: usize, behind: usize) -> [(&'static str, usize); 3] {
+    let rest = 2 * behind + 2;
+    [
+        ("int8", latent + rest),
+        ("fp8-e4m3", latent + rest),
+        ("int4", latent.div_ceil(2) + latent.div_ceil(16) + rest),
+    ]
+}
+
 fn attend(name: &str, shape: Attend, context: usize, grouped: &str) -> Problem {
     let heads = shape.groups * shape.shared;
     let flops = 2 * heads * context * (shape.width + shape.value_width);
@@ -157,10 +165,8 @@ fn attend(name: &str, shape: Attend, context: usize, grouped: &str) -> Problem {
         way("fused-f16", 2),
     ];
     if shape.latent {
-        strategies.extend(Quantisation::ALL.map(|quantisation| {
-            let row = QuantisedRow::new(quantisation, shape.value_width, shape.width - shape.value_width);
-            kept(&format!("fused-{quantisation}"), row.bytes())
-        }));
+        let (latent, behind) = (shape.value_width, shape.width - shape.value_width);
+        strategies.extend(quantised_rows(latent, behind).map(|(name, bytes)| kept(&format!("fused-{name}"), bytes)));
     }
     Problem {
         bench: Bench::Attention,
@@ -372,5 +378,25 @@ fn moving(strategy: Strategy, bytes: usize) -> Strategy {
     Strategy {
         bytes: Some(bytes as u64),
         ..strategy
+    }
+}
+
+#[cfg(all(test, feature = "run"))]
+mod tests {
+    use transmla_core::Quantisation;
+    use transmla_core::kernels::QuantisedRow;
+
+    use super::quantised_rows;
+
+    #[test]
+    fn rows_have_the_bytes_that_caches_keep() {
+        for (latent, behind) in [(512, 64), (128, 32), (64, 32), (28, 8), (12, 4)] {
+            let kept = Quantisation::ALL.map(|quantisation| {
+                let row = QuantisedRow::new(quantisation, latent, behind);
+                (quantisation.to_string(), row.bytes())
+            });
+            let found = quantised_rows(latent, behind).map(|(name, bytes)| (name.to_owned(), bytes));
+            assert_eq!(found, kept);
+        }
     }
 }
