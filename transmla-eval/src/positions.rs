@@ -150,8 +150,8 @@ mod tests {
     #[test]
     fn ranges_double_and_end_with_the_window() {
         assert!(position_ranges(0).is_empty());
-        assert_eq!(position_ranges(100), [0..100]);
-        assert_eq!(position_ranges(128), [0..128]);
+        assert_eq!(position_ranges(100).as_slice(), std::slice::from_ref(&(0..100)));
+        assert_eq!(position_ranges(128).as_slice(), std::slice::from_ref(&(0..128)));
         assert_eq!(position_ranges(600), [0..128, 128..256, 256..512, 512..600]);
         let long = position_ranges(8192);
         assert_eq!((long.len(), long.last()), (7, Some(&(4096..8192))));

@@ -154,8 +154,8 @@ fn ranges_of_positions_are_means_over_their_own_tokens() {
     let ranges = position_ranges(300);
     assert_eq!(ranges, [0..128, 128..256, 256..300]);
     let (mut nll, mut kl, mut same) = (vec![vec![0.0; 3]; 3], [0.0; 3], [0.0; 3]);
-    for index in 0..3 {
-        let window = windows.rows(index..index + 1).unwrap();
+    let alone = (0..3).map(|row| windows.rows(row..row + 1).unwrap());
+    for (index, window) in alone.enumerate() {
         let (p, q) = (log_probabilities(&model, &window), log_probabilities(&other, &window));
         let best = |row: &Vec<f64>| (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b]));
         for (range, positions) in ranges.iter().enumerate() {
