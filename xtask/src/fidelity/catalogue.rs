@@ -75,6 +75,15 @@ impl CellId {
             way => format!("{rope}+{rank}/{}", way.name()),
         }
     }
+
+    /// Its budget in a table: nothing for the original.
+    pub fn budget_text(self) -> String {
+        let (rope, rank) = self.budget;
+        match self.way {
+            Way::Original => String::new(),
+            _ => format!("{rope}, {rank}"),
+        }
+    }
 }
 
 impl Way {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::catalogue::{CellId, Model, Way};
 use super::positions;
-use super::scores::{LAST_WORDS, MADE};
+use super::scores::{LAST_WORDS, MADE, Score};
 use super::store::{Cell, Evaluated, Measured, Store};
 
 const HEAD: &str = "\
@@ -111,26 +111,17 @@ fn scores(text: &mut String, model: Model, measured: &Measured) {
         let (Some(scores), Some(cell)) = (measured.scores.get(&id.key()), measured.cells.get(&id.key())) else {
             continue;
         };
-        let of = |name: &str| {
-            scores.get(name).map_or_else(String::new, |score| {
-                format!("{:.0} ± {:.0}", 100.0 * score.value, 100.0 * score.stderr)
-            })
-        };
+        let of = |name: &str| scores.get(name).map_or_else(String::new, Score::percent);
         let columns = LAST_WORDS
             .iter()
             .copied()
             .chain(MADE.iter().map(|(task, _)| *task))
             .map(of);
-        let columns: Vec<String> = [budget(id), method(id, cell)].into_iter().chain(columns).collect();
+        let columns: Vec<String> = [id.budget_text(), method(id, cell)]
+            .into_iter()
+            .chain(columns)
+            .collect();
         let _ = writeln!(text, "| {} |", columns.join(" | "));
-    }
-}
-
-fn budget(id: CellId) -> String {
-    let (rope, rank) = id.budget;
-    match id.way {
-        Way::Original => String::new(),
-        _ => format!("{rope}, {rank}"),
     }
 }
 
@@ -168,7 +159,7 @@ fn row(text: &mut String, id: CellId, cell: &Cell, measured: &Measured) {
         sensible.then(|| format!("{:.0} %", 100.0 * own / published))
     };
     let columns = [
-        budget(id),
+        id.budget_text(),
         numbers,
         method(id, cell),
         perplexity(cell.like),
@@ -219,7 +210,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::super::catalogue::{Setup, Training};
-    use super::super::scores::Score;
     use super::*;
     use crate::cargo::root;
 

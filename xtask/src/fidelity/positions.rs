@@ -136,11 +136,9 @@ pub fn section(text: &mut String, model: Model, like: &str, measured: &BTreeMap<
         );
         head(text, &lengths.iter().map(usize::to_string).collect::<Vec<_>>());
         for (variant, found) in &rows {
-            let columns = lengths.iter().map(|length| {
-                found.needles.get(length).map_or_else(String::new, |score| {
-                    format!("{:.0} ± {:.0}", 100.0 * score.value, 100.0 * score.stderr)
-                })
-            });
+            let columns = lengths
+                .iter()
+                .map(|length| found.needles.get(length).map_or_else(String::new, Score::percent));
             row(text, *variant, found, columns);
         }
     }
@@ -156,16 +154,15 @@ fn head(text: &mut String, titles: &[String]) {
 }
 
 fn row(text: &mut String, variant: Variant, found: &Positions, columns: impl Iterator<Item = String>) {
-    let (rope, rank) = variant.cell.budget;
-    let (budget, method) = match variant.cell.way {
-        Way::Original => (String::new(), "original"),
-        Way::Refined => (format!("{rope}, {rank}"), "coherent, refined"),
-        _ => (format!("{rope}, {rank}"), "coherent"),
+    let method = match variant.cell.way {
+        Way::Original => "original",
+        Way::Refined => "coherent, refined",
+        _ => "coherent",
     };
     let samples = found
         .sample_tokens
         .map_or_else(String::new, |tokens| tokens.to_string());
-    let columns: Vec<String> = [budget, method.to_owned(), samples]
+    let columns: Vec<String> = [variant.cell.budget_text(), method.to_owned(), samples]
         .into_iter()
         .chain(columns)
         .collect();

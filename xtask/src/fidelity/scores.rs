@@ -40,6 +40,13 @@ pub struct Score {
     pub items: usize,
 }
 
+impl Score {
+    /// In percent, with its standard error.
+    pub fn percent(&self) -> String {
+        format!("{:.0} ± {:.0}", 100.0 * self.value, 100.0 * self.stderr)
+    }
+}
+
 /// Scores by task, and of [`LAST_WORDS`].
 pub type Scores = BTreeMap<String, Score>;
 
