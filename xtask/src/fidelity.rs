@@ -66,7 +66,7 @@ pub struct Arguments {
     #[arg(long, value_name = "STEPS", default_value_t = 200)]
     refine: usize,
 
-    /// Steps of the healed models [default: 160 for stories260K, 240 for SmolLM2]
+    /// Steps of the healed models [default: 160 for stories260K, 480 for SmolLM2]
     #[arg(long, value_name = "STEPS")]
     heal: Option<usize>,
 

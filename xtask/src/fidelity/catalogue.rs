@@ -23,8 +23,8 @@ const STORIES_HEALED: Training = Training {
 
 /// Less than two CPU hours.
 const SMOLLM2_HEALED: Training = Training {
-    steps: 240,
-    samples: 240,
+    steps: 480,
+    samples: 480,
     sequences: 2,
     tokens: 512,
     learning_rate: 0.0007,
