@@ -624,7 +624,11 @@ fn fitted_queries_leave_least_of_the_scores() {
     let (turning, rank) = (shape.key_width() + 2 * slots.len(), 3);
     let mixing = random(turning + rank, turning + rank + 2, 18);
     let moment = &mixing * mixing.transpose();
-    let fitted = fit_queries(moment.as_ref(), shape, &slots, &layer.profile()).unwrap();
+    // Beside another choice, which does not matter.
+    let other = Mat::<f64>::identity(turning + 1, turning + 1);
+    let both = fit_queries(&[other.as_ref(), moment.as_ref()], shape, &slots, &layer.profile()).unwrap();
+    assert_eq!((both.len(), both[0].key_up[0].shape()), (2, (8, 1)));
+    let fitted = &both[1];
     for head in 0..shape.query_heads {
         let (rope, up) = (&fitted.query_rope[head], &fitted.key_up[head]);
         assert_eq!((rope.shape(), up.shape()), ((4, 8), (8, rank)));
@@ -662,7 +666,8 @@ fn fitted_queries_are_exact_where_nothing_is_cut() {
         f64::from(u8::from(if i < 6 { i == j } else { i - 6 == j }))
     });
     let moment = &rows * (&mixing * mixing.transpose()) * rows.transpose();
-    let fitted = fit_queries(moment.as_ref(), shape, &layer.frequencies, &layer.profile()).unwrap();
+    let all = fit_queries(&[moment.as_ref()], shape, &layer.frequencies, &layer.profile()).unwrap();
+    let fitted = &all[0];
     for (rope, up) in fitted.query_rope.iter().zip(&fitted.key_up) {
         assert!((rope - Mat::<f64>::identity(6, 6)).norm_max() < 1e-4);
         assert!(up.norm_max() < 1e-4);
@@ -674,7 +679,7 @@ fn moments_that_are_none_have_no_fitted_queries() {
     let shape = HeadShape::new(2, 1, 4).unwrap();
     let layer = Layer::new(shape, 5);
     let fit =
-        |moment: Mat<f64>, slots: &[f64]| fit_queries(moment.as_ref(), shape, slots, &layer.profile()).unwrap_err();
+        |moment: Mat<f64>, slots: &[f64]| fit_queries(&[moment.as_ref()], shape, slots, &layer.profile()).unwrap_err();
     assert!(matches!(fit(Mat::zeros(5, 5), &[0.1]), RopeError::Shape { .. }));
     assert!(matches!(fit(Mat::zeros(8, 7), &[0.1]), RopeError::Shape { .. }));
     assert!(matches!(fit(Mat::zeros(8, 8), &[]), RopeError::RopeDim { .. }));

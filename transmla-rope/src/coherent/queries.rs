@@ -28,47 +28,46 @@ const RIDGES: [f64; 3] = [1e-8, 1e-6, 1e-4];
 /// `j` of `B` minimises `E (y_j(D) - B_j f(D))²` over the keys' moment and the distances of its pair, whatever the queries'
 /// moment. Gains of a [`CoherentSplit`](crate::CoherentSplit) are each right by itself; these know of each other.
 ///
+/// Several choices of slot keys and latent are solved together, each as if alone: what distances do is the same for all of them, and
+/// most of the work.
+///
 /// # Shapes
 ///
-/// `moment`: `[K + d_r + r, K + d_r + r]`, the second moment of a token's keys, half-split per head, its slot keys, half-split,
-/// and its latent; symmetric. `slots`: frequencies of the `d_r/2` slots, in radians per token.
+/// `moments`, one for each choice: `[K + d_r + r, K + d_r + r]`, the second moment of a token's keys, half-split per head, its slot
+/// keys, half-split, and its latent; symmetric. `slots`: frequencies of the `d_r/2` slots, in radians per token.
 ///
 /// # Errors
 ///
 /// As [`coherent`](crate::coherent()); [`RopeError::LeastSquares`] for a moment that is none.
 pub fn fit_queries(
-    moment: MatRef<'_, f64>,
+    moments: &[MatRef<'_, f64>],
     shape: HeadShape,
     slots: &[f64],
     profile: &AttentionProfile<'_>,
-) -> Result<FittedQueries, RopeError> {
+) -> Result<Vec<FittedQueries>, RopeError> {
     const WHAT: &str = "the moment of keys, slots and latent";
     shape.check()?;
     check_slots(shape, slots)?;
-    let size = moment.nrows().max(shape.key_width() + 2 * slots.len());
-    check::shape(WHAT, moment, size, size)?;
-    check::finite(WHAT, moment)?;
     check_profile(shape, profile)?;
-    let joint = Joint::new(moment, shape, slots.len())?;
+    let mut choices = Vec::with_capacity(moments.len());
+    for moment in moments {
+        let size = moment.nrows().max(shape.key_width() + 2 * slots.len());
+        check::shape(WHAT, *moment, size, size)?;
+        check::finite(WHAT, *moment)?;
+        let joint = Joint::new(*moment, shape, slots.len())?;
+        let fitted = joint.nothing_fitted(shape);
+        choices.push((joint, fitted));
+    }
     let turns = Turns::new(slots, profile);
-    let mut fitted = FittedQueries {
-        query_rope: vec![Mat::zeros(2 * slots.len(), shape.head_dim); shape.query_heads],
-        key_up: vec![Mat::zeros(shape.head_dim, joint.regression.nrows()); shape.query_heads],
-    };
     for head in 0..shape.query_heads {
         for pair in 0..shape.pairs() {
-            let key = joint.key(shape, head, pair);
             let gains = turns.gains(pair, &profile.distances[head][pair]);
-            let rope = joint.slot_queries(key, &gains);
-            let rope = rope.ok_or(RopeError::LeastSquares { head, pair })?;
-            let nope = joint.latent_queries(key, &gains, rope.as_ref());
-            for (part, row) in [pair, pair + shape.pairs()].into_iter().enumerate() {
-                fitted.query_rope[head].col_mut(row).copy_from(rope.col(part));
-                fitted.key_up[head].row_mut(row).copy_from(nope.col(part).transpose());
+            for (joint, fitted) in &mut choices {
+                joint.fit(shape, [head, pair], &gains, fitted)?;
             }
         }
     }
-    Ok(fitted)
+    Ok(choices.into_iter().map(|(_, fitted)| fitted).collect())
 }
 
 /// Rows of the real and the imaginary part of a pair.
@@ -104,6 +103,33 @@ impl<'a> Joint<'a> {
             explained: cross.transpose() * &regression,
             regression,
         })
+    }
+
+    /// Zeros in the shape of the solution.
+    fn nothing_fitted(&self, shape: HeadShape) -> FittedQueries {
+        FittedQueries {
+            query_rope: vec![Mat::zeros(2 * self.slots.len(), shape.head_dim); shape.query_heads],
+            key_up: vec![Mat::zeros(shape.head_dim, self.regression.nrows()); shape.query_heads],
+        }
+    }
+
+    /// Solves for the queries of one pair of a head.
+    fn fit(
+        &self,
+        shape: HeadShape,
+        [head, pair]: [usize; 2],
+        gains: &Gains,
+        fitted: &mut FittedQueries,
+    ) -> Result<(), RopeError> {
+        let key = self.key(shape, head, pair);
+        let rope = self.slot_queries(key, gains);
+        let rope = rope.ok_or(RopeError::LeastSquares { head, pair })?;
+        let nope = self.latent_queries(key, gains, rope.as_ref());
+        for (part, row) in [pair, pair + shape.pairs()].into_iter().enumerate() {
+            fitted.query_rope[head].col_mut(row).copy_from(rope.col(part));
+            fitted.key_up[head].row_mut(row).copy_from(nope.col(part).transpose());
+        }
+        Ok(())
     }
 
     fn key(&self, shape: HeadShape, head: usize, pair: usize) -> Pair {
@@ -204,46 +230,64 @@ struct Gains {
     between: Vec<Vec<[c64; 2]>>,
 }
 
-/// `e^{-iθD}` of distances `D` from 0, for all frequencies, differences and sums that occur.
+/// Cosines and sines of distances from 0, by the frequencies that occur.
 struct Turns {
-    alone: Vec<Vec<c64>>,
-    slots: Vec<Vec<c64>>,
-    to_slots: Vec<Vec<[Vec<c64>; 2]>>,
-    between: Vec<Vec<[Vec<c64>; 2]>>,
+    slots: usize,
+    /// `[D, 2 slots + 1]`: cosines of all slots, their sines, and ones.
+    features: Mat<f64>,
+    /// `[D, 2]` for each pair.
+    pairs: Vec<Mat<f64>>,
 }
 
 impl Turns {
     fn new(slots: &[f64], profile: &AttentionProfile<'_>) -> Self {
         let longest = profile.distances.iter().flatten().map(Vec::len).max().unwrap_or(0);
-        let turn = |frequency: f64| -> Vec<c64> {
-            let one = |distance: usize| {
-                let (sin, cos) = (-frequency * distance as f64).sin_cos();
-                c64::new(cos, sin)
-            };
-            (0..longest).map(one).collect()
+        let of = |frequencies: &[f64], column: usize, distance: usize| {
+            let angle = frequencies[column % frequencies.len()] * distance as f64;
+            if column < frequencies.len() { angle.cos() } else { angle.sin() }
         };
-        let both = |a: f64, b: f64| [turn(a - b), turn(a + b)];
-        let to = |w: &f64| slots.iter().map(|v| both(*w, *v)).collect();
-        let between = |(index, v): (usize, &f64)| slots[..=index].iter().map(|other| both(*v, *other)).collect();
+        let feature = |distance, column| match column == 2 * slots.len() {
+            true => 1.0,
+            false => of(slots, column, distance),
+        };
+        let pair = |w: &f64| Mat::from_fn(longest, 2, |distance, part| of(&[*w], part, distance));
         Self {
-            alone: profile.frequencies.iter().map(|w| turn(*w)).collect(),
-            slots: slots.iter().map(|v| turn(*v)).collect(),
-            to_slots: profile.frequencies.iter().map(to).collect(),
-            between: slots.iter().enumerate().map(between).collect(),
+            slots: slots.len(),
+            features: Mat::from_fn(longest, 2 * slots.len() + 1, feature),
+            pairs: profile.frequencies.iter().map(pair).collect(),
         }
     }
 
+    /// Mean turns `E e^{-iθD}`, whose differences and sums of frequencies are means of products of cosines and sines.
     fn gains(&self, pair: usize, shares: &[f64]) -> Gains {
-        let mean = |turns: &Vec<c64>| {
-            let weighted = turns.iter().zip(shares).map(|(turn, share)| *turn * *share);
-            weighted.fold(c64::new(0.0, 0.0), |sum, turn| sum + turn)
+        let features = self.features.subrows(0, shares.len());
+        let weighted = faer::ColRef::from_slice(shares).as_diagonal() * features;
+        let means = features.transpose() * &weighted;
+        let of_pair = self.pairs[pair].subrows(0, shares.len()).transpose() * &weighted;
+        let (count, one) = (self.slots, 2 * self.slots);
+        let between = |a: usize, b: usize| {
+            let sines = [means[(a + count, b)], means[(a, b + count)]];
+            difference_and_sum([means[(a, b)], means[(a + count, b + count)]], sines)
         };
-        let both = |[minus, plus]: &[Vec<c64>; 2]| [mean(minus), mean(plus)];
+        let to_slot = |slot: usize| {
+            let sines = [of_pair[(1, slot)], of_pair[(0, slot + count)]];
+            difference_and_sum([of_pair[(0, slot)], of_pair[(1, slot + count)]], sines)
+        };
         Gains {
-            alone: mean(&self.alone[pair]),
-            slots: self.slots.iter().map(mean).collect(),
-            to_slots: self.to_slots[pair].iter().map(both).collect(),
-            between: self.between.iter().map(|row| row.iter().map(both).collect()).collect(),
+            alone: c64::new(of_pair[(0, one)], -of_pair[(1, one)]),
+            slots: (0..count)
+                .map(|slot| c64::new(means[(slot, one)], -means[(slot + count, one)]))
+                .collect(),
+            to_slots: (0..count).map(to_slot).collect(),
+            between: (0..count).map(|a| (0..=a).map(|b| between(a, b)).collect()).collect(),
         }
     }
+}
+
+/// `E e^{-i(a-b)}` and `E e^{-i(a+b)}`, from `E cos a cos b` and `E sin a sin b`, and `E sin a cos b` and `E cos a sin b`.
+fn difference_and_sum([cosines, sines]: [f64; 2], [first, second]: [f64; 2]) -> [c64; 2] {
+    [
+        c64::new(cosines + sines, second - first),
+        c64::new(cosines - sines, -first - second),
+    ]
 }

@@ -5,8 +5,8 @@ use transmla_calib::Sensitivity;
 use transmla_core::model::Rotary;
 use transmla_core::model::attention::{GroupedAttention, LatentAttention};
 use transmla_core::{Decoder, LayeredModel};
-use transmla_lowrank::{KvInput, OutputMetric, metric_pca, quadratic_form};
-use transmla_rope::{AttentionProfile, Decoupling, Eligibility, FittedQueries, coherent, fit_queries, slot_energy};
+use transmla_lowrank::{KvFactors, KvInput, OutputMetric, metric_pca, quadratic_form};
+use transmla_rope::{AttentionProfile, Decoupling, Eligibility, coherent, fit_queries, slot_energy};
 
 use crate::layer::assemble;
 use crate::layer::factors::{Factors, Queries};
@@ -67,9 +67,15 @@ pub(crate) fn closed_form(problem: &LayerProblem<'_>) -> Result<ClosedForm, Conv
     let statistics = Statistics::collect(problem)?;
     let key_moment = quadratic_form(weights.k.as_ref(), problem.moment).map_err(ConvertError::lowrank(layer))?;
     let queries = factorise_queries(plan, layer, weights.q.as_ref(), problem.moment)?;
+    let splits = splits(plan, layer, key_moment.as_ref(), &statistics)?;
+    let choices = splits.into_iter().map(|split| Choice::new(problem, &weights, &statistics, split));
+    let mut choices = choices.collect::<Result<Vec<_>, _>>()?;
+    if plan.has_positions(layer) {
+        fit_choices(problem, &weights, &statistics, &mut choices)?;
+    }
     let mut best: Option<(ClosedForm, Decoupling)> = None;
-    for split in splits(plan, layer, key_moment.as_ref(), &statistics)? {
-        let candidate = solve(problem, &weights, &queries, &statistics, split)?;
+    for choice in choices {
+        let candidate = choice.solve(problem, &queries)?;
         if best.as_ref().is_none_or(|(best, _)| candidate.0.cost < best.cost) {
             best = Some(candidate);
         }
@@ -161,79 +167,96 @@ impl Statistics {
     }
 }
 
-fn solve(
-    problem: &LayerProblem<'_>,
-    weights: &HostWeights,
-    queries: &Queries,
-    statistics: &Statistics,
-    mut split: Decoupling,
-) -> Result<(ClosedForm, Decoupling), ConvertError> {
-    let (plan, layer) = (problem.plan, problem.layer);
-    let keys = split
-        .split_keys(weights.k.as_ref())
-        .map_err(ConvertError::rope(layer))?;
-    let input = KvInput {
-        nope_keys: keys.nope.as_ref(),
-        values: weights.v.as_ref(),
-        key_up: &split.key_up,
-        value_head_dim: plan.latent().v_head_dim,
-    };
-    let metric = statistics.metric(problem, &split);
-    let mut kv = metric_pca(
-        &input,
-        problem.moment,
-        &metric,
-        plan.latent().kv_lora_rank,
-        REGULARISATION,
-    )
-    .map_err(ConvertError::lowrank(layer))?;
-    let (kept_energy, spectrum) = (kv.kept_energy, kv.spectrum.clone());
-    if plan.has_positions(layer) {
-        let fitted = queries_of(problem, weights, statistics, [keys.rope.as_ref(), kv.down.as_ref()])?;
-        split.query_rope = fitted.query_rope;
-        kv.key_up = fitted.key_up;
-    }
-    let factors = Factors {
-        kv,
-        rope_keys: keys.rope,
-        queries,
-        decoupling: split,
-    };
-    let output = problem.attention.o.clone();
-    let q_norm = problem.attention.q_norm.as_ref();
-    let device = problem.source.device();
-    let key_scale = match (problem.keys, &problem.attention.k_norm) {
-        (Some(keys), Some(norm)) => keys.scale(&problem.attention.k, norm, device),
-        _ => None,
-    };
-    let attention = assemble::attention(plan, layer, &factors, q_norm, key_scale, output, device)?;
-    let cost = output_cost(&attention, problem.choice, problem.rotary)?;
-    let form = ClosedForm {
-        attention,
-        kept_energy,
-        key_error: problem.keys.and_then(|keys| keys.error),
-        cost,
-        spectrum,
-        slot_energy: Vec::new(),
-    };
-    Ok((form, factors.decoupling))
+/// A choice of slot keys, and the latent of what they leave.
+struct Choice {
+    split: Decoupling,
+    rope_keys: Mat<f64>,
+    kv: KvFactors,
 }
 
-/// The queries by which slots and latent give the layer's scores.
-fn queries_of(
+impl Choice {
+    fn new(
+        problem: &LayerProblem<'_>,
+        weights: &HostWeights,
+        statistics: &Statistics,
+        split: Decoupling,
+    ) -> Result<Self, ConvertError> {
+        let (latent, layer) = (problem.plan.latent(), problem.layer);
+        let keys = split
+            .split_keys(weights.k.as_ref())
+            .map_err(ConvertError::rope(layer))?;
+        let input = KvInput {
+            nope_keys: keys.nope.as_ref(),
+            values: weights.v.as_ref(),
+            key_up: &split.key_up,
+            value_head_dim: latent.v_head_dim,
+        };
+        let metric = statistics.metric(problem, &split);
+        let kv = metric_pca(&input, problem.moment, &metric, latent.kv_lora_rank, REGULARISATION);
+        Ok(Self {
+            kv: kv.map_err(ConvertError::lowrank(layer))?,
+            rope_keys: keys.rope,
+            split,
+        })
+    }
+
+    /// Second moment of keys, slot keys and latent.
+    fn moment(&self, problem: &LayerProblem<'_>, keys: MatRef<'_, f64>) -> Result<Mat<f64>, ConvertError> {
+        let (slot_keys, latent) = (self.rope_keys.as_ref(), self.kv.down.as_ref());
+        let turning = keys.nrows() + slot_keys.nrows();
+        let mut rows = Mat::zeros(turning + latent.nrows(), keys.ncols());
+        for (first, part) in [(0, keys), (keys.nrows(), slot_keys), (turning, latent)] {
+            rows.as_mut().subrows_mut(first, part.nrows()).copy_from(part);
+        }
+        quadratic_form(rows.as_ref(), problem.moment).map_err(ConvertError::lowrank(problem.layer))
+    }
+
+    /// The layer's attention, and what it costs.
+    fn solve(self, problem: &LayerProblem<'_>, queries: &Queries) -> Result<(ClosedForm, Decoupling), ConvertError> {
+        let (plan, layer, device) = (problem.plan, problem.layer, problem.source.device());
+        let (kept_energy, spectrum) = (self.kv.kept_energy, self.kv.spectrum.clone());
+        let factors = Factors {
+            kv: self.kv,
+            rope_keys: self.rope_keys,
+            queries,
+            decoupling: self.split,
+        };
+        let output = problem.attention.o.clone();
+        let q_norm = problem.attention.q_norm.as_ref();
+        let key_scale = match (problem.keys, &problem.attention.k_norm) {
+            (Some(keys), Some(norm)) => keys.scale(&problem.attention.k, norm, device),
+            _ => None,
+        };
+        let attention = assemble::attention(plan, layer, &factors, q_norm, key_scale, output, device)?;
+        let cost = output_cost(&attention, problem.choice, problem.rotary)?;
+        let form = ClosedForm {
+            attention,
+            kept_energy,
+            key_error: problem.keys.and_then(|keys| keys.error),
+            cost,
+            spectrum,
+            slot_energy: Vec::new(),
+        };
+        Ok((form, factors.decoupling))
+    }
+}
+
+/// Gives all choices the queries by which their slots and latent give the layer's scores.
+fn fit_choices(
     problem: &LayerProblem<'_>,
     weights: &HostWeights,
     statistics: &Statistics,
-    [slot_keys, latent]: [MatRef<'_, f64>; 2],
-) -> Result<FittedQueries, ConvertError> {
+    choices: &mut [Choice],
+) -> Result<(), ConvertError> {
     let (plan, layer) = (problem.plan, problem.layer);
-    let keys = weights.k.as_ref();
-    let turning = keys.nrows() + slot_keys.nrows();
-    let mut rows = Mat::zeros(turning + latent.nrows(), keys.ncols());
-    for (first, part) in [(0, keys), (keys.nrows(), slot_keys), (turning, latent)] {
-        rows.as_mut().subrows_mut(first, part.nrows()).copy_from(part);
-    }
-    let moment = quadratic_form(rows.as_ref(), problem.moment).map_err(ConvertError::lowrank(layer))?;
+    let moments = choices.iter().map(|choice| choice.moment(problem, weights.k.as_ref()));
+    let moments = moments.collect::<Result<Vec<_>, _>>()?;
+    let moments: Vec<MatRef<'_, f64>> = moments.iter().map(Mat::as_ref).collect();
     let slots = plan.converted().rope.of(layer).frequencies();
-    fit_queries(moment.as_ref(), plan.head_shape(), &slots, &statistics.profile()).map_err(ConvertError::rope(layer))
+    let all = fit_queries(&moments, plan.head_shape(), &slots, &statistics.profile());
+    for (choice, fitted) in choices.iter_mut().zip(all.map_err(ConvertError::rope(layer))?) {
+        choice.split.query_rope = fitted.query_rope;
+        choice.kv.key_up = fitted.key_up;
+    }
+    Ok(())
 }
