@@ -21,6 +21,8 @@ FAMILIES = {
     "granite": dict(bias="key", multipliers=True),
     # Norms behind attention and MLP and none in front; those of queries and keys span all heads.
     "olmo2": dict(bias="key", norms="after", qk_norm="all"),
+    # Its fused projections have been cut.
+    "phi3": dict(window="all"),
 }
 
 
@@ -158,3 +160,7 @@ class GraniteMLAConfig(TransMLAConfig):
 
 class Olmo2MLAConfig(TransMLAConfig):
     model_type = "olmo2mla"
+
+
+class Phi3MLAConfig(TransMLAConfig):
+    model_type = "phi3mla"

@@ -27,6 +27,7 @@ from .configuration_transmla import (
     MistralMLAConfig,
     MixtralMLAConfig,
     Olmo2MLAConfig,
+    Phi3MLAConfig,
     Qwen2MLAConfig,
     Qwen3MLAConfig,
     SmolLM3MLAConfig,
@@ -546,3 +547,7 @@ class GraniteMLAForCausalLM(TransMLAForCausalLM):
 
 class Olmo2MLAForCausalLM(TransMLAForCausalLM):
     config_class = Olmo2MLAConfig
+
+
+class Phi3MLAForCausalLM(TransMLAForCausalLM):
+    config_class = Phi3MLAConfig

@@ -95,6 +95,11 @@ fn olmo_with_norms_behind_and_of_all_heads() {
 }
 
 #[test]
+fn phi_with_fused_projections_and_windows() {
+    check_against_recording("phi3");
+}
+
+#[test]
 fn qwen_with_normalised_heads() {
     check_against_recording("qwen3");
 }
@@ -159,6 +164,7 @@ fn cached_equals_full_for_grouped_queries() {
         "smollm3",
         "granite",
         "olmo2",
+        "phi3",
     ] {
         check_cache(family);
     }

@@ -98,7 +98,7 @@ class Registered(unittest.TestCase):
         register()
         register()  # vLLM may call it again.
         names = ModelRegistry.get_supported_archs()
-        for prefix in ("Llama", "Mistral", "Mixtral", "Qwen2", "Qwen3", "MiMo", "Gemma2", "Gemma3", "SmolLM3", "Granite", "Olmo2"):
+        for prefix in ("Llama", "Mistral", "Mixtral", "Qwen2", "Qwen3", "MiMo", "Gemma2", "Gemma3", "SmolLM3", "Granite", "Olmo2", "Phi3"):
             self.assertIn(f"{prefix}MLAForCausalLM", names)
             found = config("gemma3_text" if prefix == "Gemma3" else prefix.lower())
             self.assertTrue(MODEL_ARCH_CONFIG_CONVERTORS[found.model_type](found, found).is_deepseek_mla())

@@ -9,6 +9,7 @@ pub(crate) mod dtype;
 pub(crate) mod file_names;
 mod fingerprint;
 pub(crate) mod folder;
+mod fused;
 mod gguf;
 pub(crate) mod lock;
 mod model_file;

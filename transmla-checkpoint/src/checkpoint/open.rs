@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use super::block_scales;
 use super::file_names::{INDEX, SINGLE, is_plain_name};
 use super::folder::{missing_weights, not_what_it_should_be};
+use super::fused;
 use super::names;
 use super::reader::{Checkpoint, FileFormat};
 use super::regular::{is_there, read_regular};
@@ -29,7 +30,8 @@ impl Checkpoint {
 
     /// Opens a folder in hub layout, a GGUF file, or a folder with one, and checks every header against its file's length.
     ///
-    /// Tensors have the names that transformers publishes, whatever wrapper saved them or whatever ggml calls them.
+    /// Tensors have the names that transformers publishes, whatever wrapper saved them or whatever ggml calls them, and projections
+    /// that are stored together (`qkv_proj`, `gate_up_proj`) are those that they consist of.
     ///
     /// # Errors
     /// A file is missing or truncated, a shard named in the index is missing, or a tensor is stored twice with different
@@ -42,10 +44,16 @@ impl Checkpoint {
         ] {
             let (single, index) = (folder.join(single), folder.join(index));
             if is_there(&single) {
-                return Self::open_files(folder, vec![single], format)?.published()?.scaled();
+                return Self::open_files(folder, vec![single], format)?
+                    .published()?
+                    .scaled()?
+                    .unfused();
             }
             if is_there(&index) {
-                return Self::open_sharded(folder, &index, format)?.published()?.scaled();
+                return Self::open_sharded(folder, &index, format)?
+                    .published()?
+                    .scaled()?
+                    .unfused();
             }
         }
         match gguf::locate(folder)? {
@@ -161,6 +169,12 @@ impl Checkpoint {
         if let Some(block) = block_scales::blocks_in(&self.folder) {
             block_scales::pair(&mut self.tensors, block, &self.folder)?;
         }
+        Ok(self)
+    }
+
+    /// Cuts projections that are stored together into those that other families have.
+    fn unfused(mut self) -> Result<Self, CheckpointError> {
+        fused::cut(&mut self.tensors, &self.shards)?;
         Ok(self)
     }
 

@@ -173,6 +173,17 @@ pub(super) const OLMO2: Defaults = Defaults {
     ..LLAMA
 };
 
+/// `Phi3Config`.
+pub(super) const PHI3: Defaults = Defaults {
+    vocab_size: 32_064,
+    hidden_size: 3072,
+    intermediate_size: 8192,
+    max_position_embeddings: 4096,
+    rms_norm_eps: 1e-5,
+    eos_token_id: Some(32_000),
+    ..LLAMA
+};
+
 /// `DeepseekV3Config`, of which converted models have every key that counts.
 pub(super) const DEEPSEEK_V3: Defaults = Defaults {
     vocab_size: 129_280,

@@ -1,6 +1,8 @@
 //! The family table: what distinguishes one `model_type` from another.
 
-use super::defaults::{DEEPSEEK_V3, Defaults, GEMMA2, GEMMA3, LLAMA, MISTRAL, MIXTRAL, OLMO2, QWEN2, QWEN3, SMOLLM3};
+use super::defaults::{
+    DEEPSEEK_V3, Defaults, GEMMA2, GEMMA3, LLAMA, MISTRAL, MIXTRAL, OLMO2, PHI3, QWEN2, QWEN3, SMOLLM3,
+};
 
 /// Which attention projections have biases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +100,8 @@ impl WindowRule {
 pub enum RopeRule {
     /// All.
     Same,
+    /// All, and unscaled: what the class takes besides, `longrope`, is no one model.
+    Unscaled,
     /// Those with a window have one (`rope_local_base_freq`), those without another (`rope_theta`, `rope_scaling`);
     /// `rope_parameters` has both, by the names of `layer_types`.
     ByWindow,
@@ -338,6 +342,15 @@ pub const FAMILIES: &[Family] = &[
         norm_placement: NormPlacement::After,
         qk_norm: QueryKeyNorm::AllHeads,
         defaults: OLMO2,
+        ..PLAIN
+    },
+    // Its fused projections are cut where a checkpoint is opened.
+    Family {
+        model_type: "phi3",
+        class_prefix: "Phi3",
+        window: WindowRule::All,
+        rope: RopeRule::Unscaled,
+        defaults: PHI3,
         ..PLAIN
     },
 ];

@@ -125,7 +125,7 @@ impl ModelConfig {
             scaling: keys.scaling,
         };
         let (rope, rope_limit) = match family.rope {
-            RopeRule::Same => {
+            RopeRule::Same | RopeRule::Unscaled => {
                 let read = RopeKeys::read(&keys, family, max_position_embeddings)?;
                 (LayerRopes::same(positions(read)), read.limit)
             }

@@ -4,7 +4,7 @@ use std::f64::consts::TAU;
 
 use serde_json::{Map, Value, json};
 
-use super::family::Family;
+use super::family::{Family, RopeRule};
 use super::features::{FULL_LAYER, SLIDING_LAYER};
 use super::json::Keys;
 use crate::error::CheckpointError;
@@ -198,6 +198,7 @@ impl RopeScaling {
                 })
             }
             Some(Some("yarn")) => Self::read_yarn(rope, factor()?, original()?, context),
+            Some(Some("longrope" | "su")) => Err(unsupported(rope.0, LONGROPE)),
             _ => Err(unsupported(rope.0, "rope_type default, linear, dynamic, llama3, yarn")),
         }
     }
@@ -242,6 +243,11 @@ impl RopeScaling {
     }
 }
 
+/// Why `longrope` is refused, which Phi-3's class takes other types for.
+const LONGROPE: &str = "RoPE whose frequencies do not depend on the length of the text; longrope has others as soon as a text is longer than \
+    original_max_position_embeddings, so keys that are cached before do not fit those behind: take the variant of the model for \
+    short contexts (such as Phi-3-mini-4k-instruct)";
+
 /// What config.json says of RoPE, wherever it says it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct RopeKeys {
@@ -264,7 +270,12 @@ impl RopeKeys {
             return Err(unsupported(rope, "one RoPE for all layers"));
         }
         let beside = keys.number("rope_theta")?.unwrap_or(family.defaults.rope_theta);
-        Self::of(rope, beside, keys, context)
+        let read = Self::of(rope, beside, keys, context)?;
+        let is_scaled = read.scaling != RopeScaling::Default || read.limit.is_some();
+        match family.rope == RopeRule::Unscaled && is_scaled {
+            true => Err(unsupported(rope, LONGROPE)),
+            false => Ok(read),
+        }
     }
 
     /// Those of layers without and with a window, where a family has two.

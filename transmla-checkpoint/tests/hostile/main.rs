@@ -4,6 +4,7 @@ mod changed;
 mod config;
 mod eight_bits;
 mod fixture;
+mod fused;
 mod gguf;
 mod headers;
 mod index;

@@ -16,7 +16,7 @@ use crate::common::write_random_variant;
 use crate::conversion::{family, full_rank, run, tokens};
 
 /// Those that the identities of the plain families do not cover.
-const FAMILIES: [&str; 11] = [
+const FAMILIES: [&str; 12] = [
     "llama3.2",
     "mistral-window",
     "mixtral",
@@ -28,6 +28,7 @@ const FAMILIES: [&str; 11] = [
     "smollm3",
     "granite",
     "olmo2",
+    "phi3",
 ];
 
 /// With r = all, the low-rank step loses nothing, whatever the family adds.

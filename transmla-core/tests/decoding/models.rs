@@ -10,7 +10,7 @@ use transmla_core::{
 };
 
 /// Grouped queries plain, in windows, with bounds, with two RoPEs; latents with and without low-rank queries.
-pub const FAMILIES: [&str; 9] = [
+pub const FAMILIES: [&str; 10] = [
     "mistral",
     "mistral-window",
     "gemma2",
@@ -18,6 +18,7 @@ pub const FAMILIES: [&str; 9] = [
     "smollm3",
     "granite",
     "olmo2",
+    "phi3",
     "deepseek-v3",
     "deepseek-v3-qlora",
 ];

@@ -55,6 +55,12 @@ FAMILIES = {
         "model_type": "olmo2",
         "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0},
     },
+    "phi3": {
+        "model_type": "phi3",
+        "head_dim": None,
+        "sliding_window": 24,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0},
+    },
     "gemma3": {
         "model_type": "gemma3_text",
         "query_pre_attn_scalar": 24,
@@ -78,7 +84,7 @@ def distribution(name, parameter, from_one):
 
 def main(family):
     torch.manual_seed(20)
-    keys = {**SMALL, **FAMILIES[family]}
+    keys = {key: value for key, value in {**SMALL, **FAMILIES[family]}.items() if key != "head_dim" or value}
     config = AutoConfig.for_model(keys.pop("model_type"), **keys)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
     from_one = config.model_type.startswith("gemma")

@@ -96,6 +96,17 @@ def tensors(config):
     return out
 
 
+def fused(tensors):
+    """Projections one below the other, as the class has them."""
+    out = {}
+    for name, value in tensors.items():
+        for whole, parts in {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}.items():
+            for part in parts:
+                name = name.replace(f".{part}.", f".{whole}.")
+        out.setdefault(name, []).append(value)
+    return {name: torch.cat(values) for name, values in out.items()}
+
+
 def run(case, bases, ids):
     raw = {k: v for k, v in bases[case["family"]].items() if k not in case.get("unset", [])}
     raw.update(case.get("set", {}))
@@ -110,7 +121,10 @@ def run(case, bases, ids):
         }
         there.update({name: shape for name, shape in case.get("add", [])})
         # A tied model may be stored with its head alone: the same matrix by the other name.
-        save_file({name: weights(name, shape).clone() for name, shape in there.items()}, f"{folder}/model.safetensors")
+        stored = {name: weights(name, shape).clone() for name, shape in there.items()}
+        if config.model_type == "phi3":
+            stored = fused(stored)
+        save_file(stored, f"{folder}/model.safetensors")
         model, report = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
         )

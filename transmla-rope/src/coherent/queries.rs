@@ -244,7 +244,11 @@ impl Turns {
         let longest = profile.distances.iter().flatten().map(Vec::len).max().unwrap_or(0);
         let of = |frequencies: &[f64], column: usize, distance: usize| {
             let angle = frequencies[column % frequencies.len()] * distance as f64;
-            if column < frequencies.len() { angle.cos() } else { angle.sin() }
+            if column < frequencies.len() {
+                angle.cos()
+            } else {
+                angle.sin()
+            }
         };
         let feature = |distance, column| match column == 2 * slots.len() {
             true => 1.0,

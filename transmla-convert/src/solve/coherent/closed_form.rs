@@ -68,7 +68,9 @@ pub(crate) fn closed_form(problem: &LayerProblem<'_>) -> Result<ClosedForm, Conv
     let key_moment = quadratic_form(weights.k.as_ref(), problem.moment).map_err(ConvertError::lowrank(layer))?;
     let queries = factorise_queries(plan, layer, weights.q.as_ref(), problem.moment)?;
     let splits = splits(plan, layer, key_moment.as_ref(), &statistics)?;
-    let choices = splits.into_iter().map(|split| Choice::new(problem, &weights, &statistics, split));
+    let choices = splits
+        .into_iter()
+        .map(|split| Choice::new(problem, &weights, &statistics, split));
     let mut choices = choices.collect::<Result<Vec<_>, _>>()?;
     if plan.has_positions(layer) {
         fit_choices(problem, &weights, &statistics, &mut choices)?;
