@@ -3,7 +3,7 @@
 //! | module | feature | what it holds |
 //! | --- | --- | --- |
 //! | `text` | `text` | [`load`], [`TextTokenizer`], [`sample()`], [`evaluation_windows`]: datasets, tokenizers, batches of token ids |
-//! | `statistics` | `statistics` | [`SecondMoment`], [`output_gradients`], [`Sensitivity`]: statistics of a model's layers |
+//! | `statistics` | `statistics` | [`SecondMoment`], [`output_gradients`], [`GradientPass`], [`Sensitivity`]: statistics of a model's layers |
 //! | `error` | `text` | [`CalibError`] |
 //!
 //! Both features are on by default, as is `hub`, which downloads the datasets that are known by name. Crates whose types are in
@@ -49,7 +49,7 @@ mod text;
 #[cfg(feature = "text")]
 pub use error::CalibError;
 #[cfg(feature = "statistics")]
-pub use statistics::{SecondMoment, Sensitivity, output_gradients};
+pub use statistics::{AttentionGradients, GradientPass, SecondMoment, Sensitivity, output_gradients};
 #[cfg(feature = "text")]
 pub use text::{
     ChatMessage, ChatTemplate, DEFAULT_TEMPLATE, DatasetSource, Documents, NamedTemplate, Openings, ReadOptions,

@@ -10,6 +10,6 @@ mod gradient;
 mod moment;
 mod sensitivity;
 
-pub use gradient::output_gradients;
+pub use gradient::{AttentionGradients, GradientPass, output_gradients};
 pub use moment::SecondMoment;
 pub use sensitivity::Sensitivity;

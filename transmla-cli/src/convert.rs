@@ -72,7 +72,8 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     budget::warning(original, kept)
         .iter()
         .for_each(|warning| printer.warn(warning));
-    save_path::check_room([(arguments.save_path.as_path(), plan)], arguments.dry_run, &printer)?;
+    let room = [(arguments.save_path.as_path(), planned.disk_needs())];
+    save_path::check_room(room, arguments.dry_run, &printer)?;
     if planned.source_bytes().is_none() && !arguments.dry_run {
         // Says what is missing.
         Checkpoint::open(folder.path())?;

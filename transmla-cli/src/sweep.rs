@@ -69,7 +69,10 @@ pub fn run(arguments: &SweepArguments) -> anyhow::Result<()> {
     let recipes = models.iter().map(|model| (model.recipe.clone(), model.folder.clone()));
     let sweep = Sweep::new(recipes.collect())?.with(around.setup.clone());
     let planned = sweep.plan(&mut progress).map_err(with_hint)?;
-    let made = models.iter().map(|model| model.folder.as_path()).zip(planned.plans());
+    let made = models
+        .iter()
+        .map(|model| model.folder.as_path())
+        .zip(planned.disk_needs());
     save_path::check_room(made, false, &printer)?;
     // Says what is missing, if something is.
     Checkpoint::open(folder.path())?;

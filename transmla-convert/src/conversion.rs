@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use transmla_core::Residency;
 
+use crate::output::room::DiskNeeds;
 use crate::setup::Setup;
 use crate::solve::work::TextSize;
 use crate::spec::error::ConvertError;
@@ -99,6 +100,11 @@ impl PlannedConversion {
     /// Estimated peak of memory in bytes.
     pub fn peak_bytes(&self) -> u64 {
         self.0.peak_bytes(0)
+    }
+
+    /// Bytes on disk while the model is made, at most.
+    pub fn disk_needs(&self) -> DiskNeeds {
+        self.0.disk_needs_of(0)
     }
 
     /// Converts the model and writes it, with `transmla.toml` and `README.md`; see [`convert()`](crate::convert()).

@@ -9,8 +9,10 @@ use transmla_eval::tasks::TaskScores;
 use crate::output::card::{ModelCard, model_card};
 use crate::output::companions::{write_companions, write_rest};
 use crate::output::gguf::{GgufOptions, check_gguf, write_gguf};
-use crate::output::manifest::{check_replaceable, check_space, list_files};
+use crate::output::kept_statistics::StatisticsFolder;
+use crate::output::manifest::{check_replaceable, list_files};
 use crate::output::resume_cache::{ResumeCache, forget};
+use crate::output::room::{DiskNeeds, check_space};
 use crate::solve::evaluation::{Evaluation, Questions, ask, evaluate};
 use crate::solve::method;
 use crate::solve::method::{Job, LayerStore, Output, Solver};
@@ -119,17 +121,19 @@ pub fn convert_all(requests: &Requests<'_>, observer: &mut dyn Observer) -> Resu
         .iter()
         .map(|entry| Claim::of(entry.save_path))
         .collect::<Result<_, _>>()?;
-    check_space(entries.iter().map(|entry| (entry.save_path, entry.plan)))?;
+    let needs = |entry: &Entry<'_>| DiskNeeds::of(entry.plan, entry.calibration.batch(), entry.calibration.sequence());
+    check_space(entries.iter().map(|entry| (entry.save_path, needs(entry))))?;
     let mut writers = requests.writers()?;
     let mut caches = requests.earlier_layers(observer)?;
     let original = evaluate(requests.evaluation, requests.source, Stage::EvaluateOriginal, observer)?;
     let answers = ask(requests.questions, requests.source, Stage::AskOriginal, observer)?;
     let mut reports = vec![Report::default(); entries.len()];
-    let mut solvers = Solvers::default();
-    for group in requests.groups() {
+    let groups = requests.groups();
+    let mut workers = requests.workers(&groups)?;
+    for group in groups {
         observer.converting(&group);
         let mut taken: Vec<CheckpointWriter> = group.iter().filter_map(|index| writers[*index].take()).collect();
-        let found = requests.solve(&group, (&mut taken, &mut caches), &mut solvers, observer)?;
+        let found = requests.solve(&group, (&mut taken, &mut caches), &mut workers, observer)?;
         for ((index, writer), report) in group.into_iter().zip(taken).zip(found) {
             let report = Report { original, ..report };
             reports[index] = requests.finish(&entries[index], writer, (report, answers.as_ref()), observer)?;
@@ -139,21 +143,11 @@ pub fn convert_all(requests: &Requests<'_>, observer: &mut dyn Observer) -> Resu
     Ok(reports)
 }
 
-/// One for each method that had something to solve.
-#[derive(Default)]
-struct Solvers(Vec<(MethodName, Box<dyn Solver>)>);
-
-impl Solvers {
-    fn of(&mut self, name: MethodName) -> &mut dyn Solver {
-        let index = match self.0.iter().position(|(known, _)| *known == name) {
-            Some(index) => index,
-            None => {
-                self.0.push((name, method(name).solver()));
-                self.0.len() - 1
-            }
-        };
-        self.0[index].1.as_mut()
-    }
+/// A method at work, and the statistics that it keeps.
+struct Worker<'a> {
+    name: MethodName,
+    solver: Box<dyn Solver>,
+    statistics: StatisticsFolder<'a>,
 }
 
 impl<'a> Requests<'a> {
@@ -220,12 +214,29 @@ impl<'a> Requests<'a> {
         groups
     }
 
+    /// One for each method. Its statistics lie beside the model that it makes last: those of a model go when it stands.
+    fn workers(&self, groups: &[Vec<usize>]) -> Result<Vec<Worker<'a>>, ConvertError> {
+        let mut workers: Vec<Worker<'a>> = Vec::new();
+        for index in groups.iter().flatten().rev() {
+            let entry = &self.entries[*index];
+            let name = entry.plan.recipe().method;
+            if workers.iter().all(|worker| worker.name != name) {
+                workers.push(Worker {
+                    name,
+                    solver: method(name).solver(),
+                    statistics: StatisticsFolder::beside(entry.save_path, self.source)?,
+                });
+            }
+        }
+        Ok(workers)
+    }
+
     /// Writes the attention of every entry of a group; gives what is known of each before it is measured.
     fn solve(
         &self,
         group: &[usize],
         (writers, known): (&mut [CheckpointWriter], &mut [Option<ResumeCache>]),
-        solvers: &mut Solvers,
+        workers: &mut [Worker<'a>],
         observer: &mut dyn Observer,
     ) -> Result<Vec<Report>, ConvertError> {
         let jobs = group.iter().map(|index| self.job(&self.entries[*index]));
@@ -247,7 +258,11 @@ impl<'a> Requests<'a> {
                 layers: cache as &mut dyn LayerStore,
             })
             .collect();
-        solvers.of(name).solve(&mut outputs, observer)
+        let worker = workers.iter_mut().find(|worker| worker.name == name);
+        worker.map_or_else(
+            || Ok(Vec::new()),
+            |worker| worker.solver.solve(&mut outputs, &mut worker.statistics, observer),
+        )
     }
 
     /// Writes the rest of an entry whose attention is written, measures it and puts it in its place, if it is to be kept.

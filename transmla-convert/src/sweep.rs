@@ -17,6 +17,7 @@ use crate::output::card::ModelCard;
 use crate::output::gguf::check_gguf;
 use crate::output::manifest::RECIPE_FILE;
 use crate::output::names::{ModelName, bare_origin, written};
+use crate::output::room::DiskNeeds;
 use crate::own_text::{NamedFile, OpenOriginal, OwnText};
 use crate::setup::Setup;
 use crate::solve::evaluation::{Evaluation, Questions};
@@ -221,6 +222,16 @@ impl PlannedSweep {
 
     pub(crate) fn peak_bytes(&self, index: usize) -> u64 {
         conversion_bytes(&self.plans[index], &self.texts[index], self.residency(), &self.setup)
+    }
+
+    /// Bytes on disk that each model takes while it is made, in the order of the recipes.
+    pub fn disk_needs(&self) -> Vec<DiskNeeds> {
+        (0..self.plans.len()).map(|index| self.disk_needs_of(index)).collect()
+    }
+
+    pub(crate) fn disk_needs_of(&self, index: usize) -> DiskNeeds {
+        let (samples, tokens) = self.texts[index].calibration_shape();
+        DiskNeeds::of(&self.plans[index], samples, tokens)
     }
 
     pub(crate) fn text_size(&self, index: usize) -> TextSize {

@@ -97,6 +97,100 @@ fn an_ended_conversion_goes_on_and_gives_the_same_model() {
     );
 }
 
+/// Notes how gradients are taken, and ends the conversion after so many of their steps.
+#[derive(Default)]
+struct GradientWatch {
+    resumed: Option<(u64, u64)>,
+    saved: Vec<u64>,
+    end_after: Option<u64>,
+}
+
+impl Observer for GradientWatch {
+    fn begin(&mut self, _: Stage) {}
+    fn advance(&mut self, _: u64, _: u64) {}
+    fn end(&mut self, _: Stage, _: Option<f64>) {}
+    fn saved_part(&mut self, stage: Stage, done: u64, total: u64) {
+        assert_eq!((stage, total), (Stage::Gradients, 7));
+        self.saved.push(done);
+        assert_ne!(self.end_after, Some(done), "ended here");
+    }
+    fn resumed(&mut self, _: Stage, done: u64, total: u64) {
+        self.resumed = Some((done, total));
+    }
+    fn refining(&mut self, layer: usize, _: f64) {
+        assert_ne!(self.end_after, Some(8), "ended at layer {layer}");
+    }
+}
+
+/// Wherever the passes forwards and backwards are ended, and whatever is damaged of what they have kept: what is whole is not
+/// done again, and the model is the same.
+#[test]
+fn gradients_are_not_taken_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, target) = (folder.path().join("source"), folder.path().join("out"));
+    common::write_random_variant(&model, &json!({"num_hidden_layers": 3, "num_key_value_heads": 3}));
+    // Four batches of a sequence each.
+    let text = TokenBatch::from_ids((0..2000).map(|i| (i * i + 3 * i) % 50).collect(), 40, 50).unwrap();
+    let convert_with = |watch: &mut GradientWatch| {
+        let source = Decoder::open(&model, &Device::flex(), Residency::Streamed).unwrap();
+        let recipe = Recipe {
+            method: MethodName::Coherent,
+            refine: Some(1),
+            qk_mqa_dim: Some(4),
+            kv_lora_rank: Some(12),
+            ..Recipe::default()
+        };
+        let plan = Plan::new(source.config(), &recipe).unwrap();
+        let request = Request {
+            replace: true,
+            ..common::request(&plan, &source, &text, &target)
+        };
+        catch_unwind(AssertUnwindSafe(|| convert(&request, watch).unwrap()))
+    };
+    let end_after = |steps| {
+        let mut ended = GradientWatch {
+            end_after: Some(steps),
+            ..GradientWatch::default()
+        };
+        convert_with(&mut ended).unwrap_err();
+    };
+    let go_on = || {
+        let mut watch = GradientWatch::default();
+        convert_with(&mut watch).unwrap();
+        (watch, weights(&target))
+    };
+    let (whole, expected) = go_on();
+    assert_eq!((whole.resumed, whole.saved), (None, (1..=7).collect()));
+    for steps in 1..=8 {
+        end_after(steps);
+        let (rest, found) = go_on();
+        let done = steps.min(7);
+        assert_eq!((rest.resumed, rest.saved), (Some((done, 7)), (done + 1..=7).collect()));
+        assert!(found == expected, "{steps}");
+    }
+    // Where it must begin again after one flipped bit: behind the last layer that has what is needed.
+    for (steps, damaged, expected_start) in [
+        (3, "state-00002-00000", 1),
+        (3, "state-00001-00000", 0),
+        (5, "behind-00002-00000", 1),
+        (5, "output-00002-00000", 1),
+        (7, "output-00000-00000", 0),
+    ] {
+        end_after(steps);
+        let statistics = folder.path().join(".out.layers/statistics");
+        let basis = names(&statistics).into_iter().next().unwrap();
+        let file = statistics.join(basis).join(damaged);
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[100] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+        let (rest, found) = go_on();
+        let start = rest.resumed.map_or(0, |(done, _)| done);
+        assert_eq!(start, expected_start, "{damaged}");
+        assert!(found == expected, "{damaged}");
+    }
+    assert_eq!(names(folder.path()), ["out", "source"].map(String::from).into());
+}
+
 #[test]
 fn layers_of_other_plans_texts_and_models_are_not_taken() {
     let folder = tempfile::tempdir().unwrap();
@@ -325,6 +419,8 @@ fn a_source_that_changes_on_the_way_is_an_error() {
             error.contains("model-00002") && error.contains("has changed"),
             "{error}"
         );
-        assert_eq!(names(folder.path()), BTreeSet::from(["source".to_owned()]));
+        let mut left = names(folder.path());
+        left.remove(".out.layers");
+        assert_eq!(left, BTreeSet::from(["source".to_owned()]));
     }
 }

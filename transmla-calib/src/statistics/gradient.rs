@@ -1,67 +1,150 @@
 //! Gradients of the loss with respect to each layer's attention output.
 
 use transmla_core::burn::tensor::{Device, Int, Tensor, TensorData};
-use transmla_core::model::{LayerRotary, RecordedAttention};
+use transmla_core::model::{DecoderLayer, LayerRotary, OutputHead, RecordedAttention};
 use transmla_core::{CoreError, Decoder, LayeredModel, TokenBatch};
 
 /// Gradients of the loss with respect to the attention output of every layer, `[batch·seq, hidden]` each.
 ///
-/// The loss is the sum over a sequence of -log p(next token). To first order, a change δ of one token's attention output
-/// changes the loss by `g·δ`; the mean of `(g·δ)²` is the cost of a change of the outputs in the Fisher metric.
-///
-/// The model is streamed forwards and then backwards, one layer at a time. The residual stream before every layer is held for
-/// the whole text, so this is meant for a few sequences. The result is on the model's device and tracks no gradients.
+/// As a [`GradientPass`] gives them, which see; the residual stream before every layer is held for the whole text, so this is
+/// meant for a few sequences. The result is on the model's device and tracks no gradients.
 ///
 /// # Errors
 /// [`CoreError::Checkpoint`] for a token outside the vocabulary or a layer that cannot be read, [`CoreError::Execution`] if
 /// the device fails.
+pub fn output_gradients(model: &Decoder, tokens: &TokenBatch) -> Result<Vec<Tensor<2>>, CoreError> {
+    let pass = GradientPass::new(model, tokens.sequence());
+    let layers = model.config().num_hidden_layers;
+    let mut states = vec![model.embed(tokens)?];
+    for index in 0..layers {
+        let next = pass.forward(&model.layer(index)?, index, states[index].clone())?;
+        states.push(next);
+    }
+    let Some(last) = states.pop() else {
+        return Ok(Vec::new());
+    };
+    let mut gradient = pass.at_the_loss(&pass.head()?, last, tokens)?;
+    let mut gradients = Vec::with_capacity(layers);
+    for index in (0..layers).rev() {
+        let Some(state) = states.pop() else { break };
+        let found = pass.backward(&pass.layer(index)?, index, state, gradient)?;
+        gradients.push(found.output);
+        gradient = found.input;
+    }
+    gradients.reverse();
+    Ok(gradients)
+}
+
+/// The way of a text through a model forwards and backwards, one layer at a time, for callers that keep the residual stream
+/// themselves: all of it is as large as the model is deep.
+///
+/// The loss is the sum over a sequence of -log p(next token). To first order, a change δ of one token's attention output
+/// changes the loss by `g·δ`; the mean of `(g·δ)²` is the cost of a change of the outputs in the Fisher metric.
 ///
 /// # Source
 /// The Fisher information as the expected outer product of gradients: Amari, Natural gradient works efficiently in
 /// learning, Neural Computation 10 (1998); here with the text's own next tokens (the empirical Fisher).
-pub fn output_gradients(model: &Decoder, tokens: &TokenBatch) -> Result<Vec<Tensor<2>>, CoreError> {
-    let plain = model.device().clone();
-    let tracking = plain.clone().autodiff();
-    let traced = model.on_device(&tracking);
-    let [batch, sequence] = [tokens.batch(), tokens.sequence()];
-    let rotary = LayerRotary::new(&model.config().rope, 0..sequence, &plain);
-    let layers = model.config().num_hidden_layers;
-    let mut states = vec![model.embed(tokens)?];
-    for index in 0..layers {
-        let next = model
-            .layer(index)?
-            .forward(states[index].clone(), rotary.of(index), None)?;
-        states.push(next);
+#[derive(Debug)]
+pub struct GradientPass {
+    traced: Decoder,
+    tracking: Device,
+    rotary: LayerRotary,
+    traced_rotary: LayerRotary,
+}
+
+/// Gradients of the loss at one layer, `[batch·seq, hidden]`. They are on the model's device and track nothing.
+#[derive(Debug, Clone)]
+pub struct AttentionGradients {
+    /// With respect to the output of its attention.
+    pub output: Tensor<2>,
+    /// With respect to the residual stream in front of it.
+    pub input: Tensor<2>,
+}
+
+impl GradientPass {
+    /// For sequences of so many tokens.
+    pub fn new(model: &Decoder, sequence: usize) -> Self {
+        let plain = model.device().clone();
+        let tracking = plain.clone().autodiff();
+        let rotary = LayerRotary::new(&model.config().rope, 0..sequence, &plain);
+        Self {
+            traced: model.on_device(&tracking),
+            traced_rotary: rotary.clone().autodiff(),
+            tracking,
+            rotary,
+        }
     }
-    let last = states.pop().map(|state| state.flatten::<2>(0, 1));
-    let Some(last) = last else { return Ok(Vec::new()) };
-    let mut gradient = loss_gradient(&traced, last, tokens, &tracking)?;
-    let traced_rotary = rotary.autodiff();
-    let mut gradients = Vec::with_capacity(layers);
-    for index in (0..layers).rev() {
-        let layer = traced.layer(index)?;
-        let hidden = leaf(states[index].clone().flatten::<2>(0, 1));
+
+    /// A layer for [`Self::backward`].
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn layer(&self, index: usize) -> Result<DecoderLayer, CoreError> {
+        self.traced.layer(index)
+    }
+
+    /// The output head for [`Self::at_the_loss`].
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn head(&self) -> Result<OutputHead, CoreError> {
+        self.traced.head()
+    }
+
+    /// The residual stream behind a layer of the model, given that in front of it, `[batch, seq, hidden]`.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn forward(&self, layer: &DecoderLayer, index: usize, state: Tensor<3>) -> Result<Tensor<3>, CoreError> {
+        layer.forward(state, self.rotary.of(index), None)
+    }
+
+    /// The gradient with respect to the residual stream behind the last layer, `[batch·seq, hidden]`, given that stream.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn at_the_loss(
+        &self,
+        head: &OutputHead,
+        state: Tensor<3>,
+        tokens: &TokenBatch,
+    ) -> Result<Tensor<2>, CoreError> {
+        loss_gradient(head, state.flatten(0, 1), tokens, &self.tracking)
+    }
+
+    /// The gradients at a layer of [`Self::layer`], given the residual stream in front of it and the gradient with respect to
+    /// the one behind it.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn backward(
+        &self,
+        layer: &DecoderLayer,
+        index: usize,
+        state: Tensor<3>,
+        behind: Tensor<2>,
+    ) -> Result<AttentionGradients, CoreError> {
+        let batch = state.dims()[0];
+        let hidden = leaf(state.flatten::<2>(0, 1));
         let input = layer.attention_input(hidden.clone().unsqueeze());
-        let attention = RecordedAttention::run(&layer.attention, input, batch, traced_rotary.of(index));
+        let attention = RecordedAttention::run(&layer.attention, input, batch, self.traced_rotary.of(index));
         let middle = layer.add_attention(hidden.clone(), attention.output());
         let middle = leaf(middle.detach().without_autodiff());
-        gradient = pull_back(layer.feed_forward(middle.clone())?, gradient, &middle)?;
-        let at_output = match &layer.attention_output_norm {
+        let gradient = pull_back(layer.feed_forward(middle.clone())?, behind, &middle)?;
+        let output = match &layer.attention_output_norm {
             Some(norm) => {
                 let attended = leaf(attention.output().detach().without_autodiff());
                 pull_back(norm.forward(attended.clone()), gradient.clone(), &attended)?
             }
             None => gradient.clone(),
         };
-        gradients.push(at_output.clone());
-        let loss = (attention.output() * at_output.autodiff()).sum();
-        if let Some(through) = attention.backward(loss).of(&hidden) {
-            gradient = gradient + through;
-        }
-        states.truncate(index);
+        let loss = (attention.output() * output.clone().autodiff()).sum();
+        let input = match attention.backward(loss).of(&hidden) {
+            Some(through) => gradient + through,
+            None => gradient,
+        };
+        Ok(AttentionGradients { output, input })
     }
-    gradients.reverse();
-    Ok(gradients)
 }
 
 /// The tensor as a leaf whose gradient is wanted.
@@ -82,12 +165,11 @@ const ROWS: usize = 256;
 
 /// The gradient of the loss with respect to the residual stream after the last layer, both `[batch·seq, hidden]`.
 fn loss_gradient(
-    traced: &Decoder,
+    head: &OutputHead,
     hidden: Tensor<2>,
     tokens: &TokenBatch,
     tracking: &Device,
 ) -> Result<Tensor<2>, CoreError> {
-    let head = traced.head()?;
     let (rows, sequence) = (tokens.tokens(), tokens.sequence());
     // The last token of a sequence predicts nothing: its target has weight 0.
     let is_last = |row: usize| (row + 1).is_multiple_of(sequence);

@@ -120,6 +120,8 @@ impl PlanView<'_> {
         table.row("time", self.estimate.describe());
         let (read, written) = (table::bytes(self.source_bytes()), table::bytes(plan.output_bytes()));
         table.row("disk", format!("{read} are read, {written} written"));
+        let beside = table::bytes(self.planned.disk_needs().beside());
+        table.row("", format!("at most {beside} beside the model until it stands"));
         table
     }
 
@@ -149,6 +151,7 @@ impl PlanView<'_> {
             "approximation": approximation(plan.source(), plan.key_norm()).map(flags::spell),
             "output_bytes": plan.output_bytes(),
             "peak_memory_estimate_bytes": self.planned.peak_bytes(),
+            "disk_beside_bytes": self.planned.disk_needs().beside(),
             "time_estimate": self.estimate.json(),
             "calibration": self.planned.texts().describe_calibration(),
             "evaluation": self.planned.texts().describe_evaluation(),

@@ -10,7 +10,7 @@ use transmla_report::Sample;
 use super::estimate::Estimate;
 use super::page::{Origin, PAGE};
 use super::samples::samples;
-use super::stages::{ReadText, StageTime, label, name};
+use super::stages::{ReadText, StageTime, label, name, part};
 use crate::bar::Bar;
 use crate::printer::{GoOn, Printer};
 use crate::{interrupt, memory, table};
@@ -108,12 +108,17 @@ impl<'a> Progress<'a> {
 
     /// So many layers are kept, should the command be ended.
     fn keep(&self, kept: usize, layers: usize) {
+        self.keep_units("layer", kept, layers);
+    }
+
+    /// So many parts of a stage before them are.
+    fn keep_part(&self, stage: Stage, done: u64, total: u64) {
+        self.keep_units(part(stage), done as usize, total as usize);
+    }
+
+    fn keep_units(&self, unit: &'static str, kept: usize, all: usize) {
         if self.resumes {
-            interrupt::would_go_on((kept > 0).then_some(GoOn {
-                kept,
-                all: layers,
-                unit: "layer",
-            }));
+            interrupt::would_go_on((kept > 0).then_some(GoOn { kept, all, unit }));
         }
     }
 
@@ -243,6 +248,28 @@ impl Observer for Progress<'_> {
             }
             _ => {}
         }
+    }
+
+    fn saved_part(&mut self, stage: Stage, done: u64, total: u64) {
+        // Layers come after everything that they follow from.
+        if self.saved == 0 {
+            self.keep_part(stage, done, total);
+        }
+    }
+
+    fn resumed(&mut self, stage: Stage, done: u64, total: u64) {
+        if done < total {
+            self.printer
+                .note(format!("  goes on at {} {}/{total}", part(stage), done + 1));
+        } else {
+            let all = table::plural(total as usize, part(stage));
+            self.printer
+                .note(format!("  all {all} of an earlier run are taken over"));
+        }
+        if let Some(current) = &mut self.current {
+            current.bar.was_there();
+        }
+        self.saved_part(stage, done, total);
     }
 
     fn solved(&mut self, _: usize, figures: &LayerFigures) {

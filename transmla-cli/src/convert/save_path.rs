@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use transmla_convert::{Plan, Recipe, check_replaceable, check_space};
+use transmla_convert::{DiskNeeds, Recipe, check_replaceable, check_space};
 use transmla_core::checkpoint::{Claim, Place, real_path};
 use transmla_eval::tasks::is_task_file;
 
@@ -82,7 +82,7 @@ fn end_of_link(save_path: &Path) -> Option<PathBuf> {
 
 /// Checks that there is room for the models; a dry run is only told of it.
 pub fn check_room<'a>(
-    models: impl IntoIterator<Item = (&'a Path, &'a Plan)>,
+    models: impl IntoIterator<Item = (&'a Path, DiskNeeds)>,
     dry_run: bool,
     printer: &Printer,
 ) -> anyhow::Result<()> {

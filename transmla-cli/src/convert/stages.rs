@@ -59,6 +59,15 @@ pub fn label(stage: Stage) -> String {
     }
 }
 
+/// What the parts of a stage are that outlive a run.
+pub fn part(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Gradients => "gradient step",
+        Stage::Decouple => "decoupled layer",
+        _ => "part",
+    }
+}
+
 /// A stage in JSON.
 pub fn name(stage: Stage) -> String {
     match stage {

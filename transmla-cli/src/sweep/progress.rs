@@ -70,6 +70,14 @@ impl Observer for SweepProgress<'_> {
         self.stages.saved_layer(layer, state);
     }
 
+    fn saved_part(&mut self, stage: Stage, done: u64, total: u64) {
+        self.stages.saved_part(stage, done, total);
+    }
+
+    fn resumed(&mut self, stage: Stage, done: u64, total: u64) {
+        self.stages.resumed(stage, done, total);
+    }
+
     fn end(&mut self, stage: Stage, perplexity: Option<f64>) {
         self.stages.end(stage, perplexity);
     }

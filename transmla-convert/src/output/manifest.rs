@@ -1,4 +1,4 @@
-//! Which files of a folder a conversion has written, by the list in its `transmla.toml`; and whether there is room for them.
+//! Which files of a folder a conversion has written, by the list in its `transmla.toml`.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -9,12 +9,8 @@ use serde::{Deserialize, Serialize};
 use transmla_core::checkpoint::{CheckpointWriter, Place, is_companion, read_regular, read_regular_text};
 use transmla_core::{CheckpointError, CoreError};
 
-use crate::solve::memory::elements;
-use crate::solve::refinement;
 use crate::spec::engine::GGUF_FILE;
 use crate::spec::error::ConvertError;
-use crate::spec::options::FileFormat;
-use crate::spec::plan::Plan;
 
 /// The recipe, and the list of all other files.
 pub const RECIPE_FILE: &str = "transmla.toml";
@@ -193,52 +189,6 @@ fn few(names: Vec<String>) -> String {
         text.push_str(&format!(" and {more} more"));
     }
     text
-}
-
-/// Checks that there is room for models that are made at the same time, where the system tells.
-///
-/// # Errors
-/// [`ConvertError::Space`] with what is needed and what is free.
-pub fn check_space<'a>(models: impl IntoIterator<Item = (&'a Path, &'a Plan)>) -> Result<(), ConvertError> {
-    let mut needed = 0u64;
-    let mut folder = None;
-    for (save_path, plan) in models {
-        needed = needed.saturating_add(disk_bytes(plan));
-        folder = folder.or(Some(save_path));
-    }
-    match folder {
-        Some(folder) => check_room(folder, needed),
-        None => Ok(()),
-    }
-}
-
-/// Checks that there is room for so many bytes beside a folder to make.
-///
-/// # Errors
-/// [`ConvertError::Space`].
-pub(crate) fn check_room(save_path: &Path, needed: u64) -> Result<(), ConvertError> {
-    let place = Place::of(save_path)?;
-    match place.free_bytes() {
-        Some(free) if free < needed => Err(ConvertError::Space {
-            folder: place.folder().to_path_buf(),
-            needed,
-            free,
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// Bytes on disk while a model is made: its weights, once more for GGUF, and refined layers until it stands.
-pub fn disk_bytes(plan: &Plan) -> u64 {
-    let copies = match plan.recipe().file_format() {
-        FileFormat::Safetensors => 1,
-        FileFormat::Gguf => 2,
-    };
-    let layers = match refinement(plan.recipe()) {
-        0 => 0,
-        _ => 4 * elements(&plan.solved_attention(0).2) * plan.source().num_hidden_layers as u64,
-    };
-    plan.output_bytes().saturating_mul(copies).saturating_add(layers)
 }
 
 #[cfg(test)]

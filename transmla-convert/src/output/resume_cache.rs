@@ -74,7 +74,7 @@ impl ResumeCache {
 
     /// Whether an earlier run to the same place has saved layers that this conversion might take over.
     pub fn is_there(plan: &Plan, save_path: &Path) -> Result<bool, ConvertError> {
-        Ok(refinement(plan.recipe()) > 0 && Place::of(save_path)?.hidden("layers").is_dir())
+        Ok(refinement(plan.recipe()) > 0 && layer_folder(&Place::of(save_path)?.hidden("layers"), 0).is_dir())
     }
 
     /// How many layers from the next one on are saved and follow from the same start, by what is said of them: whether their

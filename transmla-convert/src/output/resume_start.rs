@@ -1,9 +1,10 @@
-//! What saved layers follow from, as fingerprints.
+//! What saved layers and statistics follow from, as fingerprints.
 
 use sha2::{Digest, Sha256};
-use transmla_core::TokenBatch;
 use transmla_core::checkpoint::Fingerprint;
+use transmla_core::{Decoder, LayeredModel, TokenBatch};
 
+use crate::solve::kept::Basis;
 use crate::solve::refinement;
 use crate::spec::calibration_text::CalibrationText;
 use crate::spec::error::ConvertError;
@@ -73,9 +74,24 @@ pub(crate) fn start(plan: &Plan, text: &TokenBatch, origin: &Origin<'_>) -> Resu
     fields.add("source", json("config.json", &plan.source().raw)?);
     fields.add("target", json("config.json", &plan.config_json())?);
     fields.add("options", format!("{method:?} {steps} {shapes:?} {rest:?}"));
-    fields.add("sequence", text.sequence().to_le_bytes());
-    let ids: Vec<u8> = text.ids().iter().flat_map(|id| id.to_le_bytes()).collect();
-    fields.add("text", ids);
+    fields.add_text(text);
+    Ok(fields.end())
+}
+
+/// Stands for everything that statistics of an original follow from.
+///
+/// # Errors
+/// The original's weights cannot be read, or have changed since they were opened.
+pub(crate) fn statistics_start(basis: &Basis<'_>, source: &Decoder, device: &str) -> Result<Fingerprint, ConvertError> {
+    let config = serde_json::to_string(&source.config().raw).map_err(ConvertError::encode("config.json"))?;
+    let mut fields = Fields::default();
+    fields.add("version", concat!(env!("CARGO_PKG_VERSION"), "/"));
+    fields.add("revision", REVISION);
+    fields.add("weights", source.checkpoint().fingerprint()?);
+    fields.add("device", device);
+    fields.add("source", config);
+    fields.add("statistics", format!("{} {}", basis.name, basis.options));
+    fields.add_text(basis.text);
     Ok(fields.end())
 }
 
@@ -89,6 +105,12 @@ impl Fields {
             self.0.update((part.len() as u64).to_le_bytes());
             self.0.update(part);
         }
+    }
+
+    fn add_text(&mut self, text: &TokenBatch) {
+        self.add("sequence", text.sequence().to_le_bytes());
+        let ids: Vec<u8> = text.ids().iter().flat_map(|id| id.to_le_bytes()).collect();
+        self.add("text", ids);
     }
 
     pub fn end(self) -> Fingerprint {

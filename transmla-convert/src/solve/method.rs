@@ -6,6 +6,7 @@ use transmla_core::model::attention::LatentAttention;
 use transmla_core::{Decoder, TokenBatch};
 
 use crate::solve::evaluation::Evaluation;
+use crate::solve::kept::StatisticsStore;
 use crate::solve::work::{StageWork, TextSize};
 use crate::spec::error::ConvertError;
 use crate::spec::options::MethodName;
@@ -37,6 +38,9 @@ pub(crate) trait Method: Sync {
     /// the caller keeps loaded and without evaluations.
     fn peak_bytes(&self, plan: &Plan, samples: usize, tokens: usize) -> u64;
 
+    /// Most bytes of statistics that are kept on disk, for as much text.
+    fn statistics_bytes(&self, plan: &Plan, samples: usize, tokens: usize) -> u64;
+
     /// The arithmetic of every stage between the evaluations of the original and of the written model, in their order.
     fn work(&self, plan: &Plan, text: &TextSize) -> Vec<StageWork>;
 
@@ -56,11 +60,18 @@ pub(crate) trait Method: Sync {
 /// A method at work on one original; it may keep what does not depend on a plan from one group to the next.
 pub(crate) trait Solver {
     /// Finds and writes the attention of every layer, and the norm in front of it, for conversions that share their passes.
-    /// Their jobs differ in plans alone. Gives what is known of each before its files are measured.
+    /// Their jobs differ in plans alone. Gives what is known of each before its files are measured. `statistics` keeps what is
+    /// to outlive memory or run; it is the same for all groups of the method.
     ///
     /// # Errors
-    /// Weights or activations that are not finite, text that does not do, a source that cannot be read, a writer that fails.
-    fn solve(&mut self, outputs: &mut [Output<'_>], observer: &mut dyn Observer) -> Result<Vec<Report>, ConvertError>;
+    /// Weights or activations that are not finite, text that does not do, a source that cannot be read, a writer or a store that
+    /// fails.
+    fn solve(
+        &mut self,
+        outputs: &mut [Output<'_>],
+        statistics: &mut dyn StatisticsStore,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Report>, ConvertError>;
 }
 
 /// What a conversion starts from.

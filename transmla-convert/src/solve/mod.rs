@@ -2,6 +2,7 @@
 
 pub mod coherent;
 pub mod evaluation;
+pub mod kept;
 pub mod memory;
 pub mod method;
 pub mod probe;
@@ -68,6 +69,12 @@ pub fn default_noise(name: MethodName) -> f64 {
 /// factorisation works with in f64, and what the method adds; not the weights of a loaded model, and no evaluation.
 pub fn peak_bytes(plan: &Plan, samples: usize, tokens: usize) -> u64 {
     method(plan.recipe().method).peak_bytes(plan, samples, tokens)
+}
+
+/// Bytes on disk of the statistics that are kept until a model stands, at most, for `samples` calibration sequences of `tokens`
+/// tokens.
+pub(crate) fn statistics_bytes(plan: &Plan, samples: usize, tokens: usize) -> u64 {
+    method(plan.recipe().method).statistics_bytes(plan, samples, tokens)
 }
 
 /// The arithmetic of a conversion by stage, in their order, for so much text.

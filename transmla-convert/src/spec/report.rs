@@ -204,6 +204,12 @@ pub trait Observer {
     /// What becomes of a layer in the resume cache.
     fn saved_layer(&mut self, _layer: usize, _state: SavedLayer) {}
 
+    /// `done` of `total` parts of a stage's work are kept on disk: a run that goes on does not do them again.
+    fn saved_part(&mut self, _stage: Stage, _done: u64, _total: u64) {}
+
+    /// A stage goes on where an earlier run was, with so many of its parts done.
+    fn resumed(&mut self, _stage: Stage, _done: u64, _total: u64) {}
+
     /// A layer was solved, of one of the models that [`Self::converting`] named last, by its place among them.
     fn solved(&mut self, _model: usize, _figures: &LayerFigures) {}
 

@@ -1,16 +1,17 @@
 //! The calibration text as the coherent method divides it, and the loss's gradients on part of it.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Tensor;
 use half::bf16;
-use transmla_calib::output_gradients;
-use transmla_core::{CoreError, TokenBatch, host_values};
+use transmla_core::{Decoder, LayeredModel, TokenBatch};
 
 use crate::solve::coherent::example::Example;
+use crate::solve::coherent::gradient_pass::{kept_gradients, take_gradients};
+use crate::solve::kept::{Basis, Kept, StatisticsStore};
 use crate::solve::memory::batch_sequences;
 use crate::solve::method::Job;
 use crate::spec::error::ConvertError;
 use crate::spec::plan::Plan;
-use crate::spec::report::{Observer, Stage};
+use crate::spec::report::Observer;
 use crate::text::corpus::RUN;
 
 /// Tokens that the sensitivity statistics are taken from.
@@ -22,9 +23,10 @@ const HOLDOUT: usize = 8;
 /// Held-out tokens that candidates are compared on.
 const CHOICE: usize = 2048;
 
-/// Bytes of gradients that are held for a layer, for each of the model's dimensions.
-pub(crate) fn gradient_bytes(text: &Division) -> u64 {
-    text.with_gradients as u64 * size_of::<bf16>() as u64
+/// Most bytes of what is kept of a layer while gradients are taken, and of what is left of it afterwards, for each of the model's
+/// dimensions: the residual stream, and gradients in half the bytes.
+pub(crate) fn kept_bytes(text: &Division) -> [u64; 2] {
+    [size_of::<f32>(), size_of::<bf16>()].map(|number| (text.with_gradients * number) as u64)
 }
 
 /// The calibration text as this method reads it, and the loss's gradients on part of it: what does not depend on the
@@ -39,47 +41,38 @@ pub(crate) struct LossGradients {
     cal_batch_size: usize,
     /// The text as it was given.
     calibration: TokenBatch,
-    /// By batch, where needed, those at every layer's attention output.
-    batches: Vec<Option<Vec<HeldGradients>>>,
+    /// Has those at every layer's attention output.
+    kept: Box<dyn Kept>,
 }
 
 impl LossGradients {
-    /// Streams the original forwards and backwards.
-    pub fn take(job: &Job<'_>, observer: &mut dyn Observer) -> Result<Self, ConvertError> {
+    /// Streams the original forwards and backwards, unless an earlier run has done so.
+    pub fn take(
+        job: &Job<'_>,
+        store: &mut dyn StatisticsStore,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, ConvertError> {
         let plan = job.plan;
         let cal_batch_size = plan.recipe().calibration.cal_batch_size;
         let joined = Joined::new(plan, job.calibration.batch(), job.calibration.sequence());
         let text = joined.apply(job.calibration);
         let batch_size = joined.batch_size;
         let split = joined.split();
-        observer.begin(Stage::Gradients);
-        let total = (0..split.batches).filter(|batch| split.needs_gradients(*batch)).count();
-        let mut done = 0;
-        let batches = (0..split.batches)
-            .map(|batch| {
-                let start = batch * batch_size;
-                let wanted = split
-                    .needs_gradients(batch)
-                    .then(|| text.rows(start..start + batch_size))
-                    .flatten();
-                let taken = wanted.map(|tokens| {
-                    let layers = output_gradients(job.source, &tokens)?;
-                    let held = layers.into_iter().map(HeldGradients::hold).collect();
-                    done += 1;
-                    observer.advance(done, total as u64);
-                    held
-                });
-                taken.transpose()
-            })
-            .collect::<Result<_, CoreError>>()?;
-        observer.end(Stage::Gradients, None);
+        let mut kept = store.open(&Basis {
+            name: "gradients",
+            text: &text,
+            options: &format!("{batch_size} {:?}", split.with_gradients()),
+        })?;
+        let of = |batch: usize| Some((batch, text.rows(batch * batch_size..(batch + 1) * batch_size)?));
+        let batches: Vec<(usize, TokenBatch)> = split.with_gradients().into_iter().filter_map(of).collect();
+        take_gradients(job.source, &batches, &mut *kept, observer)?;
         Ok(Self {
             text,
             batch_size,
             split,
             cal_batch_size,
             calibration: job.calibration.clone(),
-            batches,
+            kept,
         })
     }
 
@@ -89,28 +82,19 @@ impl LossGradients {
     }
 
     /// Those of one layer by batch, where they were taken, `[batch·seq, hidden]`.
-    pub fn of_layer<'a>(&'a self, layer: usize, device: &'a Device) -> impl Iterator<Item = Option<Tensor<2>>> + 'a {
-        let one = move |layers: &Vec<HeldGradients>| layers[layer].on(device);
-        self.batches.iter().map(move |batch| batch.as_ref().map(one))
-    }
-}
-
-/// Gradients of one layer, on the host and in half the bytes: statistics are sums over thousands of them.
-struct HeldGradients {
-    values: Vec<bf16>,
-    shape: [usize; 2],
-}
-
-impl HeldGradients {
-    fn hold(gradients: Tensor<2>) -> Result<Self, CoreError> {
-        let shape = gradients.dims();
-        let values = host_values(gradients)?.into_iter().map(bf16::from_f32).collect();
-        Ok(Self { values, shape })
-    }
-
-    fn on(&self, device: &Device) -> Tensor<2> {
-        let values: Vec<f32> = self.values.iter().map(|value| value.to_f32()).collect();
-        Tensor::from_data(TensorData::new(values, self.shape), device)
+    ///
+    /// # Errors
+    /// They are not what was kept.
+    pub fn of_layer(&self, layer: usize, source: &Decoder) -> Result<Vec<Option<Tensor<2>>>, ConvertError> {
+        let (hidden, device) = (source.config().hidden_size, source.device());
+        let of = |batch: usize| {
+            let first = batch * self.batch_size;
+            let sequences = self.batch_size.min(self.text.batch().saturating_sub(first));
+            let shape = [sequences * self.text.sequence(), hidden];
+            kept_gradients(&*self.kept, (layer, batch), shape, device)
+        };
+        let wanted = |batch: usize| self.split.needs_gradients(batch).then(|| of(batch)).transpose();
+        (0..self.split.batches).map(wanted).collect()
     }
 }
 
@@ -163,6 +147,11 @@ impl Split {
             held_out,
             choice: &held_out[..self.choice],
         }
+    }
+
+    /// The batches that gradients are taken of.
+    fn with_gradients(&self) -> Vec<usize> {
+        (0..self.batches).filter(|batch| self.needs_gradients(*batch)).collect()
     }
 
     fn needs_gradients(&self, batch: usize) -> bool {
@@ -239,7 +228,7 @@ pub(crate) fn division(plan: &Plan, samples: usize, tokens: usize) -> Division {
         sequence: joined.sequence,
         batch,
         tokens: all,
-        with_gradients: of((0..split.batches).filter(|batch| split.needs_gradients(*batch)).count()),
+        with_gradients: of(split.with_gradients().len()),
         statistics: of(split.statistics),
         held_out: of(split.held_out),
         choice: of(split.choice),
@@ -278,17 +267,5 @@ mod tests {
         let split = Split::new(1, 512);
         assert_eq!((split.statistics, split.held_out, split.choice), (1, 1, 1));
         assert!(split.needs_gradients(0));
-    }
-
-    #[test]
-    fn gradients_are_held_to_three_digits() {
-        let device = Device::flex();
-        let values: Vec<f32> = (0..6).map(|i| 1e-6 * 10f32.powi(i) * 1.2345).collect();
-        let gradients = Tensor::<2>::from_data(TensorData::new(values.clone(), [2, 3]), &device);
-        let held = HeldGradients::hold(gradients).unwrap().on(&device);
-        assert_eq!(held.dims(), [2, 3]);
-        for (found, expected) in host_values(held).unwrap().into_iter().zip(values) {
-            assert!((found / expected - 1.0).abs() < 4e-3, "{found} {expected}");
-        }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod closed_form;
 pub mod example;
+pub mod gradient_pass;
 pub mod loss_gradients;
 pub mod output_regression;
 pub mod refine;
@@ -11,8 +12,9 @@ pub mod work;
 use transmla_calib::Sensitivity;
 use transmla_core::TokenBatch;
 
-use self::loss_gradients::{LossGradients, division, gradient_bytes};
+use self::loss_gradients::{LossGradients, division, kept_bytes};
 use self::sequential::{sequential, step_sequences, steps_of};
+use crate::solve::kept::StatisticsStore;
 use crate::solve::memory::{Needs, elements};
 use crate::solve::method::{Job, Method, Output, Solver};
 use crate::solve::work::{StageWork, TextSize};
@@ -67,12 +69,12 @@ impl Method for Coherent {
         NOISE
     }
 
-    /// The teacher's states, the inputs, outputs and targets of one layer and gradients of all layers, which need the output
-    /// head while they are taken.
+    /// The teacher's states, the inputs, outputs, targets and gradients of one layer; while gradients are taken, the output head
+    /// or a layer forwards and backwards.
     fn peak_bytes(&self, plan: &Plan, samples: usize, tokens: usize) -> u64 {
         let needs = Needs::of(plan, samples, tokens);
         let source = plan.source();
-        let (hidden, layers) = (source.hidden_size as u64, source.num_hidden_layers as u64);
+        let hidden = source.hidden_size as u64;
         let (vocabulary, queries) = (
             source.vocab_size as u64,
             (source.num_attention_heads * plan.grouped().head_dim) as u64,
@@ -85,19 +87,27 @@ impl Method for Coherent {
         let sensitivity = Sensitivity::peak_bytes(heads, plan.grouped().head_dim, text.sequence);
         let main =
             needs.layer + needs.states + needs.activations.max(sensitivity) + needs.factorisation.max(regression);
-        let gradients = gradient_bytes(&text) * hidden * layers;
+        // Those of one layer in f32, as is the residual stream that they are taken along.
+        let gradients = 4 * text.with_gradients as u64 * hidden;
         let head = 4 * vocabulary * hidden;
-        // The residual stream before every layer, and a layer with its gradient and recorded activations, or the head with
-        // some logits.
+        // A layer with its gradient and recorded activations, or the head with some logits.
         let logits = 3 * LOGIT_ROWS * vocabulary * 4;
-        let backwards =
-            needs.batch * hidden * layers * 4 + (2 * needs.layer + 3 * needs.activations).max(head + logits);
+        let backwards = (2 * needs.layer + 3 * needs.activations).max(head + logits);
         // Weights, their gradient, what Adam keeps of each, and the best so far.
         let refined = match steps_of(plan.recipe()) {
             0 => 0,
             _ => 6 * 4 * elements(&plan.solved_attention(0).2),
         };
         gradients + (main + 4 * needs.states + refined).max(gradients + backwards)
+    }
+
+    /// The residual stream behind every layer, each of which is given up for the gradients there.
+    fn statistics_bytes(&self, plan: &Plan, samples: usize, tokens: usize) -> u64 {
+        let source = plan.source();
+        let (hidden, layers) = (source.hidden_size as u64, source.num_hidden_layers as u64);
+        let [states, gradients] = kept_bytes(&division(plan, samples, tokens)).map(|bytes| bytes * hidden);
+        // In between, two gradients with respect to the residual stream.
+        states * (layers + 2) + gradients
     }
 
     fn work(&self, plan: &Plan, text: &TextSize) -> Vec<StageWork> {
@@ -125,11 +135,16 @@ struct LayerByLayer {
 }
 
 impl Solver for LayerByLayer {
-    fn solve(&mut self, outputs: &mut [Output<'_>], observer: &mut dyn Observer) -> Result<Vec<Report>, ConvertError> {
+    fn solve(
+        &mut self,
+        outputs: &mut [Output<'_>],
+        statistics: &mut dyn StatisticsStore,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Report>, ConvertError> {
         let mut reports = Vec::with_capacity(outputs.len());
         for output in outputs {
             let known = self.gradients.take().filter(|known| known.serve(&output.job));
-            let known = known.map_or_else(|| LossGradients::take(&output.job, observer), Ok)?;
+            let known = known.map_or_else(|| LossGradients::take(&output.job, statistics, observer), Ok)?;
             let known = self.gradients.insert(known);
             reports.push(Report {
                 layers: sequential(output, known, observer)?,

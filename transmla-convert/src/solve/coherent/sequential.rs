@@ -77,8 +77,8 @@ pub(crate) fn sequential(
         let (mut attention, report) = match found {
             Some(found) => found,
             None => {
-                let of_layer = gradients.of_layer(index, source.device());
-                let examples = examples(&student, &teacher, &layer, of_layer);
+                let of_layer = gradients.of_layer(index, source)?;
+                let examples = examples(&student, &teacher, &layer, of_layer.into_iter());
                 let unsolved = Unsolved {
                     index,
                     layer: &layer,

@@ -13,6 +13,7 @@ use self::decouple::{check_samples, decouple};
 use self::decoupled::DecoupledModel;
 use self::second_pass::second_pass;
 use crate::solve::evaluation::evaluate;
+use crate::solve::kept::StatisticsStore;
 use crate::solve::memory::Needs;
 use crate::solve::method::{Job, Method, Output, Solver};
 use crate::solve::work::{StageWork, TextSize};
@@ -70,6 +71,10 @@ impl Method for Published {
         needs.layer + needs.states + needs.activations + needs.factorisation + fitted_keys
     }
 
+    fn statistics_bytes(&self, _: &Plan, _: usize, _: usize) -> u64 {
+        0
+    }
+
     fn work(&self, plan: &Plan, text: &TextSize) -> Vec<StageWork> {
         work::work(plan, text)
     }
@@ -101,7 +106,12 @@ impl Method for Published {
 struct Passes;
 
 impl Solver for Passes {
-    fn solve(&mut self, outputs: &mut [Output<'_>], observer: &mut dyn Observer) -> Result<Vec<Report>, ConvertError> {
+    fn solve(
+        &mut self,
+        outputs: &mut [Output<'_>],
+        _: &mut dyn StatisticsStore,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Report>, ConvertError> {
         let Some(first) = outputs.first() else {
             return Ok(Vec::new());
         };
