@@ -186,7 +186,7 @@ impl<'a> Requests<'a> {
     /// The resume caches of those entries that an earlier run has left layers for, and how many of them are of use.
     fn earlier_layers(&self, observer: &mut dyn Observer) -> Result<Vec<Option<ResumeCache>>, ConvertError> {
         let cache = |(index, entry): (usize, &Entry<'a>)| {
-            if !ResumeCache::is_there(entry.plan, entry.save_path)? {
+            if !ResumeCache::is_there(entry.save_path)? {
                 return Ok(None);
             }
             let cache = ResumeCache::of(&self.job(entry), entry.save_path)?;

@@ -79,6 +79,33 @@ impl KeyRotation {
         }
     }
 
+    /// The entries of all rotations, group after group, column after column, for [`Self::from_values`].
+    pub fn values(&self) -> impl Iterator<Item = f64> + '_ {
+        let columns = |group: &'_ Mat<f64>| {
+            (0..group.ncols())
+                .map(|j| group.col_as_slice(j).to_vec())
+                .collect::<Vec<_>>()
+        };
+        self.groups.iter().flat_map(columns).flatten()
+    }
+
+    /// The rotations with these entries, to the bit; none at all for keys without positions. Nothing for another number of entries.
+    pub fn from_values(shape: HeadShape, fold: &FoldSpec, values: &[f64]) -> Option<Self> {
+        if values.is_empty() {
+            return Some(Self::without_positions(shape, fold));
+        }
+        let size = shape.key_heads * fold.freqfold();
+        let fits = fold.head_dim() == shape.head_dim && values.len() == fold.groups() * size * size;
+        fits.then(|| {
+            let group = |entries: &[f64]| Mat::from_fn(size, size, |i, j| entries[j * size + i]);
+            Self {
+                shape,
+                fold: *fold,
+                groups: values.chunks_exact(size * size).map(group).collect(),
+            }
+        })
+    }
+
     /// The folding of the rotations.
     pub fn fold(&self) -> &FoldSpec {
         &self.fold

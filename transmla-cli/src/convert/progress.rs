@@ -187,7 +187,7 @@ impl Observer for Progress<'_> {
     fn found_layers(&mut self, _: usize, saved: usize, layers: usize) {
         self.expect(saved, layers);
         self.printer.note(match saved {
-            0 => "  layers of an earlier run follow from other weights, text or options; they are refined again"
+            0 => "  layers of an earlier run follow from other weights, text or options; they are solved again"
                 .to_owned(),
             all if all >= layers => format!("  all {layers} layers of an earlier run are taken over"),
             some => format!(
@@ -239,7 +239,7 @@ impl Observer for Progress<'_> {
             SavedLayer::Damaged => {
                 self.keep(layer, layers);
                 self.printer.warn(format!(
-                    "layer {number}/{layers}, saved by an earlier run, is damaged; it is refined again"
+                    "layer {number}/{layers}, saved by an earlier run, is damaged; it is solved again"
                 ));
             }
             SavedLayer::Outdated => {

@@ -126,6 +126,54 @@ fn next_layer(said: &str) -> usize {
     number.parse().unwrap()
 }
 
+/// Killed outright again and again, each time a little later, until a run comes to its end: what it writes is what a run writes that
+/// was never killed.
+#[test]
+fn what_is_killed_again_and_again_ends_in_the_same_files() {
+    for more in [&["--refine", "20"][..], &["--refine", "0"], &["--method", "transmla"]] {
+        let arguments = [
+            &["--cal-nsamples", "32", "--ppl-eval-batch-size", "0", "--no-report"][..],
+            more,
+        ]
+        .concat();
+        let whole = Workplace::new();
+        assert_eq!(
+            start(&whole, &whole.convert(&arguments)).wait().unwrap().code(),
+            Some(0)
+        );
+        let place = Workplace::new();
+        let mut kills = 0u32;
+        let mut patience = Duration::from_millis(100);
+        loop {
+            let mut child = start(&place, &place.convert(&arguments));
+            let started = Instant::now();
+            while started.elapsed() < patience && child.try_wait().unwrap().is_none() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if let Some(status) = child.try_wait().unwrap() {
+                assert_eq!(status.code(), Some(0), "{}", text(&child.wait_with_output().unwrap()));
+                break;
+            }
+            assert!(!place.path("outputs").exists());
+            child.kill().unwrap();
+            child.wait().unwrap();
+            kills += 1;
+            patience += Duration::from_millis(150);
+        }
+        assert!(kills > 0, "{more:?}");
+        let contents = |place: &Workplace| -> Vec<Vec<u8>> {
+            let folder = place.path("outputs");
+            names(&folder)
+                .iter()
+                .map(|name| std::fs::read(folder.join(name)).unwrap())
+                .collect()
+        };
+        assert_eq!(names(&place.path("outputs")), names(&whole.path("outputs")));
+        assert!(contents(&place) == contents(&whole), "{more:?}, {kills} kills");
+        assert_eq!(place.contents(), ["outputs", "tmp"]);
+    }
+}
+
 /// A run that goes on says so before it evaluates anything, and what it would take over counts should it be ended too.
 #[test]
 fn layers_that_will_be_taken_over_count_from_the_start() {

@@ -73,6 +73,27 @@ impl LinearKeys {
         })
     }
 
+    /// Everything that they are, as their weights and a few more numbers, for [`Self::from_parts`].
+    pub(crate) fn parts(&self) -> (&[f32], Vec<f64>) {
+        let more = [self.rows as f64, self.error.unwrap_or(f64::NAN)];
+        (
+            &self.weights,
+            more.into_iter().chain(self.gains.iter().copied()).collect(),
+        )
+    }
+
+    /// The keys of these numbers, to the bit, or nothing.
+    pub(crate) fn from_parts(weights: Vec<f32>, more: &[f64]) -> Option<Self> {
+        let (rows, error) = (*more.first()?, *more.get(1)?);
+        let rows = rows as usize;
+        (rows > 0 && weights.len().is_multiple_of(rows)).then(|| Self {
+            weights,
+            rows,
+            error: (!error.is_nan()).then_some(error),
+            gains: more[2..].to_vec(),
+        })
+    }
+
     /// `[G·d, hidden (+ 1)]`.
     pub(crate) fn weights(&self) -> Mat<f64> {
         let columns = self.weights.len() / self.rows.max(1);

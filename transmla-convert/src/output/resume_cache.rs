@@ -1,7 +1,7 @@
-//! The resume cache: refined layers on disk until their model is complete, so that a run that was ended can go on.
+//! The resume cache: solved layers on disk until their model is complete, so that a run that was ended can go on.
 //!
-//! Refinement is what takes the time of a conversion. Beside the folder `NAME` to make there is, until the model stands there,
-//! `.NAME.layers` with one small checkpoint for each refined layer, in f32. Whether a layer is still of use is told by a
+//! Beside the folder `NAME` to make there is, until the model stands there,
+//! `.NAME.layers` with one small checkpoint for each solved layer, in f32. Whether a layer is still of use is told by a
 //! SHA-256 fingerprint of everything that it follows from: all weights of the original (gradients and hidden states come from
 //! every one of them), its configuration, the choices of the plan, the text, the device, this version, and the layers
 //! before it as they were saved. Whether it is still what was written is told by a checksum of its own.
@@ -18,15 +18,13 @@ use transmla_core::{Checkpoint, CoreError, LayeredModel, StorageDtype};
 use crate::layer::assemble;
 use crate::output::resume_start::{Fields, Origin, following, hex, start, unhex};
 use crate::solve::method::{Job, LayerStore};
-use crate::solve::refinement;
 use crate::spec::error::ConvertError;
 use crate::spec::plan::Plan;
 use crate::spec::report::{LayerReport, Observer, SavedLayer};
 
 /// The resume cache of one conversion.
 pub(crate) struct ResumeCache {
-    /// Nothing where no layers are saved.
-    folder: Option<PathBuf>,
+    folder: PathBuf,
     /// Stands for all that the next layer follows from.
     fingerprint: Fingerprint,
 }
@@ -35,10 +33,10 @@ pub(crate) struct ResumeCache {
 #[derive(Serialize, Deserialize)]
 struct Label {
     fingerprint: String,
+    balance_ratio: u64,
     kept_energy: u64,
     key_error: Option<u64>,
     output_error: Option<u64>,
-    #[serde(default)]
     stream_error: Option<u64>,
     /// Of all the rest and the tensors.
     checksum: String,
@@ -50,41 +48,34 @@ const LABEL: &str = "layer.json";
 const LARGEST_LABEL: u64 = 1 << 16;
 
 impl ResumeCache {
-    /// That of a conversion; it stays empty where nothing is refined, for a closed form is found again in no time.
+    /// That of a conversion.
     ///
     /// # Errors
     /// The original's weights cannot be read, or have changed since they were opened.
     pub fn of(job: &Job<'_>, save_path: &Path) -> Result<Self, ConvertError> {
         let (plan, source) = (job.plan, job.source);
-        if refinement(plan.recipe()) == 0 {
-            return Ok(Self {
-                folder: None,
-                fingerprint: Fingerprint::default(),
-            });
-        }
         let origin = Origin {
             weights: source.checkpoint().fingerprint()?,
             device: &format!("{:?}", source.device()),
         };
         Ok(Self {
-            folder: Some(Place::of(save_path)?.hidden("layers")),
+            folder: Place::of(save_path)?.hidden("layers"),
             fingerprint: start(plan, job.calibration, &origin)?,
         })
     }
 
     /// Whether an earlier run to the same place has saved layers that this conversion might take over.
-    pub fn is_there(plan: &Plan, save_path: &Path) -> Result<bool, ConvertError> {
-        Ok(refinement(plan.recipe()) > 0 && layer_folder(&Place::of(save_path)?.hidden("layers"), 0).is_dir())
+    pub fn is_there(save_path: &Path) -> Result<bool, ConvertError> {
+        Ok(layer_folder(&Place::of(save_path)?.hidden("layers"), 0).is_dir())
     }
 
     /// How many layers from the next one on are saved and follow from the same start, by what is said of them: whether their
     /// files are whole shows when they are read.
     pub fn saved_from(&self, layer: usize) -> usize {
-        let Some(folder) = &self.folder else { return 0 };
         let mut next = self.fingerprint;
         (layer..)
             .take_while(|layer| {
-                let label = Label::read(&layer_folder(folder, *layer));
+                let label = Label::read(&layer_folder(&self.folder, *layer));
                 let label = label.filter(|label| label.fingerprint == hex(&next));
                 let checksum = label.and_then(|label| unhex(&label.checksum));
                 checksum.map(|checksum| next = following(&next, &checksum)).is_some()
@@ -99,13 +90,12 @@ impl ResumeCache {
 
     /// Removes saved layers from this one on, if it follows from something else than it would now: no run will take them over.
     fn drop_others(&self, layer: usize) -> Result<(), CoreError> {
-        let Some(folder) = &self.folder else { return Ok(()) };
-        let next = Label::read(&layer_folder(folder, layer));
+        let next = Label::read(&layer_folder(&self.folder, layer));
         if next.is_none_or(|label| label.fingerprint == hex(&self.fingerprint)) {
             return Ok(());
         }
         let mut stale = (layer..)
-            .map(|layer| layer_folder(folder, layer))
+            .map(|layer| layer_folder(&self.folder, layer))
             .take_while(|it| it.exists());
         stale
             .try_for_each(|folder| fs::remove_dir_all(&folder).map_err(|error| CoreError::io("remove", &folder, error)))
@@ -120,11 +110,11 @@ impl LayerStore for ResumeCache {
         device: &Device,
         observer: &mut dyn Observer,
     ) -> Option<(LatentAttention, LayerReport)> {
-        let folder = layer_folder(self.folder.as_deref()?, layer);
+        let folder = layer_folder(&self.folder, layer);
         if !folder.exists() {
             return None;
         }
-        // What cannot be read is as good as damaged: the layer is refined again.
+        // What cannot be read is as good as damaged: the layer is solved again.
         let label = Label::read(&folder);
         if label
             .as_ref()
@@ -154,10 +144,9 @@ impl LayerStore for ResumeCache {
         report: &LayerReport,
         observer: &mut dyn Observer,
     ) -> Result<(), ConvertError> {
-        let Some(folder) = &self.folder else { return Ok(()) };
         let tensors = assemble::tensors(report.layer, attention, None, 1.0)?;
         let (_, _, specs) = plan.solved_attention(report.layer);
-        let place = layer_folder(folder, report.layer);
+        let place = layer_folder(&self.folder, report.layer);
         let mut writer = CheckpointWriter::create(&place, &specs, StorageDtype::F32, u64::MAX, true)?;
         for (name, values) in &tensors {
             writer.write(name, values)?;
@@ -166,6 +155,7 @@ impl LayerStore for ResumeCache {
         let contents = Checkpoint::open(writer.work_folder())?.fingerprint()?;
         let mut label = Label {
             fingerprint: hex(&self.fingerprint),
+            balance_ratio: report.balance_ratio.to_bits(),
             kept_energy: report.kept_energy.to_bits(),
             key_error: report.key_error.map(f64::to_bits),
             output_error: report.output_error.map(f64::to_bits),
@@ -194,7 +184,8 @@ impl Label {
     fn checksum_with(&self, contents: &Fingerprint) -> Fingerprint {
         let mut fields = Fields::default();
         fields.add("fingerprint", &self.fingerprint);
-        let numbers = (self.kept_energy, self.key_error, self.output_error, self.stream_error);
+        let errors = (self.key_error, self.output_error, self.stream_error);
+        let numbers = (self.balance_ratio, self.kept_energy, errors);
         fields.add("numbers", format!("{numbers:?}"));
         fields.add("contents", contents);
         fields.end()
@@ -217,7 +208,7 @@ fn read(
     let attention = LatentAttention::read(&checkpoint, layer, &config, &latent, device).ok()?;
     let report = LayerReport {
         layer,
-        balance_ratio: 1.0,
+        balance_ratio: f64::from_bits(label.balance_ratio),
         kept_energy: f64::from_bits(label.kept_energy),
         key_error: label.key_error.map(f64::from_bits),
         output_error: label.output_error.map(f64::from_bits),

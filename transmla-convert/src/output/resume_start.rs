@@ -8,11 +8,12 @@ use crate::solve::kept::Basis;
 use crate::solve::refinement;
 use crate::spec::calibration_text::CalibrationText;
 use crate::spec::error::ConvertError;
+use crate::spec::options::FreqFold;
 use crate::spec::plan::Plan;
-use crate::spec::recipe::Recipe;
+use crate::spec::recipe::{EvaluationText, Recipe};
 
 /// Changes when the same options come to give other layers.
-const REVISION: &str = "3";
+const REVISION: &str = "4";
 
 /// What a conversion starts from beside its plan and text.
 pub(crate) struct Origin<'a> {
@@ -42,10 +43,13 @@ pub(crate) fn start(plan: &Plan, text: &TokenBatch, origin: &Origin<'_>) -> Resu
         engine,
         dtype,
         calibration: CalibrationText { cal_batch_size, .. },
+        // A folding is chosen by perplexities.
+        evaluation: EvaluationText {
+            ppl_eval_batch_size, ..
+        },
         // The source and the text count by what is in them.
         model_path: _,
         revision: _,
-        evaluation: _,
         tasks: _,
         // The files alone.
         format: _,
@@ -57,8 +61,9 @@ pub(crate) fn start(plan: &Plan, text: &TokenBatch, origin: &Origin<'_>) -> Resu
     } = plan.recipe();
     let steps = refinement(plan.recipe());
     let shapes = (qk_mqa_dim, collapse, freqfold, kv_lora_rank, q_lora_rank);
+    let chosen = (*freqfold == FreqFold::Auto).then_some(ppl_eval_batch_size);
     let rest = (
-        refine_batch,
+        (refine_batch, chosen),
         balance_kv_ratio.to_bits(),
         (key_norm, use_qkv_norm),
         style,

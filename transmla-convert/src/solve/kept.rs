@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use half::bf16;
-use transmla_core::{TokenBatch, host_values};
+use transmla_core::{CheckpointError, CoreError, TokenBatch, host_values};
 
 use crate::spec::error::ConvertError;
 
@@ -45,6 +45,31 @@ pub(crate) trait Kept {
 
     /// The error of a part that was there and is not any more.
     fn lost(&self, part: &str) -> ConvertError;
+}
+
+/// Keeps nothing: for callers without a place.
+pub(crate) struct NothingKept;
+
+impl Kept for NothingKept {
+    fn write(&mut self, _: &str, _: Vec<u8>) -> Result<(), ConvertError> {
+        Ok(())
+    }
+
+    fn read(&self, _: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn remove(&mut self, _: &str) -> Result<(), ConvertError> {
+        Ok(())
+    }
+
+    fn lost(&self, part: &str) -> ConvertError {
+        let error = CheckpointError::File {
+            path: part.into(),
+            problem: "it is kept nowhere".into(),
+        };
+        CoreError::from(error).into()
+    }
 }
 
 /// A number format that parts are in.

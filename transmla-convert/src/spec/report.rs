@@ -47,17 +47,17 @@ pub enum Stage {
     AskConverted,
 }
 
-/// What becomes of a refined layer in the resume cache, where layers are until their model stands.
+/// What becomes of a solved layer in the resume cache, where layers are until their model stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SavedLayer {
-    /// It has been refined and saved.
+    /// It has been solved and saved.
     Saved,
     /// An earlier run has saved it from the same start: it is taken over.
     Reused,
-    /// An earlier run has saved it, from other weights, text, choices or another device: it is refined again.
+    /// An earlier run has saved it, from other weights, text, choices or another device: it is solved again.
     Outdated,
-    /// An earlier run has saved it, and its files are not what was written: it is refined again.
+    /// An earlier run has saved it, and its files are not what was written: it is solved again.
     Damaged,
 }
 

@@ -12,8 +12,11 @@ use transmla_rope::{FoldSpec, KeyRotation};
 use crate::layer::key_norm::{KeyMoment, LinearKeys};
 use crate::layer::stream::CalibrationStream;
 use crate::layer::weights::HostWeights;
+use crate::solve::kept::{Kept, NothingKept, pack, unpack};
 use crate::solve::memory::batch_sequences;
+use crate::solve::method::Job;
 use crate::solve::published::decoupled::DecoupledModel;
+use crate::solve::published::kept_fits::{KeptFits, LayerFit};
 use crate::spec::error::ConvertError;
 use crate::spec::options::KeyNorm;
 use crate::spec::plan::Plan;
@@ -49,8 +52,30 @@ pub fn decouple(
     evaluation: &EvalOptions,
     observer: &mut dyn Observer,
 ) -> Result<Decoupled, ConvertError> {
+    let job = Job {
+        plan,
+        source,
+        calibration,
+        evaluation: None,
+    };
+    decouple_with(&job, evaluation, &mut NothingKept, observer)
+}
+
+/// As [`decouple`], with what an earlier run has kept, and keeping each layer's rotations and each folding's perplexity.
+pub(crate) fn decouple_with(
+    job: &Job<'_>,
+    evaluation: &EvalOptions,
+    kept: &mut dyn Kept,
+    observer: &mut dyn Observer,
+) -> Result<Decoupled, ConvertError> {
+    let Job {
+        plan,
+        source,
+        calibration,
+        ..
+    } = *job;
     if let [freqfold] = *plan.freqfolds() {
-        let mut fits = fit(plan, source, calibration, None, observer)?;
+        let mut fits = fit(job, (calibration, None), kept, observer)?;
         return Ok(Decoupled {
             rotations: fits.all.remove(0),
             keys: fits.keys,
@@ -61,18 +86,27 @@ pub fn decouple(
     check_samples(plan, calibration)?;
     let every = HOLDOUT.min(calibration.batch());
     let (fitting, held_out) = transmla_calib::split_holdout(calibration, every)?;
-    let mut fits = fit(plan, source, &fitting, Some(&held_out), observer)?;
+    let mut fits = fit(job, (&fitting, Some(&held_out)), kept, observer)?;
     let mut trials: Vec<(usize, f64)> = Vec::new();
     let mut best = 0;
     for (index, rotations) in fits.part.iter().enumerate() {
         let freqfold = plan.freqfolds()[index];
         let stage = Stage::TryFreqfold(freqfold);
         observer.begin(stage);
-        let model = DecoupledModel::new(source, plan, rotations).with_keys(&fits.part_keys);
-        let result = perplexity(&model, &held_out, evaluation, &mut EvaluationSteps(observer))?;
-        observer.end(stage, Some(result.perplexity));
-        let improves = trials.last().is_none_or(|(_, previous)| result.perplexity < *previous);
-        trials.push((freqfold, result.perplexity));
+        let part = format!("trial-{freqfold}");
+        let known = kept.read(&part).and_then(|bytes| unpack::<f64>(&bytes, 1)?.next());
+        let perplexity = match known {
+            Some(known) => known,
+            None => {
+                let model = DecoupledModel::new(source, plan, rotations).with_keys(&fits.part_keys);
+                let result = perplexity(&model, &held_out, evaluation, &mut EvaluationSteps(observer))?;
+                kept.write(&part, pack([result.perplexity]))?;
+                result.perplexity
+            }
+        };
+        observer.end(stage, Some(perplexity));
+        let improves = trials.last().is_none_or(|(_, previous)| perplexity < *previous);
+        trials.push((freqfold, perplexity));
         if !improves {
             break;
         }
@@ -110,13 +144,26 @@ struct Fits {
     part_keys: Vec<LinearKeys>,
 }
 
+impl Fits {
+    /// Adds what was found of the next layer.
+    fn push(&mut self, fit: LayerFit) {
+        let pairs = self.all.iter_mut().zip(fit.all);
+        pairs
+            .chain(self.part.iter_mut().zip(fit.part))
+            .for_each(|(all, one)| all.push(one));
+        self.keys.extend(fit.keys);
+        self.part_keys.extend(fit.part_keys);
+    }
+}
+
+/// Fits every layer that no earlier run has fitted, on the first text, or on that and on both if there are two.
 fn fit(
-    plan: &Plan,
-    source: &Decoder,
-    fitting: &TokenBatch,
-    held_out: Option<&TokenBatch>,
+    job: &Job<'_>,
+    (fitting, held_out): (&TokenBatch, Option<&TokenBatch>),
+    kept: &mut dyn Kept,
     observer: &mut dyn Observer,
 ) -> Result<Fits, ConvertError> {
+    let Job { plan, source, .. } = *job;
     let shape = plan.head_shape();
     let folds = plan
         .freqfolds()
@@ -130,58 +177,89 @@ fn fit(
         keys: Vec::new(),
         part_keys: Vec::new(),
     };
-    let stream = |tokens: &TokenBatch| {
-        let constant = plan.grouped().qkv_bias;
-        let batch_size = batch_sequences(plan.recipe(), tokens.sequence(), tokens.sequence());
-        CalibrationStream::new(source, tokens, batch_size, constant)
+    let mut kept = KeptFits {
+        kept,
+        shape,
+        folds: &folds,
     };
     observer.begin(Stage::Decouple);
-    let mut streams = vec![stream(fitting)?];
-    streams.extend(held_out.map(stream).transpose()?);
     let layers = source.config().num_hidden_layers;
-    let total = (layers * streams.iter().map(CalibrationStream::batches).sum::<usize>()) as u64;
-    let mut done = 0;
-    for index in 0..layers {
-        observer.layer(index, layers);
-        let layer = source.layer(index)?;
-        let weights = HostWeights::read_keys(source, plan, index)?;
-        let rotations = |keys: &Mat<f64>, moment: &SecondMoment, into: &mut Vec<Vec<KeyRotation>>| {
-            if !plan.has_positions(index) {
-                let still = folds.iter().map(|fold| KeyRotation::without_positions(shape, fold));
-                into.iter_mut().zip(still).for_each(|(into, still)| into.push(still));
-                return Ok(());
-            }
-            let moment = quadratic_form(keys.as_ref(), moment.matrix()).map_err(ConvertError::lowrank(index))?;
-            for (fold, rotations) in folds.iter().zip(into) {
-                rotations.push(KeyRotation::fit(moment.as_ref(), shape, fold).map_err(ConvertError::rope(index))?);
-            }
-            Ok::<(), ConvertError>(())
+    let found: Vec<LayerFit> = (0..layers).map_while(|layer| kept.find(layer)).collect();
+    let known = found.len();
+    if known > 0 {
+        observer.resumed(Stage::Decouple, known as u64, layers as u64);
+    }
+    found.into_iter().for_each(|found| fits.push(found));
+    if known < layers {
+        let stream = |tokens: &TokenBatch| {
+            let constant = plan.grouped().qkv_bias;
+            let batch_size = batch_sequences(plan.recipe(), tokens.sequence(), tokens.sequence());
+            CalibrationStream::new(source, tokens, batch_size, constant)
         };
-        let mut normed = NormedKeys::collect(&streams[0], &layer, plan)?;
-        let mut moment = streams[0].moment(&layer)?;
-        if let Some(held_out) = streams.get(1) {
-            let keys = fit_keys(normed.as_ref(), &weights, &moment, index, &mut fits.part_keys)?;
-            rotations(&keys, &moment, &mut fits.part)?;
-            moment.merge(&held_out.moment(&layer)?)?;
-            if let (Some(normed), Some(more)) = (&mut normed, NormedKeys::collect(held_out, &layer, plan)?) {
-                normed.merge(&more);
+        let mut streams = vec![stream(fitting)?];
+        streams.extend(held_out.map(stream).transpose()?);
+        let total = (layers * streams.iter().map(CalibrationStream::batches).sum::<usize>()) as u64;
+        let mut done = 0;
+        for index in 0..layers {
+            observer.layer(index, layers);
+            let layer = source.layer(index)?;
+            if index >= known {
+                let fit = fit_layer(job, (index, &layer), &streams, &folds)?;
+                kept.keep(index, &fit)?;
+                observer.saved_part(Stage::Decouple, index as u64 + 1, layers as u64);
+                fits.push(fit);
             }
-        }
-        let keys = fit_keys(normed.as_ref(), &weights, &moment, index, &mut fits.keys)?;
-        rotations(&keys, &moment, &mut fits.all)?;
-        for stream in &mut streams {
-            // Nothing is asked of the text behind the last layer.
-            if index + 1 < layers {
-                stream.advance(&layer, &mut || {
-                    done += 1;
-                    observer.advance(done, total);
-                })?;
+            for stream in &mut streams {
+                // Nothing is asked of the text behind the last layer.
+                if index + 1 < layers {
+                    stream.advance(&layer, &mut || {
+                        done += 1;
+                        observer.advance(done, total);
+                    })?;
+                }
             }
         }
     }
-    observer.advance(total, total);
+    observer.advance(layers as u64, layers as u64);
     observer.end(Stage::Decouple, None);
     Ok(fits)
+}
+
+/// Fits a layer on the text of the first stream, or on that and on both if there are two.
+fn fit_layer(
+    job: &Job<'_>,
+    (index, layer): (usize, &DecoderLayer),
+    streams: &[CalibrationStream],
+    folds: &[FoldSpec],
+) -> Result<LayerFit, ConvertError> {
+    let Job { plan, source, .. } = *job;
+    let shape = plan.head_shape();
+    let weights = HostWeights::read_keys(source, plan, index)?;
+    let rotations = |keys: &Mat<f64>, moment: &SecondMoment| {
+        if !plan.has_positions(index) {
+            return Ok(folds
+                .iter()
+                .map(|fold| KeyRotation::without_positions(shape, fold))
+                .collect());
+        }
+        let moment = quadratic_form(keys.as_ref(), moment.matrix()).map_err(ConvertError::lowrank(index))?;
+        let fit = |fold| KeyRotation::fit(moment.as_ref(), shape, fold).map_err(ConvertError::rope(index));
+        folds.iter().map(fit).collect::<Result<Vec<_>, ConvertError>>()
+    };
+    let mut found = LayerFit::default();
+    let mut normed = NormedKeys::collect(&streams[0], layer, plan)?;
+    let mut moment = streams[0].moment(layer)?;
+    if let Some(held_out) = streams.get(1) {
+        let keys = fit_keys(normed.as_ref(), &weights, &moment, index, &mut found.part_keys)?;
+        found.part = rotations(&keys, &moment)?;
+        moment.merge(&held_out.moment(layer)?)?;
+        if let (Some(normed), Some(more)) = (&mut normed, NormedKeys::collect(held_out, layer, plan)?) {
+            normed.merge(&more);
+        }
+    }
+    let keys = fit_keys(normed.as_ref(), &weights, &moment, index, &mut found.keys)?;
+    found.all = rotations(&keys, &moment)?;
+    Ok(found)
 }
 
 /// What is known of keys that are normalised.
@@ -221,7 +299,7 @@ fn fit_keys(
     weights: &Mat<f64>,
     moment: &SecondMoment,
     layer: usize,
-    kept: &mut Vec<LinearKeys>,
+    kept: &mut Option<LinearKeys>,
 ) -> Result<Mat<f64>, ConvertError> {
     let Some(NormedKeys { norm, moment: keys }) = normed else {
         return Ok(weights.clone());
@@ -231,6 +309,6 @@ fn fit_keys(
         None => LinearKeys::exact(weights.as_ref(), norm, moment, layer)?,
     };
     let weights = linear.weights();
-    kept.push(linear);
+    *kept = Some(linear);
     Ok(weights)
 }

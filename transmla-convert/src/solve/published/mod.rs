@@ -3,17 +3,18 @@
 pub mod compress;
 pub mod decouple;
 pub mod decoupled;
+pub mod kept_fits;
 pub mod second_pass;
 pub mod work;
 
 use transmla_core::TokenBatch;
 use transmla_eval::EvalOptions;
 
-use self::decouple::{check_samples, decouple};
+use self::decouple::{check_samples, decouple_with};
 use self::decoupled::DecoupledModel;
 use self::second_pass::second_pass;
 use crate::solve::evaluation::evaluate;
-use crate::solve::kept::StatisticsStore;
+use crate::solve::kept::{Basis, StatisticsStore};
 use crate::solve::memory::Needs;
 use crate::solve::method::{Job, Method, Output, Solver};
 use crate::solve::work::{StageWork, TextSize};
@@ -71,8 +72,18 @@ impl Method for Published {
         needs.layer + needs.states + needs.activations + needs.factorisation + fitted_keys
     }
 
-    fn statistics_bytes(&self, _: &Plan, _: usize, _: usize) -> u64 {
-        0
+    /// Rotations of every layer and folding, and keys that stand for normalised ones, each also without the held-out text.
+    fn statistics_bytes(&self, plan: &Plan, _: usize, _: usize) -> u64 {
+        let (source, folds) = (plan.source(), plan.freqfolds());
+        let (keys, heads) = (plan.grouped().key_width() as u64, plan.head_shape().key_heads as u64);
+        // Half of the key's numbers, each by the entries of its group.
+        let rotations: u64 = folds.iter().map(|fold| 8 * keys / 2 * heads * *fold as u64).sum();
+        let normed = match source.family.qk_norm.is_there() {
+            true => 4 * keys * (source.hidden_size as u64 + 1) + 8 * (heads + 2),
+            false => 0,
+        };
+        let times = if folds.len() > 1 { 2 } else { 1 };
+        times * (rotations + normed) * source.num_hidden_layers as u64
     }
 
     fn work(&self, plan: &Plan, text: &TextSize) -> Vec<StageWork> {
@@ -102,6 +113,18 @@ impl Method for Published {
     }
 }
 
+/// Everything in a plan that a decoupling follows from.
+fn decoupling_options(job: &Job<'_>, evaluation: &EvalOptions) -> String {
+    let (plan, recipe) = (job.plan, job.plan.recipe());
+    let widths = (recipe.qk_mqa_dim, plan.freqfolds(), plan.latent().qk_rope_head_dim);
+    let batches = (recipe.calibration.cal_batch_size, evaluation.batch_size);
+    format!(
+        "{widths:?} {:?} {batches:?} {:?}",
+        recipe.key_norm,
+        plan.converted().rope
+    )
+}
+
 /// Two passes over the text for each group.
 struct Passes;
 
@@ -109,7 +132,7 @@ impl Solver for Passes {
     fn solve(
         &mut self,
         outputs: &mut [Output<'_>],
-        _: &mut dyn StatisticsStore,
+        statistics: &mut dyn StatisticsStore,
         observer: &mut dyn Observer,
     ) -> Result<Vec<Report>, ConvertError> {
         let Some(first) = outputs.first() else {
@@ -117,7 +140,12 @@ impl Solver for Passes {
         };
         let job = first.job;
         let options = job.evaluation.map_or_else(EvalOptions::default, |it| it.options);
-        let decoupled = decouple(job.plan, job.source, job.calibration, &options, observer)?;
+        let mut kept = statistics.open(&Basis {
+            name: "decoupling",
+            text: job.calibration,
+            options: &decoupling_options(&job, &options),
+        })?;
+        let decoupled = decouple_with(&job, &options, &mut *kept, observer)?;
         let model = DecoupledModel::new(job.source, job.plan, &decoupled.rotations).with_keys(&decoupled.keys);
         let partial_rope = evaluate(job.evaluation, &model, Stage::EvaluateDecoupled, observer)?;
         let layers = second_pass(&job, &model, outputs, observer)?;

@@ -1,8 +1,9 @@
 //! The second pass of the published method: the decoupled model, layer by layer, factorised to every rank at once.
 
 use faer::MatRef;
+use transmla_calib::SecondMoment;
 use transmla_core::LayeredModel;
-use transmla_core::model::attention::{Attention, DecoupledQueries};
+use transmla_core::model::attention::{Attention, DecoupledAttention, DecoupledQueries, LatentAttention};
 use transmla_lowrank::quadratic_form;
 use transmla_rope::{Decoupling, slot_energy};
 
@@ -17,6 +18,7 @@ use crate::solve::published::decoupled::DecoupledModel;
 use crate::solve::queries::factorise_queries;
 use crate::spec::error::ConvertError;
 use crate::spec::figures::LayerFigures;
+use crate::spec::plan::Plan;
 use crate::spec::report::{LayerReport, Observer, Stage};
 
 /// Streams the decoupled model over the calibration text of `job`, whose plan counts for what all outputs have in
@@ -49,46 +51,40 @@ pub(crate) fn second_pass(
                 model_type: plan.source().model_type.clone(),
             });
         };
-        let q_norm = match &decoupled.q {
-            DecoupledQueries::Linear { .. } => None,
-            DecoupledQueries::Normed { heads, .. } => Some(&heads.norm),
-        };
-        let moment = stream.moment(&layer)?;
-        let weights = HostWeights::read(model.source(), plan, index, model.keys(index))?;
-        let decoupling = model.decoupling(index);
-        let slot_energy = energy_of_slots(index, &decoupling, weights.k.as_ref(), moment.matrix())?;
-        for (model_index, (output, reports)) in outputs.iter_mut().zip(&mut reports).enumerate() {
+        let found: Vec<_> = outputs
+            .iter_mut()
+            .map(|output| output.layers.find(output.job.plan, index, model.device(), observer))
+            .collect();
+        let mut unsolved = None;
+        for (model_index, ((output, reports), found)) in outputs.iter_mut().zip(&mut reports).zip(found).enumerate() {
             let plan = output.job.plan;
-            let queries = factorise_queries(plan, index, weights.q.as_ref(), moment.matrix())?;
-            let factors = factorise(plan, index, &weights, &queries, decoupling.clone(), moment.matrix())?;
-            let (key_scale, o) = (decoupled.key_scale.clone(), decoupled.o.clone());
-            let attention = assemble::attention(plan, index, &factors, q_norm, key_scale, o, model.device())?;
+            let (attention, report) = match found {
+                Some(found) => found,
+                None => {
+                    let unsolved: &Unsolved<'_> = match &mut unsolved {
+                        Some(known) => known,
+                        none => none.insert(Unsolved::new(
+                            job.plan,
+                            model,
+                            (index, decoupled),
+                            stream.moment(&layer)?,
+                        )?),
+                    };
+                    let (attention, report, figures) = unsolved.solve(plan, model)?;
+                    output.layers.keep(plan, &attention, &report, observer)?;
+                    observer.solved(model_index, &figures);
+                    (attention, report)
+                }
+            };
             let attention = assemble::written(plan, attention);
             let norms = latent_norms(plan, &attention, &stream, &layer)?;
             let (norms, source) = (norms.as_ref(), model.source().checkpoint());
             let scale = plan.tensor_factors().attention_output;
             assemble::write(output.writer, source, index, &attention, norms, scale)?;
-            let report = LayerReport {
-                layer: index,
-                balance_ratio: factors.kv.ratio,
-                kept_energy: factors.kv.kept_energy,
-                key_error: model.keys(index).and_then(|keys| keys.error),
-                output_error: None,
-                stream_error: None,
-            };
             observer.layer_done(model_index, &report);
             reports.push(report);
-            observer.solved(
-                model_index,
-                &LayerFigures {
-                    layer: index,
-                    spectrum: factors.kv.spectrum,
-                    slot_energy: slot_energy.clone(),
-                    refinement: Vec::new(),
-                },
-            );
         }
-        drop((weights, moment));
+        drop(unsolved);
         // Nothing is asked of the text behind the last layer.
         if index + 1 < layers {
             stream.advance(&layer, &mut || {
@@ -100,6 +96,68 @@ pub(crate) fn second_pass(
     observer.advance(total, total);
     observer.end(Stage::Compress, None);
     Ok(reports)
+}
+
+/// A layer of the decoupled model that is to be factorised, to one rank or several.
+struct Unsolved<'a> {
+    index: usize,
+    attention: &'a DecoupledAttention,
+    moment: SecondMoment,
+    weights: HostWeights,
+    decoupling: Decoupling,
+    slot_energy: Vec<Vec<f64>>,
+}
+
+impl<'a> Unsolved<'a> {
+    fn new(
+        plan: &Plan,
+        model: &DecoupledModel<'_>,
+        (index, attention): (usize, &'a DecoupledAttention),
+        moment: SecondMoment,
+    ) -> Result<Self, ConvertError> {
+        let weights = HostWeights::read(model.source(), plan, index, model.keys(index))?;
+        let decoupling = model.decoupling(index);
+        let slot_energy = energy_of_slots(index, &decoupling, weights.k.as_ref(), moment.matrix())?;
+        Ok(Self {
+            index,
+            attention,
+            moment,
+            weights,
+            decoupling,
+            slot_energy,
+        })
+    }
+
+    fn solve(
+        &self,
+        plan: &Plan,
+        model: &DecoupledModel<'_>,
+    ) -> Result<(LatentAttention, LayerReport, LayerFigures), ConvertError> {
+        let (index, moment) = (self.index, self.moment.matrix());
+        let q_norm = match &self.attention.q {
+            DecoupledQueries::Linear { .. } => None,
+            DecoupledQueries::Normed { heads, .. } => Some(&heads.norm),
+        };
+        let queries = factorise_queries(plan, index, self.weights.q.as_ref(), moment)?;
+        let factors = factorise(plan, index, &self.weights, &queries, self.decoupling.clone(), moment)?;
+        let (key_scale, o) = (self.attention.key_scale.clone(), self.attention.o.clone());
+        let attention = assemble::attention(plan, index, &factors, q_norm, key_scale, o, model.device())?;
+        let report = LayerReport {
+            layer: index,
+            balance_ratio: factors.kv.ratio,
+            kept_energy: factors.kv.kept_energy,
+            key_error: model.keys(index).and_then(|keys| keys.error),
+            output_error: None,
+            stream_error: None,
+        };
+        let figures = LayerFigures {
+            layer: index,
+            spectrum: factors.kv.spectrum,
+            slot_energy: self.slot_energy.clone(),
+            refinement: Vec::new(),
+        };
+        Ok((attention, report, figures))
+    }
 }
 
 /// What the slots carry of a layer's keys, given the second moment of its inputs.
