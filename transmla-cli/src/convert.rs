@@ -72,6 +72,8 @@ pub fn run(arguments: &ConvertArguments) -> anyhow::Result<()> {
     budget::warning(original, kept)
         .iter()
         .for_each(|warning| printer.warn(warning));
+    let more = arguments.compute.warning_of(planned.peak_bytes());
+    more.iter().for_each(|warning| printer.warn(warning));
     let room = [(arguments.save_path.as_path(), planned.disk_needs())];
     save_path::check_room(room, arguments.dry_run, &printer)?;
     if planned.source_bytes().is_none() && !arguments.dry_run {

@@ -13,8 +13,12 @@ use crate::text::written::writing_bytes;
 /// Most bytes of hidden states kept at once, however much memory is allowed.
 const MOST_STATE_BYTES: u64 = 256 << 20;
 
-/// Memory of the program itself: code, allocator, thread stacks.
-const PROGRAM_BYTES: u64 = 16 << 20;
+/// Memory of the program itself: code, thread stacks, a tokenizer and the text while it is cut into tokens. Measured with the embedded
+/// model and little text.
+const PROGRAM_BYTES: u64 = 80 << 20;
+
+/// One in so many bytes more is held by the allocator between uses.
+const HELD: u64 = 16;
 
 /// Bytes of a number while it is computed with.
 const FLOAT: u64 = size_of::<f32>() as u64;
@@ -83,8 +87,17 @@ pub(crate) fn conversion_bytes(plan: &Plan, texts: &TextPlan, residency: Residen
         Residency::Streamed => 0,
     };
     let evaluation = texts.window_tokens().map_or(0, |window| {
-        let logits = (LOGITS_AT_ONCE as u64).min(window as u64 * source.vocab_size as u64);
+        let options = eval_options(plan.recipe().evaluation.ppl_eval_batch_size, setup.max_memory);
+        let rows = options.batch_size.max(1).saturating_mul(window) as u64;
+        let logits = (LOGITS_AT_ONCE as u64).min(rows.saturating_mul(source.vocab_size as u64));
+        let states = rows
+            .saturating_mul(FLOAT * source.hidden_size as u64)
+            .min(options.state_bytes);
+        // Of as many windows as go through a layer together.
+        let of_text =
+            (texts.windows().unwrap_or(1) as u64).saturating_mul(FLOAT * (window * source.hidden_size) as u64);
         FLOAT * (3 * logits + (source.vocab_size * source.hidden_size) as u64)
+            + states.max(options.state_bytes.min(of_text))
     });
     let (samples, tokens) = texts.calibration_shape();
     let own = texts.own_spec();
@@ -95,5 +108,6 @@ pub(crate) fn conversion_bytes(plan: &Plan, texts: &TextPlan, residency: Residen
         };
         weights + writing_bytes(source, &spec, writing_share(setup.max_memory))
     });
-    PROGRAM_BYTES + kept + evaluation.max(peak_bytes(plan, samples, tokens)).max(written)
+    let worked = evaluation.max(peak_bytes(plan, samples, tokens)).max(written);
+    PROGRAM_BYTES + kept + worked + worked / HELD
 }

@@ -216,8 +216,29 @@ impl PlannedSweep {
         self.source.as_ref().map(|source| source.checkpoint().total_bytes())
     }
 
+    /// Whether the original's weights are in memory: if they take half of what may be used at most, and everything beside them
+    /// leaves them room.
     pub(crate) fn residency(&self) -> Residency {
-        residency(&self.config, self.setup.max_memory)
+        let max_memory = self.setup.max_memory;
+        let bytes = |(plan, texts)| conversion_bytes(plan, texts, Residency::Loaded, &self.setup);
+        let fits = self
+            .plans
+            .iter()
+            .zip(&self.texts)
+            .map(bytes)
+            .all(|bytes| bytes <= max_memory);
+        match residency(&self.config, max_memory) {
+            Residency::Loaded if fits => Residency::Loaded,
+            _ => Residency::Streamed,
+        }
+    }
+
+    /// Estimated peak of memory in bytes of the model that takes most.
+    pub fn largest_peak_bytes(&self) -> u64 {
+        (0..self.plans.len())
+            .map(|index| self.peak_bytes(index))
+            .max()
+            .unwrap_or(0)
     }
 
     pub(crate) fn peak_bytes(&self, index: usize) -> u64 {

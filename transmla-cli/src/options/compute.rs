@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::device::DeviceArguments;
 use super::values;
-use crate::system;
+use crate::{system, table};
 
 /// Where it runs and in how much memory.
 #[derive(Debug, Args)]
@@ -25,6 +25,17 @@ impl ComputeArguments {
     /// Bytes that may be used.
     pub fn max_memory(&self) -> u64 {
         self.max_memory.unwrap_or(MAX_MEMORY)
+    }
+
+    /// What to say of work that takes more at its peak than was allowed, though its weights are read layer by layer.
+    pub fn warning_of(&self, peak: u64) -> Option<String> {
+        let allowed = self.max_memory.filter(|allowed| peak > *allowed)?;
+        Some(format!(
+            "this takes about {} of memory at its peak, more than --max-memory {}: a layer of this model and its calibration text \
+             need that much (fewer or shorter samples need less)",
+            table::bytes(peak),
+            table::bytes(allowed)
+        ))
     }
 
     /// Bytes that may be used while a model writes: its weights are read for every token if they do not fit. Not half of what is

@@ -191,6 +191,39 @@ fn streamed_and_sharded_gives_the_same_model() {
     assert!(!files.contains(&"model.safetensors".to_owned()), "{files:?}");
 }
 
+/// Weights stay in memory where everything fits with them, and what does not fit at all is said.
+#[test]
+fn the_memory_limit_counts_for_everything() {
+    let place = Workplace::new();
+    let little = [
+        "--method",
+        "transmla",
+        "--cal-nsamples",
+        "8",
+        "--ppl-eval-batch-size",
+        "0",
+        "--verbose",
+        "--force",
+    ];
+    for (limit, weights, warned) in [
+        ("64MiB", "read layer by layer", true),
+        ("1GiB", "kept in memory", false),
+    ] {
+        let ran = transmla(&place.convert(&[&little[..], &["--max-memory", limit]].concat()));
+        assert!(ran.stderr.contains(weights), "{limit}: {}", ran.stderr);
+        assert_eq!(
+            ran.stderr.contains("more than --max-memory 64.0 MiB"),
+            warned,
+            "{limit}: {}",
+            ran.stderr
+        );
+        ran.succeeds();
+    }
+    // Nobody has set a limit.
+    let ran = transmla(&place.convert(&["--dry-run", "--force"]));
+    assert!(!ran.stderr.contains("--max-memory"), "{}", ran.stderr);
+}
+
 #[test]
 fn token_files_need_no_tokenizer() {
     let place = Workplace::new();

@@ -23,8 +23,6 @@ pub(crate) struct Needs {
     pub states: u64,
     /// Activations of a batch.
     pub activations: u64,
-    /// Tokens of a batch.
-    pub batch: u64,
     /// The second moment and its products; attention weights before and after; the joint moment and its eigenvectors; one
     /// up-projection of all keys for each query head.
     pub factorisation: u64,
@@ -45,7 +43,6 @@ impl Needs {
             layer: 4 * (elements(&residual_tensors(source, 0)) + elements(&attention_tensors(source, 0))),
             states: samples.saturating_mul(tokens) as u64 * hidden * 4,
             activations: batch * 4 * (3 * source.intermediate_size as u64 + 2 * queries + 2 * hidden),
-            batch,
             factorisation: 8 * (3 * hidden * hidden + hidden * rows + 4 * joint * joint + 2 * queries * keys),
         }
     }

@@ -18,7 +18,7 @@ use crate::spec::error::ConvertError;
 use crate::spec::plan::Plan;
 
 /// The slot choices that are tried in every layer; no single one is best for all.
-const CANDIDATES: [Eligibility; 4] = [
+pub(super) const CANDIDATES: [Eligibility; 4] = [
     Eligibility::Ownership,
     Eligibility::Threshold(0.9),
     Eligibility::Threshold(0.7),

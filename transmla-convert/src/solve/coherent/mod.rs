@@ -4,18 +4,17 @@ pub mod closed_form;
 pub mod example;
 pub mod gradient_pass;
 pub mod loss_gradients;
+pub mod memory;
 pub mod output_regression;
 pub mod refine;
 pub mod sequential;
 pub mod work;
 
-use transmla_calib::Sensitivity;
 use transmla_core::TokenBatch;
 
 use self::loss_gradients::{LossGradients, division, kept_bytes};
 use self::sequential::{sequential, step_sequences, steps_of};
 use crate::solve::kept::StatisticsStore;
-use crate::solve::memory::{Needs, elements};
 use crate::solve::method::{Job, Method, Output, Solver};
 use crate::solve::work::{StageWork, TextSize};
 use crate::spec::error::ConvertError;
@@ -26,9 +25,6 @@ use crate::spec::report::{Observer, Report};
 
 /// Share of samples with noise: what is fitted to the calibration text alone gives up what other text needs.
 const NOISE: f64 = 0.25;
-
-/// Tokens whose logits the gradients are taken for at once.
-const LOGIT_ROWS: u64 = 256;
 
 /// The coherent method.
 pub(crate) struct Coherent;
@@ -69,36 +65,8 @@ impl Method for Coherent {
         NOISE
     }
 
-    /// The teacher's states, the inputs, outputs, targets and gradients of one layer; while gradients are taken, the output head
-    /// or a layer forwards and backwards.
     fn peak_bytes(&self, plan: &Plan, samples: usize, tokens: usize) -> u64 {
-        let needs = Needs::of(plan, samples, tokens);
-        let source = plan.source();
-        let hidden = source.hidden_size as u64;
-        let (vocabulary, queries) = (
-            source.vocab_size as u64,
-            (source.num_attention_heads * plan.grouped().head_dim) as u64,
-        );
-        // Behind the factorisation the second moment is still there; that of the attended values with its factor, and what is
-        // solved for.
-        let regression = 8 * (2 * hidden * hidden + 2 * queries * queries + 2 * queries * hidden);
-        let text = division(plan, samples, tokens);
-        let heads = source.num_attention_heads;
-        let sensitivity = Sensitivity::peak_bytes(heads, plan.grouped().head_dim, text.sequence);
-        let main =
-            needs.layer + needs.states + needs.activations.max(sensitivity) + needs.factorisation.max(regression);
-        // Those of one layer in f32, as is the residual stream that they are taken along.
-        let gradients = 4 * text.with_gradients as u64 * hidden;
-        let head = 4 * vocabulary * hidden;
-        // A layer with its gradient and recorded activations, or the head with some logits.
-        let logits = 3 * LOGIT_ROWS * vocabulary * 4;
-        let backwards = (2 * needs.layer + 3 * needs.activations).max(head + logits);
-        // Weights, their gradient, what Adam keeps of each, and the best so far.
-        let refined = match steps_of(plan.recipe()) {
-            0 => 0,
-            _ => 6 * 4 * elements(&plan.solved_attention(0).2),
-        };
-        gradients + (main + 4 * needs.states + refined).max(gradients + backwards)
+        memory::peak_bytes(plan, samples, tokens)
     }
 
     /// The residual stream behind every layer, each of which is given up for the gradients there.

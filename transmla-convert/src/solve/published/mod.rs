@@ -62,14 +62,11 @@ impl Method for Published {
         0.0
     }
 
+    /// What is kept of the first pass is in memory too, of all layers, until a folding is chosen.
     fn peak_bytes(&self, plan: &Plan, samples: usize, tokens: usize) -> u64 {
         let needs = Needs::of(plan, samples, tokens);
-        let source = plan.source();
-        let fitted_keys = match source.family.qk_norm.is_there() {
-            true => 4 * (plan.grouped().key_width() * source.hidden_size * source.num_hidden_layers) as u64,
-            false => 0,
-        };
-        needs.layer + needs.states + needs.activations + needs.factorisation + fitted_keys
+        let fits = self.statistics_bytes(plan, samples, tokens);
+        needs.layer + needs.states + needs.activations + needs.factorisation + fits
     }
 
     /// Rotations of every layer and folding, and keys that stand for normalised ones, each also without the held-out text.
