@@ -10,7 +10,7 @@ from transformers import PretrainedConfig
 FAMILIES = {
     "llama": dict(bias="key"),
     "mistral": dict(window="all"),
-    "mixtral": dict(window="all", experts=True),
+    "mixtral": dict(window="all", experts="block_sparse_moe"),
     "qwen2": dict(bias="qkv", window="switched"),
     "qwen3": dict(bias="key", window="switched", qk_norm="head"),
     "mimo": dict(bias="qkv", window="switched"),
@@ -23,6 +23,7 @@ FAMILIES = {
     "olmo2": dict(bias="key", norms="after", qk_norm="all"),
     # Its fused projections have been cut.
     "phi3": dict(window="all"),
+    "qwen3_moe": dict(bias="key", window="switched", qk_norm="head", experts="mlp"),
 }
 
 
@@ -78,6 +79,12 @@ class TransMLAConfig(PretrainedConfig):
         rule = self.family.get("bias")
         by_key = bool(self.key("attention_bias", False))
         return by_key and rule is not None, by_key and rule == "key"
+
+    def experts_of(self, layer):
+        """Name of a layer's module of experts; nothing for a layer with one MLP."""
+        module = self.family.get("experts")
+        # Where experts have the place of an MLP, some layers may have one.
+        return None if module == "mlp" and layer in self.key("mlp_only_layers", ()) else module
 
     def multiplier(self, name):
         """A factor of families that have it, otherwise 1."""
@@ -164,3 +171,7 @@ class Olmo2MLAConfig(TransMLAConfig):
 
 class Phi3MLAConfig(TransMLAConfig):
     model_type = "phi3mla"
+
+
+class Qwen3MoeMLAConfig(TransMLAConfig):
+    model_type = "qwen3_moemla"

@@ -30,6 +30,7 @@ from .configuration_transmla import (
     Phi3MLAConfig,
     Qwen2MLAConfig,
     Qwen3MLAConfig,
+    Qwen3MoeMLAConfig,
     SmolLM3MLAConfig,
     TransMLAConfig,
 )
@@ -233,9 +234,9 @@ class KeyScale(nn.Module):
 
 
 class MLP(nn.Module):
-    def __init__(self, config, names=("gate_proj", "up_proj", "down_proj")):
+    def __init__(self, config, names=("gate_proj", "up_proj", "down_proj"), inner=None):
         super().__init__()
-        hidden, inner = config.hidden_size, config.intermediate_size
+        hidden, inner = config.hidden_size, inner or config.intermediate_size
         self.names = names
         for name, width_in, width_out in zip(names, (hidden, hidden, inner), (inner, inner, hidden)):
             setattr(self, name, nn.Linear(width_in, width_out, bias=False))
@@ -251,18 +252,27 @@ class MLP(nn.Module):
 
 
 class Experts(nn.Module):
-    """The best few of many MLPs by a softmax over all, their shares normalised."""
+    """The best few of many MLPs by a softmax over all."""
 
-    def __init__(self, config):
+    def __init__(self, config, module):
         super().__init__()
+        hidden, count = config.hidden_size, config.num_local_experts
         self.per_token = config.key("num_experts_per_tok", 2)
-        self.gate = nn.Linear(config.hidden_size, config.num_local_experts, bias=False)
-        self.experts = nn.ModuleList(MLP(config, ("w1", "w3", "w2")) for _ in range(config.num_local_experts))
+        self.gate = nn.Linear(hidden, count, bias=False)
+        # Mixtral's are as wide as its MLPs would be, and their shares are normalised; others have keys for both.
+        if module == "block_sparse_moe":
+            self.normalised = True
+            self.experts = nn.ModuleList(MLP(config, ("w1", "w3", "w2")) for _ in range(count))
+        else:
+            self.normalised = config.key("norm_topk_prob", False)
+            self.experts = nn.ModuleList(MLP(config, inner=config.moe_intermediate_size) for _ in range(count))
 
     def forward(self, x):
         flat = x.flatten(0, -2)
         shares, chosen = self.gate(flat).float().softmax(-1).topk(self.per_token, dim=-1)
-        shares = (shares / shares.sum(-1, keepdim=True)).to(x.dtype)
+        if self.normalised:
+            shares = shares / shares.sum(-1, keepdim=True)
+        shares = shares.to(x.dtype)
         out = torch.zeros_like(flat)
         for index, expert in enumerate(self.experts):
             rows, slots = (chosen == index).nonzero(as_tuple=True)
@@ -289,14 +299,12 @@ class DecoderLayer(GradientCheckpointingLayer):
             self.pre_feedforward_layernorm = norm()
         if self.norms != "before":
             self.post_feedforward_layernorm = norm()
-        self.sparse = config.family.get("experts", False)
-        if self.sparse:
-            self.block_sparse_moe = Experts(config)
-        else:
-            self.mlp = MLP(config)
+        module = config.experts_of(layer)
+        self.feed = module or "mlp"
+        setattr(self, self.feed, Experts(config, module) if module else MLP(config))
 
     def forward(self, hidden, cos, sin, mask, cache, positions, weights):
-        feed = self.block_sparse_moe if self.sparse else self.mlp
+        feed = getattr(self, self.feed)
         inputs = hidden if self.norms == "after" else self.input_layernorm(hidden)
         attended, shares = self.self_attn(inputs, cos, sin, mask, cache, positions, weights)
         if self.norms == "after":
@@ -551,3 +559,7 @@ class Olmo2MLAForCausalLM(TransMLAForCausalLM):
 
 class Phi3MLAForCausalLM(TransMLAForCausalLM):
     config_class = Phi3MLAConfig
+
+
+class Qwen3MoeMLAForCausalLM(TransMLAForCausalLM):
+    config_class = Qwen3MoeMLAConfig

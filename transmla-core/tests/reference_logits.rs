@@ -70,6 +70,11 @@ fn mixtral_with_experts() {
 }
 
 #[test]
+fn qwen_with_experts_and_an_mlp_in_one_layer() {
+    check_against_recording("qwen3-moe");
+}
+
+#[test]
 fn gemma_with_bounds_windows_and_four_norms() {
     check_against_recording("gemma2");
 }
@@ -165,6 +170,7 @@ fn cached_equals_full_for_grouped_queries() {
         "granite",
         "olmo2",
         "phi3",
+        "qwen3-moe",
     ] {
         check_cache(family);
     }

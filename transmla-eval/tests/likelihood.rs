@@ -8,7 +8,7 @@ use transmla_core::{Decoder, LayeredModel, Residency, TokenBatch, host_values};
 use transmla_eval::{EvalError, Likelihood, Request, ScoringOptions, Silent, log_likelihoods};
 
 /// Grouped, latent with and without low-rank queries, windows, soft-caps and four norms, two RoPEs, experts, normalised heads.
-const MODELS: [&str; 13] = [
+const MODELS: [&str; 14] = [
     "llama3.2",
     "deepseek-v3",
     "deepseek-v3-qlora",
@@ -22,6 +22,7 @@ const MODELS: [&str; 13] = [
     "granite",
     "olmo2",
     "phi3",
+    "qwen3-moe",
 ];
 
 fn open(name: &str, residency: Residency) -> Decoder {

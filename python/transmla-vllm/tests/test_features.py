@@ -53,6 +53,12 @@ class Families(unittest.TestCase):
         self.assertEqual(features(config("mixtral", num_local_experts=6)).experts, 6)
         qwen = features(config("qwen3"))
         self.assertEqual((qwen.query_norm, qwen.scale, qwen.experts, qwen.around), (SHAPE["qk_nope_head_dim"], 0.25, None, False))
+        keys = dict(num_local_experts=6, moe_intermediate_size=24, mlp_only_layers=[1])
+        moe = features(config("qwen3_moe", **keys))
+        self.assertEqual((moe.experts, moe.expert_width, moe.normalised_shares, moe.dense_layers), (6, 24, False, {1}))
+        self.assertTrue(features(config("qwen3_moe", norm_topk_prob=True, **keys)).normalised_shares)
+        mixtral = features(config("mixtral", **keys))
+        self.assertEqual((mixtral.expert_width, mixtral.normalised_shares, mixtral.dense_layers), (None, True, frozenset()))
         olmo = features(config("olmo2"))
         width = SHAPE["num_attention_heads"] * SHAPE["qk_nope_head_dim"]
         self.assertEqual((olmo.query_norm, olmo.around, olmo.after), (width, False, True))
@@ -98,9 +104,9 @@ class Registered(unittest.TestCase):
         register()
         register()  # vLLM may call it again.
         names = ModelRegistry.get_supported_archs()
-        for prefix in ("Llama", "Mistral", "Mixtral", "Qwen2", "Qwen3", "MiMo", "Gemma2", "Gemma3", "SmolLM3", "Granite", "Olmo2", "Phi3"):
+        for prefix in ("Llama", "Mistral", "Mixtral", "Qwen2", "Qwen3", "MiMo", "Gemma2", "Gemma3", "SmolLM3", "Granite", "Olmo2", "Phi3", "Qwen3Moe"):
             self.assertIn(f"{prefix}MLAForCausalLM", names)
-            found = config("gemma3_text" if prefix == "Gemma3" else prefix.lower())
+            found = config({"Gemma3": "gemma3_text", "Qwen3Moe": "qwen3_moe"}.get(prefix, prefix.lower()))
             self.assertTrue(MODEL_ARCH_CONFIG_CONVERTORS[found.model_type](found, found).is_deepseek_mla())
         self.assertIn(STOCK, names)
 

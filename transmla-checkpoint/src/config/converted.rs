@@ -103,6 +103,7 @@ mod tests {
         let mut raw = json!({
             "model_type": model_type, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3,
             "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "vocab_size": 40,
+            "moe_intermediate_size": 12, "shared_expert_intermediate_size": 20,
         });
         raw.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         ModelConfig::from_json(raw.as_object().unwrap().clone())
@@ -132,6 +133,8 @@ mod tests {
                 "logits_scaling": 8.0, "no_rope_layers": [0, 1, 1], "use_sliding_window": true, "sliding_window": 5,
             }),
             json!({"no_rope_layers": [0, 0, 0]}),
+            json!({"norm_topk_prob": true, "mlp_only_layers": [1], "num_experts": 9, "num_experts_per_tok": 3}),
+            json!({"decoder_sparse_step": 4}),
             json!({"attn_logit_softcapping": 6.0, "final_logit_softcapping": null, "query_pre_attn_scalar": 144}),
         ];
         for family in FAMILIES {

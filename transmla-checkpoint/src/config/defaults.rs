@@ -36,6 +36,10 @@ pub struct Defaults {
     pub num_local_experts: usize,
     /// Experts that a token goes through.
     pub num_experts_per_tok: usize,
+    /// Width of an expert, in families where `moe_intermediate_size` says it.
+    pub moe_intermediate_size: usize,
+    /// Width of the expert that every token goes through, in families that have one.
+    pub shared_expert_intermediate_size: usize,
     /// What the score scale is the inverse root of, in families that have this key.
     pub query_pre_attn_scalar: f64,
     /// Bound of the scores, in families that have one.
@@ -55,6 +59,8 @@ impl Defaults {
             "vocab_size" => Some(self.vocab_size),
             "hidden_size" => Some(self.hidden_size),
             "intermediate_size" => Some(self.intermediate_size),
+            "moe_intermediate_size" => Some(self.moe_intermediate_size),
+            "shared_expert_intermediate_size" => Some(self.shared_expert_intermediate_size),
             "num_hidden_layers" => Some(self.num_hidden_layers),
             "num_attention_heads" => Some(self.num_attention_heads),
             _ => None,
@@ -79,6 +85,8 @@ pub(super) const LLAMA: Defaults = Defaults {
     max_window_layers: 0,
     num_local_experts: 8,
     num_experts_per_tok: 2,
+    moe_intermediate_size: 0,
+    shared_expert_intermediate_size: 0,
     query_pre_attn_scalar: 256.0,
     attn_logit_softcapping: None,
     final_logit_softcapping: None,
@@ -182,6 +190,18 @@ pub(super) const PHI3: Defaults = Defaults {
     rms_norm_eps: 1e-5,
     eos_token_id: Some(32_000),
     ..LLAMA
+};
+
+/// `Qwen3MoeConfig`.
+pub(super) const QWEN3_MOE: Defaults = Defaults {
+    hidden_size: 2048,
+    intermediate_size: 6144,
+    num_hidden_layers: 24,
+    num_key_value_heads: Some(4),
+    num_local_experts: 128,
+    num_experts_per_tok: 8,
+    moe_intermediate_size: 768,
+    ..QWEN2
 };
 
 /// `DeepseekV3Config`, of which converted models have every key that counts.

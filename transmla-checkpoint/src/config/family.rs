@@ -1,8 +1,9 @@
 //! The family table: what distinguishes one `model_type` from another.
 
 use super::defaults::{
-    DEEPSEEK_V3, Defaults, GEMMA2, GEMMA3, LLAMA, MISTRAL, MIXTRAL, OLMO2, PHI3, QWEN2, QWEN3, SMOLLM3,
+    DEEPSEEK_V3, Defaults, GEMMA2, GEMMA3, LLAMA, MISTRAL, MIXTRAL, OLMO2, PHI3, QWEN2, QWEN3, QWEN3_MOE, SMOLLM3,
 };
+use super::expert_rule::ExpertRule;
 
 /// Which attention projections have biases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +83,8 @@ pub enum WindowRule {
     Alternate,
     /// All but every `sliding_window_pattern`-th (6th where that is absent); there is no switch.
     Pattern,
+    /// With `use_sliding_window` alone, all.
+    SwitchedAll,
     /// With `use_sliding_window` alone, those from `max_window_layers` on.
     Switched,
     /// With `use_sliding_window` alone, those without positions.
@@ -91,7 +94,10 @@ pub enum WindowRule {
 impl WindowRule {
     /// Whether `use_sliding_window` has to be true for any window.
     pub fn is_switched(self) -> bool {
-        matches!(self, Self::Switched | Self::SwitchedWithoutPositions)
+        matches!(
+            self,
+            Self::SwitchedAll | Self::Switched | Self::SwitchedWithoutPositions
+        )
     }
 }
 
@@ -137,8 +143,8 @@ pub enum SoftCaps {
 pub enum FeedForward {
     /// `mlp.gate_proj`, `mlp.up_proj`, `mlp.down_proj`.
     Dense,
-    /// `block_sparse_moe.gate`, `block_sparse_moe.experts.N.{w1, w3, w2}`.
-    Experts,
+    /// A router and many MLPs.
+    Experts(ExpertRule),
 }
 
 /// One model family: every difference that the one decoder knows.
@@ -245,7 +251,7 @@ pub const FAMILIES: &[Family] = &[
         model_type: "mixtral",
         class_prefix: "Mixtral",
         window: WindowRule::All,
-        feed_forward: FeedForward::Experts,
+        feed_forward: FeedForward::Experts(ExpertRule::MIXTRAL),
         defaults: MIXTRAL,
         ..PLAIN
     },
@@ -351,6 +357,16 @@ pub const FAMILIES: &[Family] = &[
         window: WindowRule::All,
         rope: RopeRule::Unscaled,
         defaults: PHI3,
+        ..PLAIN
+    },
+    Family {
+        model_type: "qwen3_moe",
+        class_prefix: "Qwen3Moe",
+        bias: BiasRule::AttentionBiasKey,
+        qk_norm: QueryKeyNorm::EachHead,
+        window: WindowRule::SwitchedAll,
+        feed_forward: FeedForward::Experts(ExpertRule::QWEN),
+        defaults: QWEN3_MOE,
         ..PLAIN
     },
 ];

@@ -1,8 +1,8 @@
-//! Features that some models have: activations, sliding windows, experts.
+//! Features that some models have: activations, sliding windows, layers without positions.
 
 use serde_json::Value;
 
-use super::family::{Family, FeedForward, RopeRule, WindowRule};
+use super::family::{Family, RopeRule, WindowRule};
 use super::json::Keys;
 use crate::error::CheckpointError;
 
@@ -190,43 +190,4 @@ fn layer_types(keys: &Keys<'_>, num_layers: usize) -> Result<Option<WindowLayers
     };
     let slides: Vec<bool> = kinds.iter().map(slides).collect::<Result<_, _>>()?;
     Ok(Some(WindowLayers::Listed(slides)))
-}
-
-/// A mixture of experts: the best few by a softmax over all, their shares normalised to sum to 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ExpertConfig {
-    /// Number of experts.
-    pub count: usize,
-    /// Experts that a token goes through.
-    pub per_token: usize,
-}
-
-/// Far beyond any model, and a layer's tensors can still be listed.
-const MOST_EXPERTS: usize = 1 << 12;
-
-impl ExpertConfig {
-    pub(super) fn read(keys: &Keys<'_>, family: &Family) -> Result<Option<Self>, CheckpointError> {
-        if family.feed_forward == FeedForward::Dense {
-            return Ok(None);
-        }
-        // transformers takes the first name for the second.
-        let count = match keys.optional_size("num_experts")? {
-            Some(count) => Some(count),
-            None => keys.optional_size("num_local_experts")?,
-        };
-        let per_token = keys.optional_size("num_experts_per_tok")?;
-        let experts = Self {
-            count: count.unwrap_or(family.defaults.num_local_experts),
-            per_token: per_token.unwrap_or(family.defaults.num_experts_per_tok),
-        };
-        if experts.count > MOST_EXPERTS {
-            let problem = format!("{} is more than {MOST_EXPERTS}", experts.count);
-            return Err(CheckpointError::config("num_local_experts", problem));
-        }
-        if experts.per_token > experts.count {
-            let problem = format!("{} exceeds num_local_experts {}", experts.per_token, experts.count);
-            return Err(CheckpointError::config("num_experts_per_tok", problem));
-        }
-        Ok(Some(experts))
-    }
 }

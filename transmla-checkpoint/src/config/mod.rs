@@ -4,6 +4,8 @@ pub(crate) mod attention;
 mod attention_parameters;
 mod converted;
 mod defaults;
+pub(crate) mod expert_rule;
+mod experts;
 pub(crate) mod family;
 mod features;
 mod form;
@@ -26,11 +28,13 @@ mod settled;
 pub use attention::AttentionConfig;
 pub use attention_parameters::AttentionParameters;
 pub use defaults::Defaults;
+pub use expert_rule::{ExpertRule, MlpNames};
+pub use experts::ExpertConfig;
 pub use family::{
     BiasRule, FAMILIES, Family, FeedForward, Multipliers, NormPlacement, NormWeight, QueryKeyNorm, RopeRule, SoftCaps,
     WindowRule,
 };
-pub use features::{Activation, ExpertConfig, SlidingWindow, WindowLayers};
+pub use features::{Activation, SlidingWindow, WindowLayers};
 pub use grouped::GroupedConfig;
 pub use latent::LatentConfig;
 pub use latent_json::{

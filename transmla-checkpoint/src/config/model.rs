@@ -2,8 +2,9 @@
 
 use super::attention::AttentionConfig;
 use super::attention_parameters::AttentionParameters;
+use super::experts::ExpertConfig;
 use super::family::Family;
-use super::features::{Activation, ExpertConfig, SlidingWindow};
+use super::features::{Activation, SlidingWindow};
 use super::grouped::GroupedConfig;
 use super::layer_ropes::LayerRopes;
 use super::mtp::MtpConfig;
@@ -48,7 +49,7 @@ pub struct ModelConfig {
     pub logit_softcap: Option<f64>,
     /// Sliding-window attention.
     pub window: Option<SlidingWindow>,
-    /// The mixture of experts in place of each MLP, if there is one.
+    /// The mixture of experts in place of MLPs, if there is one; [`Self::experts_of`] says in which layers.
     pub experts: Option<ExpertConfig>,
     /// Multi-token-prediction (MTP) layers.
     pub mtp: Option<MtpConfig>,
@@ -78,6 +79,13 @@ impl ModelConfig {
             softcap: self.score_softcap,
             window: window.map(|window| window.size),
         }
+    }
+
+    /// The experts of one layer, or nothing if it has one MLP.
+    pub fn experts_of(&self, layer: usize) -> Option<&ExpertConfig> {
+        self.experts
+            .as_ref()
+            .filter(|experts| !experts.dense_layers.contains(&layer))
     }
 
     /// The grouped-query shapes, or nothing if the model already has latent attention.

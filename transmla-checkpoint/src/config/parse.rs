@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::attention::AttentionConfig;
+use super::experts::ExpertConfig;
 use super::family::{RopeRule, SoftCaps};
-use super::features::{Activation, ExpertConfig, SlidingWindow, layers_with_positions};
+use super::features::{Activation, SlidingWindow, layers_with_positions};
 use super::form::{Form, find_family};
 use super::grouped::GroupedConfig;
 use super::json::Keys;
@@ -187,7 +188,7 @@ impl ModelConfig {
                 defaults.final_logit_softcapping,
             )?,
             window,
-            experts: ExpertConfig::read(&keys, family)?,
+            experts: ExpertConfig::read(&keys, family, num_hidden_layers)?,
             mtp: MtpConfig::read(&keys, family, &attention)?,
             rope,
             rope_limit,
@@ -233,6 +234,9 @@ mod tests {
     fn refuses_what_it_cannot_run_by_name() {
         for (key, value, word) in [
             ("model_type", json!("mamba"), "mamba"),
+            ("model_type", json!("qwen3_5_moe"), "\"qwen3_5_moe\""),
+            ("model_type", json!("qwen3_5_moe_text"), "\"qwen3_5_moe_text\""),
+            ("model_type", json!("qwen3_vl_moe"), "\"qwen3_vl_moe\""),
             (
                 "rope_scaling",
                 json!({"rope_type": "longrope", "factor": 4.0}),

@@ -33,10 +33,6 @@ impl ModelConfig {
         ] {
             set(key, json!(size));
         }
-        if let Some(experts) = self.experts {
-            set("num_local_experts", json!(experts.count));
-            set("num_experts_per_tok", json!(experts.per_token));
-        }
         if self.family.mtp_prefix.is_some() {
             let layers = self.mtp.map_or(0, |mtp| mtp.layers);
             set("num_nextn_predict_layers", json!(layers));
@@ -51,6 +47,9 @@ impl ModelConfig {
                 };
                 set(key, value);
             }
+        }
+        if let Some(experts) = &self.experts {
+            experts.write(&mut out);
         }
         out
     }

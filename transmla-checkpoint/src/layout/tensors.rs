@@ -1,8 +1,9 @@
 //! The tensors that a configuration implies, by their names in Hugging Face checkpoints.
 
-use super::names::{MlpNames, layer_prefix};
+use super::names::layer_prefix;
 use crate::checkpoint::writer::TensorSpec;
 use crate::config::attention::AttentionConfig;
+use crate::config::expert_rule::MlpNames;
 use crate::config::family::{BiasRule, NormPlacement};
 use crate::config::grouped::GroupedConfig;
 use crate::config::latent::LatentConfig;
@@ -45,7 +46,7 @@ pub fn is_attention_tensor(name: &str) -> bool {
 /// The tensors of one layer that attention conversion leaves as they are: norms and MLP or experts.
 pub fn residual_tensors(config: &ModelConfig, index: usize) -> Vec<TensorSpec> {
     let prefix = layer_prefix(index);
-    let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+    let hidden = config.hidden_size;
     let norms: &[&str] = match config.family.norm_placement {
         NormPlacement::Before => &["input_layernorm", "post_attention_layernorm"],
         NormPlacement::Around => &[
@@ -60,7 +61,7 @@ pub fn residual_tensors(config: &ModelConfig, index: usize) -> Vec<TensorSpec> {
         .iter()
         .map(|name| TensorSpec::new(format!("{prefix}.{name}.weight"), [hidden]))
         .collect();
-    let mut mlp = |prefix: &str, names: MlpNames| {
+    let mut mlp = |prefix: &str, names: MlpNames, inner: usize| {
         for (name, shape) in [
             (names.gate, [inner, hidden]),
             (names.up, [inner, hidden]),
@@ -69,15 +70,21 @@ pub fn residual_tensors(config: &ModelConfig, index: usize) -> Vec<TensorSpec> {
             tensors.push(TensorSpec::new(format!("{prefix}.{name}.weight"), shape));
         }
     };
-    match &config.experts {
-        None => mlp(&format!("{prefix}.mlp"), MlpNames::DENSE),
+    match config.experts_of(index) {
+        None => mlp(&format!("{prefix}.mlp"), MlpNames::DENSE, config.intermediate_size),
         Some(experts) => {
-            let prefix = format!("{prefix}.block_sparse_moe");
-            (0..experts.count).for_each(|expert| mlp(&format!("{prefix}.experts.{expert}"), MlpNames::EXPERT));
-            tensors.push(TensorSpec::new(
-                format!("{prefix}.gate.weight"),
-                [experts.count, hidden],
-            ));
+            let prefix = format!("{prefix}.{}", experts.rule.module);
+            for expert in 0..experts.count {
+                mlp(&format!("{prefix}.experts.{expert}"), experts.rule.names, experts.width);
+            }
+            let mut rows = vec![("gate", experts.count)];
+            if let Some(width) = experts.shared_width {
+                mlp(&format!("{prefix}.shared_expert"), MlpNames::DENSE, width);
+                rows.push(("shared_expert_gate", 1));
+            }
+            for (name, rows) in rows {
+                tensors.push(TensorSpec::new(format!("{prefix}.{name}.weight"), [rows, hidden]));
+            }
         }
     }
     tensors

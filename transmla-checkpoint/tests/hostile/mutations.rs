@@ -180,7 +180,8 @@ proptest! {
         kind in 0..7,
     ) {
         let families = [
-            "gemma2", "gemma3", "mixtral", "qwen3", "olmo2", "mimo", "mistral-window", "llama3.2", "deepseek-v3",
+            "gemma2", "gemma3", "mixtral", "qwen3", "qwen3-moe", "olmo2", "mimo", "mistral-window", "llama3.2",
+            "deepseek-v3",
         ];
         let path = format!("../transmla-core/tests/families/{}/config.json", families[family.index(families.len())]);
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);

@@ -1,6 +1,8 @@
 //! What `transmla inspect` tells people.
 
-use transmla_core::config::{GroupedConfig, LatentConfig, Multipliers, NormPlacement, QueryKeyNorm, RopeScaling};
+use transmla_core::config::{
+    ExpertConfig, GroupedConfig, LatentConfig, Multipliers, NormPlacement, QueryKeyNorm, RopeScaling,
+};
 use transmla_core::{AttentionConfig, ModelConfig};
 
 use super::inspection::{Conversion, Inspection, Suggestion, TOKENS, Weights, mebibytes};
@@ -104,6 +106,22 @@ fn thetas(config: &ModelConfig) -> String {
     described.collect::<Vec<_>>().join(" and ")
 }
 
+/// The experts of a model: how many, how wide where that is not the MLP's width, and in which layers.
+fn experts(it: &ExpertConfig, config: &ModelConfig) -> String {
+    let mut text = format!("{} experts, {} per token", it.count, it.per_token);
+    if it.rule.by_keys {
+        text += &format!(", each of {}", it.width);
+    }
+    if let Some(width) = it.shared_width {
+        text += &format!(", one shared of {width}");
+    }
+    if !it.dense_layers.is_empty() {
+        let sparse = config.num_hidden_layers - it.dense_layers.len();
+        text += &format!(", on {sparse} of {} layers", config.num_hidden_layers);
+    }
+    text
+}
+
 /// What the family adds to the plain decoder.
 fn features(config: &ModelConfig) -> Vec<String> {
     let mut features = Vec::new();
@@ -130,9 +148,7 @@ fn features(config: &ModelConfig) -> Vec<String> {
             .count();
         format!("a window of {} tokens on {layers} layers", window.size)
     }));
-    add(config
-        .experts
-        .map(|it| format!("{} experts, {} per token", it.count, it.per_token)));
+    add(config.experts.as_ref().map(|it| experts(it, config)));
     let normalised = match &config.attention {
         AttentionConfig::Latent(latent) if latent.key_norm_heads.is_none() => "normalised queries",
         AttentionConfig::Latent(_) | AttentionConfig::Grouped(_) => "normalised queries and keys",

@@ -148,7 +148,7 @@ pub(crate) struct LayerShape {
 }
 
 impl LayerShape {
-    /// That of a model's layers, which are alike.
+    /// That of a model's layers: they are alike but for experts, of which it has the mean.
     pub fn of(config: &ModelConfig) -> Self {
         let heads = config.num_attention_heads as f64;
         let (score, value, rotary) = match &config.attention {
@@ -169,13 +169,23 @@ impl LayerShape {
             let matrices = specs.iter().filter(|spec| spec.shape.len() == 2);
             matrices.map(|spec| spec.elements() as f64).sum()
         };
-        let active = config.experts.map_or(1.0, |it| it.per_token as f64 / it.count as f64);
-        let per_token = config.experts.map_or(1.0, |it| it.per_token as f64);
+        let layers = config.num_hidden_layers;
+        let of_each = |of_layer: &dyn Fn(usize) -> f64| (0..layers).map(of_layer).sum::<f64>() / layers as f64;
+        let unmet = |layer| {
+            config
+                .experts_of(layer)
+                .map_or(0.0, |experts| experts.unmet(config.hidden_size) as f64)
+        };
+        let inner = |layer| {
+            config
+                .experts_of(layer)
+                .map_or(config.intermediate_size, |experts| experts.active_width()) as f64
+        };
         Self {
             hidden: config.hidden_size as f64,
             attention: matrices(&attention_tensors(config, 0)),
-            feed_forward: active * matrices(&residual_tensors(config, 0)),
-            inner: per_token * config.intermediate_size as f64,
+            feed_forward: of_each(&|layer| matrices(&residual_tensors(config, layer)) - unmet(layer)),
+            inner: of_each(&inner),
             scores: heads * score,
             values: heads * value,
             rotary,

@@ -56,12 +56,20 @@ fn settings() -> Vec<(&'static str, Value, Recipe)> {
         ("normalised keys, fitted", qwen3.clone(), fitted.clone()),
         ("normalised keys, exact", qwen3, exact.clone()),
         ("norms behind and of all heads, fitted", olmo2.clone(), fitted),
-        ("norms behind and of all heads, exact", olmo2, exact),
+        ("norms behind and of all heads, exact", olmo2, exact.clone()),
         ("windows and soft-caps", gemma, base.clone()),
         (
             "experts",
             json!({"model_type": "mixtral", "num_local_experts": 3, "num_key_value_heads": 3}),
             family.clone(),
+        ),
+        (
+            "experts in one of two layers",
+            json!({
+                "model_type": "qwen3_moe", "num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 12,
+                "mlp_only_layers": [0], "num_key_value_heads": 3,
+            }),
+            exact.clone(),
         ),
         (
             "factors",

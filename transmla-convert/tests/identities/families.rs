@@ -16,7 +16,7 @@ use crate::common::write_random_variant;
 use crate::conversion::{family, full_rank, run, tokens};
 
 /// Those that the identities of the plain families do not cover.
-const FAMILIES: [&str; 12] = [
+const FAMILIES: [&str; 13] = [
     "llama3.2",
     "mistral-window",
     "mixtral",
@@ -29,6 +29,7 @@ const FAMILIES: [&str; 12] = [
     "granite",
     "olmo2",
     "phi3",
+    "qwen3-moe",
 ];
 
 /// With r = all, the low-rank step loses nothing, whatever the family adds.
@@ -283,6 +284,7 @@ fn raw(checkpoint: &Checkpoint, name: &str) -> (Vec<usize>, Vec<u8>) {
 fn stock_form_is_refused_by_feature() {
     for (name, word) in [
         ("mixtral", "experts"),
+        ("qwen3-moe", "experts"),
         ("gemma2", "soft-caps"),
         ("gemma3", "norms behind attention"),
         ("qwen3", "normalises the queries"),

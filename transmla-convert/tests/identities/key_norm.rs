@@ -58,7 +58,7 @@ fn full_rank_is_the_original() {
 /// Several key heads, each with a scale of its own or all with one: the low-rank step loses nothing at full rank.
 #[test]
 fn full_rank_is_the_decoupled_model() {
-    for name in ["qwen3", "gemma3", "olmo2"] {
+    for name in ["qwen3", "gemma3", "olmo2", "qwen3-moe"] {
         let folder = family(name);
         for (rope_dim, freqfold) in [(16, 1), (8, 4)] {
             let worst = run(&folder, &exact(&folder, rope_dim, freqfold))
@@ -73,7 +73,7 @@ fn full_rank_is_the_decoupled_model() {
 /// scale of a norm.
 #[test]
 fn absorbed_equals_expanded() {
-    for (name, scales) in [("qwen3", 2), ("gemma3", 2), ("olmo2", 1)] {
+    for (name, scales) in [("qwen3", 2), ("gemma3", 2), ("olmo2", 1), ("qwen3-moe", 2)] {
         let folder = family(name);
         let options = Recipe {
             kv_lora_rank: Some(24),

@@ -1,8 +1,8 @@
 //! A mixture of experts in the place of the MLP.
 
-use burn::tensor::activation::softmax;
+use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
-use transmla_checkpoint::config::ExpertConfig;
+use transmla_checkpoint::config::{ExpertConfig, ExpertRule};
 use transmla_checkpoint::layout::MlpNames;
 use transmla_checkpoint::{Checkpoint, ModelConfig};
 
@@ -11,15 +11,27 @@ use super::mlp::Mlp;
 use crate::error::CoreError;
 use crate::host::host_values;
 
-/// A sparse mixture of experts: each token is routed to a few of them (Mixtral, arXiv 2401.04088, section 2.1).
+/// A sparse mixture of experts: each token is routed to a few of them (Mixtral, arXiv 2401.04088, section 2.1), and through
+/// one that all tokens share if there is one (Qwen2, arXiv 2407.10671, section 2.2.2).
 #[derive(Debug, Clone)]
 pub struct Experts {
+    pub(super) rule: ExpertRule,
     gate: Linear,
-    experts: Vec<Mlp>,
+    pub(super) experts: Vec<Mlp>,
+    pub(super) shared: Option<SharedExpert>,
     per_token: usize,
+    normalised: bool,
+}
+
+/// The expert that every token goes through, and the map whose sigmoid is its share.
+#[derive(Debug, Clone)]
+pub(super) struct SharedExpert {
+    gate: Linear,
+    mlp: Mlp,
 }
 
 impl Experts {
+    /// Reads the experts of the layer at `prefix`.
     pub(crate) fn read(
         checkpoint: &Checkpoint,
         prefix: &str,
@@ -27,15 +39,25 @@ impl Experts {
         experts: &ExpertConfig,
         device: &Device,
     ) -> Result<Self, CoreError> {
-        let gate = [experts.count, config.hidden_size];
-        let expert = |index| {
-            let prefix = format!("{prefix}.experts.{index}");
-            Mlp::read(checkpoint, &prefix, MlpNames::EXPERT, config, device)
+        let (rule, hidden) = (experts.rule, config.hidden_size);
+        let prefix = format!("{prefix}.{}", rule.module);
+        let gate = |name: &str, rows| Linear::read(checkpoint, &format!("{prefix}.{name}"), [rows, hidden], device);
+        let mlp =
+            |name: &str, names, inner| Mlp::read(checkpoint, &format!("{prefix}.{name}"), names, inner, config, device);
+        let expert = |index| mlp(&format!("experts.{index}"), rule.names, experts.width);
+        let shared = |width| {
+            Ok::<_, CoreError>(SharedExpert {
+                gate: gate("shared_expert_gate", 1)?,
+                mlp: mlp("shared_expert", MlpNames::DENSE, width)?,
+            })
         };
         Ok(Self {
-            gate: Linear::read(checkpoint, &format!("{prefix}.gate"), gate, device)?,
+            rule,
+            gate: gate("gate", experts.count)?,
             experts: (0..experts.count).map(expert).collect::<Result<_, _>>()?,
+            shared: experts.shared_width.map(shared).transpose()?,
             per_token: experts.per_token,
+            normalised: experts.normalised,
         })
     }
 
@@ -48,7 +70,14 @@ impl Experts {
                 .into_iter()
                 .map(|expert| expert.map(each))
                 .collect::<Result<_, _>>()?,
-            per_token: self.per_token,
+            shared: match self.shared {
+                Some(shared) => Some(SharedExpert {
+                    gate: each(shared.gate)?,
+                    mlp: shared.mlp.map(each)?,
+                }),
+                None => None,
+            },
+            ..self
         })
     }
 
@@ -70,8 +99,14 @@ impl Experts {
             }
         }
         let weights = shares * Tensor::from_data(TensorData::new(chosen, [rows, count]), &device);
-        let weights = weights.clone() / weights.sum_dim(1);
-        let mut output = x.zeros_like();
+        let weights = match self.normalised {
+            true => weights.clone() / weights.sum_dim(1),
+            false => weights,
+        };
+        let mut output = match &self.shared {
+            Some(shared) => shared.mlp.forward(x.clone()) * sigmoid(shared.gate.forward(x.clone())),
+            None => x.zeros_like(),
+        };
         for (index, (expert, tokens)) in self.experts.iter().zip(tokens).enumerate() {
             if tokens.is_empty() {
                 continue;

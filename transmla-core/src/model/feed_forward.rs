@@ -1,7 +1,7 @@
 //! What a layer does with each token by itself: an MLP, or a mixture of experts.
 
 use burn::tensor::{Device, Tensor};
-use transmla_checkpoint::layout::MlpNames;
+use transmla_checkpoint::layout::{MlpNames, layer_prefix};
 use transmla_checkpoint::{Checkpoint, ModelConfig};
 
 use super::experts::Experts;
@@ -23,30 +23,23 @@ pub enum FeedForwardLayer {
 }
 
 impl FeedForwardLayer {
-    /// Reads whichever the configuration says, of the layer at `prefix`.
+    /// Reads whichever the configuration says that this layer has.
     pub(crate) fn read(
         checkpoint: &Checkpoint,
-        prefix: &str,
+        index: usize,
         config: &ModelConfig,
         device: &Device,
     ) -> Result<Self, CoreError> {
-        match &config.experts {
+        let prefix = layer_prefix(index);
+        match config.experts_of(index) {
             None => {
-                let prefix = format!("{prefix}.mlp");
-                Ok(Self::Dense(Mlp::read(
-                    checkpoint,
-                    &prefix,
-                    MlpNames::DENSE,
-                    config,
-                    device,
-                )?))
+                let (prefix, inner) = (format!("{prefix}.mlp"), config.intermediate_size);
+                let mlp = Mlp::read(checkpoint, &prefix, MlpNames::DENSE, inner, config, device)?;
+                Ok(Self::Dense(mlp))
             }
-            Some(experts) => {
-                let prefix = format!("{prefix}.block_sparse_moe");
-                Ok(Self::Experts(Experts::read(
-                    checkpoint, &prefix, config, experts, device,
-                )?))
-            }
+            Some(experts) => Ok(Self::Experts(Experts::read(
+                checkpoint, &prefix, config, experts, device,
+            )?)),
         }
     }
 

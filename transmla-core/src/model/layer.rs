@@ -26,7 +26,7 @@ pub struct DecoderLayer {
     pub attention_output_norm: Option<RmsNorm>,
     /// Before the MLP: `post_attention_layernorm`, or Gemma's `pre_feedforward_layernorm`; OLMo 2 has none.
     pub feed_forward_norm: Option<RmsNorm>,
-    /// `mlp`, or `block_sparse_moe`.
+    /// One MLP, or experts.
     pub mlp: FeedForwardLayer,
     /// Behind the MLP: `post_feedforward_layernorm` of Gemma and OLMo 2.
     pub feed_forward_output_norm: Option<RmsNorm>,
@@ -76,7 +76,7 @@ impl DecoderLayer {
             attention,
             attention_output_norm,
             feed_forward_norm,
-            mlp: FeedForwardLayer::read(checkpoint, &prefix, config, device)?,
+            mlp: FeedForwardLayer::read(checkpoint, index, config, device)?,
             feed_forward_output_norm,
         })
     }

@@ -19,14 +19,16 @@ pub struct Mlp {
 }
 
 impl Mlp {
+    /// Reads the three matrices of an MLP that is `inner` wide.
     pub(crate) fn read(
         checkpoint: &Checkpoint,
         prefix: &str,
         names: MlpNames,
+        inner: usize,
         config: &ModelConfig,
         device: &Device,
     ) -> Result<Self, CoreError> {
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let hidden = config.hidden_size;
         let read = |name: &str, shape| Linear::read(checkpoint, &format!("{prefix}.{name}"), shape, device);
         Ok(Self {
             gate: read(names.gate, [inner, hidden])?,

@@ -3,10 +3,12 @@
 use std::convert::Infallible;
 
 use burn::tensor::Tensor;
+use transmla_checkpoint::config::ExpertRule;
 use transmla_checkpoint::layout::MlpNames;
 
 use super::attention::kind::Attention;
 use super::attention::latent::{LatentAttention, QueryProjection};
+use super::experts::Experts;
 use super::feed_forward::FeedForwardLayer;
 use super::layer::DecoderLayer;
 use super::linear::Linear;
@@ -74,24 +76,35 @@ impl LatentAttention {
     }
 }
 
+impl Experts {
+    /// Names in the layer of the linear maps, in the order in which [`Self::map`] goes over them.
+    fn names(&self) -> Vec<String> {
+        let ExpertRule { module, names, .. } = self.rule;
+        let mut all = vec![format!("{module}.gate")];
+        for index in 0..self.experts.len() {
+            all.extend(mlp_names(&format!("{module}.experts.{index}"), names));
+        }
+        if self.shared.is_some() {
+            all.push(format!("{module}.shared_expert_gate"));
+            all.extend(mlp_names(&format!("{module}.shared_expert"), MlpNames::DENSE));
+        }
+        all
+    }
+}
+
+/// Names of an MLP's matrices, in the order in which it goes over them.
+fn mlp_names(prefix: &str, names: MlpNames) -> [String; 3] {
+    [names.gate, names.up, names.down].map(|name| format!("{prefix}.{name}"))
+}
+
 impl FeedForwardLayer {
     /// The same with each projection replaced by what the function gives, under names such as `mlp.down_proj.weight`.
     pub(super) fn map_projections(self, each: &mut EachProjection<'_>) -> Self {
-        let of_mlp = |prefix: String, names: MlpNames| {
-            [names.gate, names.up, names.down]
-                .map(|name| format!("{prefix}.{name}"))
-                .into_iter()
+        let names = match &self {
+            Self::Dense(_) => mlp_names("mlp", MlpNames::DENSE).to_vec(),
+            Self::Experts(experts) => experts.names(),
         };
-        // In the order in which parts go over their linear maps.
-        let mut names: Box<dyn Iterator<Item = String>> = match &self {
-            Self::Dense(_) => Box::new(of_mlp("mlp".into(), MlpNames::DENSE)),
-            Self::Experts(_) => {
-                let prefix = "block_sparse_moe";
-                let experts =
-                    (0..).flat_map(move |index| of_mlp(format!("{prefix}.experts.{index}"), MlpNames::EXPERT));
-                Box::new(std::iter::once(format!("{prefix}.gate")).chain(experts))
-            }
-        };
+        let mut names = names.into_iter();
         let mapped = self.map::<Infallible>(&mut |linear| {
             let name = names.next().unwrap_or_default();
             Ok(linear.map_projections(&name, each))

@@ -61,6 +61,16 @@ FAMILIES = {
         "sliding_window": 24,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0},
     },
+    "qwen3-moe": {
+        "model_type": "qwen3_moe",
+        "num_hidden_layers": 4,
+        "mlp_only_layers": [1],
+        "moe_intermediate_size": 40,
+        "num_experts": 6,
+        "num_experts_per_tok": 3,
+        "norm_topk_prob": True,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+    },
     "gemma3": {
         "model_type": "gemma3_text",
         "query_pre_attn_scalar": 24,
@@ -100,6 +110,12 @@ def main(family):
     print(f"{family}: logits {list(logits.shape)}, largest {logits.abs().max():.2f}, spread {logits.std():.2f}")
     save_file({"input_ids": ids, "logits": logits.contiguous()}, os.path.join(folder, "reference.safetensors"))
     stored = {name: value.to(torch.bfloat16).contiguous() for name, value in model.named_parameters()}
+    # transformers holds the experts of a layer in one tensor and publishes them apart.
+    for name in [name for name in stored if ".mlp.experts." in name]:
+        module, matrix = name.rsplit(".", 1)
+        for index, value in enumerate(stored.pop(name)):
+            parts = zip(("gate_proj", "up_proj"), value.chunk(2)) if matrix == "gate_up_proj" else [(matrix, value)]
+            stored.update({f"{module}.{index}.{part}.weight": rows.clone() for part, rows in parts})
     save_file(stored, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
     config.dtype = "bfloat16"
     config.architectures = [type(model).__name__]

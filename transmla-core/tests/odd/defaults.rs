@@ -1,7 +1,7 @@
 //! The defaults of the family table against those of transformers' configuration classes (defaults.json).
 
 use serde_json::{Value, json};
-use transmla_core::config::{FAMILIES, Multipliers, RopeRule, SoftCaps, WindowRule};
+use transmla_core::config::{FAMILIES, FeedForward, Multipliers, RopeRule, SoftCaps, WindowRule};
 
 use crate::fixture::read_json;
 
@@ -51,9 +51,18 @@ fn the_table_has_the_defaults_of_the_classes() {
         if switched {
             pairs.push(("max_window_layers", json!(defaults.max_window_layers)));
         }
-        if expected.get("num_local_experts").is_some() {
-            pairs.push(("num_local_experts", json!(defaults.num_local_experts)));
+        if let FeedForward::Experts(rule) = family.feed_forward {
+            let count = if rule.by_keys {
+                "num_experts"
+            } else {
+                "num_local_experts"
+            };
+            pairs.push((count, json!(defaults.num_local_experts)));
             pairs.push(("num_experts_per_tok", json!(defaults.num_experts_per_tok)));
+            if rule.by_keys {
+                pairs.push(("moe_intermediate_size", json!(defaults.moe_intermediate_size)));
+                pairs.push(("norm_topk_prob", json!(false)));
+            }
         }
         if family.soft_caps != SoftCaps::Never {
             pairs.push(("query_pre_attn_scalar", json!(defaults.query_pre_attn_scalar)));

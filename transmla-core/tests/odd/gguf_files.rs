@@ -179,7 +179,7 @@ fn keys(config: &ModelConfig) -> Vec<(String, GgufValue)> {
             add("attention.sliding_window_pattern", GgufValue::Ints(pattern.collect()));
         }
     }
-    if let Some(experts) = config.experts {
+    if let Some(experts) = &config.experts {
         add("expert_count", GgufValue::U32(experts.count as u32));
         add("expert_used_count", GgufValue::U32(experts.per_token as u32));
     }

@@ -59,7 +59,7 @@ def tensors(config):
     head = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
     queries, keys = config.num_attention_heads * head, config.num_key_value_heads * head
     by_key = getattr(config, "attention_bias", False) and family in (
-        "llama", "qwen3", "gemma2", "gemma3_text", "smollm3", "granite", "olmo2"
+        "llama", "qwen3", "gemma2", "gemma3_text", "smollm3", "granite", "olmo2", "qwen3_moe"
     )
     bias = by_key or family in ("qwen2", "mimo")
     out = {"model.embed_tokens.weight": [config.vocab_size, hidden], "model.norm.weight": [hidden]}
@@ -74,7 +74,7 @@ def tensors(config):
         out[f"{at}self_attn.o_proj.weight"] = [hidden, queries]
         if by_key:
             out[f"{at}self_attn.o_proj.bias"] = [hidden]
-        if family in ("qwen3", "gemma3_text"):
+        if family in ("qwen3", "gemma3_text", "qwen3_moe"):
             for name in ("q_norm", "k_norm"):
                 out[f"{at}self_attn.{name}.weight"] = [head]
         if family == "olmo2":
@@ -90,6 +90,12 @@ def tensors(config):
             for expert in range(config.num_local_experts):
                 for name, shape in [("w1", [inner, hidden]), ("w3", [inner, hidden]), ("w2", [hidden, inner])]:
                     out[f"{at}block_sparse_moe.experts.{expert}.{name}.weight"] = shape
+        elif family == "qwen3_moe" and (layer + 1) % config.decoder_sparse_step == 0 and layer not in config.mlp_only_layers:
+            out[f"{at}mlp.gate.weight"] = [config.num_experts, hidden]
+            wide = config.moe_intermediate_size
+            for expert in range(config.num_experts):
+                for name, shape in [("gate", [wide, hidden]), ("up", [wide, hidden]), ("down", [hidden, wide])]:
+                    out[f"{at}mlp.experts.{expert}.{name}_proj.weight"] = shape
         else:
             for name, shape in [("gate", [inner, hidden]), ("up", [inner, hidden]), ("down", [hidden, inner])]:
                 out[f"{at}mlp.{name}_proj.weight"] = shape
@@ -150,13 +156,15 @@ def main():
             elif expects == "like":
                 found += f", {(logits - recorded[case['like']]).abs().max():.1e} from {case['like']}"
         except Exception as error:
-            found = f"{type(error).__name__}: {str(error).splitlines()[0][:110]}"
+            said = str(error).splitlines() or [""]
+            found = f"{type(error).__name__}: {said[0][:110]}"
             if expects == "logits":
                 found = "UNEXPECTED " + found
         print(f"{case['name']:60} {expects:8} {found}")
     save_file(recorded, os.path.join(HERE, "recorded.safetensors"))
     keys = """vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim
-    max_position_embeddings rms_norm_eps rope_theta rope_local_base_freq sliding_window max_window_layers num_local_experts num_experts_per_tok
+    max_position_embeddings rms_norm_eps rope_theta rope_local_base_freq sliding_window max_window_layers num_local_experts num_experts num_experts_per_tok
+    moe_intermediate_size norm_topk_prob
     query_pre_attn_scalar attn_logit_softcapping final_logit_softcapping bos_token_id eos_token_id tie_word_embeddings
     embedding_multiplier attention_multiplier residual_multiplier logits_scaling attention_bias hidden_act hidden_activation""".split()
     defaults = {}

@@ -136,7 +136,8 @@ def saved(model, remote, ids, ours):
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         again, _ = load(folder, remote)
-        same = bool((whole(again, ids) - whole(model, ids)).abs().max() == 0)
+        # Sums may be rounded otherwise where weights lie elsewhere in memory.
+        same = bool((whole(again, ids) - whole(model, ids)).abs().max() < 1e-5)
         return same and bool((ours(folder) - whole(model, ids)).abs().max() < TOLERANCE)
 
 

@@ -243,6 +243,7 @@ mod tests {
             "mixtral",
             "qwen2",
             "qwen3",
+            "qwen3_moe",
             "olmo2",
             "mimo",
             "gemma2",

@@ -36,6 +36,12 @@ class Features:
     """Of what attention and MLP add to the residual stream."""
     logits_divisor: float = 1.0
     experts: int | None = None
+    expert_width: int | None = None
+    """Of each; nothing for that of an MLP."""
+    normalised_shares: bool = True
+    """Whether the shares of the experts that a token goes through are made to sum to 1."""
+    dense_layers: frozenset[int] = frozenset()
+    """Layers with one MLP in the place of experts."""
     sliding_window: int | None = None
     sliding_layers: frozenset[int] = frozenset()
 
@@ -80,6 +86,9 @@ def features(config) -> Features:
         residual_factor=config.multiplier("residual_multiplier"),
         logits_divisor=config.multiplier("logits_scaling"),
         experts=config.num_local_experts if family.get("experts") else None,
+        expert_width=config.moe_intermediate_size if family.get("experts") == "mlp" else None,
+        normalised_shares=family.get("experts") != "mlp" or bool(config.key("norm_topk_prob", False)),
+        dense_layers=frozenset(layer for layer in range(config.num_hidden_layers) if config.experts_of(layer) is None),
         sliding_window=config.key("sliding_window"),
         sliding_layers=frozenset(layer for layer in range(config.num_hidden_layers) if config.slides(layer)),
     )

@@ -39,8 +39,8 @@ def speak_deepseek(config, has: Features) -> None:
     config.n_group = config.topk_group = 1
     config.n_shared_experts = None
     config.n_routed_experts = has.experts or 0
-    config.scoring_func, config.topk_method, config.norm_topk_prob = "softmax", None, True
-    config.moe_intermediate_size = config.intermediate_size
+    config.scoring_func, config.topk_method, config.norm_topk_prob = "softmax", None, has.normalised_shares
+    config.moe_intermediate_size = has.expert_width or config.intermediate_size
 
 
 class DecoderLayer(DeepseekV2DecoderLayer):
@@ -64,7 +64,7 @@ class DecoderLayer(DeepseekV2DecoderLayer):
             self.pre_feedforward_layernorm = norm()
         if has.around or has.after:
             self.post_feedforward_layernorm = norm()
-        if has.experts is not None:
+        if has.experts is not None and self.layer_idx not in has.dense_layers:
             self.mlp = DeepseekV2MoE(config, vllm_config.parallel_config, quant, prefix=f"{prefix}.mlp")
             return
         activation = getattr(config, "hidden_act", "silu")
