@@ -22,12 +22,14 @@ fn exact(folder: &Path, rope_dim: usize, freqfold: usize) -> Recipe {
 /// a regression loses here is a thousand times as much.
 #[test]
 fn full_rank_is_the_original() {
-    for model_type in ["qwen3", "gemma3_text", "olmo2"] {
+    let biased = [("qwen3", true), ("olmo2", true)];
+    let plain = ["qwen3", "gemma3_text", "olmo2"].map(|model_type| (model_type, false));
+    for (model_type, biases) in plain.into_iter().chain(biased) {
         let models = tempfile::tempdir().unwrap();
         let folder = models.path().join("one");
         let window = json!({
             "model_type": model_type, "sliding_window": 20, "layer_types": ["sliding_attention", "full_attention"],
-            "use_sliding_window": true, "query_pre_attn_scalar": 11,
+            "use_sliding_window": true, "query_pre_attn_scalar": 11, "attention_bias": biases,
         });
         write_random_variant(&folder, &window);
         for (method, refine, use_qkv_norm) in [
@@ -43,7 +45,10 @@ fn full_rank_is_the_original() {
             };
             let kept = run(&folder, &options);
             let worst = kept.from_original.max_logit_difference;
-            assert!(worst < 1e-4, "{model_type}, {method}, {refine} steps: {worst}");
+            assert!(
+                worst < 1e-4,
+                "{model_type}, biases {biases}, {method}, {refine} steps: {worst}"
+            );
             assert!(kept.report.layers.iter().all(|layer| layer.key_error.is_none()));
             let fitted = Recipe {
                 key_norm: Some(KeyNorm::Regression),
