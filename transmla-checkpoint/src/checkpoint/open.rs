@@ -64,14 +64,15 @@ impl Checkpoint {
 
     fn open_gguf(model: &Path, first: &Path) -> Result<Self, CheckpointError> {
         let (shards, tensors) = gguf::open(first)?;
-        Ok(Self {
+        let checkpoint = Self {
             folder: model.to_path_buf(),
             shards,
             tensors,
             known_fingerprint: OnceLock::new(),
             embedding_from_head: false,
             format: FileFormat::Gguf,
-        })
+        };
+        checkpoint.unfused()
     }
 
     /// Opens one safetensors file.

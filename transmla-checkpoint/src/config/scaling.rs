@@ -271,10 +271,15 @@ impl RopeKeys {
         }
         let beside = keys.number("rope_theta")?.unwrap_or(family.defaults.rope_theta);
         let read = Self::of(rope, beside, keys, context)?;
-        let is_scaled = read.scaling != RopeScaling::Default || read.limit.is_some();
-        match family.rope == RopeRule::Unscaled && is_scaled {
-            true => Err(unsupported(rope, LONGROPE)),
-            false => Ok(read),
+        match read.scaling {
+            _ if family.rope != RopeRule::Unscaled => Ok(read),
+            RopeScaling::Default if read.limit.is_none() => Ok(read),
+            // Another name of it in the first files.
+            RopeScaling::Yarn { .. } => Err(unsupported(rope, LONGROPE)),
+            _ => Err(unsupported(
+                rope,
+                "rope_type default, the only one of this family's class beside longrope",
+            )),
         }
     }
 

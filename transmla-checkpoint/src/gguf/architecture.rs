@@ -17,6 +17,8 @@ pub(super) struct Architecture {
     pub norm_one_more: bool,
     /// What `ffn_norm` is called: the norm in front of the MLP.
     pub mlp_norm: &'static str,
+    /// What `ffn_up` is called: a matrix of its own, or one with the gate in front.
+    pub mlp_up: &'static str,
     /// How layers with and without a window take turns.
     pub windows: Windows,
     /// The number of layers for which scores are divided by the root of `embedding_length / head_count` (llama.cpp knows
@@ -45,6 +47,7 @@ const PLAIN: Architecture = Architecture {
     interleaved: false,
     norm_one_more: false,
     mlp_norm: "post_attention_layernorm",
+    mlp_up: "mlp.up_proj",
     windows: Windows::Never,
     scaled_by_hidden: None,
     soft_caps: [None, None],
@@ -88,6 +91,13 @@ pub(super) const ARCHITECTURES: &[Architecture] = &[
         mlp_norm: "pre_feedforward_layernorm",
         windows: Windows::Every(6),
         scaled_by_hidden: Some(62),
+        ..PLAIN
+    },
+    Architecture {
+        name: "phi3",
+        model_type: "phi3",
+        mlp_up: "mlp.gate_up_proj",
+        windows: Windows::ByKey,
         ..PLAIN
     },
 ];

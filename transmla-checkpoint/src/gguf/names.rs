@@ -68,6 +68,7 @@ pub(super) fn role(architecture: &Architecture, name: &str) -> Role {
         ("attn_q", "weight" | "bias") => of_layer("self_attn.q_proj", Rows::Queries),
         ("attn_k", "weight" | "bias") => of_layer("self_attn.k_proj", Rows::Keys),
         ("attn_v", "weight" | "bias") => of_layer("self_attn.v_proj", Rows::Other),
+        ("attn_qkv", "weight" | "bias") => of_layer("self_attn.qkv_proj", Rows::Other),
         ("attn_output", "weight" | "bias") => of_layer("self_attn.o_proj", Rows::Other),
         ("attn_q_norm", "weight") => of_layer("self_attn.q_norm", Rows::Norm),
         ("attn_k_norm", "weight") => of_layer("self_attn.k_norm", Rows::Norm),
@@ -76,7 +77,7 @@ pub(super) fn role(architecture: &Architecture, name: &str) -> Role {
         ("post_attention_norm", "weight") => of_layer("post_attention_layernorm", Rows::Norm),
         ("post_ffw_norm", "weight") => of_layer("post_feedforward_layernorm", Rows::Norm),
         ("ffn_gate", "weight") => of_layer("mlp.gate_proj", Rows::Other),
-        ("ffn_up", "weight") => of_layer("mlp.up_proj", Rows::Other),
+        ("ffn_up", "weight") => of_layer(architecture.mlp_up, Rows::Other),
         ("ffn_down", "weight") => of_layer("mlp.down_proj", Rows::Other),
         ("ffn_gate_inp", "weight") => of_layer("block_sparse_moe.gate", Rows::Other),
         (_, "weight") => expert(&prefix, part),
@@ -138,6 +139,14 @@ mod tests {
             ("v.patch_embd.weight", "Unknown"),
         ] {
             assert_eq!(published("llama", name), expected);
+        }
+        for (architecture, name, expected) in [
+            ("phi3", "attn_qkv", "self_attn.qkv_proj"),
+            ("phi3", "ffn_up", "mlp.gate_up_proj"),
+            ("qwen3", "ffn_up", "mlp.up_proj"),
+        ] {
+            let found = published(architecture, &format!("blk.3.{name}.weight"));
+            assert_eq!(found, format!("model.layers.3.{expected}.weight"));
         }
         assert_eq!(
             published("gemma3", "blk.3.ffn_norm.weight"),

@@ -80,6 +80,7 @@ fn variants() -> Vec<(&'static str, Value)> {
                 "residual_multiplier": 0.4, "logits_scaling": 0.5, "tie_word_embeddings": true, "attention_bias": true,
             }),
         ),
+        ("phi", json!({"model_type": "phi3"})),
         (
             "gemma",
             json!({
@@ -290,6 +291,7 @@ fn stock_form_is_refused_by_feature() {
         ("qwen3", "normalises the queries"),
         ("olmo2", "norms behind attention and MLP alone"),
         ("mistral-window", "sliding-window"),
+        ("phi3", "sliding-window"),
         ("llama3.2", "llama3"),
     ] {
         let folder = family(name);
@@ -311,7 +313,7 @@ fn stock_form_is_refused_by_feature() {
 #[test]
 fn what_can_be_folded_into_stock_form_is_exact_there() {
     let models = tempfile::tempdir().unwrap();
-    let named = ["no positions in one layer", "no positions", "multipliers"];
+    let named = ["no positions in one layer", "no positions", "multipliers", "phi"];
     let variants: Vec<_> = variants()
         .into_iter()
         .filter(|(name, _)| named.contains(name))
@@ -332,7 +334,7 @@ fn what_can_be_folded_into_stock_form_is_exact_there() {
             assert_eq!(outcome.plan.style(), form, "{name}");
             let worst = outcome.from_original.max_logit_difference;
             assert!(worst < 5e-4, "{name}, {form:?}: {worst}");
-            let keys = ["/embedding_multiplier", "/no_rope_layers"];
+            let keys = ["/embedding_multiplier", "/no_rope_layers", "/layer_types"];
             let kept = keys.iter().any(|key| outcome.config().raw.is_set(key));
             assert_eq!(kept, form == LatentStyle::Family, "{name}");
         }

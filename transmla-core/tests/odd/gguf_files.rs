@@ -30,6 +30,7 @@ fn architecture(config: &ModelConfig) -> &'static str {
         "qwen3" => "qwen3",
         "gemma2" => "gemma2",
         "gemma3_text" => "gemma3",
+        "phi3" => "phi3",
         other => panic!("{other}"),
     }
 }
@@ -44,7 +45,10 @@ fn ggml_name(config: &ModelConfig, name: &str) -> String {
     let (layer, rest) = name.strip_prefix("model.layers.").unwrap().split_once('.').unwrap();
     let (module, kind) = rest.rsplit_once('.').unwrap();
     let gemma = config.model_type.starts_with("gemma");
+    let fused = config.model_type == "phi3";
     let part = match module {
+        "self_attn.q_proj" | "self_attn.k_proj" | "self_attn.v_proj" if fused => "attn_qkv",
+        "mlp.gate_proj" if fused => "ffn_up",
         "input_layernorm" => "attn_norm",
         "post_attention_layernorm" if gemma => "post_attention_norm",
         "post_attention_layernorm" | "pre_feedforward_layernorm" => "ffn_norm",
@@ -115,13 +119,12 @@ fn tensors(config: &ModelConfig, checkpoint: &Checkpoint) -> Vec<Tensor> {
             shape: if experts {
                 [&[0][..], &spec.shape].concat()
             } else {
-                spec.shape.clone()
+                [&[0][..], &spec.shape[1..]].concat()
             },
             values: Vec::new(),
         });
-        if experts {
-            tensor.shape[0] += 1;
-        }
+        // Matrices of experts lie side by side, those that are stored as one below each other.
+        tensor.shape[0] += if experts { 1 } else { spec.shape[0] };
         tensor.values.extend(values);
     }
     if let RopeScaling::Llama3 { .. } = config.rope.of(0).scaling {
@@ -219,7 +222,7 @@ fn logits(model: &Path, family: &Path, residency: Residency) -> Vec<f32> {
     model.logits(&tokens, None).unwrap().into_data().iter::<f32>().collect()
 }
 
-const FAMILIES: [&str; 9] = [
+const FAMILIES: [&str; 10] = [
     "llama2-mha",
     "llama3.2",
     "mistral",
@@ -229,6 +232,7 @@ const FAMILIES: [&str; 9] = [
     "qwen3",
     "gemma2",
     "gemma3",
+    "phi3",
 ];
 
 #[test]
@@ -342,8 +346,8 @@ fn what_is_not_understood_is_refused() {
     };
     let text = |text: &str| GgufValue::Text(text.into());
     says(
-        error(&[("general.architecture", text("phi3"))], "\0", None),
-        &["phi3", "llama, qwen2", "safetensors"],
+        error(&[("general.architecture", text("mamba"))], "\0", None),
+        &["mamba", "llama, qwen2", "safetensors"],
     );
     says(
         error(&[("general.type", text("adapter"))], "\0", None),

@@ -245,6 +245,7 @@ mod tests {
             "qwen3",
             "qwen3_moe",
             "olmo2",
+            "phi3",
             "mimo",
             "gemma2",
             "gemma3_text",
