@@ -24,6 +24,7 @@ FAMILIES = {
     # Its fused projections have been cut.
     "phi3": dict(window="all"),
     "qwen3_moe": dict(bias="key", window="switched", qk_norm="head", experts="mlp"),
+    "qwen2_moe": dict(bias="qkv", window="switched", experts="mlp", shared_expert=True),
 }
 
 
@@ -175,3 +176,7 @@ class Phi3MLAConfig(TransMLAConfig):
 
 class Qwen3MoeMLAConfig(TransMLAConfig):
     model_type = "qwen3_moemla"
+
+
+class Qwen2MoeMLAConfig(TransMLAConfig):
+    model_type = "qwen2_moemla"

@@ -29,6 +29,7 @@ from .configuration_transmla import (
     Olmo2MLAConfig,
     Phi3MLAConfig,
     Qwen2MLAConfig,
+    Qwen2MoeMLAConfig,
     Qwen3MLAConfig,
     Qwen3MoeMLAConfig,
     SmolLM3MLAConfig,
@@ -252,7 +253,7 @@ class MLP(nn.Module):
 
 
 class Experts(nn.Module):
-    """The best few of many MLPs by a softmax over all."""
+    """The best few of many MLPs by a softmax over all, and in some families one that all tokens share."""
 
     def __init__(self, config, module):
         super().__init__()
@@ -266,6 +267,10 @@ class Experts(nn.Module):
         else:
             self.normalised = config.key("norm_topk_prob", False)
             self.experts = nn.ModuleList(MLP(config, inner=config.moe_intermediate_size) for _ in range(count))
+        self.has_shared = config.family.get("shared_expert", False)
+        if self.has_shared:
+            self.shared_expert = MLP(config, inner=config.shared_expert_intermediate_size)
+            self.shared_expert_gate = nn.Linear(hidden, 1, bias=False)
 
     def forward(self, x):
         flat = x.flatten(0, -2)
@@ -274,6 +279,8 @@ class Experts(nn.Module):
             shares = shares / shares.sum(-1, keepdim=True)
         shares = shares.to(x.dtype)
         out = torch.zeros_like(flat)
+        if self.has_shared:
+            out = self.shared_expert_gate(flat).sigmoid() * self.shared_expert(flat)
         for index, expert in enumerate(self.experts):
             rows, slots = (chosen == index).nonzero(as_tuple=True)
             if rows.numel():
@@ -563,3 +570,7 @@ class Phi3MLAForCausalLM(TransMLAForCausalLM):
 
 class Qwen3MoeMLAForCausalLM(TransMLAForCausalLM):
     config_class = Qwen3MoeMLAConfig
+
+
+class Qwen2MoeMLAForCausalLM(TransMLAForCausalLM):
+    config_class = Qwen2MoeMLAConfig

@@ -75,6 +75,11 @@ fn qwen_with_experts_and_an_mlp_in_one_layer() {
 }
 
 #[test]
+fn qwen_with_a_shared_expert() {
+    check_against_recording("qwen2-moe");
+}
+
+#[test]
 fn gemma_with_bounds_windows_and_four_norms() {
     check_against_recording("gemma2");
 }
@@ -171,6 +176,7 @@ fn cached_equals_full_for_grouped_queries() {
         "olmo2",
         "phi3",
         "qwen3-moe",
+        "qwen2-moe",
     ] {
         check_cache(family);
     }

@@ -8,7 +8,7 @@ use transmla_core::{Decoder, LayeredModel, Residency, TokenBatch, host_values};
 use transmla_eval::{EvalError, Likelihood, Request, ScoringOptions, Silent, log_likelihoods};
 
 /// Grouped, latent with and without low-rank queries, windows, soft-caps and four norms, two RoPEs, experts, normalised heads.
-const MODELS: [&str; 14] = [
+const MODELS: [&str; 15] = [
     "llama3.2",
     "deepseek-v3",
     "deepseek-v3-qlora",
@@ -23,6 +23,7 @@ const MODELS: [&str; 14] = [
     "olmo2",
     "phi3",
     "qwen3-moe",
+    "qwen2-moe",
 ];
 
 fn open(name: &str, residency: Residency) -> Decoder {

@@ -57,6 +57,8 @@ class Families(unittest.TestCase):
         moe = features(config("qwen3_moe", **keys))
         self.assertEqual((moe.experts, moe.expert_width, moe.normalised_shares, moe.dense_layers), (6, 24, False, {1}))
         self.assertTrue(features(config("qwen3_moe", norm_topk_prob=True, **keys)).normalised_shares)
+        with self.assertRaisesRegex(ValueError, "shared_expert_gate"):
+            features(config("qwen2_moe", shared_expert_intermediate_size=24, **keys))
         mixtral = features(config("mixtral", **keys))
         self.assertEqual((mixtral.expert_width, mixtral.normalised_shares, mixtral.dense_layers), (None, True, frozenset()))
         olmo = features(config("olmo2"))

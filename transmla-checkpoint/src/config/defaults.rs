@@ -192,6 +192,20 @@ pub(super) const PHI3: Defaults = Defaults {
     ..LLAMA
 };
 
+/// `Qwen2MoeConfig`.
+pub(super) const QWEN2_MOE: Defaults = Defaults {
+    hidden_size: 2048,
+    intermediate_size: 5632,
+    num_hidden_layers: 24,
+    num_attention_heads: 16,
+    num_key_value_heads: Some(16),
+    num_local_experts: 60,
+    num_experts_per_tok: 4,
+    moe_intermediate_size: 1408,
+    shared_expert_intermediate_size: 5632,
+    ..QWEN2
+};
+
 /// `Qwen3MoeConfig`.
 pub(super) const QWEN3_MOE: Defaults = Defaults {
     hidden_size: 2048,

@@ -1,7 +1,8 @@
 //! The family table: what distinguishes one `model_type` from another.
 
 use super::defaults::{
-    DEEPSEEK_V3, Defaults, GEMMA2, GEMMA3, LLAMA, MISTRAL, MIXTRAL, OLMO2, PHI3, QWEN2, QWEN3, QWEN3_MOE, SMOLLM3,
+    DEEPSEEK_V3, Defaults, GEMMA2, GEMMA3, LLAMA, MISTRAL, MIXTRAL, OLMO2, PHI3, QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE,
+    SMOLLM3,
 };
 use super::expert_rule::ExpertRule;
 
@@ -14,6 +15,8 @@ pub enum BiasRule {
     AttentionBiasKey,
     /// q, k and v always, o never.
     QueryKeyValue,
+    /// q, k and v unless `qkv_bias` is false, o never.
+    QkvBiasKey,
 }
 
 /// The factor of an RMSNorm.
@@ -87,6 +90,8 @@ pub enum WindowRule {
     SwitchedAll,
     /// With `use_sliding_window` alone, those from `max_window_layers` on.
     Switched,
+    /// With `use_sliding_window` alone, layers 0, 2, 4 … of those in front of `max_window_layers`.
+    SwitchedAlternate,
     /// With `use_sliding_window` alone, those without positions.
     SwitchedWithoutPositions,
 }
@@ -96,7 +101,7 @@ impl WindowRule {
     pub fn is_switched(self) -> bool {
         matches!(
             self,
-            Self::SwitchedAll | Self::Switched | Self::SwitchedWithoutPositions
+            Self::SwitchedAll | Self::Switched | Self::SwitchedAlternate | Self::SwitchedWithoutPositions
         )
     }
 }
@@ -367,6 +372,19 @@ pub const FAMILIES: &[Family] = &[
         window: WindowRule::SwitchedAll,
         feed_forward: FeedForward::Experts(ExpertRule::QWEN),
         defaults: QWEN3_MOE,
+        ..PLAIN
+    },
+    Family {
+        model_type: "qwen2_moe",
+        class_prefix: "Qwen2Moe",
+        bias: BiasRule::QkvBiasKey,
+        window: WindowRule::SwitchedAlternate,
+        layer_types: true,
+        feed_forward: FeedForward::Experts(ExpertRule {
+            shared: true,
+            ..ExpertRule::QWEN
+        }),
+        defaults: QWEN2_MOE,
         ..PLAIN
     },
 ];

@@ -94,6 +94,10 @@ impl SlidingWindow {
             rule if rule.is_switched() && !keys.flag("use_sliding_window")? => None,
             _ => size()?,
         };
+        let first = || {
+            let first = keys.layers("max_window_layers")?;
+            Ok::<_, CheckpointError>(first.unwrap_or(family.defaults.max_window_layers))
+        };
         let layers = match (listed, size, family.window) {
             (Some(listed), ..) => listed,
             // Without a window no layer has one.
@@ -103,9 +107,11 @@ impl SlidingWindow {
                 let turns = layers_with_positions(keys, family, num_layers)?;
                 WindowLayers::Listed(turns.into_iter().map(|turns| !turns).collect())
             }
-            (None, _, WindowRule::Switched) => {
-                let first = keys.layers("max_window_layers")?;
-                WindowLayers::From(first.unwrap_or(family.defaults.max_window_layers))
+            (None, _, WindowRule::Switched) => WindowLayers::From(first()?),
+            (None, _, WindowRule::SwitchedAlternate) => {
+                let end = first()?;
+                let slides = |layer: usize| layer.is_multiple_of(2) && layer < end;
+                WindowLayers::Listed((0..num_layers).map(slides).collect())
             }
             (None, ..) => WindowLayers::All,
         };

@@ -73,6 +73,7 @@ impl GroupedConfig {
             BiasRule::Never => (false, false),
             BiasRule::AttentionBiasKey => (by_key, by_key),
             BiasRule::QueryKeyValue => (true, false),
+            BiasRule::QkvBiasKey => (keys.flag_or("qkv_bias", true)?, false),
         };
         Ok(Self {
             num_key_value_heads,

@@ -180,7 +180,7 @@ proptest! {
         kind in 0..7,
     ) {
         let families = [
-            "gemma2", "gemma3", "mixtral", "qwen3", "qwen3-moe", "olmo2", "mimo", "mistral-window", "llama3.2",
+            "gemma2", "gemma3", "mixtral", "qwen3", "qwen3-moe", "qwen2-moe", "olmo2", "mimo", "mistral-window", "llama3.2",
             "deepseek-v3",
         ];
         let path = format!("../transmla-core/tests/families/{}/config.json", families[family.index(families.len())]);

@@ -86,9 +86,10 @@ mod tests {
                 WindowRule::All => "window=\"all\"",
                 WindowRule::Alternate => "window=\"alternate\"",
                 WindowRule::Pattern => "window=\"pattern\"",
-                WindowRule::SwitchedAll | WindowRule::Switched | WindowRule::SwitchedWithoutPositions => {
-                    "window=\"switched\""
-                }
+                WindowRule::SwitchedAll
+                | WindowRule::Switched
+                | WindowRule::SwitchedAlternate
+                | WindowRule::SwitchedWithoutPositions => "window=\"switched\"",
             };
             assert!(entry.contains(window), "{entry}");
             assert_eq!(entry.contains("window="), family.window != WindowRule::Never, "{entry}");

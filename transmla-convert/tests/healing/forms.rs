@@ -72,6 +72,14 @@ fn settings() -> Vec<(&'static str, Value, Recipe)> {
             exact.clone(),
         ),
         (
+            "experts with a shared one",
+            json!({
+                "model_type": "qwen2_moe", "num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 12,
+                "shared_expert_intermediate_size": 20, "num_key_value_heads": 3,
+            }),
+            family.clone(),
+        ),
+        (
             "factors",
             json!({
                 "model_type": "granite", "num_key_value_heads": 3, "embedding_multiplier": 6.0, "attention_multiplier": 0.3,

@@ -16,7 +16,7 @@ use crate::common::write_random_variant;
 use crate::conversion::{family, full_rank, run, tokens};
 
 /// Those that the identities of the plain families do not cover.
-const FAMILIES: [&str; 13] = [
+const FAMILIES: [&str; 14] = [
     "llama3.2",
     "mistral-window",
     "mixtral",
@@ -30,6 +30,7 @@ const FAMILIES: [&str; 13] = [
     "olmo2",
     "phi3",
     "qwen3-moe",
+    "qwen2-moe",
 ];
 
 /// With r = all, the low-rank step loses nothing, whatever the family adds.
@@ -286,6 +287,7 @@ fn stock_form_is_refused_by_feature() {
     for (name, word) in [
         ("mixtral", "experts"),
         ("qwen3-moe", "experts"),
+        ("qwen2-moe", "experts"),
         ("gemma2", "soft-caps"),
         ("gemma3", "norms behind attention"),
         ("qwen3", "normalises the queries"),

@@ -71,6 +71,15 @@ FAMILIES = {
         "norm_topk_prob": True,
         "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
     },
+    "qwen2-moe": {
+        "model_type": "qwen2_moe",
+        "decoder_sparse_step": 2,
+        "moe_intermediate_size": 40,
+        "shared_expert_intermediate_size": 72,
+        "num_experts": 6,
+        "num_experts_per_tok": 2,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+    },
     "gemma3": {
         "model_type": "gemma3_text",
         "query_pre_attn_scalar": 24,

@@ -1,7 +1,7 @@
 //! The defaults of the family table against those of transformers' configuration classes (defaults.json).
 
 use serde_json::{Value, json};
-use transmla_core::config::{FAMILIES, FeedForward, Multipliers, RopeRule, SoftCaps, WindowRule};
+use transmla_core::config::{BiasRule, FAMILIES, FeedForward, Multipliers, RopeRule, SoftCaps, WindowRule};
 
 use crate::fixture::read_json;
 
@@ -20,7 +20,7 @@ fn the_table_has_the_defaults_of_the_classes() {
         let expected = &recorded[family.model_type];
         let defaults = &family.defaults;
         let windows = family.window != WindowRule::Never;
-        let switched = family.window == WindowRule::Switched;
+        let switched = matches!(family.window, WindowRule::Switched | WindowRule::SwitchedAlternate);
         let mut pairs = vec![
             ("vocab_size", json!(defaults.vocab_size)),
             ("hidden_size", json!(defaults.hidden_size)),
@@ -38,6 +38,9 @@ fn the_table_has_the_defaults_of_the_classes() {
         ];
         if family.multipliers == Multipliers::Keys {
             pairs.extend(MULTIPLIERS.map(|key| (key, json!(1.0))));
+        }
+        if family.bias == BiasRule::QkvBiasKey {
+            pairs.push(("qkv_bias", json!(true)));
         }
         if expected.get("head_dim").is_some() {
             pairs.push(("head_dim", json!(defaults.head_dim)));
@@ -59,6 +62,10 @@ fn the_table_has_the_defaults_of_the_classes() {
             };
             pairs.push((count, json!(defaults.num_local_experts)));
             pairs.push(("num_experts_per_tok", json!(defaults.num_experts_per_tok)));
+            if rule.shared {
+                let width = defaults.shared_expert_intermediate_size;
+                pairs.push(("shared_expert_intermediate_size", json!(width)));
+            }
             if rule.by_keys {
                 pairs.push(("moe_intermediate_size", json!(defaults.moe_intermediate_size)));
                 pairs.push(("norm_topk_prob", json!(false)));

@@ -61,7 +61,7 @@ def tensors(config):
     by_key = getattr(config, "attention_bias", False) and family in (
         "llama", "qwen3", "gemma2", "gemma3_text", "smollm3", "granite", "olmo2", "qwen3_moe"
     )
-    bias = by_key or family in ("qwen2", "mimo")
+    bias = by_key or family in ("qwen2", "mimo") or (family == "qwen2_moe" and config.qkv_bias)
     out = {"model.embed_tokens.weight": [config.vocab_size, hidden], "model.norm.weight": [hidden]}
     if not config.tie_word_embeddings:
         out["lm_head.weight"] = [config.vocab_size, hidden]
@@ -90,12 +90,17 @@ def tensors(config):
             for expert in range(config.num_local_experts):
                 for name, shape in [("w1", [inner, hidden]), ("w3", [inner, hidden]), ("w2", [hidden, inner])]:
                     out[f"{at}block_sparse_moe.experts.{expert}.{name}.weight"] = shape
-        elif family == "qwen3_moe" and (layer + 1) % config.decoder_sparse_step == 0 and layer not in config.mlp_only_layers:
+        elif family in ("qwen2_moe", "qwen3_moe") and (layer + 1) % config.decoder_sparse_step == 0 and layer not in config.mlp_only_layers:
             out[f"{at}mlp.gate.weight"] = [config.num_experts, hidden]
             wide = config.moe_intermediate_size
             for expert in range(config.num_experts):
                 for name, shape in [("gate", [wide, hidden]), ("up", [wide, hidden]), ("down", [hidden, wide])]:
                     out[f"{at}mlp.experts.{expert}.{name}_proj.weight"] = shape
+            if family == "qwen2_moe":
+                wide = config.shared_expert_intermediate_size
+                out[f"{at}mlp.shared_expert_gate.weight"] = [1, hidden]
+                for name, shape in [("gate", [wide, hidden]), ("up", [wide, hidden]), ("down", [hidden, wide])]:
+                    out[f"{at}mlp.shared_expert.{name}_proj.weight"] = shape
         else:
             for name, shape in [("gate", [inner, hidden]), ("up", [inner, hidden]), ("down", [hidden, inner])]:
                 out[f"{at}mlp.{name}_proj.weight"] = shape
@@ -164,7 +169,7 @@ def main():
     save_file(recorded, os.path.join(HERE, "recorded.safetensors"))
     keys = """vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim
     max_position_embeddings rms_norm_eps rope_theta rope_local_base_freq sliding_window max_window_layers num_local_experts num_experts num_experts_per_tok
-    moe_intermediate_size norm_topk_prob
+    moe_intermediate_size norm_topk_prob shared_expert_intermediate_size qkv_bias
     query_pre_attn_scalar attn_logit_softcapping final_logit_softcapping bos_token_id eos_token_id tie_word_embeddings
     embedding_multiplier attention_multiplier residual_multiplier logits_scaling attention_bias hidden_act hidden_activation""".split()
     defaults = {}

@@ -68,6 +68,11 @@ def features(config) -> Features:
             "transformers runs it, and --key-norm regression makes a model without them"
         )
     family = config.family
+    if family.get("shared_expert"):
+        raise ValueError(
+            "this model has an expert that all tokens share behind a gate of its own (shared_expert_gate), which vLLM's DeepSeek "
+            "classes have not; transformers runs it"
+        )
     gemma = family.get("gemma", False)
     bias, output_bias = config.biases
     spans = {"head": config.qk_nope_head_dim, "all": config.num_attention_heads * config.qk_nope_head_dim}
