@@ -288,6 +288,7 @@ mod tests {
         let mut raw = json!({
             "model_type": model_type, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3,
             "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 40, "num_local_experts": 4,
+            "moe_intermediate_size": 12, "shared_expert_intermediate_size": 20, "num_experts_per_tok": 2,
             "cache_implementation": "hybrid", "cache_config": {"nbits": 4},
         });
         let raw = raw.as_object_mut().unwrap();

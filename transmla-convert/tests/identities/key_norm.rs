@@ -89,7 +89,9 @@ fn absorbed_equals_expanded() {
         let model = Decoder::open(&outcome.saved(), &Device::flex(), Residency::Loaded).unwrap();
         let text = tokens(512, 2, 60);
         let whole = model.logits(&text, None).unwrap();
-        for (dtype, tolerance) in [(StorageDtype::F32, 1e-4), (StorageDtype::Bf16, 0.5)] {
+        // Where two experts are nearly as good, a rounded cache chooses the other.
+        let half = if model.config().experts.is_some() { 1.5 } else { 0.5 };
+        for (dtype, tolerance) in [(StorageDtype::F32, 1e-4), (StorageDtype::Bf16, half)] {
             let mut cache = KvCache::with_dtype(model.config(), 4, dtype);
             let mut start = 0;
             for length in [30, 1, 7, 1, 21] {
