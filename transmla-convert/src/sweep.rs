@@ -233,14 +233,6 @@ impl PlannedSweep {
         }
     }
 
-    /// Estimated peak of memory in bytes of the model that takes most.
-    pub fn largest_peak_bytes(&self) -> u64 {
-        (0..self.plans.len())
-            .map(|index| self.peak_bytes(index))
-            .max()
-            .unwrap_or(0)
-    }
-
     pub(crate) fn peak_bytes(&self, index: usize) -> u64 {
         conversion_bytes(&self.plans[index], &self.texts[index], self.residency(), &self.setup)
     }

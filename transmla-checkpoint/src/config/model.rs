@@ -6,6 +6,7 @@ use super::experts::ExpertConfig;
 use super::family::Family;
 use super::features::{Activation, SlidingWindow};
 use super::grouped::GroupedConfig;
+use super::latent::LatentConfig;
 use super::layer_ropes::LayerRopes;
 use super::mtp::MtpConfig;
 use super::raw::RawConfig;
@@ -79,6 +80,16 @@ impl ModelConfig {
             softcap: self.score_softcap,
             window: window.map(|window| window.size),
         }
+    }
+
+    /// Rows of the projection to the queries of all heads of a latent attention: without the rotary part where they are
+    /// normalised, for that is made behind the norm.
+    pub fn query_rows(&self, latent: &LatentConfig) -> usize {
+        let width = match self.family.qk_norm.is_there() {
+            true => latent.qk_nope_head_dim,
+            false => latent.query_width(),
+        };
+        self.num_attention_heads * width
     }
 
     /// The experts of one layer, or nothing if it has one MLP.

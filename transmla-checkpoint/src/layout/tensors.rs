@@ -156,10 +156,7 @@ fn latent_tensors(config: &ModelConfig, latent: &LatentConfig, prefix: &str) -> 
     let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
     let (rank, rope) = (latent.kv_lora_rank, latent.qk_rope_head_dim);
     let query_norm = config.family.qk_norm.width(heads, latent.qk_nope_head_dim);
-    let query_rows = match query_norm {
-        Some(_) => heads * latent.qk_nope_head_dim,
-        None => heads * latent.query_width(),
-    };
+    let query_rows = config.query_rows(latent);
     let norms = latent.latent_norm_eps.is_some();
     let mut tensors = Vec::new();
     let mut add = |name: &str, shape: &[usize]| tensors.push(TensorSpec::new(format!("{prefix}.{name}.weight"), shape));

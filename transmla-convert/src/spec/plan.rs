@@ -302,12 +302,7 @@ fn bias_tensors(
     layer: usize,
 ) -> Vec<TensorSpec> {
     let keys = latent.kv_lora_rank + latent.qk_rope_head_dim;
-    // Of normalised queries the rotary part is made behind the norm.
-    let query_width = match config.family.qk_norm.is_there() && !stock {
-        true => latent.qk_nope_head_dim,
-        false => latent.query_width(),
-    };
-    let queries = config.num_attention_heads * query_width;
+    let queries = config.query_rows(latent);
     let query = match latent.q_lora_rank {
         Some(rank) if stock => ("q_a_proj", rank),
         Some(_) => ("q_b_proj", queries),
