@@ -30,6 +30,7 @@ mod generate;
 mod heal;
 mod inspect;
 mod interrupt;
+mod latents;
 mod links;
 mod logits;
 mod man;

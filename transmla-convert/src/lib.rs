@@ -101,6 +101,7 @@ pub use spec::calibration_text::CalibrationText;
 pub use spec::engine::GGUF_FILE;
 pub use spec::error::{ConvertError, TextNameError};
 pub use spec::figures::LayerFigures;
+pub use spec::groups::group_source;
 pub use spec::healing::{Healing, HealingError, Trained};
 pub use spec::healing_report::{Distance, HealCheck, HealReport, HealStep};
 pub use spec::hint::Hint;

@@ -169,7 +169,9 @@ fn biases_windows_and_soft_caps_have_their_part() {
             linear.bias = Some(random([rows, 1], seed).mul_scalar(0.3).reshape([rows]));
         };
         bias(&mut attention.kv_down, 1);
-        bias(&mut attention.kv_up, 2);
+        if let Some(up) = &mut attention.kv_up {
+            bias(up, 2);
+        }
         bias(&mut attention.o, 3);
     });
     let names = [

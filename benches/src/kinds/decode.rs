@@ -119,7 +119,7 @@ impl Layers {
                 kv_down: linear(rank + rope, heads.hidden, numbers),
                 kv_norm: None,
                 latent_map: None,
-                kv_up: linear(heads.query * 2 * heads.width, rank, numbers),
+                kv_up: Some(linear(heads.query * 2 * heads.width, rank, numbers)),
                 o: linear(heads.hidden, heads.query * heads.width, numbers),
                 heads: heads.query,
                 shape: shape.clone(),

@@ -20,4 +20,14 @@ impl AttentionConfig {
             Self::Latent(latent) => latent.cache_numbers(),
         }
     }
+
+    /// Of these, what each of some devices holds that share the heads (tensor parallel): its part of the key heads or of the groups
+    /// of latents, at least one. More devices than there are of these hold copies.
+    pub fn device_numbers(&self, devices: usize) -> usize {
+        let (parts, each) = match self {
+            Self::Grouped(grouped) => (grouped.num_key_value_heads, 2 * grouped.head_dim),
+            Self::Latent(latent) => (latent.latent_groups, latent.group_numbers()),
+        };
+        parts.div_ceil(devices.max(1)) * each
+    }
 }

@@ -156,6 +156,8 @@ mod tests {
                         };
                         let latent = LatentConfig {
                             q_lora_rank,
+                            latent_groups: 1,
+                            tied: false,
                             kv_lora_rank: 6,
                             qk_nope_head_dim: 8,
                             qk_rope_head_dim: 4,
@@ -166,6 +168,15 @@ mod tests {
                             key_norm_width: (family.qk_norm == QueryKeyNorm::AllHeads && !stock).then_some(8),
                         };
                         check(&source, &latent, &form);
+                        if !stock && !family.qk_norm.is_there() {
+                            let grouped = LatentConfig {
+                                latent_groups: 2,
+                                tied: true,
+                                kv_lora_rank: 8,
+                                ..latent
+                            };
+                            check(&source, &grouped, &form);
+                        }
                     }
                 }
             }

@@ -9,11 +9,16 @@ use crate::error::CheckpointError;
 pub struct LatentConfig {
     /// Rank of the query projection, or nothing for a full one.
     pub q_lora_rank: Option<usize>,
-    /// Width r of the latent that keys and values are made from.
+    /// Groups of heads that have a latent and a rotary key each (`latent_groups`, grouped latent attention); 1 is MLA.
+    pub latent_groups: usize,
+    /// Whether a group's latent is its heads' value and their key without position, as it is (`tied_latent`, grouped tied
+    /// attention): there is no `kv_b_proj`, and these three have one width.
+    pub tied: bool,
+    /// Width r of the latent that keys and values of a group are made from.
     pub kv_lora_rank: usize,
     /// Width of a head's query and key part without position.
     pub qk_nope_head_dim: usize,
-    /// Width d_r of the shared key with position.
+    /// Width d_r of the key with position that the heads of a group share.
     pub qk_rope_head_dim: usize,
     /// Width of a head's value.
     pub v_head_dim: usize,
@@ -48,6 +53,11 @@ impl LatentConfig {
                 true => Some(STOCK_QUERY_RANK),
                 false => keys.optional_size("q_lora_rank")?,
             },
+            latent_groups: match family {
+                Some(_) => keys.optional_size("latent_groups")?.unwrap_or(1),
+                None => 1,
+            },
+            tied: family.is_some() && keys.flag("tied_latent")?,
             kv_lora_rank: keys.size("kv_lora_rank")?,
             qk_nope_head_dim: keys.size("qk_nope_head_dim")?,
             qk_rope_head_dim: keys.size("qk_rope_head_dim")?,
@@ -63,11 +73,41 @@ impl LatentConfig {
                 None => None,
             },
         };
+        latent.check_groups(heads)?;
         latent.check_key_norm(family.map_or(QueryKeyNorm::Never, |family| family.qk_norm), heads)?;
         if !latent.qk_rope_head_dim.is_multiple_of(2) {
             return Err(CheckpointError::config("qk_rope_head_dim", "must be even"));
         }
         Ok(latent)
+    }
+
+    /// Whether groups of latents fit the heads and what else there is.
+    fn check_groups(&self, heads: usize) -> Result<(), CheckpointError> {
+        let wrong = |key, problem: &str| Err(CheckpointError::config(key, problem));
+        if self.latent_groups == 0 || !heads.is_multiple_of(self.latent_groups) {
+            return wrong("latent_groups", "must be a positive divisor of num_attention_heads");
+        }
+        if self.tied && [self.qk_nope_head_dim, self.v_head_dim] != [self.kv_lora_rank; 2] {
+            return wrong(
+                "tied_latent",
+                "is for kv_lora_rank, qk_nope_head_dim and v_head_dim that are the same: a latent is its heads' key and value",
+            );
+        }
+        if self.latent_groups > 1 || self.tied {
+            if self.latent_norm_eps.is_some() {
+                return wrong(
+                    "use_qkv_norm",
+                    "is for latents that all heads share, and neither for groups of heads nor tied ones",
+                );
+            }
+            if self.key_norm_heads.is_some() {
+                return wrong(
+                    "key_norm_heads",
+                    "is for latents that all heads share, and neither for groups of heads nor tied ones",
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Whether kept scales of norms are those that a family has.
@@ -106,9 +146,24 @@ impl LatentConfig {
         }
     }
 
-    /// Numbers that the KV cache holds per token and layer: latent, rotary key, and the scales of kept norms.
-    pub fn cache_numbers(&self) -> usize {
+    /// Numbers that the KV cache holds per token and layer for one group: latent, rotary key, and the scales of kept norms.
+    pub fn group_numbers(&self) -> usize {
         self.kv_lora_rank + self.qk_rope_head_dim + self.key_norm_heads.unwrap_or(0)
+    }
+
+    /// The same for all groups.
+    pub fn cache_numbers(&self) -> usize {
+        self.latent_groups * self.group_numbers()
+    }
+
+    /// Rows of `kv_a_proj_with_mqa`: of each group its latent and its rotary key.
+    pub fn down_rows(&self) -> usize {
+        self.latent_groups * (self.kv_lora_rank + self.qk_rope_head_dim)
+    }
+
+    /// Whether it is more than MLA: no other engine's DeepSeek code has groups of latents, or tied ones.
+    pub fn is_grouped(&self) -> bool {
+        self.latent_groups > 1 || self.tied
     }
 
     /// Rows of the kept key projection that the scales of the keys' norm are made of; nothing where the norm is not kept.

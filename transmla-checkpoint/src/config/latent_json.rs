@@ -213,6 +213,12 @@ impl ModelConfig {
             let turns = (0..self.num_hidden_layers).map(|layer| u8::from(self.rope.of(layer).has_positions()));
             keys.push(("no_rope_layers", json!(turns.collect::<Vec<_>>())));
         }
+        if latent.latent_groups > 1 {
+            keys.push(("latent_groups", json!(latent.latent_groups)));
+        }
+        if latent.tied {
+            keys.push(("tied_latent", json!(true)));
+        }
         if let Some(heads) = latent.key_norm_heads {
             keys.push(("key_norm_heads", json!(heads)));
         }
@@ -264,6 +270,8 @@ mod tests {
 
     const LATENT: LatentConfig = LatentConfig {
         q_lora_rank: None,
+        latent_groups: 1,
+        tied: false,
         kv_lora_rank: 8,
         qk_nope_head_dim: 8,
         qk_rope_head_dim: 4,

@@ -178,14 +178,16 @@ fn latent_tensors(config: &ModelConfig, latent: &LatentConfig, prefix: &str) -> 
         add("k_proj", &[rows, hidden]);
         add("k_norm", &[scales]);
     }
-    add("kv_a_proj_with_mqa", &[rank + rope, hidden]);
+    add("kv_a_proj_with_mqa", &[latent.down_rows(), hidden]);
     if norms {
         add("kv_a_layernorm", &[rank]);
     }
-    add(
-        "kv_b_proj",
-        &[heads * (latent.qk_nope_head_dim + latent.v_head_dim), rank],
-    );
+    if !latent.tied {
+        add(
+            "kv_b_proj",
+            &[heads * (latent.qk_nope_head_dim + latent.v_head_dim), rank],
+        );
+    }
     add("o_proj", &[hidden, heads * latent.v_head_dim]);
     tensors
 }

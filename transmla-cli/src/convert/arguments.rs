@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 use transmla_convert::{
-    FileFormat, KeyNorm, LARGEST_RECIPE, MethodName, Recipe, has_refinement, resolve_paths, shapes_for_budget,
+    FileFormat, KeyNorm, LARGEST_RECIPE, MethodName, Recipe, group_source, has_refinement, resolve_paths,
+    shapes_for_budget,
 };
 use transmla_core::ModelConfig;
 use transmla_core::checkpoint::read_regular_text;
@@ -77,6 +78,16 @@ struct ShapeArguments {
     #[arg(long, value_name = "N", value_parser = values::positive)]
     refine_batch: Option<usize>,
 
+    /// Groups of key heads that have a latent and a rotary key each (grouped latent attention, GLA), so that devices that share the heads
+    /// hold a part of the cache each; --kv-lora-rank and --qk-mqa-dim are those of a group [default: 1; --tied: one for each key head]
+    #[arg(long, value_name = "N", value_parser = values::positive)]
+    latent_groups: Option<usize>,
+
+    /// Make the latent of a group its heads' value and their key without position as it is (grouped tied attention, GTA); it is as
+    /// wide as a head unless --kv-lora-rank says otherwise
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    tied: Option<bool>,
+
     /// Width of the latent that keys and values share [default: what makes half of the original KV cache; --target vllm: what
     /// makes 320, 512 or 576 numbers per token, which its GPU kernels hold; embedded: 28]
     #[arg(long, value_name = "R", value_parser = values::positive)]
@@ -120,6 +131,7 @@ impl ConvertArguments {
         recipe.transmla_version = env!("CARGO_PKG_VERSION").into();
         self.model.apply(&mut recipe);
         self.shape.apply(&mut recipe);
+        self.shape.free_widths(self.recipe.is_none(), &mut recipe);
         self.conversion.apply(&mut recipe)?;
         if !has_refinement(recipe.method) {
             let refines = self.shape.refine.is_some_and(|steps| steps > 0);
@@ -143,7 +155,8 @@ impl ConvertArguments {
     /// Widths for the budget, if there is one.
     pub fn apply_budget(&self, recipe: &mut Recipe, config: &ModelConfig) -> anyhow::Result<()> {
         if let Some(share) = self.shape.kv_budget {
-            let (rope, rank) = shapes_for_budget(config, share, KeyNorm::chosen(recipe, config).scales(config))?;
+            let scales = KeyNorm::chosen(recipe, config).scales(config);
+            let (rope, rank) = shapes_for_budget(&group_source(config, recipe)?, share, scales)?;
             (recipe.qk_mqa_dim, recipe.kv_lora_rank) = (Some(rope), Some(rank));
         }
         Ok(())
@@ -159,10 +172,20 @@ fn read_recipe(file: &Path) -> anyhow::Result<Recipe> {
 }
 
 impl ShapeArguments {
+    /// Leaves widths open that are not given where heads are in groups: those that a model has as `defaults` are for one latent.
+    fn free_widths(&self, defaults: bool, recipe: &mut Recipe) {
+        if defaults && (recipe.tied || recipe.latent_groups.is_some_and(|groups| groups > 1)) {
+            recipe.kv_lora_rank = self.kv_lora_rank;
+            recipe.qk_mqa_dim = self.qk_mqa_dim;
+        }
+    }
+
     fn apply(&self, recipe: &mut Recipe) {
         set(&mut recipe.method, self.method);
         set(&mut recipe.refine, self.refine.map(Some));
         set(&mut recipe.refine_batch, self.refine_batch.map(Some));
+        set(&mut recipe.latent_groups, self.latent_groups.map(Some));
+        set(&mut recipe.tied, self.tied);
         set(&mut recipe.kv_lora_rank, self.kv_lora_rank.map(Some));
         set(&mut recipe.qk_mqa_dim, self.qk_mqa_dim.map(Some));
         set(&mut recipe.collapse, self.collapse.map(|AutoOr(number)| number));

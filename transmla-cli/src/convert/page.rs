@@ -11,7 +11,7 @@ use transmla_report::{ConversionReport, Fact, Measured, Phase, RopeFigures, Samp
 
 use super::plan_view::style;
 use super::stages::{ReadText, StageTime};
-use crate::{memory, table, task_figures};
+use crate::{latents, memory, table, task_figures};
 
 /// The page's name in the folder of its model.
 pub const PAGE: &str = "report.html";
@@ -90,6 +90,7 @@ fn facts(plan: &Plan, freqfold: Option<usize>, calibration: Option<String>) -> V
     let facts = [
         ("Layers", Some(source.num_hidden_layers.to_string())),
         ("Heads", Some(heads)),
+        ("Latents", latent.is_grouped().then(|| latents::describe(latent))),
         ("Latent", Some(latent.kv_lora_rank.to_string())),
         ("Rotary key", Some(latent.qk_rope_head_dim.to_string())),
         ("Query latent", latent.q_lora_rank.map(|rank| rank.to_string())),

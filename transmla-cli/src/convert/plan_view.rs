@@ -8,9 +8,9 @@ use transmla_core::TensorSpec;
 use transmla_core::config::LatentStyle;
 
 use super::estimate::Estimate;
-use crate::flags;
 use crate::model::declared_bytes;
 use crate::table::{self, Table};
+use crate::{flags, latents};
 
 /// What is shown of a plan.
 pub struct PlanView<'a> {
@@ -64,13 +64,7 @@ impl PlanView<'_> {
         } else {
             ""
         };
-        table.row(
-            "becomes",
-            format!(
-                "latent {}, shared rotary key {}, {query_rank}{norms}",
-                latent.kv_lora_rank, latent.qk_rope_head_dim
-            ),
-        );
+        table.row("becomes", format!("{}, {query_rank}{norms}", latents::describe(latent)));
         table.row("method", describe_method(plan));
         let (before, after) = plan.cache_numbers();
         let share = table::change(before, after);
@@ -79,6 +73,9 @@ impl PlanView<'_> {
             format!("{before} -> {after} numbers per token and layer ({share})"),
         );
         table.row("", table::token_bytes(plan.converted()));
+        if let Some(devices) = latents::per_device(plan.converted()) {
+            table.row("", devices);
+        }
         table.row(
             "weights",
             format!(
@@ -138,6 +135,7 @@ impl PlanView<'_> {
             "refine": refinement(plan.recipe()),
             "shapes": shapes(plan),
             "kv_cache": {"original": before, "mla": after},
+            "kv_cache_per_device": latents::numbers_by_devices(plan.converted()),
             "kv_cache_bytes": table::bytes_by_format(plan.converted()),
             "freqfold": plan.recipe().freqfold.to_string(),
             "freqfold_candidates": plan.freqfolds(),
@@ -170,6 +168,8 @@ pub fn shapes(plan: &Plan) -> Value {
         "num_key_value_heads": grouped.num_key_value_heads,
         "head_dim": grouped.head_dim,
         "q_lora_rank": latent.q_lora_rank,
+        "latent_groups": latent.latent_groups,
+        "tied_latent": latent.tied,
         "kv_lora_rank": latent.kv_lora_rank,
         "qk_nope_head_dim": latent.qk_nope_head_dim,
         "qk_rope_head_dim": latent.qk_rope_head_dim,

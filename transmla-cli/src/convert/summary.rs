@@ -11,7 +11,7 @@ use transmla_eval::tasks::TaskRow;
 use super::plan_view::{class, left_out, shapes, style};
 use super::stages::StageTime;
 use crate::table::{self, Table};
-use crate::{flags, task_figures};
+use crate::{flags, latents, task_figures};
 
 /// A finished conversion.
 pub struct Summary<'a> {
@@ -150,10 +150,18 @@ impl Summary<'_> {
         let (grouped, latent) = (plan.grouped(), plan.latent());
         table.row(
             "attention",
-            format!(
-                "{} key/value heads of {} -> latent {} + rotary key {}",
-                grouped.num_key_value_heads, grouped.head_dim, latent.kv_lora_rank, latent.qk_rope_head_dim
-            ),
+            match latent.is_grouped() {
+                false => format!(
+                    "{} key/value heads of {} -> latent {} + rotary key {}",
+                    grouped.num_key_value_heads, grouped.head_dim, latent.kv_lora_rank, latent.qk_rope_head_dim
+                ),
+                true => format!(
+                    "{} key/value heads of {} -> {}",
+                    grouped.num_key_value_heads,
+                    grouped.head_dim,
+                    latents::describe(latent)
+                ),
+            },
         );
         let (before, after) = plan.cache_numbers();
         let share = table::change(before, after);

@@ -6,6 +6,7 @@ use transmla_core::config::{
 use transmla_core::{AttentionConfig, ModelConfig};
 
 use super::inspection::{Conversion, Inspection, Suggestion, TOKENS, Weights, mebibytes};
+use crate::latents;
 use crate::table::{self, Table};
 
 /// The whole table.
@@ -70,11 +71,11 @@ fn latent_attention(table: &mut Table, config: &ModelConfig, latent: &LatentConf
     let (heads, theta) = (config.num_attention_heads, thetas(config));
     table.row(
         "attention",
-        format!(
-            "{heads} heads, latent {}, shared rotary key {}, RoPE theta {theta}",
-            latent.kv_lora_rank, latent.qk_rope_head_dim
-        ),
+        format!("{heads} heads, {}, RoPE theta {theta}", latents::describe(latent)),
     );
+    if let Some(devices) = latents::per_device(config) {
+        table.row("", devices);
+    }
     let queries = latent
         .q_lora_rank
         .map_or("full".to_owned(), |rank| format!("rank {rank}"));

@@ -13,6 +13,7 @@ use transmla_core::model::{carried_tensors, check_headers, model_tensors, unused
 use transmla_core::{AttentionConfig, Checkpoint, ModelConfig};
 
 use crate::flags;
+use crate::latents::numbers_by_devices;
 use crate::model::{ModelFolder, declared_bytes};
 use crate::table::bytes_by_format;
 
@@ -72,6 +73,7 @@ impl Inspection {
             kv_cache: CacheSize {
                 numbers_per_token_and_layer: numbers,
                 mib_per_1000_tokens_bf16: mebibytes(numbers, config.num_hidden_layers),
+                numbers_per_device: numbers_by_devices(config),
                 bytes_per_token_and_layer: bytes_by_format(config),
             },
             attention: attention(config),
@@ -132,6 +134,8 @@ pub(super) struct CacheSize {
     pub(super) numbers_per_token_and_layer: usize,
     pub(super) mib_per_1000_tokens_bf16: f64,
     /// By format, scales included; those that the model's cache can have.
+    /// Of devices that share the heads, by their number.
+    pub(super) numbers_per_device: BTreeMap<usize, usize>,
     pub(super) bytes_per_token_and_layer: BTreeMap<String, usize>,
 }
 
@@ -172,6 +176,8 @@ fn attention(config: &ModelConfig) -> Value {
         AttentionConfig::Latent(latent) => json!({
             "kind": "latent",
             "q_lora_rank": latent.q_lora_rank,
+            "latent_groups": latent.latent_groups,
+            "tied_latent": latent.tied,
             "kv_lora_rank": latent.kv_lora_rank,
             "qk_nope_head_dim": latent.qk_nope_head_dim,
             "qk_rope_head_dim": latent.qk_rope_head_dim,

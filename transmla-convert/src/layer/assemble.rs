@@ -69,7 +69,11 @@ pub(crate) fn attention(
         kv_down: to_linear(down.as_ref(), hidden, device),
         kv_norm: None,
         latent_map: None,
-        kv_up: to_linear(factors.kv.kv_b().as_ref(), plan.latent().kv_lora_rank, device),
+        kv_up: Some(to_linear(
+            factors.kv.kv_b().as_ref(),
+            plan.latent().kv_lora_rank,
+            device,
+        )),
         o: output,
         heads: plan.source().num_attention_heads,
         shape: plan.latent().clone(),
@@ -222,7 +226,9 @@ pub(crate) fn tensors(
     let order = Some(Rows { plain: rank, rope });
     add("kv_a_proj_with_mqa", &attention.kv_down, order, &latent, &[])?;
     let columns = norm.map_or(&[][..], |norm| &norm.columns[..]);
-    add("kv_b_proj", &attention.kv_up, None, &|_| 1.0, columns)?;
+    if let Some(up) = &attention.kv_up {
+        add("kv_b_proj", up, None, &|_| 1.0, columns)?;
+    }
     add("o_proj", &attention.o, None, &|_| output_scale, &[])?;
     if let Some(norms) = norms {
         let mut norm = |name: &str, norm: &LatentNorm| {

@@ -124,7 +124,11 @@ pub(crate) fn identity_norms(
     layer: &DecoderLayer,
 ) -> Result<LatentNorms, CoreError> {
     let (rank, down) = (attention.shape.kv_lora_rank, &attention.kv_down);
-    let kv = identity(&latent_rows(attention), &attention.kv_up, form, stream, layer)?;
+    let Some(up) = &attention.kv_up else {
+        let problem = "a tied latent has no kv_b_proj, which would undo what is done to its norm";
+        return Err(CoreError::Execution(problem.into()));
+    };
+    let kv = identity(&latent_rows(attention), up, form, stream, layer)?;
     let mut readers = vec![
         Reader::new(down, 0..rank, Some(&kv.rows))?,
         Reader::new(down, rank..down.weight.dims()[0], None)?,

@@ -72,8 +72,15 @@ pub fn model_card(plan: &Plan, card: &ModelCard<'_>, report: &Report) -> String 
          holds {after} numbers per token and layer where the original's holds {before}. {}\n\n{load}",
         credits(plan.recipe())
     );
-    let mut rows = vec![
-        ("class", format!("`{class}`")),
+    let mut rows = vec![("class", format!("`{class}`"))];
+    if latent.latent_groups > 1 {
+        let groups = "groups of heads with a latent and a rotary key each";
+        rows.push(("`latent_groups`", format!("{}, {groups}", latent.latent_groups)));
+    }
+    if latent.tied {
+        rows.push(("`tied_latent`", "a latent is its heads' value and key as it is".into()));
+    }
+    rows.extend([
         ("`kv_lora_rank`", latent.kv_lora_rank.to_string()),
         ("`qk_rope_head_dim`", latent.qk_rope_head_dim.to_string()),
         (
@@ -83,7 +90,7 @@ pub fn model_card(plan: &Plan, card: &ModelCard<'_>, report: &Report) -> String 
         ("weights", plan.recipe().dtype.to_string()),
         ("method", method),
         ("calibrated on", markdown(card.calibration)),
-    ];
+    ]);
     if let Some(formats) = card.quantised {
         rows.push(("made from", format!("quantised weights: {}", markdown(formats))));
     }

@@ -18,6 +18,10 @@ pub(crate) fn lost_rows(
     latent: &LatentConfig,
     checkpoint: &Checkpoint,
 ) -> Result<Option<String>, CoreError> {
+    if latent.is_grouped() {
+        // The older form had one latent.
+        return Ok(None);
+    }
     let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
     for layer in 0..config.num_hidden_layers {
         let rows = latent.kv_lora_rank + latent.qk_rope_head_dim;

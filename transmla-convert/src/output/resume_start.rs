@@ -34,6 +34,8 @@ pub(crate) fn start(plan: &Plan, text: &TokenBatch, origin: &Origin<'_>) -> Resu
         qk_mqa_dim,
         collapse,
         freqfold,
+        latent_groups,
+        tied,
         kv_lora_rank,
         q_lora_rank,
         balance_kv_ratio,
@@ -60,7 +62,15 @@ pub(crate) fn start(plan: &Plan, text: &TokenBatch, origin: &Origin<'_>) -> Resu
         transmla_version: _,
     } = plan.recipe();
     let steps = refinement(plan.recipe());
-    let shapes = (qk_mqa_dim, collapse, freqfold, kv_lora_rank, q_lora_rank);
+    let shapes = (
+        qk_mqa_dim,
+        collapse,
+        freqfold,
+        kv_lora_rank,
+        q_lora_rank,
+        latent_groups,
+        tied,
+    );
     let chosen = (*freqfold == FreqFold::Auto).then_some(ppl_eval_batch_size);
     let rest = (
         (refine_batch, chosen),
@@ -209,6 +219,8 @@ mod tests {
         others.push(with(&|options| options.qk_mqa_dim = Some(8)));
         others.push(with(&|options| options.kv_lora_rank = Some(13)));
         others.push(with(&|options| options.q_lora_rank = Some(9)));
+        others.push(with(&|options| options.latent_groups = Some(2)));
+        others.push(with(&|options| options.tied = true));
         others.push(with(&|options| options.use_qkv_norm = true));
         others.push(with(&|options| options.style = crate::spec::options::Style::Family));
         others.push(with(&|options| options.dtype = StorageDtype::F16));

@@ -161,7 +161,7 @@ impl LayerShape {
                 (
                     it.qk_nope_head_dim as f64 + rope,
                     it.v_head_dim as f64,
-                    rope * (heads + 1.0),
+                    rope * (heads + it.latent_groups as f64),
                 )
             }
         };

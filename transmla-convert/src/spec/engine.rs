@@ -40,6 +40,21 @@ impl Engine {
         }
     }
 
+    /// Whether it runs a model whose heads are in groups with a latent each, or whose latents are tied.
+    ///
+    /// # Errors
+    /// [`ConvertError::Engine`], but for transformers.
+    pub(crate) fn check_latent_groups(self) -> Result<(), ConvertError> {
+        match self {
+            Self::Transformers => Ok(()),
+            _ => Err(ConvertError::Engine {
+                engine: self,
+                problem: "its latent attention has one latent for all heads, and this model's are of groups (`latent_groups`) or tied (`tied`)".into(),
+                advice: "leave both out, or take target = \"transformers\", which runs it in the family's own class".into(),
+            }),
+        }
+    }
+
     /// Whether it runs a model of so many layers that is written so; `obstacle` is what keeps the model from the stock form.
     ///
     /// # Errors

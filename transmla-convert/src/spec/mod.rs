@@ -5,6 +5,7 @@ pub mod calibration_text;
 pub mod engine;
 pub mod error;
 pub mod figures;
+pub mod groups;
 pub mod healing;
 pub mod healing_report;
 pub mod hint;

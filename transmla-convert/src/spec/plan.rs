@@ -7,6 +7,7 @@ use transmla_rope::HeadShape;
 
 use crate::spec::budget::default_shapes;
 use crate::spec::error::ConvertError;
+use crate::spec::groups::Groups;
 use crate::spec::options::{Engine, FileFormat, KeyNorm, Style};
 use crate::spec::recipe::Recipe;
 use crate::spec::shapes::{check_ranks, check_rope};
@@ -42,15 +43,19 @@ impl Plan {
         let key_norm = KeyNorm::chosen(recipe, source);
         let key_norm_heads = kept_norms(source, key_norm)?;
         let beside = key_norm_heads.unwrap_or(0);
-        let widths = default_shapes(source, recipe.engine, (recipe.qk_mqa_dim, recipe.kv_lora_rank), beside)?;
+        let groups = Groups::of(source, &grouped, recipe)?;
+        let one = groups.source(source);
+        let of_one = *one.grouped().unwrap_or(&grouped);
+        let widths = default_shapes(&one, recipe.engine, groups.tied_widths(&grouped, recipe), beside)?;
         let recipe = &Recipe {
+            latent_groups: (groups.count > 1).then_some(groups.count),
             qk_mqa_dim: Some(widths.0),
             kv_lora_rank: Some(widths.1),
             key_norm: recipe.key_norm.or(source.family.qk_norm.is_there().then_some(key_norm)),
             ..recipe.clone()
         };
-        let freqfolds = check_rope(source, &grouped, recipe, widths.0)?;
-        check_ranks(source, &grouped, recipe, widths)?;
+        let freqfolds = check_rope(&one, &of_one, recipe, widths.0)?;
+        check_ranks(&one, &of_one, recipe, widths, source.num_attention_heads)?;
         let (style, obstacle) = choose_style(source, recipe)?;
         let stock = style == LatentStyle::DeepseekV3;
         let eps = if stock { STOCK_EPS } else { source.rms_norm_eps };
@@ -58,12 +63,15 @@ impl Plan {
             true => Some(query_rank(recipe.q_lora_rank.unwrap_or(source.hidden_size))),
             false => recipe.q_lora_rank,
         };
+        let head_dim = if groups.tied { widths.1 } else { grouped.head_dim };
         let latent = LatentConfig {
             q_lora_rank,
+            latent_groups: groups.count,
+            tied: groups.tied,
             kv_lora_rank: widths.1,
-            qk_nope_head_dim: grouped.head_dim,
+            qk_nope_head_dim: head_dim,
             qk_rope_head_dim: widths.0,
-            v_head_dim: grouped.head_dim,
+            v_head_dim: head_dim,
             latent_norm_eps: (stock || recipe.use_qkv_norm).then_some(eps),
             biases: grouped.qkv_bias || grouped.output_bias,
             key_norm_heads,
@@ -96,6 +104,9 @@ impl Plan {
             )?;
             if key_norm_heads.is_some() {
                 engine.check_key_scales()?;
+            }
+            if latent.is_grouped() {
+                engine.check_latent_groups()?;
             }
         }
         Ok(Self {
@@ -188,6 +199,29 @@ impl Plan {
         let mut tensors = attention_tensors(&config, layer);
         tensors.extend(bias_tensors(&config, &latent, &self.grouped, false, layer));
         (config, latent, tensors)
+    }
+
+    /// The plan of one group of heads as a model of its own, untied: what the closed form of each group goes by. Of one latent for all
+    /// heads it is this plan. It has this plan's recipe and tensors.
+    pub(crate) fn of_group(&self) -> Self {
+        let groups = Groups {
+            count: self.latent().latent_groups,
+            tied: false,
+        };
+        let source = groups.source(&self.source);
+        let latent = LatentConfig {
+            latent_groups: 1,
+            tied: false,
+            qk_nope_head_dim: self.grouped.head_dim,
+            v_head_dim: self.grouped.head_dim,
+            ..self.latent().clone()
+        };
+        Self {
+            grouped: *source.grouped().unwrap_or(&self.grouped),
+            converted: source.converted(&latent, &self.form),
+            source,
+            ..self.clone()
+        }
     }
 
     /// Heads as the rope crate counts them.
@@ -301,7 +335,7 @@ fn bias_tensors(
     stock: bool,
     layer: usize,
 ) -> Vec<TensorSpec> {
-    let keys = latent.kv_lora_rank + latent.qk_rope_head_dim;
+    let keys = latent.down_rows();
     let queries = config.query_rows(latent);
     let query = match latent.q_lora_rank {
         Some(rank) if stock => ("q_a_proj", rank),

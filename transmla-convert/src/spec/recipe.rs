@@ -47,6 +47,13 @@ pub struct Recipe {
     /// Frequency folding.
     #[serde(with = "recipe_forms::auto_or_number")]
     pub freqfold: FreqFold,
+    /// Groups of key heads that have a latent and a rotary key each (grouped latent attention, GLA); absent for one latent of all, or
+    /// with `tied` one of each key head. The two widths are those of one group.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "recipe_forms::positive")]
+    pub latent_groups: Option<usize>,
+    /// Whether a group's latent is its heads' value and their key without position as it is (grouped tied attention, GTA).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tied: bool,
     /// Width of the latent that keys and values share; absent for what `default_shapes` gives.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "recipe_forms::positive")]
     pub kv_lora_rank: Option<usize>,
@@ -104,7 +111,7 @@ impl<'de> Deserialize<'de> for WrittenFiles {
 }
 
 /// The fields of a [`Recipe`] that texts of this library name.
-pub const RECIPE_FIELDS: [&str; 17] = [
+pub const RECIPE_FIELDS: [&str; 19] = [
     "method",
     "refine",
     "refine_batch",
@@ -112,6 +119,8 @@ pub const RECIPE_FIELDS: [&str; 17] = [
     "qk_mqa_dim",
     "collapse",
     "freqfold",
+    "latent_groups",
+    "tied",
     "kv_lora_rank",
     "q_lora_rank",
     "balance_kv_ratio",
@@ -158,6 +167,8 @@ impl Default for Recipe {
             qk_mqa_dim: None,
             collapse: None,
             freqfold: FreqFold::Auto,
+            latent_groups: None,
+            tied: false,
             kv_lora_rank: None,
             q_lora_rank: None,
             balance_kv_ratio: 1.0,

@@ -62,12 +62,14 @@ pub(crate) fn check_rope(
     }
 }
 
-/// Checks the widths of the latents and the balance between keys and values.
+/// Checks the widths of the latents and the balance between keys and values, for a group of heads (or all of them) in a model of
+/// `query_heads`.
 pub(crate) fn check_ranks(
     source: &ModelConfig,
     grouped: &GroupedConfig,
     recipe: &Recipe,
     (rope_dim, rank): (usize, usize),
+    query_heads: usize,
 ) -> Result<(), ConvertError> {
     // A layer without positions has all of its keys in the latent.
     let still = (0..source.num_hidden_layers).any(|layer| !source.rope.of(layer).has_positions());
@@ -77,17 +79,21 @@ pub(crate) fn check_ranks(
     };
     if !(1..=largest).contains(&rank) {
         // Half of the original cache is a mild start for most models.
+        let whose = match query_heads == source.num_attention_heads {
+            true => "",
+            false => " of a group",
+        };
         let half = grouped.key_width().saturating_sub(rope_dim);
         return Err(ConvertError::Option(Hint {
             field: "kv_lora_rank",
             found: rank.to_string(),
             allowed: match still {
                 true => format!(
-                    "keys and values have {largest} numbers per token, and layers without positions have all of them in the \
+                    "keys and values{whose} have {largest} numbers per token, and layers without positions have all of them in the \
                      latent, so 1 to {largest} is possible"
                 ),
                 false => format!(
-                    "keys and values have {} numbers per token and {} of them are the rotary key, so 1 to {largest} is possible",
+                    "keys and values{whose} have {} numbers per token and {} of them are the rotary key, so 1 to {largest} is possible",
                     2 * grouped.key_width(),
                     rope_dim
                 ),
@@ -95,7 +101,7 @@ pub(crate) fn check_ranks(
             suggestion: if half == 0 { largest / 2 } else { half }.max(1).to_string(),
         }));
     }
-    let queries = source.num_attention_heads * grouped.head_dim;
+    let queries = query_heads * grouped.head_dim;
     if let Some(rank) = recipe.q_lora_rank.filter(|rank| !(1..=queries).contains(rank)) {
         return Err(ConvertError::Option(Hint {
             field: "q_lora_rank",
@@ -123,7 +129,8 @@ pub(crate) fn rope_widths(head_dim: usize) -> Vec<usize> {
         .collect()
 }
 
-fn list(values: &[usize]) -> String {
+/// Numbers in a sentence.
+pub(crate) fn list(values: &[usize]) -> String {
     let words: Vec<String> = values.iter().map(usize::to_string).collect();
     words.join(", ")
 }

@@ -88,7 +88,11 @@ fn obstacle(source: &ModelConfig, recipe: &Recipe, fitted: bool) -> Option<Strin
     let has_biases = engine.is_none_or(Engine::has_biases);
     let family = source.family;
     let scalings = || source.rope.kinds().iter().map(|rope| rope.scaling);
-    let reason = if source.experts.is_some() {
+    let reason = if recipe.tied {
+        "a latent that is its heads' value and key as it is (tied = true) has no kv_b_proj, which stock DeepSeek code wants"
+    } else if recipe.latent_groups.is_some_and(|groups| groups > 1) {
+        "the model's heads are in groups with a latent each (`latent_groups`), and stock DeepSeek code has one latent for all"
+    } else if source.experts.is_some() {
         "the model's experts are chosen by a softmax, DeepSeek-V3's by a sigmoid"
     } else if family.norm_placement != NormPlacement::Before || family.norm_weight != NormWeight::Plain {
         match source.score_softcap.or(source.logit_softcap) {

@@ -69,6 +69,16 @@ pub fn write_random_variant(folder: &Path, changes: &Value) {
 /// Writes every value of the tensors whose name ends so anew.
 #[allow(dead_code, reason = "not every test file has a use for it")]
 pub fn change_tensor(model: &Path, name: &str, change: impl Fn(f32) -> f32) {
+    rewrite(model, |found, values| {
+        if found.ends_with(name) {
+            values.iter_mut().for_each(|value| *value = change(*value));
+        }
+    });
+}
+
+/// Writes every tensor anew, by its name.
+#[allow(dead_code, reason = "not every test file has a use for it")]
+pub fn rewrite(model: &Path, change: impl Fn(&str, &mut [f32])) {
     let checkpoint = Checkpoint::open(model).unwrap();
     let specs: Vec<TensorSpec> = checkpoint
         .names()
@@ -78,9 +88,7 @@ pub fn change_tensor(model: &Path, name: &str, change: impl Fn(f32) -> f32) {
     let mut writer = CheckpointWriter::create(model, &specs, StorageDtype::F32, 4_000, true).unwrap();
     for spec in &specs {
         let mut values = checkpoint.values(&spec.name, &spec.shape).unwrap();
-        if spec.name.ends_with(name) {
-            values.iter_mut().for_each(|value| *value = change(*value));
-        }
+        change(&spec.name, &mut values);
         writer.write(&spec.name, &values).unwrap();
     }
     writer.write_file("config.json", &config).unwrap();

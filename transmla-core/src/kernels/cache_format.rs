@@ -64,8 +64,8 @@ impl CacheFormat {
         self.check(config)?;
         Ok(match (self, &config.attention) {
             (Self::Quantised(quantisation), AttentionConfig::Latent(latent)) => {
-                let exact = config.attention.cache_numbers() - latent.kv_lora_rank;
-                QuantisedRow::new(quantisation, latent.kv_lora_rank, exact).bytes()
+                let exact = latent.group_numbers() - latent.kv_lora_rank;
+                latent.latent_groups * QuantisedRow::new(quantisation, latent.kv_lora_rank, exact).bytes()
             }
             (Self::Plain(dtype), attention) => attention.cache_numbers() * dtype.bytes(),
             (Self::Quantised(_), AttentionConfig::Grouped(_)) => return Err(self.refused()),

@@ -17,10 +17,10 @@ pub enum LayerCache {
         /// Values, `[batch, G, tokens, d]`.
         values: CachedRows,
     },
-    /// The normalised latent followed by the shared rotated key: `r + d_r` numbers per token, never expanded. Behind them are the scales of
-    /// G key heads' norms, if the model keeps those.
+    /// The normalised latent followed by the shared rotated key: `r + d_r` numbers per token and group of heads, never expanded. Behind
+    /// them are the scales of G key heads' norms, if the model keeps those.
     Latent {
-        /// `[batch, 1, tokens, r + d_r (+ G)]`.
+        /// `[batch, groups, tokens, r + d_r (+ G)]`, mostly of one group.
         rows: CachedRows,
     },
 }
@@ -36,8 +36,8 @@ impl LayerCache {
                     values: rows,
                 }
             }
-            AttentionConfig::Latent(_) => Self::Latent {
-                rows: CachedRows::new(1, config.attention.cache_numbers(), capacity, dtype),
+            AttentionConfig::Latent(latent) => Self::Latent {
+                rows: CachedRows::new(latent.latent_groups, latent.group_numbers(), capacity, dtype),
             },
         }
     }
@@ -51,10 +51,10 @@ impl LayerCache {
             (CacheFormat::Plain(dtype), _) => Ok(Self::new(config, capacity, dtype)),
             (CacheFormat::Quantised(_), AttentionConfig::Grouped(_)) => Err(format.refused()),
             (CacheFormat::Quantised(quantisation), AttentionConfig::Latent(latent)) => {
-                let exact = config.attention.cache_numbers() - latent.kv_lora_rank;
+                let exact = latent.group_numbers() - latent.kv_lora_rank;
                 let row = QuantisedRow::new(quantisation, latent.kv_lora_rank, exact);
                 Ok(Self::Latent {
-                    rows: CachedRows::quantised(row, capacity),
+                    rows: CachedRows::quantised(latent.latent_groups, row, capacity),
                 })
             }
         }
@@ -286,9 +286,14 @@ impl KvCache {
     /// Checks that new tokens of some sequences of a model can follow, and makes them the first if there were none.
     pub(super) fn prepare(&mut self, config: &ModelConfig, batch: usize) -> Result<(), CoreError> {
         let numbers = config.attention.cache_numbers();
-        let latent = matches!(config.attention, AttentionConfig::Latent(_));
+        let (heads, latent) = match &config.attention {
+            AttentionConfig::Grouped(grouped) => (grouped.num_key_value_heads, false),
+            AttentionConfig::Latent(latent) => (latent.latent_groups, true),
+        };
         let fits = |layer: &LayerCache| {
-            layer.sum(CachedRows::numbers_per_token) == numbers && matches!(layer, LayerCache::Latent { .. }) == latent
+            layer.sum(CachedRows::numbers_per_token) == numbers
+                && layer.rows().0.heads() == heads
+                && matches!(layer, LayerCache::Latent { .. }) == latent
         };
         if self.layers.len() != config.num_hidden_layers || !self.layers.iter().all(fits) {
             return Err(CoreError::Cache {

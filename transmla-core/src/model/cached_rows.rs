@@ -55,9 +55,9 @@ impl CachedRows {
         Self::of_form(heads, width, capacity, Form::Plain(dtype))
     }
 
-    /// Quantised rows of a single head.
-    pub(super) fn quantised(row: QuantisedRow, capacity: usize) -> Self {
-        Self::of_form(1, row.numbers(), capacity, Form::Quantised(row))
+    /// Quantised rows of each head.
+    pub(super) fn quantised(heads: usize, row: QuantisedRow, capacity: usize) -> Self {
+        Self::of_form(heads, row.numbers(), capacity, Form::Quantised(row))
     }
 
     fn of_form(heads: usize, width: usize, capacity: usize, form: Form) -> Self {
@@ -150,6 +150,11 @@ impl CachedRows {
     /// Bytes kept of a token, scales included.
     pub fn bytes_per_token(&self) -> usize {
         self.heads * self.form.bytes(self.width)
+    }
+
+    /// Rows kept of a token.
+    pub(super) fn heads(&self) -> usize {
+        self.heads
     }
 
     /// Numbers kept of a token.

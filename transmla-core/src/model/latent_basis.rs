@@ -25,23 +25,30 @@ impl DecoderLayer {
     /// [`CoreError::Execution`] if the device fails.
     pub(super) fn for_quantised_cache(self) -> Result<Self, CoreError> {
         Ok(match self.attention {
-            Attention::Latent(latent) => {
-                let scales = scales(&latent, self.input_norm.as_ref())?;
+            // Latents of groups stay in the basis that they are written in: a map is for all of them, or for none.
+            Attention::Latent(latent) if !latent.shape.is_grouped() => {
+                let attention = match latent.kv_up.clone() {
+                    None => latent,
+                    Some(up) => {
+                        let scales = scales(&latent, &up, self.input_norm.as_ref())?;
+                        latent.in_scaled_basis(up, &scales)
+                    }
+                };
                 Self {
-                    attention: Attention::Latent(latent.in_scaled_basis(&scales)),
+                    attention: Attention::Latent(attention),
                     ..self
                 }
             }
-            _ => self,
+            attention => Self { attention, ..self },
         })
     }
 }
 
 impl LatentAttention {
-    /// The same attention with its latent multiplied by `R diag(scales)`, R orthogonal.
-    fn in_scaled_basis(self, scales: &[f64]) -> Self {
+    /// The same attention with its latent, which `up` reads, multiplied by `R diag(scales)`, R orthogonal.
+    fn in_scaled_basis(self, up: Linear, scales: &[f64]) -> Self {
         let rank = scales.len();
-        let device = self.kv_up.weight.device();
+        let device = up.weight.device();
         let rotation = rotation(rank);
         let matrix = |entry: &dyn Fn(usize, usize) -> f64| {
             let numbers: Vec<f32> = (0..rank * rank).map(|i| entry(i / rank, i % rank) as f32).collect();
@@ -50,10 +57,10 @@ impl LatentAttention {
         let map = matrix(&|i, j| rotation[i * rank + j] * scales[j]);
         // The transpose of the inverse.
         let back = matrix(&|i, j| rotation[i * rank + j] / scales[j]);
-        let kv_up = Linear {
-            weight: self.kv_up.weight.matmul(back.transpose()),
-            bias: self.kv_up.bias,
-        };
+        let kv_up = Some(Linear {
+            weight: up.weight.matmul(back.transpose()),
+            bias: up.bias,
+        });
         match self.kv_norm {
             Some(_) => Self {
                 latent_map: Some(match self.latent_map {
@@ -91,7 +98,7 @@ fn with_first_rows(linear: Linear, map: &Tensor<2>) -> Linear {
 }
 
 /// The fourth root of what an error of each number costs, by its mean square.
-fn scales(attention: &LatentAttention, input_norm: Option<&RmsNorm>) -> Result<Vec<f64>, CoreError> {
+fn scales(attention: &LatentAttention, up: &Linear, input_norm: Option<&RmsNorm>) -> Result<Vec<f64>, CoreError> {
     let rank = attention.shape.kv_lora_rank;
     // Behind their norm the inputs have a mean square of one in each channel, but for the norm's weight. Without a norm channels are
     // taken for alike: a factor that all of them have changes nothing.
@@ -105,7 +112,7 @@ fn scales(attention: &LatentAttention, input_norm: Option<&RmsNorm>) -> Result<V
             *square *= f64::from(weight).powi(2);
         }
     }
-    let costs = floored(host_values(attention.kv_up.weight.clone().square().sum_dim(0))?);
+    let costs = floored(host_values(up.weight.clone().square().sum_dim(0))?);
     Ok(costs
         .iter()
         .zip(&squares)
@@ -198,7 +205,7 @@ mod tests {
             },
             kv_norm: with_norm.then(|| RmsNorm::new(vector(12).add_scalar(1.0), 1e-6)),
             latent_map: None,
-            kv_up: Linear::new(random(33, 12)),
+            kv_up: Some(Linear::new(random(33, 12))),
             o: Linear::new(random(16, 15)),
             heads: 3,
             shape,
@@ -219,14 +226,15 @@ mod tests {
                 |attention: LatentAttention| Attention::Latent(attention).forward(x.clone(), 1, &rotary, None);
             let expected = forward(attention.clone());
             let norm = RmsNorm::new(Tensor::ones([16], &device), 1e-6);
-            let scales = scales(&attention, Some(&norm)).unwrap();
+            let up = |attention: &LatentAttention| attention.kv_up.clone().unwrap();
+            let scales = scales(&attention, &up(&attention), Some(&norm)).unwrap();
             assert!(
                 scales.iter().any(|scale| (scale / scales[0] - 1.0).abs() > 0.1),
                 "{scales:?}"
             );
-            let turned = attention.in_scaled_basis(&scales);
+            let turned = attention.clone().in_scaled_basis(up(&attention), &scales);
             assert_eq!(turned.latent_map.is_some(), with_norm);
-            let twice = turned.clone().in_scaled_basis(&scales);
+            let twice = turned.clone().in_scaled_basis(up(&turned), &scales);
             for found in [turned, twice] {
                 let apart = (forward(found) - expected.clone()).abs().max().into_scalar::<f32>();
                 assert!(apart < 1e-5, "{with_norm}: {apart}");

@@ -1,6 +1,6 @@
 //! Linear maps and RMSNorm.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use transmla_checkpoint::{Checkpoint, StorageDtype};
 
 use super::formats::round_to;
@@ -68,16 +68,33 @@ impl Linear {
         }
     }
 
-    /// The map with its outputs in another order.
-    pub(crate) fn select_outputs(self, order: &[usize]) -> Self {
-        let device = self.weight.device();
-        let ids: Vec<i64> = order.iter().map(|i| *i as i64).collect();
-        let index = Tensor::from_data(TensorData::new(ids, [order.len()]), &device);
+    /// The map with some of its inputs, in this order.
+    ///
+    /// # Panics
+    /// If there is no such input.
+    pub fn select_inputs(self, order: &[usize]) -> Self {
+        Self {
+            weight: self.weight.clone().select(1, indices(order, &self.weight.device())),
+            bias: self.bias,
+        }
+    }
+
+    /// The map with some of its outputs, or all, in this order.
+    ///
+    /// # Panics
+    /// If there is no such output.
+    pub fn select_outputs(self, order: &[usize]) -> Self {
+        let index = indices(order, &self.weight.device());
         Self {
             weight: self.weight.select(0, index.clone()),
             bias: self.bias.map(|bias| bias.select(0, index)),
         }
     }
+}
+
+fn indices(order: &[usize], device: &Device) -> Tensor<1, Int> {
+    let ids: Vec<i64> = order.iter().map(|i| *i as i64).collect();
+    Tensor::from_data(TensorData::new(ids, [order.len()]), device)
 }
 
 /// Root mean square normalisation (Zhang and Sennrich, arXiv 1910.07467, equation 4).

@@ -120,7 +120,7 @@ impl NumberFormat {
         }
         it.kv_down = self.linear(it.kv_down)?;
         it.kv_norm = self.optional_norm(it.kv_norm)?;
-        it.kv_up = self.linear(it.kv_up)?;
+        it.kv_up = it.kv_up.map(|up| self.linear(up)).transpose()?;
         it.o = self.linear(it.o)?;
         Ok(it)
     }

@@ -69,7 +69,7 @@ impl LatentAttention {
             q_heads,
             key_scale,
             kv_down: linear("kv_a_proj_with_mqa", self.kv_down),
-            kv_up: linear("kv_b_proj", self.kv_up),
+            kv_up: self.kv_up.map(|up| linear("kv_b_proj", up)),
             o: linear("o_proj", self.o),
             ..self
         }

@@ -64,20 +64,30 @@ pub(crate) struct ClosedForm {
 pub(crate) fn closed_form(problem: &LayerProblem<'_>) -> Result<ClosedForm, ConvertError> {
     let (plan, layer) = (problem.plan, problem.layer);
     let weights = HostWeights::read(problem.source, plan, layer, problem.keys)?;
+    let queries = factorise_queries(plan, layer, weights.q.as_ref(), problem.moment)?;
+    closed_form_of(problem, &weights, &queries)
+}
+
+/// The same of these weights and queries, which are those of the problem's heads.
+pub(crate) fn closed_form_of(
+    problem: &LayerProblem<'_>,
+    weights: &HostWeights,
+    queries: &Queries,
+) -> Result<ClosedForm, ConvertError> {
+    let (plan, layer) = (problem.plan, problem.layer);
     let statistics = Statistics::collect(problem)?;
     let key_moment = quadratic_form(weights.k.as_ref(), problem.moment).map_err(ConvertError::lowrank(layer))?;
-    let queries = factorise_queries(plan, layer, weights.q.as_ref(), problem.moment)?;
     let splits = splits(plan, layer, key_moment.as_ref(), &statistics)?;
     let choices = splits
         .into_iter()
-        .map(|split| Choice::new(problem, &weights, &statistics, split));
+        .map(|split| Choice::new(problem, weights, &statistics, split));
     let mut choices = choices.collect::<Result<Vec<_>, _>>()?;
     if plan.has_positions(layer) {
-        fit_choices(problem, &weights, &statistics, &mut choices)?;
+        fit_choices(problem, weights, &statistics, &mut choices)?;
     }
     let mut best: Option<(ClosedForm, Decoupling)> = None;
     for choice in choices {
-        let candidate = choice.solve(problem, &queries)?;
+        let candidate = choice.solve(problem, queries)?;
         if best.as_ref().is_none_or(|(best, _)| candidate.0.cost < best.cost) {
             best = Some(candidate);
         }

@@ -101,6 +101,16 @@ pub(crate) fn output_cost(
     examples: &[Example],
     rotary: &Rotary,
 ) -> Result<f64, CoreError> {
+    let (error, power) = output_error(attention, examples, rotary)?;
+    Ok(error / power.max(f64::MIN_POSITIVE))
+}
+
+/// What the error of an attention's output costs, and what it is relative to, as in [`output_cost`].
+pub(crate) fn output_error(
+    attention: &LatentAttention,
+    examples: &[Example],
+    rotary: &Rotary,
+) -> Result<(f64, f64), CoreError> {
     let attention = Attention::Latent(attention.clone());
     let (mut error, mut power, mut random) = (0.0, 0.0, 0.0);
     for example in examples {
@@ -118,8 +128,7 @@ pub(crate) fn output_cost(
             random += scalar((lengths(&example.output) * lengths(gradients)).sum())? * width;
         }
     }
-    let power = if power < BLIND * random { random } else { power };
-    Ok(error / power.max(f64::MIN_POSITIVE))
+    Ok((error, if power < BLIND * random { random } else { power }))
 }
 
 /// Squared distance of the residual stream behind attention to the original's, by [`Example::weight`], relative to the

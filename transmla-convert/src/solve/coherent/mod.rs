@@ -3,6 +3,7 @@
 pub mod closed_form;
 pub mod example;
 pub mod gradient_pass;
+pub mod groups;
 pub mod loss_gradients;
 pub mod memory;
 pub mod output_regression;

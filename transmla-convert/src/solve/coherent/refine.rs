@@ -184,7 +184,9 @@ fn parameters(attention: &mut LatentAttention, visit: &mut dyn FnMut(&mut Tensor
         }
     }
     visit(&mut attention.kv_down.weight);
-    visit(&mut attention.kv_up.weight);
+    if let Some(up) = &mut attention.kv_up {
+        visit(&mut up.weight);
+    }
     visit(&mut attention.o.weight);
 }
 

@@ -9,8 +9,9 @@ use crate::layer::key_norm::{KeyMoment, LinearKeys};
 use crate::layer::latent_norm::latent_norms;
 use crate::layer::stream::CalibrationStream;
 use crate::layer::weights::HostWeights;
-use crate::solve::coherent::closed_form::{LayerProblem, closed_form};
+use crate::solve::coherent::closed_form::LayerProblem;
 use crate::solve::coherent::example::{examples, residual_error, stream_error};
+use crate::solve::coherent::groups::solve_layer;
 use crate::solve::coherent::loss_gradients::{LossGradients, Parts};
 use crate::solve::coherent::output_regression::regress_output;
 use crate::solve::coherent::refine::{Refined, Refinement, refine};
@@ -167,7 +168,7 @@ impl Unsolved<'_> {
             choice: self.parts.choice,
             rotary,
         };
-        let closed = closed_form(&problem)?;
+        let closed = solve_layer(&problem)?;
         let norm = layer.attention_output_norm.as_ref();
         let Refined { attention, errors } = match steps_of(plan.recipe()) {
             0 => Refined {

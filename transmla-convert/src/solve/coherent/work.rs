@@ -51,7 +51,7 @@ fn compress(plan: &Plan, text: &Division) -> Work {
     let seen = source.attend(all, sequence) + Work::product(all, hidden, hidden);
     let passed = source.forward(all, sequence) + converted.forward(all, sequence);
     let latent = plan.latent();
-    let norms = Work::product(all, hidden, (latent.kv_lora_rank + latent.qk_rope_head_dim) as f64);
+    let norms = Work::product(all, hidden, latent.down_rows() as f64);
     let solved = closed_form(plan, text) + refinement(plan, text) + regression(plan, text);
     // Nothing goes through the last layer.
     (seen + norms + solved) * layers + passed * (layers - 1.0).max(0.0)

@@ -91,6 +91,8 @@ fn fields_are_keys_of_the_file() {
     let mut full = Recipe {
         refine: Some(3),
         refine_batch: Some(2),
+        latent_groups: Some(2),
+        tied: true,
         qk_mqa_dim: Some(8),
         kv_lora_rank: Some(28),
         q_lora_rank: Some(9),

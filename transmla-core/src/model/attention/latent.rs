@@ -55,16 +55,16 @@ impl QueryProjection {
 /// What is cached of some tokens.
 #[derive(Debug, Clone)]
 struct Compressed {
-    /// The latent, normalised if the model does that, `[batch, 1, tokens, r]`.
+    /// The latent of each group, normalised if the model does that, `[batch, groups, tokens, r]`.
     latent: Tensor<4>,
-    /// The rotated shared key, `[batch, 1, tokens, d_r]`.
+    /// The rotated key that the heads of a group share, `[batch, groups, tokens, d_r]`.
     rope: Tensor<4>,
     /// The scales of the keys' norm, `[batch, 1, tokens, scales]`.
     scales: Option<Tensor<4>>,
 }
 
 impl Compressed {
-    /// As the cache has it, `[batch, 1, tokens, r + d_r (+ scales)]`.
+    /// As the cache has it, `[batch, groups, tokens, r + d_r (+ scales)]`.
     fn row(self) -> Tensor<4> {
         let mut parts = vec![self.latent, self.rope];
         parts.extend(self.scales);
@@ -73,6 +73,10 @@ impl Compressed {
 }
 
 /// Attention through a shared latent of width r and a shared rotary key of width d_r.
+///
+/// With several groups (grouped latent attention, Zadouri, Strauss and Dao, arXiv 2505.21487) each has a latent and a rotary key for its
+/// heads, which follow each other; `kv_down` has a block of rows for each. Tied (grouped tied attention, the same source), a latent is
+/// its heads' value and key without position as it is, and `kv_up` is nothing: d, d_v and r are one width.
 #[derive(Debug, Clone)]
 pub struct LatentAttention {
     /// Queries, `[H·(d + d_r)]`, rotary rows half-split; `[H·d]` if they are normalised.
@@ -81,14 +85,14 @@ pub struct LatentAttention {
     pub q_heads: Option<NormedQueries>,
     /// The scales of the keys' norm, if the model keeps it.
     pub key_scale: Option<KeyScale>,
-    /// `kv_a_proj_with_mqa`, `[r + d_r, hidden]`, rotary rows half-split.
+    /// `kv_a_proj_with_mqa`, for each group `[r + d_r, hidden]`, rotary rows half-split.
     pub kv_down: Linear,
     /// `kv_a_layernorm`, if the model has one.
     pub kv_norm: Option<RmsNorm>,
     /// What the latent is multiplied by behind its norm, `[r, r]`; mostly nothing. `kv_up` has the inverse.
     pub latent_map: Option<Tensor<2>>,
-    /// `kv_b_proj`, `[H·(d + d_v), r]`: per head d key rows, then d_v value rows.
-    pub kv_up: Linear,
+    /// `kv_b_proj`, `[H·(d + d_v), r]`: per head d key rows, then d_v value rows. Nothing where latents are tied.
+    pub kv_up: Option<Linear>,
     /// `o_proj`, `[hidden, H·d_v]`.
     pub o: Linear,
     /// H.
@@ -148,18 +152,16 @@ impl LatentAttention {
         };
         let key_scale = KeyScale::read(checkpoint, &prefix, config, latent, device)?;
         let rank = latent.kv_lora_rank;
-        let key_order = rope_order(layout, 1, rank, rope);
+        let key_order = rope_order(layout, latent.latent_groups, rank, rope);
+        let kv_up = || read("kv_b_proj", [heads * (nope + latent.v_head_dim), rank]);
         Ok(Self {
             q,
             q_heads,
             key_scale,
-            kv_down: read("kv_a_proj_with_mqa", [rank + rope, hidden])?.select_outputs(&key_order),
+            kv_down: read("kv_a_proj_with_mqa", [latent.down_rows(), hidden])?.select_outputs(&key_order),
             kv_norm: norm("kv_a_layernorm", rank)?,
             latent_map: None,
-            kv_up: read(
-                "kv_b_proj",
-                [heads * (latent.qk_nope_head_dim + latent.v_head_dim), rank],
-            )?,
+            kv_up: (!latent.tied).then(kv_up).transpose()?,
             o: read("o_proj", [hidden, heads * latent.v_head_dim])?.times(config.residual_multiplier),
             heads,
             shape: latent.clone(),
@@ -215,7 +217,7 @@ impl LatentAttention {
             kv_down: self.kv_down.autodiff(),
             kv_norm: self.kv_norm.map(RmsNorm::autodiff),
             latent_map: self.latent_map.map(Tensor::autodiff),
-            kv_up: self.kv_up.autodiff(),
+            kv_up: self.kv_up.map(Linear::autodiff),
             o: self.o.autodiff(),
             ..self
         }
@@ -235,8 +237,14 @@ impl LatentAttention {
 
     /// What the cache keeps of each token.
     fn compress(&self, x: Tensor<2>, batch: usize, rotary: &Rotary) -> Compressed {
-        let rank = self.shape.kv_lora_rank;
-        let down = self.kv_down.forward(x.clone()); // [batch·seq, r + d_r]
+        let (rank, rope, groups) = (
+            self.shape.kv_lora_rank,
+            self.shape.qk_rope_head_dim,
+            self.shape.latent_groups,
+        );
+        let down = self.kv_down.forward(x.clone()); // [batch·seq, groups·(r + d_r)]
+        let [tokens, _] = down.dims();
+        let down = down.reshape([tokens * groups, rank + rope]);
         let mut latent = down.clone().narrow(1, 0, rank);
         if let Some(norm) = &self.kv_norm {
             latent = norm.forward(latent);
@@ -244,15 +252,18 @@ impl LatentAttention {
         if let Some(map) = &self.latent_map {
             latent = latent.matmul(map.clone().transpose());
         }
-        let rope = down.narrow(1, rank, self.shape.qk_rope_head_dim);
+        let of_groups = |rows: Tensor<2>| {
+            let width = rows.dims()[1];
+            split_heads(rows.reshape([tokens, groups * width]), batch, groups)
+        };
         Compressed {
-            latent: split_heads(latent, batch, 1),
-            rope: rotary.apply(split_heads(rope, batch, 1)),
+            latent: of_groups(latent),
+            rope: rotary.apply(of_groups(down.narrow(1, rank, rope))),
             scales: self.key_scale.as_ref().map(|scale| scale.forward(x, batch)),
         }
     }
 
-    /// The parts of cached rows, `[batch, 1, tokens, r + d_r (+ scales)]`.
+    /// The parts of cached rows, `[batch, groups, tokens, r + d_r (+ scales)]`.
     fn parts(&self, cached: Tensor<4>) -> Compressed {
         let (rank, rope) = (self.shape.kv_lora_rank, self.shape.qk_rope_head_dim);
         let part = |start, width| cached.clone().narrow(3, start, width);
@@ -266,14 +277,40 @@ impl LatentAttention {
     /// Keys and values are made from the latent: the cheaper form where many tokens are new.
     fn expand(&self, q_nope: Tensor<4>, q_rope: Tensor<4>, cached: Compressed) -> Projected {
         let Compressed { latent, rope, scales } = cached;
-        let batch = latent.dims()[0];
+        let q = Tensor::cat(vec![q_nope, q_rope], 3);
+        let Some(up) = &self.kv_up else {
+            // Key heads of as many groups, whose keys begin with their values.
+            return Projected {
+                q,
+                k: scaled(Tensor::cat(vec![latent.clone(), rope], 3), scales),
+                v: latent,
+            };
+        };
         let nope = self.shape.qk_nope_head_dim;
-        let kv = split_heads(self.kv_up.forward(merge_heads(latent)), batch, self.heads); // [batch, H, seq, d + d_v]
+        let kv = self.raised(up, latent); // [batch, H, seq, d + d_v]
         let k_nope = kv.clone().narrow(3, 0, nope);
         Projected {
-            q: Tensor::cat(vec![q_nope, q_rope], 3),
+            q,
             k: scaled(Tensor::cat(vec![k_nope, repeat_heads(rope, self.heads)], 3), scales),
             v: kv.narrow(3, nope, self.shape.v_head_dim),
+        }
+    }
+
+    /// Keys without position and values of all heads, `[batch, H, seq, d + d_v]`, of the latents of their groups.
+    fn raised(&self, up: &Linear, latent: Tensor<4>) -> Tensor<4> {
+        let [batch, groups, sequence, rank] = latent.dims();
+        if groups == 1 {
+            return split_heads(up.forward(merge_heads(latent)), batch, self.heads);
+        }
+        let (heads, width) = (self.heads, self.shape.qk_nope_head_dim + self.shape.v_head_dim);
+        let shared = heads / groups;
+        let weight = up.weight.clone().reshape([1, groups, shared * width, rank]);
+        let weight = weight.swap_dims(2, 3).expand([batch, groups, rank, shared * width]);
+        let raised = latent.matmul(weight).reshape([batch, groups, sequence, shared, width]);
+        let raised = raised.swap_dims(2, 3).reshape([batch, heads, sequence, width]);
+        match &up.bias {
+            None => raised,
+            Some(bias) => raised + bias.clone().reshape([1, heads, 1, width]),
         }
     }
 
@@ -287,7 +324,7 @@ impl LatentAttention {
             v_head_dim: value,
             ..
         } = self.shape;
-        new * (2 * rank + rope) > rank * (nope + value) + new * (nope + rope + value)
+        !self.shape.tied && new * (2 * rank + rope) > rank * (nope + value) + new * (nope + rope + value)
     }
 
     fn expanded(&self, q_nope: Tensor<4>, q_rope: Tensor<4>, cached: Compressed) -> Tensor<4> {
@@ -309,7 +346,7 @@ impl LatentAttention {
             return self.expanded(q_nope, q_rope, self.parts(cached));
         }
         if rows.host().is_some() {
-            let up = AbsorbedUp::new(&self.kv_up.weight, &self.shape);
+            let up = AbsorbedUp::new(self.kv_up.as_ref().map(|up| &up.weight), &self.shape);
             if let Some(attended) = up.and_then(|up| up.attend(q_nope.clone(), q_rope.clone(), rows, &self.parameters))
             {
                 return attended;
@@ -319,15 +356,25 @@ impl LatentAttention {
             // Nothing was cached: there is nothing to see.
             return Tensor::zeros([batch, heads, new, value], &q_nope.device());
         };
-        let up = self.kv_up.weight.clone().reshape([1, heads, nope + value, rank]);
-        let key_up = up.clone().narrow(2, 0, nope).expand([batch, heads, nope, rank]);
-        let value_up = up.narrow(2, nope, value).swap_dims(2, 3); // [1, H, r, d_v]
-        let q = Tensor::cat(vec![q_nope.matmul(key_up), q_rope], 3);
         let values = match self.shape.key_norm_heads {
             None => CachedValues::InKeys(rank),
             Some(scales) => CachedValues::InScaledKeys { width: rank, scales },
         };
-        decode_tensors(q, cached, values, rows.lengths(), &self.parameters)
-            .matmul(value_up.expand([batch, heads, rank, value]))
+        let decode = |q_nope, q_rope| {
+            decode_tensors(
+                Tensor::cat(vec![q_nope, q_rope], 3),
+                cached,
+                values,
+                rows.lengths(),
+                &self.parameters,
+            )
+        };
+        let Some(up) = &self.kv_up else {
+            return decode(q_nope, q_rope);
+        };
+        let up = up.weight.clone().reshape([1, heads, nope + value, rank]);
+        let key_up = up.clone().narrow(2, 0, nope).expand([batch, heads, nope, rank]);
+        let value_up = up.narrow(2, nope, value).swap_dims(2, 3); // [1, H, r, d_v]
+        decode(q_nope.matmul(key_up), q_rope).matmul(value_up.expand([batch, heads, rank, value]))
     }
 }
