@@ -1,7 +1,8 @@
 """Models that transmla converted to multi-head latent attention, for stock transformers.
 
 One decoder for all families; `TransMLAConfig` says what a family adds. The cache holds, per token and layer, the latent
-and the one rotary key that all heads share, and nothing else.
+and the one rotary key that all heads share, or those of each group of heads (`latent_groups`), and nothing else. Tied, a latent is
+the value of its heads and their key without position as it is (`tied_latent`).
 """
 
 import inspect
@@ -113,6 +114,7 @@ class LatentAttention(nn.Module):
         self.config, self.layer = config, layer
         self.heads, self.rank = config.num_attention_heads, config.kv_lora_rank
         self.nope, self.rope, self.value = config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim
+        self.groups, self.tied = config.key("latent_groups", 1), bool(config.key("tied_latent", False))
         hidden, eps = config.hidden_size, config.rms_norm_eps
         bias, output_bias = config.biases
         norms = bool(config.key("use_qkv_norm", False))
@@ -136,9 +138,10 @@ class LatentAttention(nn.Module):
         if self.scales:
             self.k_proj = nn.Linear(hidden, self.scales * config.key("key_norm_width", self.nope), bias=bias)
             self.k_norm = KeyScale(self.scales, eps)
-        self.kv_a_proj_with_mqa = nn.Linear(hidden, self.rank + self.rope, bias=bias)
+        self.kv_a_proj_with_mqa = nn.Linear(hidden, self.groups * (self.rank + self.rope), bias=bias)
         self.kv_a_layernorm = RMSNorm(self.rank, eps) if norms else None
-        self.kv_b_proj = nn.Linear(self.rank, self.heads * (self.nope + self.value), bias=False)
+        if not self.tied:
+            self.kv_b_proj = nn.Linear(self.rank, self.heads * (self.nope + self.value), bias=False)
         self.o_proj = nn.Linear(self.heads * self.value, hidden, bias=output_bias)
         width = self.nope + self.rope
         if config.family.get("gemma"):
@@ -165,10 +168,11 @@ class LatentAttention(nn.Module):
         """What a layer adds to the residual stream, and its attention weights where they are asked for."""
         q_nope, q_rope = self.queries(x)
         q_rope = rotate(q_rope, cos, sin)
-        latent, k_rope = self.kv_a_proj_with_mqa(x).split((self.rank, self.rope), dim=-1)
+        down = self.kv_a_proj_with_mqa(x).unflatten(-1, (self.groups, self.rank + self.rope)).transpose(1, 2)
+        latent, k_rope = down.split((self.rank, self.rope), dim=-1)  # [batch, groups, seq, ...]
         if self.kv_a_layernorm is not None:
             latent = self.kv_a_layernorm(latent)
-        latent, k_rope = latent.unsqueeze(1), rotate(k_rope.unsqueeze(1), cos, sin)  # [batch, 1, seq, ...]
+        k_rope = rotate(k_rope, cos, sin)
         if self.scales:
             k_rope = torch.cat((k_rope, self.k_norm(self.k_proj(x)).unsqueeze(1)), dim=-1)
         if cache is not None:
@@ -180,18 +184,23 @@ class LatentAttention(nn.Module):
             # [batch, heads, 1, seq]
             factors = factors.transpose(1, 3).repeat_interleave(self.heads // self.scales, dim=1).transpose(2, 3)
         # Absorbed: queries meet the latent itself, and kv_b_proj is applied to what is few.
-        up = self.kv_b_proj.weight.view(self.heads, self.nope + self.value, self.rank)
-        q_latent = q_nope @ up[:, : self.nope]  # [batch, heads, new, rank]
+        if self.tied:
+            q_latent = q_nope
+        else:
+            up = self.kv_b_proj.weight.view(self.heads, self.nope + self.value, self.rank)
+            q_latent = q_nope @ up[:, : self.nope]  # [batch, heads, new, rank]
         fused = self.config._attn_implementation == "sdpa" and self.softcap is None and not weights and factors is None
         if fused:
             mixed, shares = self.attend_fused(q_latent, q_rope, latent, k_rope, mask)
         else:
             mixed, shares = self.attend(q_latent, q_rope, latent, k_rope, mask, factors)
-        values = mixed @ up[:, self.nope :].transpose(1, 2)  # [batch, heads, new, value]
+        values = mixed if self.tied else mixed @ up[:, self.nope :].transpose(1, 2)  # [batch, heads, new, value]
         return self.o_proj(values.transpose(1, 2).flatten(2)), shares if weights else None
 
     def attend(self, q_latent, q_rope, latent, k_rope, mask, factors):
         """Sums of latents, [batch, heads, new, rank], and the weights in them."""
+        if self.groups > 1:
+            latent, k_rope = self.of_heads(latent), self.of_heads(k_rope)
         scores = (q_latent * self.scale) @ latent.transpose(2, 3) + (q_rope * self.scale) @ k_rope.transpose(2, 3)
         if factors is not None:
             scores = scores * factors
@@ -207,15 +216,19 @@ class LatentAttention(nn.Module):
         shares = scores.softmax(-1).to(latent.dtype)
         return shares @ latent, shares
 
+    def of_heads(self, shared):
+        """What groups have, [batch, groups, seq, width], for each of their heads."""
+        repeated = shared.unsqueeze(2).expand(-1, -1, self.heads // self.groups, -1, -1)
+        return repeated.flatten(1, 2)
+
     def attend_fused(self, q_latent, q_rope, latent, k_rope, mask):
         queries, keys = torch.cat((q_latent, q_rope), dim=-1), torch.cat((latent, k_rope), dim=-1)
         if queries.shape[2] == 1:
-            # Heads as rows of one head, so that what is cached is not repeated for each.
-            mixed = F.scaled_dot_product_attention(
-                queries.transpose(1, 2), keys, latent, attn_mask=mask, scale=self.scale
-            )
-            return mixed.transpose(1, 2), None
-        keys, latent = (shared.expand(-1, self.heads, -1, -1) for shared in (keys, latent))
+            # Heads of a group as rows of one head, so that what is cached is not repeated for each.
+            rows = queries.squeeze(2).unflatten(1, (self.groups, -1))
+            mixed = F.scaled_dot_product_attention(rows, keys, latent, attn_mask=mask, scale=self.scale)
+            return mixed.flatten(1, 2).unsqueeze(2), None
+        keys, latent = self.of_heads(keys), self.of_heads(latent)
         mixed = F.scaled_dot_product_attention(
             queries, keys, latent, attn_mask=mask, is_causal=mask is None, scale=self.scale
         )

@@ -95,9 +95,10 @@ struct Case {
 }
 
 impl Case {
-    /// Whether the scales of its keys' norms are cached, which vLLM has no place for.
-    fn keeps_key_norm(&self) -> bool {
-        self.arguments.windows(2).any(|pair| pair == ["--key-norm", "exact"])
+    /// Whether its cache is more than one latent for all heads, which vLLM has no place for: the scales of its keys' norms, or groups.
+    fn caches_more(&self) -> bool {
+        let groups = |word: &String| word == "--latent-groups" || word == "--tied";
+        self.arguments.windows(2).any(|pair| pair == ["--key-norm", "exact"]) || self.arguments.iter().any(groups)
     }
 
     /// Whether the model is trained, so that its text is compared.
@@ -201,7 +202,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(python) = &arguments.vllm {
         let models = cases
             .iter()
-            .filter(|case| !case.name.starts_with("smollm2") && !case.keeps_key_norm());
+            .filter(|case| !case.name.starts_with("smollm2") && !case.caches_more());
         let models: Vec<_> = models
             .map(|case| (case.name.clone(), folder.path().join(&case.name)))
             .collect();

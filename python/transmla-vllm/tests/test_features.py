@@ -57,6 +57,9 @@ class Families(unittest.TestCase):
         moe = features(config("qwen3_moe", **keys))
         self.assertEqual((moe.experts, moe.expert_width, moe.normalised_shares, moe.dense_layers), (6, 24, False, {1}))
         self.assertTrue(features(config("qwen3_moe", norm_topk_prob=True, **keys)).normalised_shares)
+        for keys in (dict(latent_groups=2), dict(tied_latent=True)):
+            with self.assertRaisesRegex(ValueError, "latent_groups"):
+                features(config("llama", **keys))
         with self.assertRaisesRegex(ValueError, "shared_expert_gate"):
             features(config("qwen2_moe", shared_expert_intermediate_size=24, **keys))
         mixtral = features(config("mixtral", **keys))

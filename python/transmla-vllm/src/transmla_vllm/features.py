@@ -67,6 +67,11 @@ def features(config) -> Features:
             "this model caches the scales of its keys' norms (key_norm_heads), which vLLM's caches of latents have no place for; "
             "transformers runs it, and --key-norm regression makes a model without them"
         )
+    if config.key("latent_groups", 1) > 1 or config.key("tied_latent", False):
+        raise ValueError(
+            "this model's heads are in groups with a latent each (latent_groups), or its latents are tied (tied_latent), and vLLM's "
+            "attention on latents has one for all heads behind a kv_b_proj; transformers runs it"
+        )
     family = config.family
     if family.get("shared_expert"):
         raise ValueError(
