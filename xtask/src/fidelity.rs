@@ -2,9 +2,12 @@
 
 mod by_position;
 mod catalogue;
+mod devices;
+mod evaluated;
 mod last_words;
 mod markdown;
 mod measure;
+mod on_devices;
 mod positions;
 mod scores;
 mod store;
@@ -32,6 +35,7 @@ use store::{Measured, Store};
   cargo xtask fidelity --cells refined --again
   cargo xtask fidelity --smollm2 SmolLM2-135M-Instruct --wikitext wikitext-2-raw-v1 --ptb ptb --cells smollm2
   cargo xtask fidelity --smollm2 SmolLM2-135M-Instruct --wikitext wikitext-2-raw-v1 --ptb ptb --cells smollm2 --tasks 100
+  cargo xtask fidelity --devices --cells devices
   cargo xtask fidelity --quick --cells stories/8+28")]
 pub struct Arguments {
     /// Folder of SmolLM2-135M-Instruct
@@ -94,6 +98,10 @@ pub struct Arguments {
     #[arg(long, value_name = "TEXTS", default_value_t = 0, requires = "positions")]
     needles: usize,
 
+    /// Measure what each of several devices holds that share the heads as well: one latent, latents of groups of heads, tied ones
+    #[arg(long)]
+    devices: bool,
+
     /// Keep the converted models in this folder; one that is there is scored, and healed, without being converted again
     #[arg(long, value_name = "FOLDER")]
     models: Option<PathBuf>,
@@ -143,6 +151,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if let Some(tokens) = arguments.positions {
         arguments.measure_positions(tokens, &setups, &mut store, file.as_deref(), temporary.path())?;
+    }
+    if arguments.devices {
+        arguments.measure_devices(&setups, &mut store, file.as_deref(), temporary.path())?;
     }
     let name = file.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
     let table = markdown::render(&store, name.unwrap_or("results.json"));
@@ -201,6 +212,30 @@ impl Arguments {
         Ok(())
     }
 
+    /// Measures forms for several devices.
+    fn measure_devices(
+        &self,
+        setups: &[Setup],
+        store: &mut Store,
+        file: Option<&Path>,
+        temporary: &Path,
+    ) -> anyhow::Result<()> {
+        let tool = Tool::build(temporary, self.models.as_deref())?;
+        let selected = |name: &str| self.selects(name);
+        for setup in setups {
+            if !devices::names(setup.model).any(|(name, _)| self.selects(&name)) {
+                continue;
+            }
+            let mut known = store.open(setup, false)?.devices.clone();
+            let mut keep = |found: &BTreeMap<_, _>| {
+                store.open(setup, false)?.devices.clone_from(found);
+                file.map_or(Ok(()), |file| store.write(file))
+            };
+            on_devices::measure(&tool, setup, self.again, &selected, &mut known, &mut keep)?;
+        }
+        Ok(())
+    }
+
     /// Whether `--cells` selects a cell.
     fn selects(&self, name: &str) -> bool {
         self.cells.is_empty() || self.cells.iter().any(|pattern| catalogue::matches(name, pattern))
@@ -208,7 +243,10 @@ impl Arguments {
 
     /// Checks that each pattern of `--cells` selects a cell whose files are given.
     fn check_cells(&self, setups: &[Setup]) -> anyhow::Result<()> {
-        let of = |model: Model| model.cells_by_name().chain(positions::names(model));
+        let of = |model: Model| {
+            let more = positions::names(model).chain(devices::names(model));
+            model.cells_by_name().chain(more)
+        };
         let all = || Model::ALL.into_iter().flat_map(of);
         for pattern in &self.cells {
             let mut models = all()
@@ -270,7 +308,8 @@ impl Arguments {
 mod tests {
     use clap::Parser;
 
-    use super::store::{Cell, Evaluated};
+    use super::evaluated::Evaluated;
+    use super::store::Cell;
     use super::*;
 
     #[derive(Debug, Parser)]

@@ -3,9 +3,11 @@
 use std::fmt::Write;
 
 use super::catalogue::{CellId, Model, Way};
+use super::devices;
+use super::evaluated::Evaluated;
 use super::positions;
 use super::scores::{LAST_WORDS, MADE, Score};
-use super::store::{Cell, Evaluated, Measured, Store};
+use super::store::{Cell, Measured, Store};
 
 const HEAD: &str = "\
 # Results
@@ -81,6 +83,7 @@ fn section(text: &mut String, model: Model, measured: &Measured) {
         scores(text, model, measured);
     }
     positions::section(text, model, &settings.like, &measured.positions);
+    devices::section(text, model, [&settings.like, &settings.unlike], &measured.devices);
 }
 
 /// The table of tasks, one column for each of the two texts and for each task.
@@ -162,8 +165,8 @@ fn row(text: &mut String, id: CellId, cell: &Cell, measured: &Measured) {
         id.budget_text(),
         numbers,
         method(id, cell),
-        perplexity(cell.like),
-        perplexity(cell.unlike),
+        cell.like.four_digits(),
+        cell.unlike.four_digits(),
         excess(|cell| cell.like).unwrap_or_default(),
         excess(|cell| cell.unlike).unwrap_or_default(),
         cell.cpu_seconds
@@ -192,13 +195,6 @@ fn freqfold(model: Model, measured: &Measured) -> String {
         "auto" => format!("transmla with `--freqfold auto`, which took {}.", chosen.join(" and ")),
         fold => format!("transmla with `--freqfold {fold}`."),
     }
-}
-
-/// Four digits.
-fn perplexity(measured: Evaluated) -> String {
-    let value = measured.perplexity;
-    let decimals = (3 - value.max(1.0).log10().floor() as i32).clamp(0, 3) as usize;
-    format!("{value:.decimals$}")
 }
 
 fn mebibytes(bytes: u64) -> u64 {
@@ -274,6 +270,7 @@ mod tests {
                 cells,
                 scores,
                 positions: BTreeMap::new(),
+                devices: BTreeMap::new(),
             },
         );
         let text = render(&store, "figures.json");

@@ -8,8 +8,9 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 
 use super::catalogue::{CellId, Setup, Text, Training, Way};
+use super::evaluated::Evaluated;
 use super::scores::{Scorer, Scores};
-use super::store::{Cell, Evaluated};
+use super::store::Cell;
 use crate::cargo::{root, transmla};
 
 /// The binary, a folder for what is temporary, and perhaps one for models that are kept.
@@ -123,9 +124,8 @@ impl Tool {
         })
     }
 
-    /// Converts without evaluation, so that time and memory are those of the conversion alone.
-    pub fn convert(&self, setup: &Setup, cell: CellId, target: &Path) -> anyhow::Result<Made> {
-        let (rope, rank) = cell.budget;
+    /// A conversion without evaluation, so that time and memory are those of the conversion alone; the method is still to be said.
+    pub fn conversion(&self, setup: &Setup, (rope, rank): (usize, usize), target: &Path) -> Command {
         let mut command = Command::new(&self.binary);
         command.arg("convert").arg("--model-path").arg(&setup.path);
         command.arg("--save-path").arg(target).arg("--force");
@@ -139,6 +139,12 @@ impl Tool {
         ] {
             command.arg(option).arg(number.to_string());
         }
+        command
+    }
+
+    /// Converts a model.
+    pub fn convert(&self, setup: &Setup, cell: CellId, target: &Path) -> anyhow::Result<Made> {
+        let mut command = self.conversion(setup, cell.budget, target);
         match cell.way {
             Way::Original | Way::Transmla => command.args(["--method", "transmla", "--freqfold", setup.freqfold]),
             Way::Coherent | Way::Refined | Way::Healed => {
@@ -193,7 +199,8 @@ impl Tool {
         Ok(made)
     }
 
-    fn evaluate(&self, setup: &Setup, model: &OsStr, text: &Text) -> anyhow::Result<Evaluated> {
+    /// The perplexity of a model on a text.
+    pub fn evaluate(&self, setup: &Setup, model: &OsStr, text: &Text) -> anyhow::Result<Evaluated> {
         let mut command = Command::new(&self.binary);
         command.arg("eval").arg("--model-path").arg(model);
         command.arg("--dataset").arg(&text.dataset);

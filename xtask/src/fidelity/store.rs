@@ -8,6 +8,8 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::{Settings, Setup, Training};
+use super::devices::Held;
+use super::evaluated::Evaluated;
 use super::positions::Positions;
 use super::scores::Scores;
 use crate::json::read_json;
@@ -29,6 +31,9 @@ pub struct Measured {
     /// Perplexities by position, of the models that were measured so.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub positions: BTreeMap<String, Positions>,
+    /// Forms for devices that share the heads, of the models that were measured so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub devices: BTreeMap<String, Held>,
 }
 
 /// Measurements of one model.
@@ -52,14 +57,6 @@ pub struct Cell {
     pub peak_bytes: Option<u64>,
     /// The commit that was measured, if git reports one.
     pub revision: Option<String>,
-}
-
-/// A perplexity and its number of windows.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Evaluated {
-    pub perplexity: f64,
-    pub mean_nll: f64,
-    pub windows: usize,
 }
 
 impl Store {
@@ -93,6 +90,7 @@ impl Store {
             cells: BTreeMap::new(),
             scores: BTreeMap::new(),
             positions: BTreeMap::new(),
+            devices: BTreeMap::new(),
         }))
     }
 }
