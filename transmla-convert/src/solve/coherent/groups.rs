@@ -19,7 +19,7 @@ use crate::spec::error::ConvertError;
 use crate::spec::plan::Plan;
 
 /// Groups that are solved in a layer to find those that err least, unless it has more.
-const MOST_SOLVED: usize = 24;
+pub(crate) const MOST_SOLVED: usize = 24;
 
 /// The closed form of a layer, whatever its heads share.
 pub(crate) fn solve_layer(problem: &LayerProblem<'_>) -> Result<ClosedForm, ConvertError> {

@@ -3,6 +3,7 @@
 use transmla_calib::Sensitivity;
 
 use crate::solve::coherent::closed_form::CANDIDATES;
+use crate::solve::coherent::groups::MOST_SOLVED;
 use crate::solve::coherent::loss_gradients::division;
 use crate::solve::coherent::sequential::steps_of;
 use crate::solve::memory::{Needs, elements};
@@ -50,19 +51,28 @@ struct Sizes {
     rank: u64,
     /// Bytes of the latent attention in f32.
     attention: u64,
+    /// Bytes of all groups of heads that are solved to find the best; without groups those of the attention.
+    solved: u64,
 }
 
 impl Sizes {
     fn of(plan: &Plan) -> Self {
         let (source, grouped) = (plan.source(), plan.grouped());
         let heads = source.num_attention_heads as u64;
+        let attention = 4 * elements(&plan.solved_attention(0).2);
+        let groups = plan.latent().latent_groups;
+        let solved = match groups > 1 && grouped.num_key_value_heads > groups {
+            true => MOST_SOLVED.max(groups),
+            false => groups,
+        };
         Self {
             hidden: source.hidden_size as u64,
             queries: heads * grouped.head_dim as u64,
             rope_queries: heads * plan.latent().qk_rope_head_dim as u64,
             keys: grouped.key_width() as u64,
             rank: plan.latent().kv_lora_rank as u64,
-            attention: 4 * elements(&plan.solved_attention(0).2),
+            attention,
+            solved: attention * solved as u64 / groups.max(1) as u64,
         }
     }
 
@@ -85,7 +95,7 @@ impl Sizes {
         let latent = 8 * (4 * self.hidden * self.keys + 16 * self.keys * self.keys + 2 * self.queries * self.rank);
         // The maps of keys to keys and, of each query head, to all of them.
         let split = 8 * (self.keys * self.keys + self.queries * self.keys);
-        self.weights() + queries + latent + CANDIDATES.len() as u64 * split + self.attention
+        self.weights() + queries + latent + CANDIDATES.len() as u64 * split + self.solved
     }
 
     /// Weights, their gradient, what Adam keeps of each, the best so far, and the basis of the inputs.
