@@ -107,7 +107,7 @@ impl<'a> Conversation<'a> {
         let same = self.cached.iter().zip(&ids).take_while(|(old, new)| old == new).count();
         let kept = same.min(ids.len().saturating_sub(1));
         self.cache.truncate(kept);
-        self.cached.truncate(kept);
+        self.cached.truncate(self.cache.tokens());
         let mut text = String::new();
         let written = self.writer.write(&mut self.cache, &ids, sampler, &mut |piece| {
             emit(piece)?;

@@ -54,6 +54,25 @@ impl Stored {
         }
     }
 
+    /// Forgets the first `len` numbers. If there is room for more than twice `room` numbers then, the rest of it is given back.
+    pub fn forget_first(&mut self, len: usize, room: usize) {
+        fn shift<T>(kept: &mut Vec<T>, len: usize, room: usize) {
+            kept.drain(..len.min(kept.len()));
+            if kept.capacity() > 2 * room {
+                kept.shrink_to(room);
+            }
+        }
+        match self {
+            Self::F32(kept) => shift(kept, len, room),
+            Self::Bf16(kept) => shift(kept, len, room),
+            Self::F16(kept) => shift(kept, len, room),
+            Self::Quantised(row, kept) => {
+                let bytes = |numbers: usize| numbers / row.numbers() * row.bytes();
+                shift(kept, bytes(len), bytes(room));
+            }
+        }
+    }
+
     /// Numbers kept.
     pub fn len(&self) -> usize {
         self.as_slice().len()

@@ -90,6 +90,30 @@ impl LayerCache {
         of(one) + other.map_or(0, of)
     }
 
+    /// The same for a layer whose tokens see no more than a window, before the first token.
+    fn within(self, window: Option<usize>) -> Self {
+        match self {
+            Self::Grouped { keys, values } => Self::Grouped {
+                keys: keys.within(window),
+                values: values.within(window),
+            },
+            Self::Latent { rows } => Self::Latent {
+                rows: rows.within(window),
+            },
+        }
+    }
+
+    /// Forgets what no later token sees.
+    fn forget(&mut self) {
+        match self {
+            Self::Grouped { keys, values } => {
+                keys.forget();
+                values.forget();
+            }
+            Self::Latent { rows } => rows.forget(),
+        }
+    }
+
     /// Cuts each sequence to a number of tokens, if it has more: what follows the end of a padded sequence is forgotten.
     pub fn truncate(&mut self, lengths: &[usize]) {
         match self {
@@ -145,7 +169,7 @@ impl KvCache {
     pub fn with_dtype(config: &ModelConfig, capacity: usize, dtype: StorageDtype) -> Self {
         Self {
             layers: (0..config.num_hidden_layers)
-                .map(|_| LayerCache::new(config, capacity, dtype))
+                .map(|layer| LayerCache::new(config, capacity, dtype).within(config.attention_parameters(layer).window))
                 .collect(),
             format: dtype.into(),
             lengths: Vec::new(),
@@ -158,9 +182,12 @@ impl KvCache {
     /// # Errors
     /// [`CoreError::CacheFormat`] for a quantised cache of a model that has keys and values of its heads instead of latents.
     pub fn in_format(config: &ModelConfig, capacity: usize, format: CacheFormat) -> Result<Self, CoreError> {
-        let layers = (0..config.num_hidden_layers).map(|_| LayerCache::in_format(config, capacity, format));
+        let layers = (0..config.num_hidden_layers).map(|layer| {
+            let window = config.attention_parameters(layer).window;
+            Ok(LayerCache::in_format(config, capacity, format)?.within(window))
+        });
         Ok(Self {
-            layers: layers.collect::<Result<_, _>>()?,
+            layers: layers.collect::<Result<_, CoreError>>()?,
             format,
             lengths: Vec::new(),
         })
@@ -185,6 +212,7 @@ impl KvCache {
                     numbers.get_or_insert_with(|| Tensor::random(shape, Distribution::Normal(0.0, 1.0), device));
                 rows.append(numbers.clone());
             }
+            layer.forget();
         }
         self.advance(tokens);
         Ok(())
@@ -251,9 +279,10 @@ impl KvCache {
         &self.lengths
     }
 
-    /// Bytes that the seen tokens of all sequences take.
+    /// Bytes that the tokens of all sequences take: in layers with a window those that a later token may see, and a quarter of
+    /// a window more at most.
     pub fn bytes(&self) -> usize {
-        self.bytes_per_token() * self.lengths.iter().sum::<usize>()
+        self.layers.iter().map(|layer| layer.sum(CachedRows::bytes)).sum()
     }
 
     /// Bytes that are set aside for the tokens of all sequences, seen or not.
@@ -264,9 +293,20 @@ impl KvCache {
             .sum()
     }
 
-    /// Removes all but the first `tokens` of each sequence.
+    /// Removes all but the first `tokens` of each sequence, or all of a sequence where those have left the window of a layer,
+    /// so that nothing can follow them; [`Self::lengths`] says what is left.
     pub fn truncate(&mut self, tokens: usize) {
-        self.lengths.iter_mut().for_each(|length| *length = tokens.min(*length));
+        let layers = &self.layers;
+        let goes_on = |sequence| {
+            layers
+                .iter()
+                .all(|layer| layer.rows().0.goes_on_behind(sequence, tokens))
+        };
+        for (sequence, length) in self.lengths.iter_mut().enumerate() {
+            if tokens < *length {
+                *length = if goes_on(sequence) { tokens } else { 0 };
+            }
+        }
         self.undo();
     }
 
@@ -321,9 +361,21 @@ impl KvCache {
         }
     }
 
-    /// Every layer has seen as many more tokens of each sequence.
+    /// Every layer has seen as many more tokens of each sequence. What has left a layer's window is forgotten only now, so that
+    /// until now everything could be undone.
     pub(super) fn advance(&mut self, tokens: usize) {
         self.lengths.iter_mut().for_each(|length| *length += tokens);
+        self.layers.iter_mut().for_each(LayerCache::forget);
+    }
+
+    /// A layer has seen the new tokens of all sequences. Where those are the first, nothing older would be wanted back: the layer
+    /// keeps no more of a long text than its window while the next layers read it.
+    pub(super) fn layer_ends(&mut self, index: usize) {
+        if self.tokens() == 0
+            && let Some(layer) = self.layers.get_mut(index)
+        {
+            layer.forget();
+        }
     }
 
     /// Forgets what some layers have seen and others have not.

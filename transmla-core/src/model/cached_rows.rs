@@ -14,14 +14,20 @@ use crate::kernels::{CacheFormat, CachedHead, QuantisedRow, Stored, on_host};
 /// lengths do not pad; on other devices there is one tensor for all of them, in `f32` if the device does not know the format.
 /// Quantised rows are in such buffers for every device: other devices are given copies in `f32`, made for each use.
 /// The room for `capacity` tokens a sequence is taken when the first come, and doubles when it runs out.
+///
+/// Rows of a layer with a window ([`Self::within`]) are forgotten in blocks once no later token sees them.
 #[derive(Debug, Clone)]
 pub struct CachedRows {
     heads: usize,
     width: usize,
     capacity: usize,
     form: Form,
-    /// Tokens of each sequence.
+    /// Rows that a token sees, its own included; all of them if there is none.
+    window: Option<usize>,
+    /// Rows kept of each sequence, the last ones of its tokens.
     lengths: Vec<usize>,
+    /// Rows of each sequence that were forgotten, in front of those.
+    forgotten: Vec<usize>,
     kept: Option<Kept>,
 }
 
@@ -66,8 +72,20 @@ impl CachedRows {
             width,
             capacity: capacity.max(1),
             form,
+            window: None,
             lengths: Vec::new(),
+            forgotten: Vec::new(),
             kept: None,
+        }
+    }
+
+    /// The same for a layer whose tokens see no more than a window, before the first row.
+    pub(super) fn within(self, window: Option<usize>) -> Self {
+        let limit = window.map_or(usize::MAX, most_rows);
+        Self {
+            window,
+            capacity: self.capacity.min(limit.saturating_add(1)),
+            ..self
         }
     }
 
@@ -80,6 +98,7 @@ impl CachedRows {
         assert_eq!([heads, width], [self.heads, self.width], "a cache of other rows");
         if self.lengths.is_empty() {
             self.lengths = vec![0; batch];
+            self.forgotten = vec![0; batch];
         }
         assert_eq!(batch, self.lengths.len(), "a cache of another batch");
         let (on_host, device) = (on_host(&new), new.device());
@@ -124,12 +143,12 @@ impl CachedRows {
         self.lengths.iter_mut().for_each(|length| *length += count);
     }
 
-    /// Tokens of each sequence; empty before the first.
+    /// Rows kept of each sequence: all of its tokens', or those that a window may still show; empty before the first.
     pub fn lengths(&self) -> &[usize] {
         &self.lengths
     }
 
-    /// Whether no sequence has a token.
+    /// Whether no row is kept of any sequence.
     pub fn is_empty(&self) -> bool {
         self.lengths.iter().all(|length| *length == 0)
     }
@@ -145,6 +164,11 @@ impl CachedRows {
             Form::Plain(dtype) => CacheFormat::Plain(dtype),
             Form::Quantised(row) => CacheFormat::Quantised(row.quantisation()),
         }
+    }
+
+    /// Bytes of all rows that are kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes_per_token() * self.lengths.iter().sum::<usize>()
     }
 
     /// Bytes kept of a token, scales included.
@@ -171,10 +195,61 @@ impl CachedRows {
         }
     }
 
-    /// Cuts each sequence to a length, if it is longer.
-    pub(super) fn truncate(&mut self, lengths: &[usize]) {
-        for (kept, length) in self.lengths.iter_mut().zip(lengths) {
-            *kept = (*length).min(*kept);
+    /// Forgets what no later token sees, once it is a quarter of a window: rows are then moved seldom.
+    pub(super) fn forget(&mut self) {
+        let Some(window) = self.window else { return };
+        let (keep, most) = (window.saturating_sub(1), most_rows(window));
+        let gone = |length: &usize| if *length > most { length - keep } else { 0 };
+        let gone: Vec<usize> = self.lengths.iter().map(gone).collect();
+        if gone.iter().all(|gone| *gone == 0) {
+            return;
+        }
+        match &mut self.kept {
+            Some(Kept::Host(buffers)) => {
+                for (head, buffer) in buffers.iter_mut().enumerate() {
+                    buffer.forget_first(gone[head / self.heads] * self.width, (most + 1) * self.width);
+                }
+            }
+            Some(Kept::Device(rows)) => {
+                if let Some(old) = rows.take() {
+                    let longest = self.lengths.iter().zip(&gone).map(|(length, gone)| length - gone).max();
+                    self.capacity = longest.unwrap_or(0).max(most + 1);
+                    let dims = [self.lengths.len(), self.heads, self.capacity, self.width];
+                    let mut room = with_room(None, dims, old.dtype(), &old.device());
+                    for index in runs(&self.lengths) {
+                        let gone = gone[index.start];
+                        let rest = self.lengths[index.start] - gone;
+                        let shown = old.clone().narrow(0, index.start, index.len()).narrow(2, gone, rest);
+                        room = room.slice_assign([index, 0..self.heads, 0..rest, 0..self.width], shown);
+                    }
+                    *rows = Some(Box::new(room));
+                }
+            }
+            None => {}
+        }
+        let sequences = self.lengths.iter_mut().zip(&mut self.forgotten);
+        for ((length, forgotten), gone) in sequences.zip(gone) {
+            *length -= gone;
+            *forgotten += gone;
+        }
+    }
+
+    /// Whether a sequence can go on behind its first `tokens` tokens: what those would show the next is still there.
+    pub(super) fn goes_on_behind(&self, sequence: usize, tokens: usize) -> bool {
+        let forgotten = self.forgotten.get(sequence).copied().unwrap_or(0);
+        let seen = self.window.map_or(0, |window| (tokens + 1).saturating_sub(window));
+        tokens == 0 || forgotten <= seen
+    }
+
+    /// Cuts each sequence to a number of tokens, if it has more; to none if it cannot go on behind so many.
+    pub(super) fn truncate(&mut self, tokens: &[usize]) {
+        for (sequence, tokens) in tokens.iter().enumerate().take(self.lengths.len()) {
+            let keep = self.goes_on_behind(sequence, *tokens);
+            let (length, forgotten) = (&mut self.lengths[sequence], &mut self.forgotten[sequence]);
+            match keep && *tokens > 0 {
+                true => *length = tokens.saturating_sub(*forgotten).min(*length),
+                false => (*length, *forgotten) = (0, 0),
+            }
         }
         if let Some(Kept::Host(buffers)) = &mut self.kept {
             for (head, buffer) in buffers.iter_mut().enumerate() {
@@ -200,11 +275,13 @@ impl CachedRows {
                 Box::new((**rows).clone().select(0, indices))
             })),
         });
+        let of_each = |counts: &[usize]| match counts.is_empty() {
+            true => Vec::new(),
+            false => sequences.iter().map(|sequence| counts[*sequence]).collect(),
+        };
         Self {
-            lengths: match self.lengths.is_empty() {
-                true => Vec::new(),
-                false => sequences.iter().map(|sequence| self.lengths[*sequence]).collect(),
-            },
+            lengths: of_each(&self.lengths),
+            forgotten: of_each(&self.forgotten),
             kept,
             ..*self
         }
@@ -213,13 +290,14 @@ impl CachedRows {
     /// The rows of several caches as those of one batch; `None` if they keep different things, or in different places.
     pub(super) fn join(mut caches: Vec<Self>) -> Option<Self> {
         let first = caches.first()?;
-        let (heads, width, form) = (first.heads, first.width, first.form);
-        let same = |rows: &Self| (rows.heads, rows.width, rows.form) == (heads, width, form);
+        let (heads, width, form, window) = (first.heads, first.width, first.form, first.window);
+        let same = |rows: &Self| (rows.heads, rows.width, rows.form, rows.window) == (heads, width, form, window);
         if !caches.iter().all(same) {
             return None;
         }
         let capacity = caches.iter().map(|rows| rows.capacity).max()?;
         let lengths = caches.iter().flat_map(|rows| rows.lengths.clone()).collect();
+        let forgotten = caches.iter().flat_map(|rows| rows.forgotten.clone()).collect();
         let (mut buffers, mut tensors) = (Vec::new(), Vec::new());
         for rows in &mut caches {
             match rows.kept.take()? {
@@ -242,7 +320,9 @@ impl CachedRows {
             width,
             capacity,
             form,
+            window,
             lengths,
+            forgotten,
             kept: Some(kept),
         })
     }
@@ -298,6 +378,11 @@ impl CachedRows {
             }
         }
     }
+}
+
+/// Rows of a sequence that are kept behind a step, at most.
+fn most_rows(window: usize) -> usize {
+    window.saturating_add(window / 4)
 }
 
 /// A tensor with room for more tokens: the given one if it has as many already.

@@ -181,6 +181,9 @@ impl Decoder {
                 rotary.of(index),
                 cache.as_mut().and_then(|cache| cache.layer(index)),
             )?;
+            if let Some(cache) = &mut cache {
+                cache.layer_ends(index);
+            }
         }
         Ok(hidden)
     }

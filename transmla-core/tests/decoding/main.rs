@@ -5,3 +5,4 @@ mod attention;
 mod gpu;
 mod kernels;
 mod models;
+mod windows;

@@ -39,7 +39,7 @@ pub fn batch(rows: &[&[i64]]) -> TokenBatch {
     TokenBatch::from_ids(rows.concat(), rows.len(), rows[0].len()).unwrap()
 }
 
-fn difference(a: Tensor<2>, b: Tensor<2>) -> f32 {
+pub fn difference(a: Tensor<2>, b: Tensor<2>) -> f32 {
     (a - b).abs().max().into_scalar()
 }
 
