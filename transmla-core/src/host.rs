@@ -47,6 +47,52 @@ impl HostNumbers {
     }
 }
 
+/// A matrix on the CPU as it lies in memory, shared with its tensor and not copied: from one row or column to the next may be
+/// any distance, so that transposes and parts are matrices as well.
+#[derive(Debug, Clone)]
+pub(crate) struct HostMatrix {
+    tensor: <Flex as BackendTypes>::FloatTensorPrimitive,
+    start: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl HostMatrix {
+    /// `None` as for [`HostNumbers::of`], for a matrix without elements, and for one that is read backwards.
+    pub fn of(tensor: &Tensor<2>) -> Option<Self> {
+        if tensor.dtype() != DType::F32 {
+            return None;
+        }
+        let tensor = tensor.clone().try_into_primitive::<Flex>().ok()?;
+        let layout = tensor.layout();
+        let ([rows, columns], [down, along]) = (layout.shape().dims(), *layout.strides().as_array()?);
+        let (row_stride, column_stride) = (usize::try_from(down).ok()?, usize::try_from(along).ok()?);
+        let start = layout.start_offset();
+        let last = start + rows.checked_sub(1)? * row_stride + columns.checked_sub(1)? * column_stride;
+        (last < tensor.storage::<f32>().len()).then_some(Self {
+            start,
+            row_stride,
+            column_stride,
+            tensor,
+        })
+    }
+
+    /// The first element. Those of all rows and columns are in the same storage.
+    pub fn first(&self) -> *const f32 {
+        self.tensor.storage::<f32>()[self.start..].as_ptr()
+    }
+
+    /// Elements from one row to the next.
+    pub fn row_stride(&self) -> isize {
+        self.row_stride as isize
+    }
+
+    /// Elements from one column to the next.
+    pub fn column_stride(&self) -> isize {
+        self.column_stride as isize
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

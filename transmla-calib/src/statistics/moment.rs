@@ -1,6 +1,7 @@
 //! The second moment of a layer's inputs.
 
 use transmla_core::burn::tensor::Tensor;
+use transmla_core::kernels::matrix_product;
 use transmla_core::{CoreError, host_values};
 use transmla_lowrank::faer::{Mat, MatRef};
 
@@ -44,7 +45,7 @@ impl SecondMoment {
                 found: vec![rows, width],
             });
         }
-        let product = host_values(inputs.clone().transpose().matmul(inputs.clone()))?;
+        let product = host_values(matrix_product(inputs.clone().transpose(), inputs.clone()))?;
         for (column, values) in product.chunks_exact(width).enumerate() {
             // Symmetric, so rows serve as columns, which is how faer stores them.
             for (target, value) in self.sum.col_as_slice_mut(column).iter_mut().zip(values) {

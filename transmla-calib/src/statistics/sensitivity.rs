@@ -2,7 +2,7 @@
 
 use transmla_core::burn::tensor::activation::softmax;
 use transmla_core::burn::tensor::{Tensor, TensorData};
-use transmla_core::kernels::{AttentionParameters, attention_mask};
+use transmla_core::kernels::{AttentionParameters, attention_mask, matrix_product};
 use transmla_core::model::Rotary;
 use transmla_core::model::attention::GroupedAttention;
 use transmla_core::{CoreError, host_values};
@@ -183,7 +183,7 @@ impl Sensitivity {
             powers: repeat(pair_powers(k)),
             v: repeat(split(attention.v.forward(x), attention.key_heads)),
             // r = W_O,hᵀ g: the gradient at each head's output.
-            r: split(gradients.matmul(attention.o.weight.clone()), self.heads),
+            r: split(matrix_product(gradients, attention.o.weight.clone()), self.heads),
             q,
         };
         let block = queries_at_once(self.scores_at_once, self.heads, sequence);

@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use faer::linalg::solvers::Solve;
 use faer::{Mat, MatRef, Side};
+use transmla_core::kernels::matrix_product;
 use transmla_core::{CoreError, host_values};
 
 /// What holds weights to what they were, as a share of the mean second moment of their inputs.
@@ -14,7 +15,7 @@ const RIDGE: f64 = 1e-3;
 /// `a` `[rows, n]`, `b` `[rows, m]`, the sum `[n, m]` or with more columns.
 pub(crate) fn add_product(sum: &mut Mat<f64>, a: Tensor<2>, b: Tensor<2>) -> Result<(), CoreError> {
     // Rows of this product are columns of the sum, which is how faer stores them.
-    let products = host_values(b.transpose().matmul(a))?;
+    let products = host_values(matrix_product(b.transpose(), a))?;
     for (column, values) in products.chunks_exact(sum.nrows()).enumerate() {
         for (sum, value) in sum.col_as_slice_mut(column).iter_mut().zip(values) {
             *sum += f64::from(*value);

@@ -139,7 +139,7 @@ fn sum_heads(x: Tensor<4>, groups: usize) -> Tensor<4> {
 }
 
 /// Whether the fused kernels of the CPU can take a tensor.
-pub(crate) fn on_host(tensor: &Tensor<4>) -> bool {
+pub(crate) fn on_host<const D: usize>(tensor: &Tensor<D>) -> bool {
     !tensor.is_autodiff() && tensor.dtype() == DType::F32 && tensor.device() == Device::flex()
 }
 

@@ -147,7 +147,7 @@ pub(super) fn softmax_gradient(arch: Arch, probabilities: &[f32], gradients: &mu
 
 /// e^x for x <= 0 by range reduction to |r| <= ln2 / 2 and a polynomial of degree 6.
 #[inline(always)]
-fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     // ln 2 in two parts, the first with trailing zeros, so that n · LN2_HIGH is exact.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;

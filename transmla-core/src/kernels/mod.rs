@@ -11,6 +11,8 @@
 //! | `plain_decode` | the same from tensor operations |
 //! | `decode_tensors` | the same on any device; picks the form |
 //! | `cube` | the same as one kernel for GPUs (features `cuda` and `wgpu`) |
+//! | `dense` | large matrix products on any device, on the CPU without the copies that burn makes |
+//! | `gated` | the activation of a gated MLP and its gradient, on the CPU in one pass |
 //! | `skinny` | skinny matrix products on the CPU: a few rows times a weight that is read once, by all threads |
 //! | `threads` | entering the threads of the CPU once for many small pieces of work |
 //! | `prefetch` | asks for the memory that is read next |
@@ -26,7 +28,9 @@ mod cached_values;
 mod cube;
 mod decode;
 mod decode_tensors;
+mod dense;
 mod exponential;
+mod gated;
 mod host;
 mod int4;
 mod loss;
@@ -47,6 +51,8 @@ pub use cache_format::CacheFormat;
 pub use cached_values::CachedValues;
 pub use decode::{CachedHead, DecodeShape, decode};
 pub use decode_tensors::{decode_is_fused, decode_tensors};
+pub use dense::matrix_product;
+pub(crate) use gated::{GatedGradients, gated, gated_gradients};
 pub(crate) use loss::{RowLoss, RowTeacher, row_loss, top_of_row};
 pub use plain_decode::plain_decode;
 pub use quantised::{Quantisation, QuantisedRow};

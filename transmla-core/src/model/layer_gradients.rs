@@ -79,6 +79,7 @@ impl DecoderLayer {
         };
         let (gradient, of_mlp) = match (which, &self.mlp) {
             (Projections::Attention, FeedForwardLayer::Dense(mlp)) => (mlp.input_gradient(input, output), Vec::new()),
+            (Projections::All, FeedForwardLayer::Dense(mlp)) => mlp.gradients(input, output),
             (which, mlp) => recorded_feed_forward(which, mlp, input, output)?,
         };
         let gradient = before(self.feed_forward_norm.as_ref(), middle.clone(), gradient);
@@ -110,7 +111,7 @@ fn recorded(attention: &Attention) -> Result<(Attention, Vec<Tensor<2>>), CoreEr
     Ok((Attention::Latent(attention), leaves))
 }
 
-/// With autodiff: what has no form of its own, or has weights to learn.
+/// With autodiff: what has no form of its own.
 fn recorded_feed_forward(
     which: Projections,
     mlp: &FeedForwardLayer,

@@ -5,7 +5,7 @@ use transmla_checkpoint::{Checkpoint, StorageDtype};
 
 use super::formats::round_to;
 use crate::error::CoreError;
-use crate::kernels::skinny_product;
+use crate::kernels::{matrix_product, skinny_product};
 use crate::read_tensor::ReadTensor;
 
 /// An affine map with the weight in the layout of the checkpoint, `[out, in]`.
@@ -50,11 +50,23 @@ impl Linear {
 
     /// `x Wᵀ + b`: `[rows, in]` to `[rows, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let y = skinny_product(&x, &self.weight).unwrap_or_else(|| x.matmul(self.weight.clone().transpose()));
+        let y = skinny_product(&x, &self.weight).unwrap_or_else(|| matrix_product(x, self.weight.clone().transpose()));
         match &self.bias {
             Some(bias) => y + bias.clone().unsqueeze(),
             None => y,
         }
+    }
+
+    /// The gradient of a loss with respect to the input, given that with respect to the output: `[rows, out]` to `[rows, in]`.
+    pub(super) fn input_gradient(&self, output: Tensor<2>) -> Tensor<2> {
+        matrix_product(output, self.weight.clone())
+    }
+
+    /// The gradient with respect to the weight, and that with respect to the bias, `[out, 1]`, if there is one.
+    pub(super) fn own_gradients(&self, input: Tensor<2>, output: Tensor<2>) -> Vec<Tensor<2>> {
+        let bias = self.bias.as_ref().map(|_| output.clone().sum_dim(0).transpose());
+        let weight = matrix_product(output.transpose(), input);
+        [weight].into_iter().chain(bias).collect()
     }
 
     /// The map with its outputs times a factor.

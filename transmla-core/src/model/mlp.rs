@@ -1,6 +1,5 @@
 //! The gated MLP.
 
-use burn::tensor::activation::{sigmoid, silu};
 use burn::tensor::{Device, Tensor};
 use transmla_checkpoint::config::Activation;
 use transmla_checkpoint::layout::MlpNames;
@@ -8,6 +7,7 @@ use transmla_checkpoint::{Checkpoint, ModelConfig};
 
 use super::linear::Linear;
 use crate::error::CoreError;
+use crate::kernels::{GatedGradients, gated, gated_gradients};
 
 /// `down(act(gate(x)) * up(x))` (Shazeer, arXiv 2002.05202: SwiGLU, GEGLU).
 #[derive(Debug, Clone)]
@@ -50,54 +50,31 @@ impl Mlp {
 
     /// `[rows, hidden]` to `[rows, hidden]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let gate = self.activated(self.gate.forward(x.clone()));
-        self.down.forward(gate * self.up.forward(x))
-    }
-
-    fn activated(&self, gate: Tensor<2>) -> Tensor<2> {
-        match self.activation {
-            Activation::Silu => silu(gate),
-            Activation::GeluTanh => gelu_tanh(gate),
-        }
+        let gate = self.gate.forward(x.clone());
+        self.down.forward(gated(self.activation, gate, self.up.forward(x)))
     }
 
     /// The gradient of a loss with respect to an input `[rows, hidden]`, given that at its output. Nothing is recorded, and the
     /// output itself is not computed again.
     pub fn input_gradient(&self, x: Tensor<2>, output: Tensor<2>) -> Tensor<2> {
-        let back = |linear: &Linear, gradient: Tensor<2>| gradient.matmul(linear.weight.clone());
-        let inner = back(&self.down, output);
-        let gate = self.gate.forward(x.clone());
-        let by_up = inner.clone() * self.activated(gate.clone());
-        let slope = match self.activation {
-            Activation::Silu => silu_slope(gate),
-            Activation::GeluTanh => gelu_tanh_slope(gate),
-        };
-        let by_gate = inner * self.up.forward(x) * slope;
-        back(&self.up, by_up) + back(&self.gate, by_gate)
+        let inner = self.down.input_gradient(output);
+        let gradients = gated_gradients(self.activation, self.gate.forward(x.clone()), self.up.forward(x), inner);
+        self.up.input_gradient(gradients.up) + self.gate.input_gradient(gradients.gate)
     }
-}
 
-/// `σ(x) (1 + x (1 - σ(x)))`.
-fn silu_slope(x: Tensor<2>) -> Tensor<2> {
-    let share = sigmoid(x.clone());
-    let rest = share.clone().neg().add_scalar(1.0);
-    share * (x * rest).add_scalar(1.0)
-}
-
-/// The derivative of [`gelu_tanh`].
-fn gelu_tanh_slope(x: Tensor<2>) -> Tensor<2> {
-    let square = x.clone().square();
-    let root = (2.0 / std::f64::consts::PI).sqrt();
-    let inner = (x.clone() * square.clone().mul_scalar(0.044_715).add_scalar(1.0)).mul_scalar(root);
-    let tanh = inner.tanh();
-    let steepness = square.mul_scalar(3.0 * 0.044_715).add_scalar(1.0).mul_scalar(root);
-    let of_tanh = tanh.clone().square().neg().add_scalar(1.0) * steepness;
-    (tanh.add_scalar(1.0) + x * of_tanh).mul_scalar(0.5)
-}
-
-/// `x/2 · (1 + tanh(sqrt(2/π) (x + 0.044715 x³)))` (Hendrycks and Gimpel, arXiv 1606.08415).
-fn gelu_tanh(x: Tensor<2>) -> Tensor<2> {
-    let cube = x.clone().powi_scalar(3).mul_scalar(0.044_715);
-    let inner = (x.clone() + cube).mul_scalar((2.0 / std::f64::consts::PI).sqrt());
-    x.mul_scalar(0.5) * inner.tanh().add_scalar(1.0)
+    /// The same, and the gradients of the three maps' weights and biases in the order in which [`Self::map`] goes over them, a bias
+    /// as a matrix of one column.
+    pub(super) fn gradients(&self, x: Tensor<2>, output: Tensor<2>) -> (Tensor<2>, Vec<Tensor<2>>) {
+        let inner = self.down.input_gradient(output.clone());
+        let (gate, up) = (self.gate.forward(x.clone()), self.up.forward(x.clone()));
+        let GatedGradients { product, gate, up } = gated_gradients(self.activation, gate, up, inner);
+        let of_input = self.up.input_gradient(up.clone()) + self.gate.input_gradient(gate.clone());
+        let of_maps = [
+            (&self.gate, x.clone(), gate),
+            (&self.up, x, up),
+            (&self.down, product, output),
+        ];
+        let of_maps = of_maps.map(|(map, input, output)| map.own_gradients(input, output));
+        (of_input, of_maps.into_iter().flatten().collect())
+    }
 }

@@ -88,7 +88,7 @@ impl OutputHead {
     ) -> Result<(LossSums, Tensor<2>), CoreError> {
         let mut gradients = Vec::new();
         let sums = self.rows_loss(hidden, teacher, next, weights, &mut |block, logits| {
-            let at_norm = logits.matmul(self.projection.weight.clone());
+            let at_norm = self.projection.input_gradient(logits);
             gradients.push(self.norm.input_gradient(block, at_norm));
         })?;
         Ok((sums, Tensor::cat(gradients, 0)))

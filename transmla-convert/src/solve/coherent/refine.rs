@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use faer::MatRef;
 use transmla_calib::SecondMoment;
 use transmla_core::CoreError;
+use transmla_core::kernels::matrix_product;
 use transmla_core::model::attention::{Attention, LatentAttention, QueryProjection};
 use transmla_core::model::{Linear, RecordedAttention, RmsNorm, Rotary};
 
@@ -65,7 +66,7 @@ pub(crate) fn refine(
     let hidden = start.kv_down.weight.dims()[1];
     let basis = eigenbasis(problem.moment.submatrix(0, 0, hidden, hidden), &device)?;
     let turned = |example: &Example| Example {
-        inputs: example.inputs.clone().matmul(basis.clone().transpose()),
+        inputs: matrix_product(example.inputs.clone(), basis.clone().transpose()),
         ..example.clone()
     };
     let training: Vec<Example> = problem.training.iter().flat_map(Example::sequences).collect();
@@ -128,7 +129,7 @@ pub(crate) fn refine(
 
 /// The attention for inputs that are turned by the transpose of `rotation`: its weights on them, times `rotation`.
 fn turn(mut attention: LatentAttention, rotation: &Tensor<2>) -> LatentAttention {
-    let by = |linear: &mut Linear| linear.weight = linear.weight.clone().matmul(rotation.clone());
+    let by = |linear: &mut Linear| linear.weight = matrix_product(linear.weight.clone(), rotation.clone());
     match &mut attention.q {
         QueryProjection::Plain(q) => by(q),
         QueryProjection::Lora { down, .. } => by(down),

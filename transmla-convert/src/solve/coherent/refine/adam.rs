@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use faer::{MatRef, Side};
 use transmla_core::CoreError;
+use transmla_core::kernels::matrix_product;
 
 use crate::layer::weights::to_linear;
 
@@ -56,7 +57,7 @@ impl EigenAdam {
         let change = first / second.sqrt().add_scalar(EPSILON) * self.steps.clone().mul_scalar(fraction);
         weights
             - match &self.basis {
-                Some(basis) => change.matmul(basis.clone()),
+                Some(basis) => matrix_product(change, basis.clone()),
                 None => change,
             }
     }
@@ -64,7 +65,7 @@ impl EigenAdam {
 
 fn to_basis(matrix: Tensor<2>, basis: Option<&Tensor<2>>) -> Tensor<2> {
     match basis {
-        Some(basis) => matrix.matmul(basis.clone().transpose()),
+        Some(basis) => matrix_product(matrix, basis.clone().transpose()),
         None => matrix,
     }
 }
