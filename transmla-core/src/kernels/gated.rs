@@ -9,8 +9,8 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use transmla_checkpoint::config::Activation;
 
+use super::attention::on_host;
 use super::exponential::exp;
-use super::on_host;
 use crate::host::host_values;
 
 /// `2 sqrt(2/π)`.
