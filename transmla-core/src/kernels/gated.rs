@@ -138,16 +138,12 @@ impl WithSimd for Forward<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let (gates, gate_rest) = S::as_mut_simd_f32s(self.gate);
         let (ups, up_rest) = S::as_simd_f32s(self.up);
-        let product = |gate, up| {
-            let share = Shares::of(simd, self.activation, gate).share;
-            simd.mul_f32s(simd.mul_f32s(gate, share), up)
-        };
         for (gate, up) in gates.iter_mut().zip(ups) {
-            *gate = product(*gate, *up);
+            *gate = product(simd, self.activation, *gate, *up);
         }
         if !gate_rest.is_empty() {
-            let last = product(simd.partial_load_f32s(gate_rest), simd.partial_load_f32s(up_rest));
-            simd.partial_store_f32s(gate_rest, last);
+            let (gate, up) = (simd.partial_load_f32s(gate_rest), simd.partial_load_f32s(up_rest));
+            simd.partial_store_f32s(gate_rest, product(simd, self.activation, gate, up));
         }
     }
 }
@@ -168,24 +164,16 @@ impl WithSimd for Backward<'_> {
         let (gates, gate_rest) = S::as_mut_simd_f32s(self.gate);
         let (ups, up_rest) = S::as_mut_simd_f32s(self.up);
         let (outputs, output_rest) = S::as_mut_simd_f32s(self.output);
-        let each = |gate, up, output| {
-            let Shares { share, steep } = Shares::of(simd, self.activation, gate);
-            let active = simd.mul_f32s(gate, share);
-            // σ (1 + x z' (1 - σ))
-            let rest = simd.sub_f32s(simd.splat_f32s(1.0), share);
-            let slope = simd.mul_f32s(share, simd.mul_add_f32s(steep, rest, simd.splat_f32s(1.0)));
-            [
-                simd.mul_f32s(simd.mul_f32s(output, up), slope),
-                simd.mul_f32s(output, active),
-                simd.mul_f32s(active, up),
-            ]
-        };
         for ((gate, up), output) in gates.iter_mut().zip(ups).zip(outputs) {
-            [*gate, *up, *output] = each(*gate, *up, *output);
+            [*gate, *up, *output] = gradients(simd, self.activation, [*gate, *up, *output]);
         }
         if !gate_rest.is_empty() {
-            let load = |rest: &[f32]| simd.partial_load_f32s(rest);
-            let [gate, up, output] = each(load(gate_rest), load(up_rest), load(output_rest));
+            let last = [
+                simd.partial_load_f32s(gate_rest),
+                simd.partial_load_f32s(up_rest),
+                simd.partial_load_f32s(output_rest),
+            ];
+            let [gate, up, output] = gradients(simd, self.activation, last);
             simd.partial_store_f32s(gate_rest, gate);
             simd.partial_store_f32s(up_rest, up);
             simd.partial_store_f32s(output_rest, output);
@@ -193,29 +181,47 @@ impl WithSimd for Backward<'_> {
     }
 }
 
-/// `σ(z)` of gates x, and `x z'`.
-struct Shares<S: Simd> {
-    share: S::f32s,
-    steep: S::f32s,
+// Functions and not closures: those are compiled for the processor's vectors only where they are inlined, which closures may not be.
+
+#[inline(always)]
+fn product<S: Simd>(simd: S, activation: Activation, gate: S::f32s, up: S::f32s) -> S::f32s {
+    let [share, _] = shares(simd, activation, gate);
+    simd.mul_f32s(simd.mul_f32s(gate, share), up)
 }
 
-impl<S: Simd> Shares<S> {
-    #[inline(always)]
-    fn of(simd: S, activation: Activation, x: S::f32s) -> Self {
-        let number = |value| simd.splat_f32s(value);
-        let (z, steep) = match activation {
-            Activation::Silu => (x, x),
-            Activation::GeluTanh => {
-                let (steepness, square) = (simd.mul_f32s(x, number(STEEPNESS)), simd.mul_f32s(x, x));
-                let times = |cube| simd.mul_f32s(steepness, simd.mul_add_f32s(square, number(cube), number(1.0)));
-                (times(CUBE), times(3.0 * CUBE))
-            }
-        };
-        let e = exp(simd, simd.neg_f32s(simd.abs_f32s(z)));
-        let larger = simd.div_f32s(number(1.0), simd.add_f32s(number(1.0), e));
-        let share = simd.select_f32s(simd.less_than_f32s(z, number(0.0)), simd.mul_f32s(e, larger), larger);
-        Self { share, steep }
-    }
+/// Of gate, other factor and gradient at their product: the gradients of both factors, and the product.
+#[inline(always)]
+fn gradients<S: Simd>(simd: S, activation: Activation, [gate, up, output]: [S::f32s; 3]) -> [S::f32s; 3] {
+    let one = simd.splat_f32s(1.0);
+    let [share, steep] = shares(simd, activation, gate);
+    let active = simd.mul_f32s(gate, share);
+    // σ (1 + x z' (1 - σ))
+    let slope = simd.mul_f32s(share, simd.mul_add_f32s(steep, simd.sub_f32s(one, share), one));
+    [
+        simd.mul_f32s(simd.mul_f32s(output, up), slope),
+        simd.mul_f32s(output, active),
+        simd.mul_f32s(active, up),
+    ]
+}
+
+/// `σ(z)` of gates x, and `x z'`.
+#[inline(always)]
+fn shares<S: Simd>(simd: S, activation: Activation, x: S::f32s) -> [S::f32s; 2] {
+    let (zero, one) = (simd.splat_f32s(0.0), simd.splat_f32s(1.0));
+    let (z, steep) = match activation {
+        Activation::Silu => (x, x),
+        Activation::GeluTanh => {
+            let steepness = simd.mul_f32s(x, simd.splat_f32s(STEEPNESS));
+            let square = simd.mul_f32s(x, x);
+            let value = simd.mul_add_f32s(square, simd.splat_f32s(CUBE), one);
+            let slope = simd.mul_add_f32s(square, simd.splat_f32s(3.0 * CUBE), one);
+            (simd.mul_f32s(steepness, value), simd.mul_f32s(steepness, slope))
+        }
+    };
+    let e = exp(simd, simd.neg_f32s(simd.abs_f32s(z)));
+    let larger = simd.div_f32s(one, simd.add_f32s(one, e));
+    let share = simd.select_f32s(simd.less_than_f32s(z, zero), simd.mul_f32s(e, larger), larger);
+    [share, steep]
 }
 
 #[cfg(test)]
