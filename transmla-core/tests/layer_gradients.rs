@@ -78,10 +78,11 @@ impl Problem {
             .gradients(which, self.hidden.clone(), rotary, output)
             .unwrap();
         let mut found = Vec::new();
-        self.layer.clone().map_projections(which, &mut |name, tensor| {
+        let mapped = self.layer.clone().map_projections(which, &mut |name, tensor| {
             found.push((name.to_owned(), tensor.clone()));
             tensor
         });
+        mapped.unwrap();
         assert_eq!(found.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), names);
         assert_eq!(gradients.projections.len(), names.len());
         for (index, (name, tensor)) in found.iter().enumerate() {
@@ -97,7 +98,7 @@ impl Problem {
                         false => tensor,
                     }
                 });
-                self.loss(&layer, &self.hidden)
+                self.loss(&layer.unwrap(), &self.hidden)
             };
             let slope = (moved(step) - moved(-step)) / (2.0 * step);
             let expected = dot(gradients.projections[index].clone(), direction.clone());
@@ -184,6 +185,34 @@ fn biases_windows_and_soft_caps_have_their_part() {
         "self_attn.o_proj.bias",
     ];
     problem.check(Projections::Attention, &names);
+}
+
+/// Through the experts that a token goes to, their shares and what all tokens share: the same as burn's autodiff gives.
+#[test]
+fn gradients_through_experts_are_those_of_autodiff() {
+    for name in ["mixtral", "qwen3-moe", "qwen2-moe"] {
+        // One of Qwen's two has an MLP.
+        for index in [0, 1] {
+            let problem = Problem::of(name, index, |_| {});
+            let model = Decoder::open(&family(name), &Device::flex(), Residency::Streamed).unwrap();
+            let traced = model.on_device(&Device::flex().autodiff()).layer(index).unwrap();
+            let middle = problem.hidden.clone().flatten::<2>(0, 1);
+            let leaf = middle.clone().autodiff().require_grad();
+            let behind = traced.feed_forward(leaf.clone()).unwrap();
+            let gradients = (behind * problem.output.clone().autodiff()).sum().backward();
+            let expected = leaf.grad(&gradients).unwrap().without_autodiff();
+            let size = dot(expected.clone(), expected.clone()).sqrt();
+            // The layer may be on either device.
+            for layer in [&problem.layer, &traced] {
+                let found = layer
+                    .feed_forward_gradient(middle.clone(), problem.output.clone())
+                    .unwrap();
+                let off = found - expected.clone();
+                let off = dot(off.clone(), off).sqrt();
+                assert!(off < 1e-5 * size, "{name}, layer {index}: {off} of {size}");
+            }
+        }
+    }
 }
 
 /// Layers of grouped-query models have nothing to learn here.

@@ -34,7 +34,7 @@ pub const LOGITS_AT_ONCE: usize = 8 << 20;
 impl EvalOptions {
     /// Number of windows that share one reading of the layers.
     pub(crate) fn group(&self, model: &dyn LayeredModel, sequence: usize) -> usize {
-        let per_window = (sequence * model.config().hidden_size * size_of::<f32>()) as u64;
+        let per_window = sequence as u64 * state_bytes(model);
         let batch = self.batch_size.max(1);
         ((self.state_bytes / per_window.max(1)) as usize)
             .max(1)
@@ -44,6 +44,14 @@ impl EvalOptions {
     pub(crate) fn rows_at_once(model: &dyn LayeredModel) -> usize {
         (LOGITS_AT_ONCE / model.config().vocab_size.max(1)).max(1)
     }
+}
+
+/// Bytes that a token's residual stream takes on its way through the layers.
+pub(crate) fn state_bytes(model: &dyn LayeredModel) -> u64 {
+    let config = model.config();
+    // Experts add to a second one.
+    let copies = if config.experts.is_some() { 2 } else { 1 };
+    (copies * config.hidden_size * size_of::<f32>()) as u64
 }
 
 /// Residual streams after the last layer, one `[batch, seq, hidden]` for each batch of windows.
@@ -62,14 +70,12 @@ pub(crate) fn final_states(
         .collect::<Result<Vec<_>, _>>()?;
     for index in 0..model.config().num_hidden_layers {
         let layer = model.layer(index)?;
-        for state in &mut states {
-            // The old state is released before the layer runs on it.
-            let hidden = std::mem::replace(state, Tensor::empty([1, 1, 1], model.device()));
+        let mut attend = |_, hidden| {
             let of_format = |format| LayerCache::in_format(model.config(), windows.sequence(), format);
             let mut cache = cache.map(of_format).transpose()?;
-            *state = layer.forward(hidden, rotary.of(index), cache.as_mut())?;
-            progress.step();
-        }
+            Ok(layer.attend(hidden, rotary.of(index), cache.as_mut()))
+        };
+        layer.forward_each(&mut states, &mut attend, &mut || progress.step())?;
     }
     Ok(states)
 }

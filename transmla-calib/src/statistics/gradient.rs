@@ -1,7 +1,7 @@
 //! Gradients of the loss with respect to each layer's attention output.
 
 use transmla_core::burn::tensor::{Device, Int, Tensor, TensorData};
-use transmla_core::model::{DecoderLayer, LayerRotary, OutputHead, RecordedAttention};
+use transmla_core::model::{DecoderLayer, FeedForwardLayer, LayerRotary, OutputHead, RecordedAttention};
 use transmla_core::{CoreError, Decoder, LayeredModel, TokenBatch};
 
 /// Gradients of the loss with respect to the attention output of every layer, `[batch·seq, hidden]` each.
@@ -129,8 +129,15 @@ impl GradientPass {
         let input = layer.attention_input(hidden.clone().unsqueeze());
         let attention = RecordedAttention::run(&layer.attention, input, batch, self.traced_rotary.of(index));
         let middle = layer.add_attention(hidden.clone(), attention.output());
-        let middle = leaf(middle.detach().without_autodiff());
-        let gradient = pull_back(layer.feed_forward(middle.clone())?, behind, &middle)?;
+        let middle = middle.detach().without_autodiff();
+        let gradient = match &layer.mlp {
+            FeedForwardLayer::Dense(_) => {
+                let middle = leaf(middle);
+                pull_back(layer.feed_forward(middle.clone())?, behind, &middle)?
+            }
+            // A graph would hold all experts of the layer.
+            FeedForwardLayer::Experts(_) => layer.feed_forward_gradient(middle, behind)?,
+        };
         let output = match &layer.attention_output_norm {
             Some(norm) => {
                 let attended = leaf(attention.output().detach().without_autodiff());

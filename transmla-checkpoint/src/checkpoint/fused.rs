@@ -91,7 +91,7 @@ impl Stored {
     ///
     /// # Errors
     /// The number format cannot be decoded.
-    fn rows(&self, name: &str, rows: Range<usize>) -> Result<Option<Self>, CheckpointError> {
+    pub(super) fn rows(&self, name: &str, rows: Range<usize>) -> Result<Option<Self>, CheckpointError> {
         let all = self.shape.first().copied().unwrap_or_default();
         if rows.start >= rows.end || rows.end > all || self.elements() == 0 {
             return Ok(None);

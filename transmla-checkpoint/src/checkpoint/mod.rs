@@ -10,6 +10,7 @@ pub(crate) mod file_names;
 mod fingerprint;
 pub(crate) mod folder;
 mod fused;
+mod fused_experts;
 mod gguf;
 pub(crate) mod lock;
 mod model_file;

@@ -8,6 +8,7 @@ use super::block_scales;
 use super::file_names::{INDEX, SINGLE, is_plain_name};
 use super::folder::{missing_weights, not_what_it_should_be};
 use super::fused;
+use super::fused_experts;
 use super::names;
 use super::reader::{Checkpoint, FileFormat};
 use super::regular::{is_there, read_regular};
@@ -31,7 +32,7 @@ impl Checkpoint {
     /// Opens a folder in hub layout, a GGUF file, or a folder with one, and checks every header against its file's length.
     ///
     /// Tensors have the names that transformers publishes, whatever wrapper saved them or whatever ggml calls them, and projections
-    /// that are stored together (`qkv_proj`, `gate_up_proj`) are those that they consist of.
+    /// that are stored together (`qkv_proj`, `gate_up_proj`, all experts of a layer) are those that they consist of.
     ///
     /// # Errors
     /// A file is missing or truncated, a shard named in the index is missing, or a tensor is stored twice with different
@@ -173,9 +174,12 @@ impl Checkpoint {
         Ok(self)
     }
 
-    /// Cuts projections that are stored together into those that other families have.
+    /// Cuts projections that are stored together into those that checkpoints are published with.
     fn unfused(mut self) -> Result<Self, CheckpointError> {
         fused::cut(&mut self.tensors, &self.shards)?;
+        if let Some(rule) = fused_experts::rule_in(&self.folder) {
+            fused_experts::cut(&mut self.tensors, &self.shards, rule)?;
+        }
         Ok(self)
     }
 

@@ -84,6 +84,12 @@ impl ExpertConfig {
         3 * (self.count - self.per_token) as u64 * hidden as u64 * self.width as u64
     }
 
+    /// Numbers of weights of the experts of one layer but one, given the width of the residual stream: what need not be in memory
+    /// while one of them is.
+    pub fn all_but_one(&self, hidden: usize) -> u64 {
+        3 * (self.count as u64).saturating_sub(1) * hidden as u64 * self.width as u64
+    }
+
     /// Width of everything that is activated for a token of a layer with experts.
     pub fn active_width(&self) -> usize {
         self.per_token * self.width + self.shared_width.unwrap_or(0)

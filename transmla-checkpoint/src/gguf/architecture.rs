@@ -1,5 +1,8 @@
 //! The table from ggml's architectures (`general.architecture`) to families, as llama.cpp's converter writes them.
 
+use crate::config::ExpertRule;
+use crate::config::family::{FAMILIES, FeedForward};
+
 /// An architecture that is read.
 #[derive(Debug, PartialEq)]
 pub(super) struct Architecture {
@@ -26,6 +29,22 @@ pub(super) struct Architecture {
     pub scaled_by_hidden: Option<u64>,
     /// Soft-caps of scores and logits where no key says them.
     pub soft_caps: [Option<f64>; 2],
+    /// Whether the shares of the chosen experts are made to sum to 1, which llama.cpp knows by the architecture.
+    pub normalised_shares: bool,
+}
+
+impl Architecture {
+    /// How the family with experts calls them, if there is one.
+    pub fn experts(&self) -> Option<ExpertRule> {
+        let model_type = self.with_experts?;
+        FAMILIES
+            .iter()
+            .filter(|family| family.model_type == model_type)
+            .find_map(|family| match family.feed_forward {
+                FeedForward::Experts(rule) => Some(rule),
+                FeedForward::Dense => None,
+            })
+    }
 }
 
 /// Layers with a window.
@@ -51,6 +70,7 @@ const PLAIN: Architecture = Architecture {
     windows: Windows::Never,
     scaled_by_hidden: None,
     soft_caps: [None, None],
+    normalised_shares: true,
 };
 
 pub(super) const ARCHITECTURES: &[Architecture] = &[
@@ -72,6 +92,19 @@ pub(super) const ARCHITECTURES: &[Architecture] = &[
     Architecture {
         name: "qwen3",
         model_type: "qwen3",
+        ..PLAIN
+    },
+    Architecture {
+        name: "qwen2moe",
+        model_type: "qwen2_moe",
+        with_experts: Some("qwen2_moe"),
+        normalised_shares: false,
+        ..PLAIN
+    },
+    Architecture {
+        name: "qwen3moe",
+        model_type: "qwen3_moe",
+        with_experts: Some("qwen3_moe"),
         ..PLAIN
     },
     Architecture {
@@ -116,7 +149,6 @@ pub(super) fn names() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::FAMILIES;
 
     #[test]
     fn every_architecture_is_a_family() {
@@ -130,6 +162,7 @@ mod tests {
                     "{model_type}"
                 );
             }
+            assert_eq!(it.experts().is_some(), it.with_experts.is_some(), "{}", it.name);
         }
     }
 }

@@ -102,6 +102,7 @@ pub(super) fn config(model: &Model) -> Result<Map<String, Value>, CheckpointErro
     if let Some(count) = experts {
         set("num_local_experts", json!(count));
         set("num_experts_per_tok", json!(model.required("expert_used_count")?));
+        expert_keys(model, layers, &mut set)?;
     }
     windows(model, window, layers, &mut set)?;
     rope_keys(model, &mut set)?;
@@ -141,14 +142,55 @@ fn biases(
 ) -> Result<(), CheckpointError> {
     let there = ["attn_q", "attn_output"].map(|name| model.has(&format!("blk.0.{name}.bias")));
     match (model_type, there) {
-        (_, [false, false]) => drop(set("attention_bias", json!(false))),
+        (_, [false, false]) => {
+            set("attention_bias", json!(false));
+            set("qkv_bias", json!(false));
+        }
         ("qwen2", [true, false]) => {}
-        ("llama" | "qwen3" | "gemma2" | "gemma3_text", [true, _]) => drop(set("attention_bias", json!(true))),
+        ("qwen2_moe", [true, false]) => drop(set("qkv_bias", json!(true))),
+        ("llama" | "qwen3" | "qwen3_moe" | "gemma2" | "gemma3_text", [true, _]) => {
+            drop(set("attention_bias", json!(true)))
+        }
         _ => {
             return Err(model
                 .main()
                 .invalid(format!("it has biases of attention, which {model_type} has not")));
         }
+    }
+    Ok(())
+}
+
+/// Widths of experts, and what else their family has keys for.
+fn expert_keys(
+    model: &Model,
+    layers: u64,
+    set: &mut dyn FnMut(&str, Value) -> Option<Value>,
+) -> Result<(), CheckpointError> {
+    let (header, normalised) = (model.main(), model.architecture.normalised_shares);
+    let key = model.key("expert_weights_norm");
+    if let Some(found) = header.flag(&key).filter(|found| *found != normalised) {
+        return Err(header.invalid(format!(
+            "{key} is {found}, which {} does not have in llama.cpp",
+            model.architecture.name
+        )));
+    }
+    let Some(rule) = model.architecture.experts().filter(|rule| rule.by_keys) else {
+        return Ok(());
+    };
+    set(
+        "moe_intermediate_size",
+        json!(model.required("expert_feed_forward_length")?),
+    );
+    set("norm_topk_prob", json!(normalised));
+    let with_experts = model.layers_with_experts();
+    let dense: Vec<u64> = (0..layers).filter(|layer| !with_experts.contains(layer)).collect();
+    set("mlp_only_layers", json!(dense));
+    set("decoder_sparse_step", json!(1));
+    if rule.shared {
+        set(
+            "shared_expert_intermediate_size",
+            json!(model.required("expert_shared_feed_forward_length")?),
+        );
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! A model in one or several GGUF files: its keys, and its tensors by Hugging Face's names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
@@ -111,6 +111,17 @@ impl Model {
             .flat_map(|(number, header)| header.tensors.iter().map(move |tensor| (number, tensor)))
     }
 
+    /// Which layers have experts: those with a router.
+    pub fn layers_with_experts(&self) -> BTreeSet<u64> {
+        let router = |name: &str| {
+            name.strip_prefix("blk.")?
+                .strip_suffix(".ffn_gate_inp.weight")?
+                .parse()
+                .ok()
+        };
+        self.all().filter_map(|(_, tensor)| router(&tensor.name)).collect()
+    }
+
     /// Rows of the embeddings.
     ///
     /// # Errors
@@ -172,7 +183,11 @@ impl Model {
                     )));
                 }
                 Role::Tensor(name) => {
-                    let mut stored = plain(number, tensor, tensor.shape.clone(), tensor.bytes.clone());
+                    let shape = match (name.rows, &tensor.shape[..]) {
+                        (Rows::One, [width]) => vec![1, *width],
+                        (_, shape) => shape.to_vec(),
+                    };
+                    let mut stored = plain(number, tensor, shape, tensor.bytes.clone());
                     let of_heads = |heads: usize| match heads > 0 && tensor.shape[0].is_multiple_of(2 * heads) {
                         true => Ok(Arrangement::InterleavedRows { heads }),
                         false => Err(header.invalid(format!(

@@ -1,6 +1,7 @@
 //! ggml's tensor names and Hugging Face's.
 
 use super::architecture::Architecture;
+use crate::config::ExpertRule;
 
 /// What a tensor of a file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub(super) enum Rows {
     Keys,
     /// The factors of a norm.
     Norm,
+    /// The only row of a matrix, which may be there as a vector.
+    One,
     /// Anything else.
     Other,
 }
@@ -79,37 +82,50 @@ pub(super) fn role(architecture: &Architecture, name: &str) -> Role {
         ("ffn_gate", "weight") => of_layer("mlp.gate_proj", Rows::Other),
         ("ffn_up", "weight") => of_layer(architecture.mlp_up, Rows::Other),
         ("ffn_down", "weight") => of_layer("mlp.down_proj", Rows::Other),
-        ("ffn_gate_inp", "weight") => of_layer("block_sparse_moe.gate", Rows::Other),
-        (_, "weight") => expert(&prefix, part),
+        (_, "weight") => architecture.experts().map_or(Role::Unknown, |rule| {
+            expert(&format!("{prefix}.{}", rule.module), rule, part)
+        }),
         _ => Role::Unknown,
     }
 }
 
-/// Matrices of experts: all in one tensor, or one by one as older files have them (`ffn_gate.3`).
-fn expert(prefix: &str, part: &str) -> Role {
+/// The router, what all tokens share, and matrices of experts: all in one tensor, or one by one as older files have them
+/// (`ffn_gate.3`).
+fn expert(module: &str, rule: ExpertRule, part: &str) -> Role {
+    let tensor = |name: &str, rows| {
+        Role::Tensor(Name {
+            published: format!("{module}.{name}.weight"),
+            rows,
+        })
+    };
     let matrix = |name: &str| match name {
-        "ffn_gate" => Some("w1"),
-        "ffn_up" => Some("w3"),
-        "ffn_down" => Some("w2"),
+        "ffn_gate" => Some(rule.names.gate),
+        "ffn_up" => Some(rule.names.up),
+        "ffn_down" => Some(rule.names.down),
         _ => None,
     };
-    let prefix = format!("{prefix}.block_sparse_moe.experts");
+    match part {
+        "ffn_gate_inp" => return tensor("gate", Rows::Other),
+        "ffn_gate_inp_shexp" if rule.shared => return tensor("shared_expert_gate", Rows::One),
+        _ => {}
+    }
     if let Some(matrix) = part.strip_suffix("_exps").and_then(matrix) {
-        return Role::Experts { prefix, matrix };
+        return Role::Experts {
+            prefix: format!("{module}.experts"),
+            matrix,
+        };
+    }
+    if let Some(matrix) = part.strip_suffix("_shexp").filter(|_| rule.shared).and_then(matrix) {
+        return tensor(&format!("shared_expert.{matrix}"), Rows::Other);
     }
     let single = part.split_once('.').and_then(|(name, expert)| {
         let number = expert
             .parse::<usize>()
             .ok()
             .filter(|number| number.to_string() == expert)?;
-        Some(format!("{prefix}.{number}.{}.weight", matrix(name)?))
+        Some(format!("experts.{number}.{}", matrix(name)?))
     });
-    single.map_or(Role::Unknown, |published| {
-        Role::Tensor(Name {
-            published,
-            rows: Rows::Other,
-        })
-    })
+    single.map_or(Role::Unknown, |name| tensor(&name, Rows::Other))
 }
 
 #[cfg(test)]
@@ -144,9 +160,20 @@ mod tests {
             ("phi3", "attn_qkv", "self_attn.qkv_proj"),
             ("phi3", "ffn_up", "mlp.gate_up_proj"),
             ("qwen3", "ffn_up", "mlp.up_proj"),
+            ("qwen3moe", "ffn_gate_inp", "mlp.gate"),
+            ("qwen3moe", "ffn_down.2", "mlp.experts.2.down_proj"),
+            ("qwen2moe", "ffn_up_shexp", "mlp.shared_expert.up_proj"),
+            ("qwen2moe", "ffn_gate_inp_shexp", "mlp.shared_expert_gate"),
         ] {
             let found = published(architecture, &format!("blk.3.{name}.weight"));
             assert_eq!(found, format!("model.layers.3.{expected}.weight"));
+        }
+        for (architecture, name) in [
+            ("qwen3moe", "ffn_up_shexp"),
+            ("qwen3", "ffn_gate_inp"),
+            ("qwen2", "ffn_up_exps"),
+        ] {
+            assert_eq!(published(architecture, &format!("blk.3.{name}.weight")), "Unknown");
         }
         assert_eq!(
             published("gemma3", "blk.3.ffn_norm.weight"),

@@ -18,11 +18,11 @@ pub(crate) fn disk_bytes(converted: &Decoder, student: &Student<'_>, healing: &H
 pub(crate) fn peak_bytes(converted: &Decoder, healing: &Healing, sequence: usize, kept: u64) -> u64 {
     let config = converted.config();
     let rows = (healing.micro_batch * sequence) as u64;
-    let layer = converted.layer(0).map(|layer| {
-        let weights = of_layer(&layer, 0, healing);
+    let layer = converted.layer(0).and_then(|layer| {
+        let weights = of_layer(&layer, 0, healing)?;
         let value: usize = weights.iter().map(|it| it.value.dims().iter().product::<usize>()).sum();
         let moving: usize = weights.iter().map(|it| it.moving()).sum();
-        (value as u64, moving as u64)
+        Ok((value as u64, moving as u64))
     });
     let (value, moving) = layer.unwrap_or_default();
     // The weights, their best, their sizes and their gradient, then two moments of what moves.

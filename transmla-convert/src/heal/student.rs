@@ -23,7 +23,7 @@ impl<'a> Student<'a> {
     /// A layer cannot be read.
     pub fn new(base: &'a Decoder, healing: &Healing) -> Result<Self, CoreError> {
         let layers = 0..base.config().num_hidden_layers;
-        let weights = layers.map(|index| Ok(of_layer(&base.layer(index)?, index, healing)));
+        let weights = layers.map(|index| of_layer(&base.layer(index)?, index, healing));
         Ok(Self {
             head: base.head()?,
             which: projections(healing),
@@ -50,7 +50,7 @@ impl<'a> Student<'a> {
     pub fn layer_with(&self, index: usize, values: &[Tensor<2>]) -> Result<DecoderLayer, CoreError> {
         let mut values = values.iter();
         let layer = self.base.layer(index)?;
-        Ok(layer.map_projections(self.which, &mut |_, read| values.next().cloned().unwrap_or(read)))
+        layer.map_projections(self.which, &mut |_, read| values.next().cloned().unwrap_or(read))
     }
 }
 

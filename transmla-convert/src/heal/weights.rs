@@ -68,14 +68,19 @@ pub(crate) fn projections(healing: &Healing) -> Projections {
 }
 
 /// The weights of a layer before the training, in the order in which its gradients come.
-pub(crate) fn of_layer(layer: &DecoderLayer, index: usize, healing: &Healing) -> Vec<Weights> {
+///
+/// # Errors
+/// An expert cannot be read.
+pub(crate) fn of_layer(layer: &DecoderLayer, index: usize, healing: &Healing) -> Result<Vec<Weights>, CoreError> {
     let mut found = Vec::new();
-    layer.clone().map_projections(projections(healing), &mut |name, value| {
-        let key = format!("{index}.{name}");
-        found.push(Weights::new(key, value.clone(), healing));
-        value
-    });
-    found
+    layer
+        .clone()
+        .map_projections(projections(healing), &mut |name, value| {
+            let key = format!("{index}.{name}");
+            found.push(Weights::new(key, value.clone(), healing));
+            value
+        })?;
+    Ok(found)
 }
 
 impl Weights {

@@ -108,16 +108,14 @@ impl CalibrationStream {
             .try_for_each(|state| visit(layer.attention_input(state.clone())))
     }
 
-    /// Takes the text through `layer`; `step` is called after each batch.
+    /// Takes the text through `layer`; `step` is called once for each batch.
     ///
     /// # Errors
-    /// The device fails.
+    /// The device fails, or an expert cannot be read.
     pub fn advance(&mut self, layer: &DecoderLayer, step: &mut dyn FnMut()) -> Result<(), CoreError> {
-        for state in &mut self.states {
-            let hidden = std::mem::replace(state, Tensor::empty([1, 1, 1], &state.device()));
-            *state = layer.forward(hidden, self.rotary.of(self.layer), None)?;
-            step();
-        }
+        let rotary = self.rotary.of(self.layer);
+        let mut attend = |_, hidden| Ok(layer.attend(hidden, rotary, None));
+        layer.forward_each(&mut self.states, &mut attend, step)?;
         self.layer += 1;
         Ok(())
     }

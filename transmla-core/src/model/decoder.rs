@@ -18,7 +18,7 @@ use crate::kernels::{CacheFormat, among_threads};
 /// Whether a model's weights are kept or read again for every use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Residency {
-    /// Each layer is read when it is needed and dropped afterwards.
+    /// Each layer is read when it is needed and dropped afterwards, and within it each expert.
     Streamed,
     /// All weights stay on the device.
     Loaded,
@@ -66,7 +66,7 @@ impl Decoder {
             for_quantised: false,
         };
         if residency == Residency::Loaded {
-            let layers = (0..decoder.config.num_hidden_layers).map(|index| decoder.layer(index));
+            let layers = (0..decoder.config.num_hidden_layers).map(|index| decoder.layer(index)?.whole());
             decoder.layers = Some(Arc::new(layers.collect::<Result<_, _>>()?));
             decoder.head = Some(decoder.head()?);
         }

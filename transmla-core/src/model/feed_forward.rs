@@ -1,5 +1,7 @@
 //! What a layer does with each token by itself: an MLP, or a mixture of experts.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor};
 use transmla_checkpoint::layout::{MlpNames, layer_prefix};
 use transmla_checkpoint::{Checkpoint, ModelConfig};
@@ -7,6 +9,7 @@ use transmla_checkpoint::{Checkpoint, ModelConfig};
 use super::experts::Experts;
 use super::linear::Linear;
 use super::mlp::Mlp;
+use super::number_format::NumberFormat;
 use crate::error::CoreError;
 
 /// The feed-forward part of a layer.
@@ -25,9 +28,9 @@ pub enum FeedForwardLayer {
 impl FeedForwardLayer {
     /// Reads whichever the configuration says that this layer has.
     pub(crate) fn read(
-        checkpoint: &Checkpoint,
+        checkpoint: &Arc<Checkpoint>,
         index: usize,
-        config: &ModelConfig,
+        config: &Arc<ModelConfig>,
         device: &Device,
     ) -> Result<Self, CoreError> {
         let prefix = layer_prefix(index);
@@ -43,23 +46,55 @@ impl FeedForwardLayer {
         }
     }
 
-    /// The same with each linear map replaced by the result of `each`.
-    pub(super) fn map<E>(self, each: &mut dyn FnMut(Linear) -> Result<Linear, E>) -> Result<Self, E> {
+    /// The same with each linear map replaced by the result of `each`, all of them in memory.
+    pub(super) fn map(self, each: &mut dyn FnMut(Linear) -> Result<Linear, CoreError>) -> Result<Self, CoreError> {
         Ok(match self {
             Self::Dense(mlp) => Self::Dense(mlp.map(each)?),
             Self::Experts(experts) => Self::Experts(experts.map(each)?),
         })
     }
 
-    /// The same as constants of an autodiff graph.
-    pub(super) fn autodiff(self) -> Self {
-        self.map_projections(&mut |_, tensor| tensor.autodiff())
+    /// The same with all weights in memory.
+    pub(super) fn whole(self) -> Result<Self, CoreError> {
+        Ok(match self {
+            Self::Dense(mlp) => Self::Dense(mlp),
+            Self::Experts(experts) => Self::Experts(experts.whole()?),
+        })
+    }
+
+    /// The same as an engine loads it, in another number format.
+    pub(super) fn rounded(self, format: NumberFormat) -> Result<Self, CoreError> {
+        Ok(match self {
+            Self::Dense(mlp) => Self::Dense(mlp.map(&mut |linear| format.linear(linear))?),
+            Self::Experts(experts) => Self::Experts(experts.rounded(format)?),
+        })
+    }
+
+    /// The same as constants of an autodiff graph, all of them in memory.
+    pub(super) fn autodiff(self) -> Result<Self, CoreError> {
+        self.map(&mut |linear| Ok(linear.autodiff()))
+    }
+
+    /// The same with tensors that no autodiff graph knows.
+    pub(super) fn without_autodiff(self) -> Result<Self, CoreError> {
+        Ok(match self {
+            Self::Dense(mlp) => Self::Dense(mlp.map(&mut |linear| Ok(linear.without_autodiff()))?),
+            Self::Experts(experts) => Self::Experts(experts.without_autodiff()?),
+        })
+    }
+
+    /// The gradient with respect to an input `[rows, hidden]`, given that at the output; nothing is recorded.
+    pub(super) fn input_gradient(&self, x: Tensor<2>, output: Tensor<2>) -> Result<Tensor<2>, CoreError> {
+        match self {
+            Self::Dense(mlp) => Ok(mlp.input_gradient(x, output)),
+            Self::Experts(experts) => experts.input_gradient(x, output),
+        }
     }
 
     /// `[rows, hidden]` to `[rows, hidden]`.
     ///
     /// # Errors
-    /// [`CoreError::Execution`] if the device fails while experts are chosen.
+    /// An expert cannot be read; [`CoreError::Execution`] if the device fails while experts are chosen.
     pub fn forward(&self, x: Tensor<2>) -> Result<Tensor<2>, CoreError> {
         match self {
             Self::Dense(mlp) => Ok(mlp.forward(x)),

@@ -1,5 +1,7 @@
 //! One decoder layer: attention and MLP around a residual stream.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor};
 use transmla_checkpoint::config::NormPlacement;
 use transmla_checkpoint::layout::layer_prefix;
@@ -33,13 +35,13 @@ pub struct DecoderLayer {
 }
 
 impl DecoderLayer {
-    /// Reads layer `index` onto a device.
+    /// Reads layer `index` onto a device, but for its experts, each of which is read when tokens go to it.
     ///
     /// # Errors
     /// A tensor is absent, has another shape than the configuration implies, or holds NaN.
     pub fn read(
-        checkpoint: &Checkpoint,
-        config: &ModelConfig,
+        checkpoint: &Arc<Checkpoint>,
+        config: &Arc<ModelConfig>,
         index: usize,
         device: &Device,
     ) -> Result<Self, CoreError> {
@@ -81,6 +83,17 @@ impl DecoderLayer {
         })
     }
 
+    /// The same with all its weights in memory, experts too.
+    ///
+    /// # Errors
+    /// An expert cannot be read.
+    pub fn whole(self) -> Result<Self, CoreError> {
+        Ok(Self {
+            mlp: self.mlp.whole()?,
+            ..self
+        })
+    }
+
     /// What the attention of this layer sees, `[batch·seq, hidden]`: the residual stream, normalised if the model does that.
     pub fn attention_input(&self, hidden: Tensor<3>) -> Tensor<2> {
         through(self.input_norm.as_ref(), hidden.flatten(0, 1))
@@ -94,7 +107,7 @@ impl DecoderLayer {
     /// Residual stream `[batch, seq, hidden]` after this layer.
     ///
     /// # Errors
-    /// [`CoreError::Execution`] if the device fails while experts are chosen.
+    /// An expert cannot be read; [`CoreError::Execution`] if the device fails while experts are chosen.
     pub fn forward(
         &self,
         hidden: Tensor<3>,
@@ -120,6 +133,78 @@ impl DecoderLayer {
         let attended = self.attention.forward(input, batch, rotary, cache);
         let hidden = self.add_attention(hidden.flatten(0, 1), attended);
         Ok(self.feed_forward(hidden)?.reshape([batch, sequence, width]))
+    }
+
+    /// The first half of the layer: the residual stream `[batch, seq, hidden]` from in front of attention to after it.
+    pub fn attend(&self, hidden: Tensor<3>, rotary: &Rotary, cache: Option<&mut LayerCache>) -> Tensor<3> {
+        let input = self.attention_input(hidden.clone());
+        let [batch, sequence, width] = hidden.dims();
+        let attended = self.attention.forward(input, batch, rotary, cache);
+        self.add_attention(hidden.flatten(0, 1), attended)
+            .reshape([batch, sequence, width])
+    }
+
+    /// Takes texts, each `[batch, seq, hidden]`, through the layer: `attend` each, given its place, then what is behind. `step` is
+    /// called as often as there are texts.
+    ///
+    /// Experts see all texts at once, and each of them is read once for all; the residual stream is held twice meanwhile.
+    ///
+    /// # Errors
+    /// Those of `attend`; as [`Self::forward`].
+    pub fn forward_each(
+        &self,
+        texts: &mut [Tensor<3>],
+        attend: &mut dyn FnMut(usize, Tensor<3>) -> Result<Tensor<3>, CoreError>,
+        step: &mut dyn FnMut(),
+    ) -> Result<(), CoreError> {
+        let mut attend = |index: usize, text: &mut Tensor<3>| {
+            // The old state is released before the layer runs on it.
+            let hidden = std::mem::replace(text, Tensor::empty([1, 1, 1], &text.device()));
+            *text = attend(index, hidden)?;
+            Ok::<_, CoreError>(())
+        };
+        if let FeedForwardLayer::Dense(_) = self.mlp {
+            for (index, text) in texts.iter_mut().enumerate() {
+                attend(index, text)?;
+                self.feed_forward_each(&mut [text], step)?;
+            }
+            return Ok(());
+        }
+        for (index, text) in texts.iter_mut().enumerate() {
+            attend(index, text)?;
+        }
+        self.feed_forward_each(&mut texts.iter_mut().collect::<Vec<_>>(), step)
+    }
+
+    /// [`Self::feed_forward`] of several texts, each `[batch, seq, hidden]`; each expert is read once for all. `step` is called as
+    /// often as there are texts.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn feed_forward_each(&self, texts: &mut [&mut Tensor<3>], step: &mut dyn FnMut()) -> Result<(), CoreError> {
+        let FeedForwardLayer::Experts(experts) = &self.mlp else {
+            for text in texts {
+                let shape = text.dims();
+                let hidden = std::mem::replace(*text, Tensor::empty([1, 1, 1], &text.device()));
+                **text = self.feed_forward(hidden.flatten(0, 1))?.reshape(shape);
+                step();
+            }
+            return Ok(());
+        };
+        let states: Vec<Tensor<2>> = texts.iter().map(|text| (*text).clone().flatten(0, 1)).collect();
+        let (count, mut stepped) = (texts.len(), 0);
+        let mut done = |experts_done: usize| {
+            while stepped * experts.count < experts_done * count {
+                step();
+                stepped += 1;
+            }
+        };
+        let fed = experts.forward_each(&states, &|rows| self.feed_forward_input(rows), &mut done)?;
+        for ((text, state), fed) in texts.iter_mut().zip(states).zip(fed) {
+            let shape = text.dims();
+            **text = (state + through(self.feed_forward_output_norm.as_ref(), fed)).reshape(shape);
+        }
+        Ok(())
     }
 
     /// The residual stream plus the attention's output, all `[rows, hidden]`.

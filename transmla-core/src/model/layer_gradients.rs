@@ -64,6 +64,23 @@ impl DecoderLayer {
         })
     }
 
+    /// The gradient of a loss with respect to the residual stream in front of the second half of the layer, given that behind it, both
+    /// `[rows, hidden]`. Weights may be those of an autodiff device; nothing is recorded. Experts are in memory one at a time.
+    ///
+    /// # Errors
+    /// An expert cannot be read; [`CoreError::Execution`] if the device fails.
+    pub fn feed_forward_gradient(&self, middle: Tensor<2>, output: Tensor<2>) -> Result<Tensor<2>, CoreError> {
+        let plain = |norm: &Option<RmsNorm>| norm.clone().map(RmsNorm::without_autodiff);
+        let half = Self {
+            feed_forward_norm: plain(&self.feed_forward_norm),
+            mlp: self.mlp.clone().without_autodiff()?,
+            feed_forward_output_norm: plain(&self.feed_forward_output_norm),
+            ..self.clone()
+        };
+        let (through, _) = half.through_feed_forward(Projections::Attention, &middle, output.clone())?;
+        Ok(output + through)
+    }
+
     /// The gradient at the residual stream in front of the second half of the layer, without what goes past it, and those of the
     /// half's projections, if they are wanted.
     fn through_feed_forward(
@@ -78,9 +95,9 @@ impl DecoderLayer {
             None => output,
         };
         let (gradient, of_mlp) = match (which, &self.mlp) {
-            (Projections::Attention, FeedForwardLayer::Dense(mlp)) => (mlp.input_gradient(input, output), Vec::new()),
+            (Projections::Attention, mlp) => (mlp.input_gradient(input, output)?, Vec::new()),
             (Projections::All, FeedForwardLayer::Dense(mlp)) => mlp.gradients(input, output),
-            (which, mlp) => recorded_feed_forward(which, mlp, input, output)?,
+            (Projections::All, mlp) => recorded_feed_forward(mlp, input, output)?,
         };
         let gradient = before(self.feed_forward_norm.as_ref(), middle.clone(), gradient);
         Ok((gradient, of_mlp))
@@ -111,22 +128,18 @@ fn recorded(attention: &Attention) -> Result<(Attention, Vec<Tensor<2>>), CoreEr
     Ok((Attention::Latent(attention), leaves))
 }
 
-/// With autodiff: what has no form of its own.
+/// With autodiff: what has weights to learn, and no form of its own.
 fn recorded_feed_forward(
-    which: Projections,
     mlp: &FeedForwardLayer,
     input: Tensor<2>,
     output: Tensor<2>,
 ) -> Result<(Tensor<2>, Vec<Tensor<2>>), CoreError> {
     let mut leaves = Vec::new();
-    let mlp = mlp.clone().autodiff().map_projections(&mut |_, tensor| match which {
-        Projections::Attention => tensor,
-        Projections::All => {
-            let leaf = tensor.require_grad();
-            leaves.push(leaf.clone());
-            leaf
-        }
-    });
+    let mlp = mlp.clone().autodiff()?.map_projections(&mut |_, tensor| {
+        let leaf = tensor.require_grad();
+        leaves.push(leaf.clone());
+        leaf
+    })?;
     let input = leaf(input);
     let loss = (mlp.forward(input.clone())? * output.autodiff()).sum();
     let gradients = loss.backward();

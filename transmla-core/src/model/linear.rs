@@ -48,6 +48,14 @@ impl Linear {
         }
     }
 
+    /// The same map with tensors that no autodiff graph knows.
+    pub(crate) fn without_autodiff(self) -> Self {
+        Self {
+            weight: self.weight.without_autodiff(),
+            bias: self.bias.map(Tensor::without_autodiff),
+        }
+    }
+
     /// `x Wᵀ + b`: `[rows, in]` to `[rows, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let y = skinny_product(&x, &self.weight).unwrap_or_else(|| matrix_product(x, self.weight.clone().transpose()));
@@ -145,6 +153,14 @@ impl RmsNorm {
     pub fn autodiff(self) -> Self {
         Self {
             weight: self.weight.autodiff(),
+            ..self
+        }
+    }
+
+    /// The same norm with a weight that no autodiff graph knows.
+    pub(crate) fn without_autodiff(self) -> Self {
+        Self {
+            weight: self.weight.without_autodiff(),
             ..self
         }
     }

@@ -39,7 +39,7 @@ impl Mlp {
     }
 
     /// The same with each linear map replaced by the result of `each`.
-    pub(super) fn map<E>(self, each: &mut dyn FnMut(Linear) -> Result<Linear, E>) -> Result<Self, E> {
+    pub(super) fn map(self, each: &mut dyn FnMut(Linear) -> Result<Linear, CoreError>) -> Result<Self, CoreError> {
         Ok(Self {
             gate: each(self.gate)?,
             up: each(self.up)?,

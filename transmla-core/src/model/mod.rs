@@ -6,6 +6,8 @@ mod backward;
 mod cache;
 mod cached_rows;
 mod decoder;
+mod expert_gradient;
+mod expert_place;
 mod experts;
 mod feed_forward;
 mod formats;

@@ -1,7 +1,5 @@
 //! The projections of a layer under the names that checkpoints give them, all in one form: what a training goes over.
 
-use std::convert::Infallible;
-
 use burn::tensor::Tensor;
 use transmla_checkpoint::config::ExpertRule;
 use transmla_checkpoint::layout::MlpNames;
@@ -12,6 +10,7 @@ use super::experts::Experts;
 use super::feed_forward::FeedForwardLayer;
 use super::layer::DecoderLayer;
 use super::linear::Linear;
+use crate::error::CoreError;
 
 /// Which projections of a layer are gone over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,17 +27,20 @@ pub type EachProjection<'a> = dyn FnMut(&str, Tensor<2>) -> Tensor<2> + 'a;
 
 impl DecoderLayer {
     /// The same with each projection replaced by what the function gives, always in the same order. Norms stay as they are, and so
-    /// does an attention that is not latent.
-    pub fn map_projections(self, which: Projections, each: &mut EachProjection<'_>) -> Self {
+    /// does an attention that is not latent. Experts that are gone over are in memory then.
+    ///
+    /// # Errors
+    /// An expert cannot be read.
+    pub fn map_projections(self, which: Projections, each: &mut EachProjection<'_>) -> Result<Self, CoreError> {
         let attention = match self.attention {
             Attention::Latent(attention) => Attention::Latent(attention.map_projections(each)),
             other => other,
         };
         let mlp = match which {
             Projections::Attention => self.mlp,
-            Projections::All => self.mlp.map_projections(each),
+            Projections::All => self.mlp.map_projections(each)?,
         };
-        Self { attention, mlp, ..self }
+        Ok(Self { attention, mlp, ..self })
     }
 }
 
@@ -81,7 +83,7 @@ impl Experts {
     fn names(&self) -> Vec<String> {
         let ExpertRule { module, names, .. } = self.rule;
         let mut all = vec![format!("{module}.gate")];
-        for index in 0..self.experts.len() {
+        for index in 0..self.count {
             all.extend(mlp_names(&format!("{module}.experts.{index}"), names));
         }
         if self.shared.is_some() {
@@ -99,18 +101,16 @@ fn mlp_names(prefix: &str, names: MlpNames) -> [String; 3] {
 
 impl FeedForwardLayer {
     /// The same with each projection replaced by what the function gives, under names such as `mlp.down_proj.weight`.
-    pub(super) fn map_projections(self, each: &mut EachProjection<'_>) -> Self {
+    pub(super) fn map_projections(self, each: &mut EachProjection<'_>) -> Result<Self, CoreError> {
         let names = match &self {
             Self::Dense(_) => mlp_names("mlp", MlpNames::DENSE).to_vec(),
             Self::Experts(experts) => experts.names(),
         };
         let mut names = names.into_iter();
-        let mapped = self.map::<Infallible>(&mut |linear| {
+        self.map(&mut |linear| {
             let name = names.next().unwrap_or_default();
             Ok(linear.map_projections(&name, each))
-        });
-        let Ok(mapped) = mapped;
-        mapped
+        })
     }
 }
 

@@ -40,7 +40,7 @@ impl LayeredModel for RoundedModel<'_> {
             attention: format.attention(layer.attention)?,
             attention_output_norm: format.optional_norm(layer.attention_output_norm)?,
             feed_forward_norm: format.optional_norm(layer.feed_forward_norm)?,
-            mlp: layer.mlp.map(&mut |linear| format.linear(linear))?,
+            mlp: layer.mlp.rounded(format)?,
             feed_forward_output_norm: format.optional_norm(layer.feed_forward_output_norm)?,
         })
     }

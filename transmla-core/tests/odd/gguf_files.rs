@@ -28,6 +28,8 @@ fn architecture(config: &ModelConfig) -> &'static str {
         "llama" | "mistral" | "mixtral" => "llama",
         "qwen2" => "qwen2",
         "qwen3" => "qwen3",
+        "qwen2_moe" => "qwen2moe",
+        "qwen3_moe" => "qwen3moe",
         "gemma2" => "gemma2",
         "gemma3_text" => "gemma3",
         "phi3" => "phi3",
@@ -62,11 +64,15 @@ fn ggml_name(config: &ModelConfig, name: &str) -> String {
         "mlp.gate_proj" => "ffn_gate",
         "mlp.up_proj" => "ffn_up",
         "mlp.down_proj" => "ffn_down",
-        "block_sparse_moe.gate" => "ffn_gate_inp",
+        "block_sparse_moe.gate" | "mlp.gate" => "ffn_gate_inp",
+        "mlp.shared_expert_gate" => "ffn_gate_inp_shexp",
+        "mlp.shared_expert.gate_proj" => "ffn_gate_shexp",
+        "mlp.shared_expert.up_proj" => "ffn_up_shexp",
+        "mlp.shared_expert.down_proj" => "ffn_down_shexp",
         other => match other.rsplit_once('.').unwrap().1 {
-            "w1" => "ffn_gate_exps",
-            "w3" => "ffn_up_exps",
-            "w2" => "ffn_down_exps",
+            "w1" | "gate_proj" => "ffn_gate_exps",
+            "w3" | "up_proj" => "ffn_up_exps",
+            "w2" | "down_proj" => "ffn_down_exps",
             _ => panic!("{other}"),
         },
     };
@@ -127,6 +133,10 @@ fn tensors(config: &ModelConfig, checkpoint: &Checkpoint) -> Vec<Tensor> {
         tensor.shape[0] += if experts { 1 } else { spec.shape[0] };
         tensor.values.extend(values);
     }
+    // llama.cpp's converter leaves out dimensions of one.
+    for tensor in out.values_mut().filter(|tensor| tensor.name.contains("_inp_shexp")) {
+        tensor.shape.remove(0);
+    }
     if let RopeScaling::Llama3 { .. } = config.rope.of(0).scaling {
         let rope = config.rope.of(0);
         let plain = (0..rope.dim / 2).map(|j| rope.theta.powf(-2.0 * j as f64 / rope.dim as f64));
@@ -185,6 +195,12 @@ fn keys(config: &ModelConfig) -> Vec<(String, GgufValue)> {
     if let Some(experts) = &config.experts {
         add("expert_count", GgufValue::U32(experts.count as u32));
         add("expert_used_count", GgufValue::U32(experts.per_token as u32));
+        if experts.rule.by_keys {
+            add("expert_feed_forward_length", GgufValue::U32(experts.width as u32));
+        }
+        if let Some(width) = experts.shared_width {
+            add("expert_shared_feed_forward_length", GgufValue::U32(width as u32));
+        }
     }
     for (key, cap) in [
         ("attn_logit_softcapping", config.score_softcap),
@@ -222,7 +238,7 @@ fn logits(model: &Path, family: &Path, residency: Residency) -> Vec<f32> {
     model.logits(&tokens, None).unwrap().into_data().iter::<f32>().collect()
 }
 
-const FAMILIES: [&str; 10] = [
+const FAMILIES: [&str; 12] = [
     "llama2-mha",
     "llama3.2",
     "mistral",
@@ -230,6 +246,8 @@ const FAMILIES: [&str; 10] = [
     "mixtral",
     "qwen2.5",
     "qwen3",
+    "qwen2-moe",
+    "qwen3-moe",
     "gemma2",
     "gemma3",
     "phi3",

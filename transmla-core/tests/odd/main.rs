@@ -4,6 +4,7 @@ mod configurations;
 mod defaults;
 mod fixture;
 mod folders;
+mod fused_experts;
 mod gguf_files;
 mod in_use;
 mod refused_weights;

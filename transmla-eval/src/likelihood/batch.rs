@@ -41,12 +41,11 @@ impl Padded {
         })
     }
 
-    fn advance(&mut self, layer: &Indexed, cache: Option<&mut LayerCache>) -> Result<(), CoreError> {
+    fn attend(&mut self, layer: &Indexed, cache: Option<&mut LayerCache>) {
         let device: Device = self.state.device();
         // The old state is released before the layer runs on it.
         let state = std::mem::replace(&mut self.state, Tensor::empty([1, 1, 1], &device));
-        self.state = layer.layer.forward(state, self.rotary.of(layer.index), cache)?;
-        Ok(())
+        self.state = layer.layer.attend(state, self.rotary.of(layer.index), cache);
     }
 }
 
@@ -77,7 +76,8 @@ impl Batch {
         })
     }
 
-    fn advance(
+    /// Takes everything through the attention of a layer.
+    fn attend(
         &mut self,
         layer: &Indexed,
         config: &ModelConfig,
@@ -92,16 +92,21 @@ impl Batch {
             None if self.branches.is_empty() && format.is_none() => None,
             None => Some(LayerCache::in_format(config, longest, format.unwrap_or_default())?),
         };
-        self.stems.advance(layer, cache.as_mut())?;
+        self.stems.attend(layer, cache.as_mut());
         let Some(mut cache) = cache.filter(|_| !self.branches.is_empty()) else {
             return Ok(());
         };
         let lengths: Vec<usize> = self.stems.lengths.iter().map(|length| behind + length).collect();
         cache.truncate(&lengths);
         for (owners, branches) in &mut self.branches {
-            branches.advance(layer, Some(&mut cache.copies_of(owners)))?;
+            branches.attend(layer, Some(&mut cache.copies_of(owners)));
         }
         Ok(())
+    }
+
+    fn states(&mut self) -> impl Iterator<Item = &mut Tensor<3>> {
+        let branches = self.branches.iter_mut().map(|(_, branches)| &mut branches.state);
+        std::iter::once(&mut self.stems.state).chain(branches)
     }
 
     /// The residual stream at the place of a prediction's tokens, `[sequences, longest, hidden]`.
@@ -160,15 +165,23 @@ impl Wave {
                     None => None,
                     Some(Root(root)) => {
                         let mut cache = LayerCache::in_format(config, root.lengths[0], format.unwrap_or_default())?;
-                        root.advance(&layer, Some(&mut cache))?;
+                        root.attend(&layer, Some(&mut cache));
                         Some(cache)
                     }
                 };
                 for batch in batches {
-                    batch.advance(&layer, config, format, root.as_ref(), shared.as_ref())?;
+                    batch.attend(&layer, config, format, root.as_ref(), shared.as_ref())?;
                     progress.step();
                 }
             }
+            // All together, so that an expert is read once for them.
+            let states = self.0.iter_mut().flat_map(|(root, batches)| {
+                let root = root.iter_mut().map(|Root(root)| &mut root.state);
+                root.chain(batches.iter_mut().flat_map(Batch::states))
+            });
+            layer
+                .layer
+                .feed_forward_each(&mut states.collect::<Vec<_>>(), &mut || ())?;
         }
         Ok(self)
     }

@@ -14,6 +14,7 @@ use self::layout::lay_out;
 use self::request::{Sequence, distinct};
 use self::score::score;
 use crate::error::EvalError;
+use crate::forward::state_bytes;
 use crate::observer::{Observer, Progress};
 
 /// Log-likelihoods of continuations given their contexts, in the order of the requests.
@@ -46,7 +47,7 @@ pub fn log_likelihoods(
         .map(|(index, request)| Sequence::of(index, request, longest, config.vocab_size))
         .collect::<Result<_, _>>()?;
     let (sequences, places) = distinct(sequences);
-    let most = options.tokens_at_once(config.hidden_size);
+    let most = options.tokens_at_once(state_bytes(model));
     let waves = lay_out(&sequences, options, most);
     let batches = waves.iter().flatten().map(|bundle| bundle.batches.len()).sum();
     let mut progress = Progress::new(batches, config.num_hidden_layers, observer);

@@ -62,9 +62,9 @@ impl Default for ScoringOptions {
 }
 
 impl ScoringOptions {
-    pub(super) fn tokens_at_once(&self, hidden_size: usize) -> usize {
-        let per_token = (hidden_size * size_of::<f32>()).max(1) as u64;
-        ((self.state_bytes / per_token) as usize).max(1)
+    /// Of tokens that take so many bytes each.
+    pub(super) fn tokens_at_once(&self, per_token: u64) -> usize {
+        ((self.state_bytes / per_token.max(1)) as usize).max(1)
     }
 }
 

@@ -66,7 +66,7 @@ impl Method for Published {
     fn peak_bytes(&self, plan: &Plan, samples: usize, tokens: usize) -> u64 {
         let needs = Needs::of(plan, samples, tokens);
         let fits = self.statistics_bytes(plan, samples, tokens);
-        needs.layer + needs.states + needs.activations + needs.factorisation + fits
+        needs.layer + needs.states + needs.fed + needs.activations + needs.factorisation + fits
     }
 
     /// Rotations of every layer and folding, and keys that stand for normalised ones, each also without the held-out text.
