@@ -106,14 +106,17 @@ fn one_expert_is_in_memory_at_a_time() {
         TensorData::new(vec![0.5f32; TOKENS * HIDDEN], [TOKENS, HIDDEN]),
         model.device(),
     );
-    // Whatever is made at the first use of a device or a thread.
-    through(&model.layer(0).unwrap(), &rotary, texts(&model)).unwrap();
+    let middle = texts(&model).swap_remove(0).flatten::<2>(0, 1);
+    // Whatever is made at the first use of a device or a thread, such as the room in which products rearrange their operands.
+    let layer = model.layer(0).unwrap();
+    through(&layer, &rotary, texts(&model)).unwrap();
+    layer.feed_forward_gradient(middle.clone(), gradient.clone()).unwrap();
+    drop(layer);
 
     let (read, layer) = most(|| model.layer(0).unwrap());
     assert!(read < EXPERT, "reading takes {read}, an expert {EXPERT}");
     let given = texts(&model);
     let (passed, behind) = most(|| through(&layer, &rotary, given).unwrap());
-    let middle = texts(&model).swap_remove(0).flatten::<2>(0, 1);
     let (back, slope) = most(|| {
         let slope = layer.feed_forward_gradient(middle.clone(), gradient.clone()).unwrap();
         host_values(slope).unwrap()
