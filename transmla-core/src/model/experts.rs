@@ -160,7 +160,7 @@ impl Experts {
     /// # Errors
     /// An expert cannot be read; [`CoreError::Execution`] if the device fails while experts are chosen.
     pub fn forward(&self, x: Tensor<2>) -> Result<Tensor<2>, CoreError> {
-        let mut fed = self.forward_each(&[x.clone()], &|x| x, &mut |_| ())?;
+        let mut fed = self.forward_each(std::slice::from_ref(&x), &|x| x, &mut |_| ())?;
         Ok(fed.pop().unwrap_or_else(|| x.zeros_like()))
     }
 
