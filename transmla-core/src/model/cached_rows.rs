@@ -15,7 +15,7 @@ use crate::kernels::{CacheFormat, CachedHead, QuantisedRow, Stored, on_host};
 /// Quantised rows are in such buffers for every device: other devices are given copies in `f32`, made for each use.
 /// The room for `capacity` tokens a sequence is taken when the first come, and doubles when it runs out.
 ///
-/// Rows of a layer with a window ([`Self::within`]) are forgotten in blocks once no later token sees them.
+/// Rows of a layer with a window are forgotten in blocks once no later token sees them.
 #[derive(Debug, Clone)]
 pub struct CachedRows {
     heads: usize,
